@@ -1,0 +1,123 @@
+"""The program: its commands, and the one `except` that turns errors into a line and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import llmpar
+from llmpar.cli.commands import NothingToRead, register
+from llmpar.documents.writer import visible
+from llmpar.errors import Interrupted, LlmparError, UsageError
+
+app = typer.Typer(
+    name="llmpar",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+register(app)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"llmpar {llmpar.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[  # noqa: ARG001 (its callback acts)
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Run a local language model over documents, piece by piece, on N threads.
+
+    Reads files or stdin, writes the merged document to stdout. Example:
+
+    `llmpar translate --to French article.txt > article.fr.txt`
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code; errors are one line on stderr.
+
+    Args:
+        arguments: without the program's name.
+    """
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(args=list(arguments), prog_name="llmpar", standalone_mode=False)
+    except NothingToRead:
+        run([arguments[0], "--help"])
+        return NothingToRead.exit_code
+    except LlmparError as error:
+        if not isinstance(error, Interrupted):
+            _say(f"llmpar: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:
+        code = _usage_code(error)
+        if code is None:
+            raise
+        return code
+    return result if isinstance(result, int) else 0
+
+
+def _usage_code(error: Exception) -> int | None:
+    """Say what click found wrong with the command line, and return the exit code; None for any other error."""
+    # Typer brings a click of its own, or uses the installed one: what both raise is known by this method.
+    format_message = getattr(error, "format_message", None)
+    if format_message is None:
+        return None
+    context: Any = getattr(error, "ctx", None)
+    message, path = format_message(), context.command_path if context else "llmpar"
+    if message:
+        _say(f"{path}: {message} See `{path} --help`.")
+    return UsageError.exit_code
+
+
+def _say(line: str) -> None:
+    if sys.stderr is not None:
+        print(visible(line), file=sys.stderr)  # noqa: T201
+
+
+def _on_signal(signum: int, _: object) -> None:
+    # A second one means now, whatever the workers are doing.
+    signal.signal(signum, lambda signum, _: os._exit(128 + signum))
+    raise Interrupted(signum)
+
+
+def main() -> NoReturn:
+    """Run the program."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup keeps its promise
+            signal.signal(signum, _on_signal)
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = 141
+    except OSError:
+        code = code or 74
+    if code == 141:
+        # The interpreter flushes stdout once more as it ends, and would complain.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if any(thread.name.startswith("llmpar-") for thread in threading.enumerate()):
+        # A thread inside a step, or waiting for input, must not hold up the end, nor meet a dying interpreter.
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

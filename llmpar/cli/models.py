@@ -1,0 +1,54 @@
+"""`llmpar models`: what models there are, and looking after those on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmpar.errors import ModelUnavailable
+
+app = typer.Typer(no_args_is_help=True, help="List, fetch and remove models. Example: `llmpar models pull smollm2-135m`")
+_NAME = Annotated[str, typer.Argument(metavar="NAME", help="A name, directory, GGUF file or hub name.")]
+_OFFLINE = Annotated[bool, typer.Option("--offline", envvar="LLMPAR_OFFLINE", help="Open no socket.")]
+
+
+@app.command("list")
+def list_() -> int:
+    """List the models that have a name, and those in the cache."""
+    from llmpar.models.registry import models
+
+    for entry in models():
+        size = f"{entry.size / 1e6:,.0f} MB" if entry.present else "not fetched"
+        typer.echo(f"{entry.name:<40} {size:>12}  {entry.source}")
+    return 0
+
+
+@app.command()
+def pull(name: _NAME) -> int:
+    """Fetch a model and make it ready, so that later runs need no network."""
+    from llmpar.models.registry import resolve
+
+    typer.echo(resolve(name, notify=lambda message: typer.echo(message, err=True)).path)
+    return 0
+
+
+@app.command()
+def path(name: _NAME) -> int:
+    """Print the directory of a model that is there, for other programs."""
+    from llmpar.models.registry import resolve
+
+    typer.echo(resolve(name, offline=True).path)
+    return 0
+
+
+@app.command()
+def remove(name: _NAME) -> int:
+    """Delete a model from the cache."""
+    from llmpar.models.registry import remove as remove_model
+
+    freed = remove_model(name)
+    if not freed:
+        raise ModelUnavailable(f"{name}: is not in the cache")
+    typer.echo(f"removed {name} ({freed / 1e6:,.0f} MB)")
+    return 0

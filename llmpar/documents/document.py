@@ -1,0 +1,113 @@
+"""The records that travel from bytes to bytes: Document, Block, Segment, Result. Spans, not copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+Unit = Literal["sentence", "paragraph", "line", "document"]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a document's bytes become text and, exactly, the same bytes again.
+
+    `bom` is the byte order mark the input began with; it belongs to no segment and is written back first.
+    """
+
+    name: str = "utf-8"
+    bom: bytes = b""
+    errors: Literal["strict", "surrogateescape"] = "strict"
+
+    def encode(self, text: str) -> bytes:
+        """Return `text` as bytes, without the byte order mark."""
+        return text.encode(self.name, self.errors)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One input: its place in the run, its name for people, its file if it has one, its encoding."""
+
+    index: int
+    name: str
+    path: Path | None
+    encoding: Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A run of a document's characters, read and merged as a whole, so that no document need fit in memory.
+
+    Blocks end where a paragraph does, except in a paragraph longer than a block. `offset` counts characters
+    from the document's start, `num_bytes` the input bytes read for it.
+    """
+
+    document: Document
+    offset: int
+    text: str
+    num_bytes: int
+    first: bool
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a paragraph stands on the page.
+
+    `width` is the column (in terminal cells) its lines were wrapped to, 0 when they were not; `indent` opens each
+    line after the first; `newline` is the document's own.
+    """
+
+    width: int = 0
+    indent: str = ""
+    newline: str = "\n"
+
+
+INLINE = Layout(newline=" ")
+"""The layout of what must stay on its line: a heading, a table's cell, a line that is a record."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a document: the characters `start` to `end` of its block.
+
+    `text` is what a model reads: the same characters, with the line breaks of hard wrapping turned into spaces.
+    """
+
+    block: Block
+    index: int
+    start: int
+    end: int
+    text: str
+    layout: Layout
+
+    @cached_property
+    def source(self) -> str:
+        """The piece as it stands in the document."""
+        return self.block.text[self.start : self.end]
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Start and end, in characters from the document's start."""
+        return self.block.offset + self.start, self.block.offset + self.end
+
+    def __str__(self) -> str:
+        start, end = self.span
+        return f"{self.block.document.name}, segment {self.index + 1} (characters {start}-{end})"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a segment: its `answer`, or the reason (`error`) why there is none.
+
+    `cut` says that the answer ends at a limit that the user set.
+    """
+
+    segment: Segment
+    answer: str = ""
+    error: str | None = None
+    cut: bool = False
+    num_prompt_tokens: int = 0
+    num_output_tokens: int = 0

@@ -1,0 +1,165 @@
+"""Plain text: paragraphs between blank lines; list markers, headings, quote prefixes and separators are not prose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llmpar.documents.document import INLINE, Layout
+from llmpar.documents.layout import CLAUSE_END, NEWLINE, cells, joint, soft_breaks
+
+# A ruler, an underline, a lone marker: nothing that a model could say something about.
+_SEPARATOR = re.compile(r"[\s\-=*_~#+.·•|─━═—–]*")
+_QUOTE = re.compile(r"[ \t]*(?:>[ \t]?)+")
+_BULLET = re.compile(r"[ \t]*(?:[-*+•‣◦▪]|#{1,6})[ \t]+")
+# These also occur inside prose, so they count only where a list can stand.
+_ORDINAL = re.compile(r"[ \t]*\(?(?:(\d{1,3})[.)]|[a-z]\)|[ivx]{1,4}\))[ \t]+")
+_DASH = re.compile(r"[ \t]*[–—][ \t\u00a0\u202f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a block: it begins at `head`, after a quote prefix at `quoted`; its prose is `start` to `end`."""
+
+    head: int
+    quoted: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """Lines that belong together; `soft[i]` tells that wrapping, not the author, broke line i from the next."""
+
+    text: str
+    lines: tuple[Line, ...]
+    soft: tuple[bool, ...]
+    layout: Layout
+
+    def runs(self) -> Iterator[Paragraph]:
+        """Yield the paragraph's parts between the line breaks that its author set."""
+        first = 0
+        for i in range(len(self.lines)):
+            if i == len(self.soft) or not self.soft[i]:
+                yield Paragraph(self.text, self.lines[first : i + 1], self.soft[first:i], self.layout)
+                first = i + 1
+
+    def joined(self) -> tuple[str, list[int]]:
+        """Return what a model reads, and for each line the position there of its first character."""
+        parts: list[str] = []
+        starts: list[int] = []
+        length = 0
+        for i, line in enumerate(self.lines):
+            content = self.text[line.start : line.end]
+            if i:
+                glue = joint(parts[-1], content) if self.soft[i - 1] else "\n"
+                parts.append(glue)
+                length += len(glue)
+            starts.append(length)
+            parts.append(content)
+            length += len(content)
+        return "".join(parts), starts
+
+
+def newline_of(text: str) -> str:
+    """Return the first newline in `text`, or LF where there is none."""
+    match = NEWLINE.search(text)
+    return match[0] if match else "\n"
+
+
+class Plain:
+    """Finds the paragraphs of plain text, block after block of one document."""
+
+    def __init__(self) -> None:
+        self._ordinals = {0}
+
+    def paragraphs(self, text: str) -> Iterator[Paragraph]:
+        """Yield the paragraphs of a block, in order; what lies outside of them is to be copied."""
+        newline = newline_of(text)
+        gathered: list[Line] = []
+        for head, end in _lines(text):
+            cut_out = self.verbatim(text, head, end)
+            if cut_out is not None or _SEPARATOR.fullmatch(text, head, end):
+                yield from _close(text, gathered, newline)
+                gathered = []
+                for cell in cut_out or ():
+                    yield Paragraph(text, (cell,), (), INLINE)
+                continue
+            line = self._line(text, head, end, gathered)
+            if gathered and _begins_anew(text, gathered, line):
+                yield from _close(text, gathered, newline)
+                gathered = []
+            gathered.append(line)
+        yield from _close(text, gathered, newline)
+
+    def verbatim(self, text: str, head: int, end: int) -> tuple[Line, ...] | None:  # noqa: ARG002 (formats use them)
+        """Tell whether a line is no prose: the parts of it that are, or None if it is an ordinary line."""
+        return None
+
+    def _line(self, text: str, head: int, end: int, above: list[Line]) -> Line:
+        quote = _QUOTE.match(text, head, end)
+        quoted = start = quote.end() if quote else head
+        end = head + len(text[head:end].rstrip())
+        if bullet := _BULLET.match(text, start, end):
+            start = bullet.end()
+        can_begin = not above or _marker(text, above[0]) or text.endswith(CLAUSE_END, above[-1].start, above[-1].end)
+        if can_begin and (dash := _DASH.match(text, start, end)):
+            start = dash.end()
+        if can_begin and (ordinal := _ORDINAL.match(text, start, end)):
+            # "3. Oktober" opens a sentence, not a list, unless 2 stood before it.
+            number = int(ordinal[1] or 1)
+            if number == 1 or number - 1 in self._ordinals:
+                self._ordinals.add(number)
+                start = ordinal.end()
+        return Line(head, quoted, start + len(text[start:end]) - len(text[start:end].lstrip()), end)
+
+
+def _lines(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    for match in NEWLINE.finditer(text):
+        yield start, match.start()
+        start = match.end()
+    if start < len(text):
+        yield start, len(text)
+
+
+def _marker(text: str, line: Line) -> str:
+    return text[line.quoted : line.start].strip()
+
+
+def _begins_anew(text: str, gathered: list[Line], line: Line) -> bool:
+    above = gathered[-1]
+    return (
+        bool(_marker(text, line))
+        or _marker(text, gathered[0]).startswith("#")
+        or (line.quoted > line.head) != (above.quoted > above.head)
+    )
+
+
+def _close(text: str, lines: list[Line], newline: str) -> Iterator[Paragraph]:
+    if not lines:
+        return
+    contents = [text[line.start : line.end] for line in lines]
+    soft = [is_soft and not _hard_break(text, lines, i) for i, is_soft in enumerate(soft_breaks(contents))]
+    if _marker(text, lines[0]).startswith("#"):
+        yield Paragraph(text, tuple(lines), (), INLINE)
+        return
+    width = max(cells(text[line.head : line.end]) for line in lines) if any(soft) else 0
+    yield Paragraph(text, tuple(lines), tuple(soft), Layout(width, _indent(text, lines), newline))
+
+
+def _hard_break(text: str, lines: list[Line], i: int) -> bool:
+    line, below = lines[i], lines[i + 1]
+    if text.startswith(("  ", "\\"), line.end) or text[line.start : line.end].endswith("\\"):
+        return True  # Markdown's own sign for a break, also common in plain text
+    deeper = below.start - below.head > line.start - line.head
+    return i > 0 and deeper and not text[below.start].islower()
+
+
+def _indent(text: str, lines: list[Line]) -> str:
+    if len(lines) > 1:
+        return text[lines[1].head : lines[1].start]
+    line = lines[0]
+    lead = text[line.quoted : line.start]
+    return text[line.head : line.quoted] + " " * cells(lead.expandtabs(8))

@@ -1,0 +1,178 @@
+"""Paths and stdin → Documents and their Blocks. Remembers encoding and byte order mark, changes no newline."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from llmpar.documents.document import Block, Document, Encoding, Unit
+from llmpar.errors import InputError, InputUnreadable
+
+_CHUNK = 1 << 18  # bytes for each read of a file; a pipe gives less at a time
+_LONGEST = 1 << 20  # characters of a paragraph that stay together
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_NEWLINE = r"(?:\r\n|\n|\r(?!\n))"
+_PARAGRAPH_END = re.compile(rf"{_NEWLINE}(?:[^\S\r\n]*{_NEWLINE})+")
+_LINE_END = re.compile(_NEWLINE)
+
+
+class Reader:
+    """Reads one input; `document` describes it.
+
+    Args:
+        index: the input's place in the run.
+        source: a path, or "-" for stdin.
+        errors: what to do with bytes that are not valid text; "surrogateescape" carries them through.
+
+    Raises:
+        InputUnreadable: the input cannot be opened or read.
+    """
+
+    def __init__(self, index: int, source: str, errors: Literal["strict", "surrogateescape"] = "strict") -> None:
+        self._name = "<stdin>" if source == "-" else source
+        self._stream = _open(source)
+        self._read = 0
+        head = b""
+        while len(head) < 4 and (more := self._chunk()):
+            head += more
+        self._head = head
+        bom, encoding = next(((mark, name) for mark, name in _BOMS if head.startswith(mark)), (b"", "utf-8"))
+        path = None if source == "-" else Path(source)
+        self.document = Document(index, self._name, path, Encoding(encoding, bom, errors))
+
+    def close(self) -> None:
+        """Close the input, unless it is stdin."""
+        if self._name != "<stdin>":
+            self._stream.close()
+
+    def blocks(self, unit: Unit) -> Iterator[Block]:
+        """Yield the document's blocks; the last one, which may be empty, says so.
+
+        A block is ready as soon as a paragraph (for `unit` "line": a line) is, so that a slow pipe is served as it
+        speaks. A whole document is one block.
+
+        Raises:
+            InputError: bytes that are no text in the document's encoding, or NUL.
+            InputUnreadable: reading failed.
+        """
+        boundary = _LINE_END if unit == "line" else _PARAGRAPH_END
+        buffer = ""
+        offset = counted = 0
+        first = True
+        for text, last in self._texts():
+            buffer += text
+            while True:
+                if (last and len(buffer) <= _LONGEST) or (unit == "document" and not last):
+                    break
+                cut = _cut(buffer, boundary)
+                if not cut or unit == "document":
+                    break
+                yield Block(self.document, offset, buffer[:cut], self._read - counted, first, last=False)
+                buffer, offset, counted, first = buffer[cut:], offset + cut, self._read, False
+            if last:
+                yield Block(self.document, offset, buffer, self._read - counted, first, last=True)
+
+    def _texts(self) -> Iterator[tuple[str, bool]]:
+        encoding = self.document.encoding
+        decode = codecs.getincrementaldecoder(encoding.name)(encoding.errors)
+        held = ""  # a CR that may be half of a CR LF
+        position = len(encoding.bom)
+        for chunk in self._chunks():
+            pending = len(decode.getstate()[0])
+            try:
+                text = held + decode.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                at = position - pending + error.start
+                raise InputError(
+                    f"{self._name}: not valid {encoding.name.upper()} at byte {at}; convert it (iconv -f LATIN1 "
+                    "-t UTF-8), or carry such bytes through with --encoding-errors surrogateescape"
+                ) from error
+            if encoding.errors == "strict" and "\0" in text:
+                at = position - pending - len(held) + len(encoding.encode(text[: text.index("\0")]))
+                raise InputError(f"{self._name}: NUL at byte {at}; this is not text")
+            held = "\r" if text.endswith("\r") and chunk else ""
+            yield text[: len(text) - len(held)], not chunk
+            position += len(chunk)
+
+    def _chunks(self) -> Iterator[bytes]:
+        """Yield the bytes after the byte order mark, and an empty chunk at the end."""
+        if head := self._head[len(self.document.encoding.bom) :]:
+            yield head
+        while chunk := self._chunk():
+            yield chunk
+        yield b""
+
+    def _chunk(self) -> bytes:
+        try:
+            chunk = self._stream.read(_CHUNK)
+        except OSError as error:
+            raise InputUnreadable(f"{self._name}: cannot be read: {error.strerror}") from error
+        self._read += len(chunk)
+        return chunk
+
+
+def input_size(source: str) -> int | None:
+    """Return an input's size in bytes, None for a pipe, having made sure that it can be opened.
+
+    Raises:
+        InputUnreadable: it cannot.
+    """
+    stream = _open(source)
+    try:
+        status = os.fstat(stream.fileno())
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+    except (OSError, ValueError):  # an object that stands for stdin in a test
+        return None
+    finally:
+        if source != "-":
+            stream.close()
+
+
+def _open(source: str) -> BinaryIO:
+    if source == "-":
+        if sys.stdin is None:
+            raise InputUnreadable("<stdin>: is closed; name a file, or pipe something in")
+        try:
+            # Unbuffered: a thread that waits here must hold no lock when the program ends.
+            return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: PTH123, SIM115
+        except (OSError, ValueError):
+            return sys.stdin.buffer
+    try:
+        if Path(source).is_dir():
+            raise InputUnreadable(f"{source}: is a directory; name the files in it")
+        return Path(source).open("rb", buffering=0)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputUnreadable(f"{source}: cannot be read: {reason}") from error
+
+
+def _cut(buffer: str, boundary: re.Pattern[str]) -> int:
+    """Return where to end a block, 0 for nowhere yet: after the last boundary, else inside an endless paragraph."""
+    start = len(buffer)
+    # A boundary near the end is found without reading a long buffer again for each small chunk.
+    for reach in (4096, _CHUNK, len(buffer)):
+        start = max(0, len(buffer) - reach)
+        cut = 0
+        for match in boundary.finditer(buffer, start):
+            cut = match.end()
+        if cut:
+            return cut
+    if len(buffer) <= _LONGEST:
+        return 0
+    for separator in ("\n", "\r", " "):
+        cut = buffer.rfind(separator, _LONGEST // 2, _LONGEST) + 1
+        if cut:
+            return cut
+    return _LONGEST

@@ -1,0 +1,72 @@
+"""A block's text → its Segments, by unit. Every segment is a span, so that a merge loses nothing."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from llmpar.documents.document import INLINE, Block, Document, Layout, Segment, Unit
+from llmpar.documents.formats import format_for
+from llmpar.documents.formats.plain import Paragraph, newline_of
+from llmpar.documents.language import detect
+from llmpar.documents.layout import NEWLINE
+from llmpar.documents.sentences import check_language, sentence_spans
+
+
+class Splitter:
+    """Splits the blocks of one document, in order.
+
+    Args:
+        document: the document.
+        unit: what a segment is.
+        language: the Punkt model for sentences, or "auto" to follow the text.
+        format: "plain", "markdown", or "auto" for what the file's name says.
+
+    Raises:
+        UsageError: the language is unknown.
+    """
+
+    def __init__(self, document: Document, unit: Unit, language: str = "auto", format: str = "auto") -> None:  # noqa: A002
+        check_language(language)
+        self._unit = unit
+        self._follow = language == "auto"
+        self._language = "english" if self._follow else language
+        self._format = format_for(format, document.path)
+        self._count = 0
+
+    def split(self, block: Block) -> list[Segment]:
+        """Return the segments of the document's next block."""
+        segments = []
+        for start, end, text, layout in self._pieces(block.text):
+            segments.append(Segment(block, self._count, start, end, text, layout))
+            self._count += 1
+        return segments
+
+    def _pieces(self, text: str) -> Iterator[tuple[int, int, str, Layout]]:
+        if self._unit == "document":
+            content = text.strip()
+            if content:
+                start = len(text) - len(text.lstrip())
+                yield start, start + len(content), NEWLINE.sub("\n", content), Layout(newline=newline_of(text))
+            return
+        for paragraph in self._format.paragraphs(text):
+            if self._unit == "line":
+                for line in paragraph.lines:
+                    yield line.start, line.end, text[line.start : line.end], INLINE
+            elif self._unit == "paragraph":
+                yield (paragraph.lines[0].start, paragraph.lines[-1].end, paragraph.joined()[0], paragraph.layout)
+            else:
+                yield from self._sentences(paragraph)
+
+    def _sentences(self, paragraph: Paragraph) -> Iterator[tuple[int, int, str, Layout]]:
+        if self._follow:
+            self._language = detect(paragraph.joined()[0], self._language)
+        for run in paragraph.runs():
+            joined, starts = run.joined()
+
+            def source(position: int, run: Paragraph = run, starts: list[int] = starts) -> int:
+                i = bisect_right(starts, position) - 1
+                return run.lines[i].start + position - starts[i]
+
+            for start, end in sentence_spans(joined, self._language):
+                yield source(start), source(end - 1) + 1, joined[start:end], run.layout

@@ -1,0 +1,246 @@
+"""Bytes out: stdout as a stream, or a file that is replaced whole. Knows no segment."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import select
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from llmpar.errors import LlmparError, OutputUncreatable, ReaderGone, UsageError, WriteFailed
+
+
+class Writer(Protocol):
+    """Where a document's bytes go."""
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+
+    def flush(self) -> None:
+        """Hand on what was taken so far, and notice a reader that has gone."""
+
+    def close(self) -> None:
+        """Finish: everything is with the reader, or on the disk under its name."""
+
+    def abandon(self) -> None:
+        """Give up: a file keeps its old content."""
+
+
+class StreamWriter:
+    """Writes to stdout, or to a device or pipe that has a name.
+
+    Raises:
+        ReaderGone: the other end was closed.
+        WriteFailed: any other failure, a full disk for instance.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._poll = _hangup_poll(stream)
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        with self._translated():
+            self._stream.write(data)
+
+    def flush(self) -> None:
+        """Hand on what was taken so far, and notice a reader that has gone."""
+        with self._translated():
+            self._stream.flush()
+        if self._poll and self._poll.poll(0):
+            raise ReaderGone
+
+    def close(self) -> None:
+        """Hand on the rest; a device is closed, stdout stays open."""
+        with self._translated():
+            self._stream.flush()
+            if self._stream is not getattr(sys.stdout, "buffer", None):
+                self._stream.close()
+
+    def abandon(self) -> None:
+        """Leave what was written."""
+
+    def _translated(self) -> contextlib.AbstractContextManager[None]:
+        return _translate(self._name)
+
+
+class FileWriter:
+    """Replaces a file at once: the path holds the old file or the complete new one, never something between.
+
+    Raises:
+        OutputUncreatable: the directory is missing or may not be written to.
+        WriteFailed: writing, syncing or renaming failed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # A symbolic link stays one: its target is replaced.
+        self._path = Path(os.path.realpath(path))
+        try:
+            descriptor, name = tempfile.mkstemp(
+                prefix=f".{self._path.name[:200]}.", suffix=".tmp", dir=self._path.parent
+            )
+        except OSError as error:
+            raise OutputUncreatable(f"{path}: cannot be created: {error.strerror}") from error
+        self._temporary = Path(name)
+        self._stream = os.fdopen(descriptor, "wb")
+        os.fchmod(descriptor, _mode(self._path))
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        with _translate(str(self._path)):
+            self._stream.write(data)
+
+    def flush(self) -> None:
+        """Do nothing: nobody reads before the end."""
+
+    def close(self) -> None:
+        """Sync and rename."""
+        try:
+            with _translate(str(self._path)):
+                self._stream.flush()
+                os.fsync(self._stream.fileno())
+                self._stream.close()
+                self._temporary.replace(self._path)
+                _sync_directory(self._path.parent)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Remove the temporary file."""
+        with contextlib.suppress(OSError):  # a full disk fails again at close; the file goes all the same
+            self._stream.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+class TerminalWriter:
+    """Writes whole lines to a terminal, control characters made visible, out of the way of what is drawn there.
+
+    Args:
+        inner: the terminal.
+        aside: called with a function that writes; it clears the progress display first and draws it again after.
+    """
+
+    def __init__(self, inner: StreamWriter, aside: Callable[[Callable[[], None]], None]) -> None:
+        self._inner = inner
+        self._aside = aside
+        self._line = b""
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._line += data
+
+    def flush(self) -> None:
+        """Show the lines that are complete."""
+        lines, newline, rest = self._line.rpartition(b"\n")
+        if newline:
+            self._show(lines + newline)
+            self._line = rest
+
+    def close(self) -> None:
+        """Show the rest."""
+        self._show(self._line)
+        self._line = b""
+        self._inner.close()
+
+    def abandon(self) -> None:
+        """Show the rest."""
+        self._show(self._line)
+        self._line = b""
+
+    def _show(self, data: bytes) -> None:
+        if data:
+            text = visible(data.decode("utf-8", "replace"))
+
+            def show() -> None:
+                self._inner.write(text.encode(sys.stdout.encoding or "utf-8", "replace"))
+                self._inner.flush()
+
+            self._aside(show)
+
+
+# Everything that can move a cursor, change a colour or reorder what is read; tabs and newlines are innocent.
+_CONTROL = re.compile("\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """Return `text` with control and escape characters in visible form: `^[` for ESC, `<U+202E>` for others."""
+    return _CONTROL.sub(lambda match: _show_control(match[0]), text)
+
+
+def _show_control(char: str) -> str:
+    code = ord(char)
+    return f"^{chr(code ^ 64)}" if code < 128 else f"<U+{code:04X}>"
+
+
+def open_output(path: Path, inputs: list[Path]) -> Writer:
+    """Return a writer for `path`.
+
+    Raises:
+        OutputUncreatable: it cannot be created.
+        UsageError: it is one of the inputs, under whatever name.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return FileWriter(path)
+    for source in inputs:
+        with contextlib.suppress(OSError):  # an input that cannot be read is reported where it is opened
+            if os.path.samestat(status, source.stat()):
+                raise UsageError(f"{path}: is also an input; write to another file")
+    if stat.S_ISREG(status.st_mode):
+        return FileWriter(path)
+    try:
+        return StreamWriter(path.open("wb"), str(path))
+    except OSError as error:
+        raise OutputUncreatable(f"{path}: cannot be opened: {error.strerror}") from error
+
+
+def _mode(path: Path) -> int:
+    if path.exists():
+        return stat.S_IMODE(path.stat().st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _hangup_poll(stream: BinaryIO) -> select.poll | None:
+    try:
+        descriptor = stream.fileno()
+        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode) and not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return None
+    except (OSError, ValueError):
+        return None
+    poll = select.poll()
+    poll.register(descriptor, select.POLLERR)
+    return poll
+
+
+@contextlib.contextmanager
+def _translate(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _failure(name, error) from error
+
+
+def _failure(name: str, error: OSError) -> LlmparError:
+    if error.errno == errno.EPIPE:
+        return ReaderGone()
+    return WriteFailed(f"{name}: writing failed: {error.strerror}")

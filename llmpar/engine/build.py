@@ -1,0 +1,54 @@
+"""A loaded model → an engine: how many workers, how many slots, and which runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llmpar.engine.engine import Engine
+from llmpar.engine.resources import usable_cores
+from llmpar.engine.worker import Runner
+
+_CPU_SLOTS = 32
+_DEVICE_SLOTS = 256
+
+
+def build_engine(
+    model: Any,
+    context_length: int,
+    stop_ids: frozenset[int],
+    num_workers: int | None = None,
+    batch_size: int | None = None,
+    notify: Callable[[str], None] = lambda message: None,
+) -> Engine:
+    """Return an engine over a model of transformers.
+
+    Args:
+        model: a causal language model, on its device.
+        context_length: the most tokens, prompt and output together.
+        stop_ids: the tokens that end an answer.
+        num_workers: None for one for each core on a CPU, one on any other device.
+        batch_size: sequences that each worker runs at once; None for the device's usual.
+        notify: is told what was chosen, for people who asked.
+    """
+    from llmpar.engine import attention
+    from llmpar.engine.model_runner import ModelRunner
+    from llmpar.engine.padded_runner import PaddedRunner
+
+    on_cpu = model.device.type == "cpu"
+    cores = usable_cores()
+    workers = num_workers or (cores if on_cpu else 1)
+    slots = batch_size or (_CPU_SLOTS if on_cpu else _DEVICE_SLOTS)
+    threads = max(1, cores // workers)
+    runners: list[Runner]
+    if attention.is_supported(model):
+        model.set_attn_implementation(attention.IMPLEMENTATION)
+        runners = [ModelRunner(model, slots, stop_ids, threads) for _ in range(workers)]
+    else:
+        notify(f"{model.config.model_type} does not take our attention; padded batches are slower")
+        runners = [PaddedRunner(model, slots, stop_ids, threads) for _ in range(workers)]
+    notify(
+        f"{workers} workers with {threads} intra-op threads and {slots} slots each on {model.device} "
+        f"in {str(model.dtype).removeprefix('torch.')}"
+    )
+    return Engine(runners, context_length)

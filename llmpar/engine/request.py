@@ -1,0 +1,81 @@
+"""The records of the engine: what is asked (Request), what is being answered (Sequence), what came out (Completion)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is chosen.
+
+    Args:
+        max_new_tokens: where an answer is cut.
+        temperature: 0 for the likeliest token (greedy), else the softmax temperature.
+        top_p: sample from the smallest set of tokens with this much probability (nucleus sampling, Holtzman 2019).
+        seed: what the draws follow from, together with the prompt: equal prompts draw equal answers, whatever N.
+    """
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt. `id` is the caller's and comes back with the completion."""
+
+    id: int
+    prompt_ids: SequenceOf[int]
+    params: SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The answer to a request; `error` says why there is none when `finish_reason` is "error".
+
+    `output_ids` end before the token that stopped them.
+    """
+
+    id: int
+    output_ids: SequenceOf[int]
+    finish_reason: FinishReason
+    error: str | None = None
+    worker: int | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """A request that a worker is answering. Mutable, and only that worker's."""
+
+    request: Request
+    output_ids: list[int] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    slot: int = -1
+    _random: random.Random | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and output tokens so far."""
+        return len(self.request.prompt_ids) + len(self.output_ids)
+
+    def draw(self) -> float:
+        """Return the sequence's next random number in [0, 1)."""
+        if self._random is None:
+            self._random = random.Random(f"{self.request.params.seed}:{list(self.request.prompt_ids)}")
+        return self._random.random()
+
+    def append(self, token_id: int, stop_ids: frozenset[int]) -> None:
+        """Take the next token, and finish where it says so."""
+        if token_id in stop_ids:
+            self.finish_reason = "stop"
+            return
+        self.output_ids.append(token_id)
+        if len(self.output_ids) >= self.request.params.max_new_tokens:
+            self.finish_reason = "length"

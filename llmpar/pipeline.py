@@ -85,7 +85,7 @@ class Pipeline:
         open_backend: Callable[[], Backend],
         report: Report,
         tick: Callable[[], None] = lambda: None,
-        failed: Callable[[Result], None] = lambda result: None,
+        failed: Callable[[Result], None] = lambda _: None,
     ) -> None:
         self._task = task
         self._sampling = sampling
@@ -201,12 +201,14 @@ class Pipeline:
         item.prompt_ids = backend.encode(item.segment.text)
         num_prompt_tokens = len(item.prompt_ids)
         self._report.num_text_tokens_read += num_prompt_tokens
-        wanted = self._sampling.max_new_tokens or self._task.max_new_tokens(num_prompt_tokens - backend.num_prompt_tokens)
+        wanted = self._sampling.max_new_tokens or self._task.max_new_tokens(
+            num_prompt_tokens - backend.num_prompt_tokens
+        )
         room = backend.engine.context_length - num_prompt_tokens
         if room < min(wanted, 16):
             self._finish(
                 item,
-                f"its prompt takes {num_prompt_tokens:,} of the {backend.engine.context_length:,} tokens that the model "
+                f"its prompt takes {num_prompt_tokens:,} of the {backend.engine.context_length:,} tokens the model "
                 "can read; use a smaller --unit",
             )
             return
@@ -284,5 +286,5 @@ class _Feeder:
             for part in self._parts:
                 self._queue.put(part)
             self._queue.put(None)
-        except BaseException as error:  # noqa: BLE001 (raised again where the parts are wanted)
+        except BaseException as error:  # raised again where the parts are wanted
             self._queue.put(error)

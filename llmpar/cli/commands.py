@@ -40,7 +40,8 @@ def run(
         typer.Argument(metavar="PROMPT [FILES]", help="What to ask of each piece, then documents; - or none is stdin."),
     ] = None,
     prompt_file: Annotated[
-        Path | None, option("--prompt-file", help="Read the prompt from here; all arguments are documents.", panel="Input")
+        Path | None,
+        option("--prompt-file", help="Read the prompt from here; all arguments are documents.", panel="Input"),
     ] = None,
     system: Annotated[str | None, option("--system", help="The system prompt.", panel="Input")] = None,
     input: InputOptions = InputOptions(),  # noqa: A002, B008
@@ -50,9 +51,9 @@ def run(
 ) -> int:
     """Ask PROMPT of every piece, and put the answers in the pieces' places.
 
-    `{text}` in the prompt stands for the piece; without it the piece follows the prompt. Example:
+    {text} in the prompt stands for the piece; without it the piece follows the prompt. Example:
 
-    `llmpar run 'Rewrite politely: {text}' --unit line messages.txt > polite.txt`
+    [bold]llmpar run 'Rewrite politely: {text}' --unit line messages.txt > polite.txt[/bold]
     """
     from llmpar.tasks import task
 
@@ -78,7 +79,7 @@ def translate(
 ) -> int:
     """Translate documents, sentence by sentence, layout kept.
 
-    Example: `llmpar translate --to German article.txt -o artikel.txt`
+    Example: [bold]llmpar translate --to German article.txt -o artikel.txt[/bold]
     """
     from llmpar.tasks import task
 
@@ -95,7 +96,7 @@ def summarize(
 ) -> int:
     """Summarize each paragraph in its place.
 
-    Example: `llmpar summarize report.md | less`
+    Example: [bold]llmpar summarize report.md | less[/bold]
     """
     from llmpar.tasks import task
 
@@ -114,7 +115,7 @@ def split(
 
     Spans count characters from the document's start, after a byte order mark. Example:
 
-    `llmpar split --unit sentence --format jsonl article.txt`
+    [bold]llmpar split --unit sentence --format jsonl article.txt[/bold]
     """
     from llmpar.documents.document import Segment
     from llmpar.documents.reader import Reader

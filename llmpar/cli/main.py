@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -22,7 +21,7 @@ app = typer.Typer(
     name="llmpar",
     no_args_is_help=True,
     add_completion=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -37,7 +36,7 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[  # noqa: ARG001 (its callback acts)
+    version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
@@ -45,7 +44,7 @@ def _root(
 
     Reads files or stdin, writes the merged document to stdout. Example:
 
-    `llmpar translate --to French article.txt > article.fr.txt`
+    [bold]llmpar translate --to French article.txt > article.fr.txt[/bold]
     """
 
 

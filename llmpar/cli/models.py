@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from llmpar.errors import ModelUnavailable
-
-app = typer.Typer(no_args_is_help=True, help="List, fetch and remove models. Example: `llmpar models pull smollm2-135m`")
+app = typer.Typer(
+    no_args_is_help=True, help="List, fetch and remove models. Example: [bold]llmpar models pull smollm2-135m[/bold]"
+)
 _NAME = Annotated[str, typer.Argument(metavar="NAME", help="A name, directory, GGUF file or hub name.")]
 _OFFLINE = Annotated[bool, typer.Option("--offline", envvar="LLMPAR_OFFLINE", help="Open no socket.")]
 
@@ -48,7 +48,5 @@ def remove(name: _NAME) -> int:
     from llmpar.models.registry import remove as remove_model
 
     freed = remove_model(name)
-    if not freed:
-        raise ModelUnavailable(f"{name}: is not in the cache")
     typer.echo(f"removed {name} ({freed / 1e6:,.0f} MB)")
     return 0

@@ -14,7 +14,7 @@ import typer
 from llmpar.documents.document import Unit
 from llmpar.errors import UsageError
 
-_F = TypeVar("_F", bound=Callable[..., None])
+_F = TypeVar("_F", bound=Callable[..., int])
 
 
 def option(*names: str, help: str, panel: str, **more: Any) -> Any:  # noqa: A002 (typer's own word)
@@ -125,9 +125,9 @@ class OutputOptions:
     ] = "auto"
     quiet: Annotated[bool, option("--quiet", "-q", help="No summary line.", panel="Output")] = False
     verbose: Annotated[bool, option("--verbose", "-v", help="Tell what was chosen.", panel="Output")] = False
-    dry_run: Annotated[
-        bool, option("--dry-run", help="Count pieces and tokens; load no weights.", panel="Output")
-    ] = False
+    dry_run: Annotated[bool, option("--dry-run", help="Count pieces and tokens; load no weights.", panel="Output")] = (
+        False
+    )
 
 
 def takes_options(command: _F) -> _F:
@@ -148,16 +148,19 @@ def takes_options(command: _F) -> _F:
         field_hints = get_type_hints(kind, include_extras=True)
         spread += [
             inspect.Parameter(
-                field.name, _KEYWORD, default=field.default, annotation=_with_variable(field.name, field_hints[field.name])
+                field.name,
+                _KEYWORD,
+                default=field.default,
+                annotation=_with_variable(field.name, field_hints[field.name]),
             )
             for field in fields(kind)
         ]
 
     @wraps(command)
-    def spread_command(**values: Any) -> None:
+    def spread_command(**values: Any) -> int:
         for name, kind in groups.items():
             values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
-        command(**values)
+        return command(**values)
 
     parameters = plain + spread
     spread_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -157,6 +157,5 @@ def is_supported(model: Any) -> bool:
         model._supports_attention_backend  # noqa: SLF001 (transformers' own class attribute for this question)
         and kinds <= {"full_attention", "sliding_attention"}
         and not types & {"dynamic", "longrope"}
-        and not hasattr(config, "sinks")
-        and config.model_type not in ("gpt_oss",)
+        and not any(hasattr(module, "sinks") for module in model.modules())
     )

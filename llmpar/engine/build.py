@@ -19,7 +19,7 @@ def build_engine(
     stop_ids: frozenset[int],
     num_workers: int | None = None,
     batch_size: int | None = None,
-    notify: Callable[[str], None] = lambda message: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     """Return an engine over a model of transformers.
 

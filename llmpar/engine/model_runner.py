@@ -47,6 +47,7 @@ class ModelRunner:
         """Give the calling thread its intra-op threads (torch keeps that number for each thread)."""
         torch.set_num_threads(self._num_threads)
 
+    @torch.inference_mode()
     def prefill(self, sequences: list[Sequence]) -> None:
         """Read the prompts of new sequences, and append the first token to each."""
         batch: list[Sequence] = []
@@ -59,6 +60,7 @@ class ModelRunner:
             batch.append(sequence)
         self._prefill(batch)
 
+    @torch.inference_mode()
     def decode(self, sequences: list[Sequence]) -> None:
         """Append the next token to each of the sequences, which are all that live."""
         live = self._live
@@ -70,6 +72,7 @@ class ModelRunner:
         input_ids = torch.tensor([sequence.output_ids[-1] for sequence in live], device=device)
         self._forward(input_ids, columns, DecodeBatch(self._cache, columns), None, live)
 
+    @torch.inference_mode()
     def release(self, sequence: Sequence) -> None:
         """Free the sequence's slot; the last one moves there."""
         last = self._live.pop()
@@ -100,14 +103,13 @@ class ModelRunner:
         keep: torch.Tensor | None,  # (B,), the tokens whose logits are wanted; None for all
         sequences: list[Sequence],
     ) -> None:
-        with torch.inference_mode():
-            logits = self._model(
-                input_ids=input_ids[None],
-                position_ids=positions[None],
-                use_cache=False,
-                logits_to_keep=0 if keep is None else keep,
-                batch=batch,
-            ).logits[0]  # (B, V)
-            next_ids = sample(logits, sequences)
+        logits = self._model(
+            input_ids=input_ids[None],
+            position_ids=positions[None],
+            use_cache=False,
+            logits_to_keep=0 if keep is None else keep,
+            batch=batch,
+        ).logits[0]  # (B, V)
+        next_ids = sample(logits, sequences)
         for sequence, token_id in zip(sequences, next_ids, strict=True):
             sequence.append(token_id, self._stop_ids)

@@ -35,6 +35,7 @@ class PaddedRunner:
         """Give the calling thread its intra-op threads (torch keeps that number for each thread)."""
         torch.set_num_threads(self._num_threads)
 
+    @torch.inference_mode()
     def prefill(self, sequences: list[Sequence]) -> None:
         """Read the prompts, and append the first token to each."""
         self._rows, self._cache = list(sequences), None
@@ -45,6 +46,7 @@ class PaddedRunner:
         self._mask = torch.tensor(mask, device=self._model.device)
         self._forward(torch.tensor(padded, device=self._model.device), (self._mask.cumsum(-1) - 1).clamp(min=0))
 
+    @torch.inference_mode()
     def decode(self, sequences: list[Sequence]) -> None:  # noqa: ARG002 (the rows of the batch, less those that ended)
         """Append the next token to each row; rows that ended are computed along and ignored."""
         last = [[row.output_ids[-1] if row else 0] for row in self._rows]
@@ -56,18 +58,17 @@ class PaddedRunner:
         self._rows[self._rows.index(sequence)] = None
 
     def _forward(self, input_ids: torch.Tensor, positions: torch.Tensor) -> None:
-        with torch.inference_mode():
-            output = self._model(
-                input_ids=input_ids,
-                attention_mask=self._mask,
-                position_ids=positions,
-                past_key_values=self._cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            self._cache = output.past_key_values
-            rows = [(index, row) for index, row in enumerate(self._rows) if row]
-            sequences = [row for _, row in rows]
-            next_ids = sample(output.logits[[index for index, _ in rows], -1], sequences)
+        output = self._model(
+            input_ids=input_ids,
+            attention_mask=self._mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._cache = output.past_key_values
+        rows = [(index, row) for index, row in enumerate(self._rows) if row]
+        sequences = [row for _, row in rows]
+        next_ids = sample(output.logits[[index for index, _ in rows], -1], sequences)
         for sequence, token_id in zip(sequences, next_ids, strict=True):
             sequence.append(token_id, self._stop_ids)

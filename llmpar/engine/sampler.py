@@ -24,12 +24,12 @@ def sample(logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
 def _draw(logits: torch.Tensor, sequence: Sequence) -> int:
     params = sequence.request.params
     probabilities = torch.softmax(logits.double() / params.temperature, dim=-1)
-    ordered, token_ids = probabilities.sort(descending=True, stable=True)
-    cumulative = ordered.cumsum(dim=-1)
     if params.top_p < 1:
+        ordered, token_ids = probabilities.sort(descending=True, stable=True)
         # The token that crosses top_p is the last one in.
-        kept = int((cumulative < params.top_p).sum()) + 1
-        cumulative = cumulative[:kept]
-    point = torch.tensor(sequence.draw(), dtype=cumulative.dtype, device=cumulative.device) * cumulative[-1]
-    index = int(torch.searchsorted(cumulative, point, right=True).clamp(max=len(cumulative) - 1))
-    return int(token_ids[index])
+        outside = ordered.cumsum(dim=-1) - ordered >= max(params.top_p, 1e-12)
+        probabilities[token_ids[outside]] = 0
+    # In the vocabulary's order, not by probability: where rounding swaps two close ranks, the draw stays the same.
+    cumulative = probabilities.cumsum(dim=-1)
+    point = cumulative[-1] * sequence.draw()
+    return int(torch.searchsorted(cumulative, point, right=True).clamp(max=len(cumulative) - 1))

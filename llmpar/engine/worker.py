@@ -81,7 +81,7 @@ class Worker(threading.Thread):
             while self._stop_reason is None and self._step():
                 pass
             reason = self._stop_reason
-        except Exception as error:  # noqa: BLE001 (whatever a runner raises must reach those who wait)
+        except Exception as error:  # whatever a runner raises must reach those who wait
             reason = f"{type(error).__name__}: {error}"
             self._fail_running(reason)
             self._failed(f"worker {self._index} died: {reason}")
@@ -123,9 +123,7 @@ class Worker(threading.Thread):
         for sequence in finished:
             assert sequence.finish_reason is not None
             self._running.remove(sequence)
-            self._done(
-                Completion(sequence.request.id, sequence.output_ids, sequence.finish_reason, worker=self._index)
-            )
+            self._done(Completion(sequence.request.id, sequence.output_ids, sequence.finish_reason, worker=self._index))
             self._runner.release(sequence)
 
     def _fail_running(self, reason: str) -> None:

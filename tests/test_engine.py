@@ -1,0 +1,187 @@
+"""Scheduler, worker and engine, with runners that need no model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence as SequenceOf
+
+import pytest
+from conftest import FakeRunner, fake_answer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmpar.engine.echo import EchoRunner
+from llmpar.engine.engine import Engine
+from llmpar.engine.request import Completion, Request, SamplingParams, Sequence
+from llmpar.engine.scheduler import Scheduler
+from llmpar.engine.worker import Runner
+from llmpar.errors import EngineFailed
+
+PARAMS = SamplingParams(max_new_tokens=100)
+
+
+def request(index: int, length: int = 3, params: SamplingParams = PARAMS) -> Request:
+    return Request(index, [index % 97] * length, params)
+
+
+def answers(runners: SequenceOf[Runner], requests: list[Request], context: int = 10_000) -> dict[int, Completion]:
+    with Engine(runners, context) as engine:
+        for one in requests:
+            engine.submit(one)
+        found: dict[int, Completion] = {}
+        while len(found) < len(requests):
+            completion = engine.collect(timeout=20)
+            assert completion is not None, "the engine hangs"
+            assert completion.id not in found, "a request was answered twice"
+            found[completion.id] = completion
+        assert engine.collect(timeout=0) is None
+    return found
+
+
+class TestScheduler:
+    def test_longest_first_within_the_window(self) -> None:
+        scheduler = Scheduler(num_workers=1, window=4)
+        for index, length in enumerate([1, 5, 3, 2, 9]):
+            scheduler.submit(request(index, length))
+        admitted = scheduler.admit(room=2, running=0)
+        assert admitted is not None
+        assert [r.id for r in admitted] == [1, 2], "the fifth is outside the window"
+        admitted = scheduler.admit(room=9, running=2)
+        assert admitted is not None
+        assert [r.id for r in admitted] == [4, 3, 0]
+
+    def test_workers_share_what_waits(self) -> None:
+        scheduler = Scheduler(num_workers=4, window=100)
+        for index in range(10):
+            scheduler.submit(request(index))
+        counts = [len(scheduler.admit(room=64, running=0) or []) for _ in range(4)]
+        assert counts == [3, 3, 3, 1]
+
+    def test_a_busy_worker_leaves_requests_to_an_idle_one(self) -> None:
+        scheduler = Scheduler(num_workers=2, window=100)
+        for index in range(8):
+            scheduler.submit(request(index))
+        first = scheduler.admit(room=4, running=0)
+        assert first is not None
+        assert len(first) == 4
+        assert scheduler.admit(room=4, running=4) == []
+
+    def test_close_wakes_a_waiting_worker_and_returns_what_waited(self) -> None:
+        scheduler = Scheduler(num_workers=1, window=8)
+        got: list[object] = []
+        thread = threading.Thread(target=lambda: got.append(scheduler.admit(room=1, running=0)))
+        thread.start()
+        assert scheduler.close() == []
+        thread.join(5)
+        assert got == [None]
+        assert not scheduler.submit(request(0))
+
+    @given(st.lists(st.integers(1, 30), max_size=60), st.integers(1, 16), st.integers(1, 8))
+    def test_nothing_is_lost_or_taken_twice(self, lengths: list[int], window: int, room: int) -> None:
+        scheduler = Scheduler(num_workers=1, window=window)
+        for index, length in enumerate(lengths):
+            scheduler.submit(request(index, length))
+        taken: list[int] = []
+        while len(taken) < len(lengths):
+            admitted = scheduler.admit(room, running=0)
+            assert admitted
+            assert len(admitted) <= room
+            taken += [r.id for r in admitted]
+            scheduler.retire(len(admitted))
+        assert sorted(taken) == list(range(len(lengths)))
+
+
+class TestEngine:
+    @settings(max_examples=25, deadline=None)
+    @given(
+        lengths=st.lists(st.integers(1, 20), max_size=40),
+        workers=st.integers(1, 6),
+        slots=st.integers(1, 9),
+        seed=st.integers(0, 9),
+    )
+    def test_every_answer_is_its_own_prompts(self, lengths: list[int], workers: int, slots: int, seed: int) -> None:
+        requests = [request(index, length) for index, length in enumerate(lengths)]
+        runners = [FakeRunner(slots, delay=0.0003, seed=seed + i) for i in range(workers)]
+        found = answers(runners, requests)
+        for one in requests:
+            assert list(found[one.id].output_ids) == fake_answer(one.prompt_ids)
+            assert found[one.id].finish_reason == "stop"
+
+    def test_slots_are_filled_again_while_others_run(self) -> None:
+        runner = FakeRunner(num_slots=8)
+        answers([runner], [request(index, 1 + index % 7) for index in range(100)])
+        assert runner.most_live == 8
+
+    def test_length_is_where_the_limit_is(self) -> None:
+        long = next(i for i in range(100) if len(fake_answer([i] * 3)) > 5)
+        found = answers([FakeRunner()], [request(long, params=SamplingParams(max_new_tokens=5))])
+        assert found[long].finish_reason == "length"
+        assert list(found[long].output_ids) == fake_answer([long] * 3)[:5]
+
+    @pytest.mark.parametrize("fail_at", [1, 2, 7])
+    @pytest.mark.parametrize("workers", [1, 3])
+    def test_a_dying_worker_takes_every_request_to_an_end_with_the_reason(self, fail_at: int, workers: int) -> None:
+        runners = [FakeRunner(2, delay=0.001, fail_at=fail_at if i == 0 else None) for i in range(workers)]
+        engine = Engine(runners, 10_000)
+        submitted = 0
+        try:
+            for index in range(60):
+                engine.submit(request(index))
+                submitted += 1
+        except EngineFailed:
+            pass  # it died while we were submitting, which is early notice
+        ends = [engine.collect(timeout=20) for _ in range(submitted)]
+        assert all(ends), "a request was forgotten"
+        assert sorted(c.id for c in ends if c) == list(range(submitted))
+        failed = [c for c in ends if c and c.finish_reason == "error"]
+        assert failed
+        assert all("on fire" in (c.error or "") for c in failed)
+        assert "on fire" in (engine.failure or "")
+        with pytest.raises(EngineFailed, match="on fire"):
+            engine.submit(request(99))
+        engine.close(timeout=5)
+        with pytest.raises(EngineFailed, match="on fire"):
+            engine.collect(timeout=0.1)
+
+    def test_a_prompt_beyond_the_context_fails_alone(self) -> None:
+        found = answers([FakeRunner()], [request(0, 30), request(1, 3)], context=110)
+        assert found[0].finish_reason == "error"
+        assert "30 tokens" in (found[0].error or "")
+        assert found[1].finish_reason == "stop"
+
+    def test_closing_gives_up_what_waits(self) -> None:
+        engine = Engine([FakeRunner(1, delay=0.05)], 10_000)
+        for index in range(50):
+            engine.submit(request(index))
+        started = time.monotonic()
+        engine.close(timeout=5)
+        assert time.monotonic() - started < 4
+        ends = [engine.collect(timeout=1) for _ in range(50)]
+        assert all(ends)
+        assert any(c and c.finish_reason == "error" and "closed" in (c.error or "") for c in ends)
+
+    def test_echo_answers_with_the_prompt(self) -> None:
+        found = answers([EchoRunner(3), EchoRunner(3)], [request(index, 1 + index) for index in range(50)])
+        assert all(list(found[i].output_ids) == [i % 97] * (1 + i) for i in range(50))
+
+    def test_a_status_for_each_worker(self) -> None:
+        with Engine([FakeRunner(), FakeRunner()], 10_000) as engine:
+            for index in range(20):
+                engine.submit(request(index))
+            for _ in range(20):
+                engine.collect(timeout=10)
+            assert sum(status.num_done for status in engine.statuses) == 20
+        assert [status.phase for status in engine.statuses] == ["ended", "ended"]
+
+
+class TestSequence:
+    def test_equal_prompts_and_seeds_draw_equally(self) -> None:
+        first, second = (Sequence(Request(i, [1, 2], SamplingParams(9, 1.0, seed=5))) for i in range(2))
+        assert [first.draw() for _ in range(5)] == [second.draw() for _ in range(5)]
+
+    @pytest.mark.parametrize(("prompt", "seed"), [([1, 3], 5), ([1, 2], 6)])
+    def test_other_prompts_or_seeds_draw_differently(self, prompt: list[int], seed: int) -> None:
+        first = Sequence(Request(0, [1, 2], SamplingParams(9, 1.0, seed=5)))
+        second = Sequence(Request(0, prompt, SamplingParams(9, 1.0, seed=seed)))
+        assert first.draw() != second.draw()

@@ -201,9 +201,11 @@ class Pipeline:
         item.prompt_ids = backend.encode(item.segment.text)
         num_prompt_tokens = len(item.prompt_ids)
         self._report.num_text_tokens_read += num_prompt_tokens
-        wanted = self._sampling.max_new_tokens or self._task.max_new_tokens(
-            num_prompt_tokens - backend.num_prompt_tokens
-        )
+        num_text_tokens = num_prompt_tokens - backend.num_prompt_tokens
+        if num_text_tokens < self._task.min_text_tokens:
+            self._finish(item, answer=item.segment.text)
+            return
+        wanted = self._sampling.max_new_tokens or self._task.max_new_tokens(num_text_tokens)
         room = backend.engine.context_length - num_prompt_tokens
         if room < min(wanted, 16):
             self._finish(

@@ -46,18 +46,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._mode == "bar":
-            from rich.console import Console
-            from rich.live import Live
-
-            self._live = Live(
-                get_renderable=self._render,
-                console=Console(stderr=True),
-                auto_refresh=False,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start()
+            self._draw()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,7 +89,7 @@ class Progress:
         try:
             action()
         finally:
-            self._live.start()
+            self._draw()
 
     def note(self, message: str) -> None:
         """Print a line that everybody should see."""
@@ -110,6 +99,21 @@ class Progress:
         """Print a line for those who asked to be told (`-v`)."""
         if self._verbose:
             self.note(f"llmpar: {message}")
+
+    def _draw(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        # A new one each time: a Live that starts again erases as many lines as it drew before it stopped.
+        self._live = Live(
+            get_renderable=self._render,
+            console=Console(stderr=True),
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start(refresh=True)
 
     def _print(self, message: str) -> None:
         if sys.stderr is not None:  # cron may start us without one

@@ -39,9 +39,19 @@ def answers(runners: SequenceOf[Runner], requests: list[Request], context: int =
     return found
 
 
+def opened(num_workers: int, window: int) -> Scheduler:
+    """Return a scheduler that has been admitting for a while."""
+    scheduler = Scheduler(num_workers, window)
+    for index in range(40):
+        scheduler.submit(request(index))
+        assert scheduler.admit(room=1, running=0)
+        scheduler.retire(1)
+    return scheduler
+
+
 class TestScheduler:
     def test_longest_first_within_the_window(self) -> None:
-        scheduler = Scheduler(num_workers=1, window=4)
+        scheduler = opened(num_workers=1, window=4)
         for index, length in enumerate([1, 5, 3, 2, 9]):
             scheduler.submit(request(index, length))
         admitted = scheduler.admit(room=2, running=0)
@@ -51,15 +61,26 @@ class TestScheduler:
         assert admitted is not None
         assert [r.id for r in admitted] == [4, 3, 0]
 
+    def test_the_first_requests_come_first(self) -> None:
+        scheduler = Scheduler(num_workers=2, window=64)
+        for index in range(64):
+            scheduler.submit(request(index, 1 + index))
+        first, second = (scheduler.admit(room=64, running=0) for _ in range(2))
+        assert first is not None
+        assert second is not None
+        assert {r.id for r in first} <= {0, 1, 2, 3}
+        assert {r.id for r in second} <= set(range(10))
+        assert len(first) <= 2 < len(second)
+
     def test_workers_share_what_waits(self) -> None:
-        scheduler = Scheduler(num_workers=4, window=100)
+        scheduler = opened(num_workers=4, window=100)
         for index in range(10):
             scheduler.submit(request(index))
         counts = [len(scheduler.admit(room=64, running=0) or []) for _ in range(4)]
         assert counts == [3, 3, 3, 1]
 
     def test_a_busy_worker_leaves_requests_to_an_idle_one(self) -> None:
-        scheduler = Scheduler(num_workers=2, window=100)
+        scheduler = opened(num_workers=2, window=100)
         for index in range(8):
             scheduler.submit(request(index))
         first = scheduler.admit(room=4, running=0)

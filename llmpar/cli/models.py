@@ -10,7 +10,6 @@ app = typer.Typer(
     no_args_is_help=True, help="List, fetch and remove models. Example: [bold]llmpar models pull smollm2-135m[/bold]"
 )
 _NAME = Annotated[str, typer.Argument(metavar="NAME", help="A name, directory, GGUF file or hub name.")]
-_OFFLINE = Annotated[bool, typer.Option("--offline", envvar="LLMPAR_OFFLINE", help="Open no socket.")]
 
 
 @app.command("list")

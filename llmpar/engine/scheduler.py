@@ -14,12 +14,14 @@ class Scheduler:
     Args:
         num_workers: among whom what waits is shared evenly, so that none idles beside a full one.
         window: how many of the oldest requests compete. Long ones go first, as they would end last; the bound keeps
-            the first requests of a stream among the first to be answered.
+            the first requests of a stream among the first to be answered. It starts small and doubles with every
+            admission, so that the first answer does not wait for a batch of others to be read.
     """
 
     def __init__(self, num_workers: int, window: int) -> None:
         self._num_workers = num_workers
         self._window = window
+        self._opened = num_workers
         self._waiting: deque[Request] = deque()
         self._num_running = 0
         self._closed = False
@@ -45,7 +47,8 @@ class Scheduler:
             if not self._waiting:
                 return None if self._closed and not running else []
             share = -(-(len(self._waiting) + self._num_running) // self._num_workers) - running
-            count = max(0 if running else 1, min(room, share))
+            self._opened = min(2 * self._opened, max(self._window, 2 * self._num_workers))
+            count = max(0 if running else 1, min(room, share, self._opened // self._num_workers))
             taken = self._take(count)
             self._num_running += len(taken)
             return taken
@@ -65,7 +68,7 @@ class Scheduler:
             return left
 
     def _take(self, count: int) -> list[Request]:
-        window = [self._waiting.popleft() for _ in range(min(self._window, len(self._waiting)))]
+        window = [self._waiting.popleft() for _ in range(min(self._window, self._opened, len(self._waiting)))]
         order = sorted(range(len(window)), key=lambda i: -_cost(window[i]))
         chosen = set(order[:count])
         self._waiting.extendleft(window[i] for i in reversed(range(len(window))) if i not in chosen)

@@ -40,14 +40,15 @@ def load_model(path: Path, device: str = "auto", precision: Precision = "auto") 
     """
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
+    logging: Any = transformers_logging  # untyped
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     target = find_device(device)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision) or _native_dtype(target)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
     except Exception as error:  # whatever transformers and safetensors make of damaged files

@@ -102,10 +102,11 @@ class ChatTokenizer:
 
     def _render(self, template: str, messages: list[dict[str, str]]) -> str:
         from jinja2 import TemplateError
-        from transformers.utils.chat_template_utils import render_jinja_template
+        from transformers.utils import chat_template_utils
 
+        render: Any = chat_template_utils.render_jinja_template
         try:
-            rendered, _ = render_jinja_template(
+            rendered, _ = render(
                 conversations=[messages],
                 chat_template=template,
                 add_generation_prompt=True,

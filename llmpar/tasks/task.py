@@ -21,6 +21,7 @@ class Task:
         unit: what a segment is, unless the user says otherwise.
         growth: tokens of room for an answer for each token of the segment.
         margin: tokens of room on top.
+        min_text_tokens: shorter segments are left as they are.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Task:
     unit: Unit = "sentence"
     growth: float = 1.0
     margin: int = 256
+    min_text_tokens: int = 0
 
     def render(self, text: str) -> str:
         """Return the user's message about `text`, which is inserted and never interpreted."""
@@ -74,4 +76,5 @@ def summarize() -> Task:
         unit="paragraph",
         growth=0.5,
         margin=96,
+        min_text_tokens=40,  # a heading, a single sentence: as short as its summary
     )

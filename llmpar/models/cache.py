@@ -1,0 +1,249 @@
+"""The cache of models made from other forms: what an entry is, how it comes to be, and how it goes.
+
+An entry is the directory `models/KEY` under `cache_dir()`: a model ready to load, and a manifest of its files' sizes.
+It is made in `models/.KEY.partial` under an flock on `models/.KEY.lock` and renamed when complete, so that it is whole
+or absent whenever a process dies. Knows no model names and no network; imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmpar.errors import ModelUnavailable, WriteFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Notify = Callable[[str], None]
+    Make = Callable[[Path, Path], int | None]
+
+FORMAT = 1  # of an entry; raise it when the same source would be converted to other files
+MANIFEST = "llmpar.json"
+INDEX_LENGTH = 64  # GGUF files whose hash is remembered
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model directory ready to load; `source_bits` is the bits per weight of the file the weights came from."""
+
+    name: str
+    path: Path
+    source_bits: int | None
+
+
+def cache_dir() -> Path:
+    """Return where converted models are kept. It is created, 0700, when the first one is."""
+    from platformdirs import user_cache_path
+
+    given = os.environ.get("LLMPAR_CACHE")
+    return Path(given).absolute() if given else user_cache_path("llmpar")
+
+
+def entries() -> list[str]:
+    """List the keys of the entries, damaged ones too."""
+    with contextlib.suppress(OSError):
+        return sorted(path.name for path in _entry("").iterdir() if path.is_dir() and not path.name.startswith("."))
+    return []
+
+
+def size(key: str) -> int:
+    """Return an entry's bytes on disk. Weights that it only links to are not counted."""
+    return sum(path.lstat().st_size for path in _entry(key).iterdir())
+
+
+def source(key: str) -> str:
+    """Return what an entry was made from."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((_entry(key) / MANIFEST).read_bytes())["source"])
+    return "damaged"
+
+
+def cached(key: str, name: str) -> ModelFiles | None:
+    """Return a whole entry's files under the name `name`, or None if there is none.
+
+    Raises:
+        ModelUnavailable: the entry is damaged: a file is missing or has another size than it was given.
+    """
+    entry = _entry(key)
+    if not entry.exists():
+        return None
+    try:
+        manifest = json.loads((entry / MANIFEST).read_bytes())
+        sizes, bits = manifest["sizes"], manifest["source_bits"]
+        wrong = [file for file, size in sizes.items() if (entry / file).stat().st_size != size]
+        reason = f"{wrong[0]} is truncated" if wrong else ""
+        if manifest["format"] != FORMAT:
+            reason = "it was made by another version of llmpar"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        lost = isinstance(error, FileNotFoundError) and error.filename
+        reason = f"{Path(lost).name} is missing" if lost else f"{MANIFEST} cannot be read"
+    if reason:
+        raise ModelUnavailable(
+            f"cached model {key!r} is damaged: {reason}\nrun `llmpar models remove {key}`, then again"
+        )
+    return ModelFiles(name, entry, bits)
+
+
+def made(key: str, name: str, source: str, make: Make, notify: Notify) -> ModelFiles:
+    """Return an entry, after making it if it is absent, damaged or of an older format.
+
+    `make` gets a directory to work in and the entry's own, and returns the bits per weight of what it read.
+
+    Raises:
+        ModelUnavailable: `make` raised it.
+        WriteFailed: the cache cannot be written.
+    """
+    with contextlib.suppress(ModelUnavailable):
+        if found := cached(key, name):
+            return found
+    with _writing(), locked(key, notify) as entry:
+        try:  # whoever held the lock may have made it meanwhile
+            if found := cached(key, name):
+                return found
+        except ModelUnavailable as damage:
+            notify(f"{str(damage).splitlines()[0]}; making it again")
+        work = _workplace(entry)
+        try:
+            new = work / "new"
+            new.mkdir()
+            bits = make(work, new)
+            sizes = {path.name: path.stat().st_size for path in new.iterdir()}
+            manifest = {"format": FORMAT, "source": source, "source_bits": bits, "sizes": sizes}
+            (new / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+            for path in [*new.iterdir(), new]:  # before the rename: a power cut must not leave a name without data
+                if not path.is_symlink():
+                    _sync(path)
+            if entry.exists():
+                entry.rename(work / "old")
+            new.rename(entry)
+            _sync(entry.parent)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return ModelFiles(name, entry, bits)
+
+
+def delete(key: str) -> int | None:
+    """Delete an entry and return the bytes freed, or None if there is none.
+
+    Raises:
+        WriteFailed: it cannot be deleted.
+    """
+    if key not in entries():  # so that `..` is no key
+        return None
+    with _writing(), locked(key, lambda _: None) as entry:
+        if not entry.exists():  # another process was faster
+            return None
+        freed = size(key)
+        work = _workplace(entry)
+        entry.rename(work / "old")  # first: whoever is killed in rmtree leaves no half an entry
+        shutil.rmtree(work)
+    return freed
+
+
+def gguf_key(path: Path) -> str:
+    """Name a GGUF file by its content, which is hashed once: path, size and time of it are remembered.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status, index = path.stat(), cache_dir() / "gguf-index.json"
+    stamp, known = [status.st_size, status.st_mtime_ns], {}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        known = dict(json.loads(index.read_bytes()))
+    match known.get(str(path.resolve())):
+        case [size, mtime, str(digest)] if [size, mtime] == stamp:
+            return f"gguf-{digest[:16]}"
+    hasher = hashlib.sha256(str(status.st_size).encode())
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            hasher.update(chunk)
+    # A file changed within the clock's last tick may change again and keep its time.
+    if time.time_ns() - status.st_mtime_ns > 2_000_000_000:
+        known = dict([*known.items(), (str(path.resolve()), [*stamp, hasher.hexdigest()])][-INDEX_LENGTH:])
+        with contextlib.suppress(OSError):  # it only saves time
+            _create(index.parent)
+            fresh = index.with_suffix(f".{os.getpid()}")
+            fresh.write_text(json.dumps(known))
+            fresh.replace(index)
+    return f"gguf-{hasher.hexdigest()[:16]}"
+
+
+def directory_key(path: Path) -> str:
+    """Name a directory by its path and files: weights by size and time, because they are large, the rest by content."""
+    digest = hashlib.sha256(os.fsencode(path))
+    for file in sorted(filter(Path.is_file, path.iterdir())):
+        status = file.stat()
+        large = status.st_size > 50_000_000 or file.suffix == ".safetensors"
+        content = f"{status.st_size} {status.st_mtime_ns}".encode() if large else file.read_bytes()
+        digest.update(os.fsencode(file.name) + hashlib.sha256(content).digest())
+    return f"dir-{digest.hexdigest()[:16]}"
+
+
+@contextlib.contextmanager
+def locked(key: str, notify: Notify) -> Iterator[Path]:
+    """Hold an entry's lock and give its path; the kernel drops it when its holder dies, so it is never stale."""
+    entry = _entry(key)
+    _create(entry.parent)
+    with entry.with_name(f".{key}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            notify(f"waiting for another process that is making {key}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        _sweep(entry.parent)
+        yield entry
+
+
+def _sweep(directory: Path) -> None:
+    """Delete what dead processes left: a working directory whose lock is free belongs to nobody."""
+    for partial in directory.glob(".*.partial"):
+        with partial.with_suffix(".lock").open("w") as lock, contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "free some space" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "make it writable"
+        raise WriteFailed(
+            f"cannot write the model cache {cache_dir()}: {error.strerror or error}; {remedy}, or set LLMPAR_CACHE"
+        ) from error
+
+
+def _entry(key: str) -> Path:
+    return cache_dir() / "models" / key
+
+
+def _create(directory: Path) -> None:
+    # The cache directory by itself first: `parents=True` would give it the default mode.
+    for path in (cache_dir(), directory):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _workplace(entry: Path) -> Path:
+    directory = entry.with_name(f".{entry.name}.partial")
+    if directory.exists():
+        shutil.rmtree(directory)
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

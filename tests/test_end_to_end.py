@@ -1,0 +1,92 @@
+"""The default model, from the shell: the real thing, a few times."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Outcome
+
+pytestmark = pytest.mark.model
+ARTICLE = ROOT / "sample_data" / "article.txt"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fetched() -> None:
+    from llmpar.models.registry import DEFAULT_MODEL, resolve
+
+    resolve(DEFAULT_MODEL)
+
+
+def test_a_question_is_answered(llmpar: Callable[..., Outcome]) -> None:
+    outcome = llmpar(
+        "run", "What is the capital of {text}? Answer with one word.", "--offline", "-q", stdin=b"France\n"
+    )
+    assert outcome.code == 0, outcome.err
+    assert b"Paris" in outcome.out
+    assert outcome.out.endswith(b"\n")
+
+
+def test_greedy_fp32_equals_generate(tmp_path: Path) -> None:
+    import torch
+
+    from llmpar.documents.document import Block, Document, Encoding
+    from llmpar.documents.splitter import Splitter
+    from llmpar.engine.build import build_engine
+    from llmpar.engine.request import Request, SamplingParams
+    from llmpar.models.load import load_model
+    from llmpar.models.registry import DEFAULT_MODEL, resolve
+    from llmpar.models.tokenizer import ChatTokenizer
+    from llmpar.tasks.task import translate
+
+    task = translate("French")
+    path = resolve(DEFAULT_MODEL, offline=True).path
+    tokenizer, loaded = ChatTokenizer(path, task.system), load_model(path, "cpu", "fp32")
+    document = Document(0, "story", None, Encoding())
+    text = (ROOT / "sample_data" / "story.txt").read_text(encoding="utf-8")
+    segments = Splitter(document, "sentence").split(Block(document, 0, text, len(text), True, True))
+    prompts = [tokenizer.encode(task.render(segment.text)) for segment in segments[:: len(segments) // 6]]
+    assert len({len(prompt) for prompt in prompts}) > 3
+    expected = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        output = loaded.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, do_sample=False, pad_token_id=0
+        )
+        answer = output[0, len(prompt) :].tolist()
+        expected.append([token for token in answer if token not in loaded.stop_ids])
+    for workers in (1, 4):
+        with build_engine(loaded.model, loaded.context_length, loaded.stop_ids, workers, 3) as engine:
+            for index, prompt in enumerate(prompts):
+                engine.submit(Request(index, prompt, SamplingParams(10)))
+            ends = [engine.collect(timeout=120) for _ in prompts]
+        found = {end.id: list(end.output_ids) for end in ends if end}
+        assert [found[index] for index in range(len(prompts))] == expected
+
+
+def test_a_summary_through_head_ends_at_once_and_cleanly() -> None:
+    command = (
+        f"cat '{ARTICLE}' | {sys.executable} -m llmpar summarize --max-new-tokens 24 | head -3; echo ${{PIPESTATUS[1]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=240, check=True)
+    title, underline, blank, code = done.stdout.split("\n")[:4]
+    assert (underline, blank, code) == (ARTICLE.read_text().split("\n")[1], "", "141"), title
+    assert done.stderr == ""
+
+
+def test_no_socket_is_opened_offline(
+    shell: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket\n"
+        "def refuse(*a, **k): raise AssertionError('a socket was opened')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+    )
+    arguments = ("run", "Say hello.", "--offline", "--max-new-tokens", "4")
+    done = shell(*arguments, input=b"Hi.", env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(rb"llmpar run: 1 segment, .*\n", done.stderr)

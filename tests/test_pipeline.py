@@ -1,0 +1,236 @@
+"""Documents through the pipeline with fake engines: order, failures, room for answers, bounded memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import pytest
+from conftest import FakeRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmpar.documents.document import Block, Document, Encoding, Result
+from llmpar.documents.output import SingleOutput
+from llmpar.documents.splitter import Splitter
+from llmpar.engine.engine import Engine
+from llmpar.engine.request import Sequence
+from llmpar.errors import EngineFailed, InputError, ReaderGone
+from llmpar.pipeline import Backend, Part, Pipeline, Sampling
+from llmpar.report import Report
+from llmpar.tasks.task import Task
+
+DOCUMENT = Document(0, "test", None, Encoding())
+DEFAULTS = Sampling()
+TASK = Task("test", "{text}", growth=0, margin=64)
+
+
+class Collected:
+    """A writer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.flushed = b""
+        self.ending = ""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    def flush(self) -> None:
+        self.flushed = self.data
+
+    def close(self) -> None:
+        self.ending = "closed"
+
+    def abandon(self) -> None:
+        self.ending = "abandoned"
+
+
+def parts(text: str, size: int = 200) -> Iterator[Part]:
+    splitter = Splitter(DOCUMENT, "line")
+    lines = text.splitlines(keepends=True)
+    blocks = ["".join(lines[i : i + size]) for i in range(0, len(lines), size)] or [""]
+    offset = 0
+    for index, block_text in enumerate(blocks):
+        block = Block(DOCUMENT, offset, block_text, len(block_text), index == 0, index == len(blocks) - 1)
+        yield Part(block, splitter.split(block))
+        offset += len(block_text)
+
+
+def backend(runners: list[FakeRunner], context: int = 100_000) -> Callable[[], Backend]:
+    def decode(ids: object) -> str:
+        return bytes(ids).decode().strip()  # type: ignore[call-overload, no-any-return]
+
+    return lambda: Backend(Engine(runners, context), lambda text: text.encode(), decode, 0)
+
+
+def run(
+    text: str, runners: list[FakeRunner], sampling: Sampling = DEFAULTS, context: int = 100_000, size: int = 200
+) -> tuple[str, Report, list[Result]]:
+    writer, report, failures = Collected(), Report(), []
+    Pipeline(TASK, sampling, backend(runners, context), report, failed=failures.append).run(
+        parts(text, size), SingleOutput(writer)
+    )
+    assert writer.ending == "closed"
+    return writer.data.decode(), report, failures
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    lines=st.lists(st.text("ab .", max_size=9), max_size=40),
+    workers=st.integers(1, 6),
+    slots=st.integers(1, 8),
+    size=st.integers(1, 50),
+)
+def test_any_n_gives_the_same_document(lines: list[str], workers: int, slots: int, size: int) -> None:
+    text = "\n".join(lines)
+    alone, *_ = run(text, [FakeRunner(1)])
+    together, *_ = run(text, [FakeRunner(slots, delay=0.0003, seed=i) for i in range(workers)], size=size)
+    assert together == alone
+    assert [bool(line.strip(" .")) for line in alone.split("\n")] == [bool(line.strip(" .")) for line in lines or [""]]
+
+
+def test_an_answer_that_needs_room_is_given_it_once() -> None:
+    class Long(FakeRunner):
+        """Answers with as many letters as the prompt says, counting those that a continued prompt holds."""
+
+        def _step(self, sequences: list[Sequence]) -> None:
+            for sequence in sequences:
+                prompt = bytes(sequence.request.prompt_ids).decode()
+                wanted = int(prompt.rstrip("x"))
+                done = prompt.count("x") + len(sequence.output_ids)
+                sequence.append(ord("x") if done < wanted else -1, frozenset({-1}))
+
+    text, report, failures = run("5\n64\n100\n127\n128\n500", [Long(8)])
+    assert [len(line) if "x" in line else line for line in text.split("\n")] == [5, 64, 100, 127, "128", "500"]
+    assert [failure.segment.text for failure in failures] == ["128", "500"]
+    assert "did not end within 128 tokens" in (failures[0].error or "")
+    assert (report.num_failed, report.exit_code) == (2, 3)
+
+    text, report, failures = run("5\n64\n500", [Long(8)], Sampling(max_new_tokens=20))
+    assert [len(line) for line in text.split("\n")] == [5, 20, 20], "a limit that the user gave is the user's wish"
+    assert (report.num_cut, report.num_failed, report.exit_code) == (2, 0, 0)
+
+
+def test_a_segment_that_fails_stays_as_it_was_and_leaves_its_neighbours_alone() -> None:
+    class Empty(FakeRunner):
+        def _step(self, sequences: list[Sequence]) -> None:
+            for sequence in sequences:
+                odd = sequence.request.prompt_ids == b"bad"
+                sequence.append(
+                    ord(" ") if odd and not sequence.output_ids else -1 if odd else ord("y"), frozenset({-1})
+                )
+
+    text, report, failures = run(
+        f"good\nbad\n{'long ' * 200}\ngood", [Empty()], Sampling(max_new_tokens=3), context=300
+    )
+    assert text.split("\n") == ["yyy", "bad", "long " * 200, "yyy"]
+    assert ["empty" in (f.error or "") for f in failures] == [True, False]
+    assert "1,000" not in (failures[1].error or "")
+    assert "of the 300 tokens" in (failures[1].error or "")
+    assert report.exit_code == 3
+
+
+def test_what_is_too_short_for_the_task_is_left_as_it_is() -> None:
+    writer, runner = Collected(), FakeRunner()
+    task = Task("test", "{text}", margin=64, min_text_tokens=6)
+    Pipeline(task, Sampling(), backend([runner]), Report()).run(parts("Title\nA longer line."), SingleOutput(writer))
+    title, answer = writer.data.decode().split("\n")
+    assert title == "Title"
+    assert answer != "A longer line."
+
+
+def test_blank_input_needs_no_backend() -> None:
+    def never() -> Backend:
+        raise AssertionError("a backend was made")
+
+    for text in ("", "\n", "  \n\t\n", "-----\n"):
+        writer = Collected()
+        Pipeline(TASK, Sampling(), never, Report()).run(parts(text), SingleOutput(writer))
+        assert writer.data.decode() == text
+
+
+def test_a_dead_worker_ends_the_run_and_publishes_nothing() -> None:
+    writer = Collected()
+    pipeline = Pipeline(TASK, Sampling(), backend([FakeRunner(2, fail_at=9), FakeRunner(2, delay=0.001)]), Report())
+    with pytest.raises(EngineFailed, match="on fire"):
+        pipeline.run(parts("\n".join(f"line {i}" for i in range(200))), SingleOutput(writer))
+    assert writer.ending == "abandoned"
+
+
+def test_bad_input_halfway_ends_the_run() -> None:
+    def source() -> Iterator[Part]:
+        yield next(parts("one\ntwo\n"))
+        raise InputError("not text")
+
+    writer = Collected()
+    with pytest.raises(InputError):
+        Pipeline(TASK, Sampling(), backend([FakeRunner()]), Report()).run(source(), SingleOutput(writer))
+    assert writer.ending == "abandoned"
+
+
+def test_memory_is_bounded_when_the_first_segment_is_slow() -> None:
+    release = threading.Event()
+
+    class Slow(FakeRunner):
+        def prefill(self, sequences: list[Sequence]) -> None:
+            if any(s.request.prompt_ids == b"line 0" for s in sequences):
+                release.wait(20)
+            super().prefill(sequences)
+
+    read = count()
+    most = 0
+
+    def source() -> Iterator[Part]:
+        nonlocal most
+        for part in parts("\n".join(f"line {i}" for i in range(50_000)), size=100):
+            most = next(read)
+            yield part
+
+    writer = Collected()
+    runners: list[FakeRunner] = [Slow(2), Slow(2)]
+    pipeline = Pipeline(TASK, Sampling(), backend(runners), Report())
+    thread = threading.Thread(target=pipeline.run, args=(source(), SingleOutput(writer)), daemon=True)
+    thread.start()
+    time.sleep(1.5)
+    held = most * 100
+    release.set()
+    thread.join(60)
+    assert writer.ending == "closed"
+    assert writer.data.count(b"\n") == 49_999
+    assert held < 5_000, "everything was read although nothing could be written"
+
+
+def test_a_slow_pipe_is_answered_as_it_speaks() -> None:
+    writer = Collected()
+    seen_before_second: list[bytes] = []
+
+    def source() -> Iterator[Part]:
+        lines = list(parts("one\ntwo\n", size=1))
+        yield lines[0]
+        deadline = time.monotonic() + 10
+        while not writer.flushed and time.monotonic() < deadline:
+            time.sleep(0.01)
+        seen_before_second.append(writer.flushed)
+        yield lines[1]
+
+    Pipeline(TASK, Sampling(), backend([FakeRunner()]), Report()).run(source(), SingleOutput(writer))
+    assert seen_before_second[0], "the first answer waited for the second line"
+
+
+def test_a_reader_that_goes_away_is_noticed_while_nothing_is_written() -> None:
+    class Gone(Collected):
+        flushes = 0
+
+        def flush(self) -> None:
+            self.flushes += 1
+            if self.flushes > 3:
+                raise ReaderGone
+
+    started = time.monotonic()
+    pipeline = Pipeline(TASK, Sampling(), backend([FakeRunner(1, delay=3.0)]), Report())
+    with pytest.raises(ReaderGone):
+        pipeline.run(parts("one\ntwo\nthree"), SingleOutput(Gone()))
+    assert time.monotonic() - started < 2.5

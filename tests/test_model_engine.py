@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence as SequenceOf
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ SMALL: dict[str, Any] = {
     "eos_token_id": 2,
     "initializer_range": 0.3,
 }
+PREFIX = [7, 7, 30, 31, 200, 201, 8, 9, 10, 11, 12, 250, 17]
 OURS = {
     "llama": ("LlamaConfig", {}),
     "llama-multi-head": ("LlamaConfig", {"num_key_value_heads": 4}),
@@ -58,8 +60,10 @@ def make(name: str) -> Any:
 
 @cache
 def prompts(count: int = 50) -> list[list[int]]:
+    """Return prompts of 1 to 60 tokens, most of which begin alike, some with only a part of that, some not at all."""
     draw = random.Random(7)
-    return [[draw.randrange(3, 300) for _ in range(draw.randrange(1, 60))] for _ in range(count)]
+    texts = [[draw.randrange(3, 300) for _ in range(draw.randrange(1, 40))] for _ in range(count)]
+    return [PREFIX[: 0 if i % 7 == 3 else 5 if i % 7 == 5 else len(PREFIX)] + text for i, text in enumerate(texts)]
 
 
 @cache
@@ -77,9 +81,11 @@ def expected(name: str, max_new_tokens: int = 16) -> list[list[int]]:
     return answers
 
 
-def answer(name: str, workers: int, batch: int, params: SamplingParams) -> list[list[int]]:
+def answer(
+    name: str, workers: int, batch: int, params: SamplingParams, prefix: SequenceOf[int] = ()
+) -> list[list[int]]:
     found: dict[int, list[int]] = {}
-    with build_engine(make(name), 256, frozenset({2}), workers, batch) as engine:
+    with build_engine(make(name), 256, frozenset({2}), workers, batch, prefix) as engine:
         for index, prompt in enumerate(prompts()):
             engine.submit(Request(index, prompt, params))
         while len(found) < len(prompts()):
@@ -96,6 +102,17 @@ def test_greedy_equals_generate_token_for_token(name: str, workers: int, batch: 
     assert attention.is_supported(make(name))
     assert len({tuple(a) for a in expected(name)}) > 40, "the oracle answers everything alike"
     assert answer(name, workers, batch, SamplingParams(16)) == expected(name)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize(("workers", "batch"), [(1, 16), (2, 5)])
+def test_a_prefix_computed_once_changes_nothing(name: str, workers: int, batch: int) -> None:
+    assert answer(name, workers, batch, SamplingParams(16), PREFIX) == expected(name)
+
+
+def test_attention_in_pieces_is_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmpar.engine.attention._MOST_SCORES", 200)
+    assert answer("gemma2-softcap-window", 1, 4, SamplingParams(16), PREFIX) == expected("gemma2-softcap-window")
 
 
 @pytest.mark.parametrize("name", PADDED)

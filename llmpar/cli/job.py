@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from llmpar.cli.options import InputOptions, ModelOptions, OutputOptions, SamplingOptions, check_output, number
@@ -185,12 +186,16 @@ def _model_backend(task: Task, options: ModelOptions, progress: Progress) -> Bac
 
     tokenizer = ChatTokenizer(files.path, task.system)
     loaded = load_model(files.path, options.device, options.precision)
+    # Prompts of texts with nothing in common part where texts begin; one that parts earlier is read whole.
+    prompts = [tokenizer.encode(task.render(text)) for text in ("A", "zebra", "9", "我")]
+    prefix = [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))]
     engine = build_engine(
         loaded.model,
         loaded.context_length,
         loaded.stop_ids | tokenizer.stop_ids,
         number(options.threads),
         number(options.batch_size),
+        prefix,
         progress.remark,
     )
     progress.watch(lambda: engine.statuses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
 from typing import Any
 
 from llmpar.engine.engine import Engine
@@ -19,6 +20,7 @@ def build_engine(
     stop_ids: frozenset[int],
     num_workers: int | None = None,
     batch_size: int | None = None,
+    prefix_ids: SequenceOf[int] = (),
     notify: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     """Return an engine over a model of transformers.
@@ -29,10 +31,11 @@ def build_engine(
         stop_ids: the tokens that end an answer.
         num_workers: None for one for each core on a CPU, one on any other device.
         batch_size: sequences that each worker runs at once; None for the device's usual.
+        prefix_ids: what most prompts begin with; it is computed once.
         notify: is told what was chosen, for people who asked.
     """
     from llmpar.engine import attention
-    from llmpar.engine.model_runner import ModelRunner
+    from llmpar.engine.model_runner import ModelRunner, compute_prefix
     from llmpar.engine.padded_runner import PaddedRunner
 
     on_cpu = model.device.type == "cpu"
@@ -43,7 +46,8 @@ def build_engine(
     runners: list[Runner]
     if attention.is_supported(model):
         model.set_attn_implementation(attention.IMPLEMENTATION)
-        runners = [ModelRunner(model, slots, stop_ids, threads) for _ in range(workers)]
+        prefix = compute_prefix(model, prefix_ids)
+        runners = [ModelRunner(model, slots, stop_ids, threads, prefix) for _ in range(workers)]
     else:
         notify(f"{model.config.model_type} does not take our attention; padded batches are slower")
         runners = [PaddedRunner(model, slots, stop_ids, threads) for _ in range(workers)]

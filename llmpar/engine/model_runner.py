@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from llmpar.engine.attention import Batch, DecodeBatch, PrefillBatch
-from llmpar.engine.kv_cache import KVCache
+from llmpar.engine.kv_cache import KVCache, Layers
 from llmpar.engine.request import Sequence
 from llmpar.engine.sampler import sample
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """What the prompts of a job begin with: its ids, and their keys and values by layer."""
+
+    ids: tuple[int, ...] = ()
+    layers: Layers | None = None
+
+    def begins(self, prompt_ids: SequenceOf[int]) -> bool:
+        """Tell whether a prompt begins with it, and goes on."""
+        return len(prompt_ids) > len(self.ids) and tuple(prompt_ids[: len(self.ids)]) == self.ids
+
+
+@torch.inference_mode()
+def compute_prefix(model: Any, ids: SequenceOf[int]) -> Prefix:
+    """Return the keys and values of the ids that all prompts begin with, computed once for every worker."""
+    if not ids:
+        return Prefix()
+    cache = KVCache(1)
+    cache.reserve(len(ids))
+    device = model.device
+    model(
+        input_ids=torch.tensor([list(ids)], device=device),
+        position_ids=torch.arange(len(ids), device=device)[None],
+        use_cache=False,
+        logits_to_keep=1,
+        batch=PrefillBatch(cache, 0, [len(ids)], [True], device),
+    )
+    return Prefix(tuple(ids), cache.row_as_prefix(len(ids)))
 
 
 class ModelRunner:
@@ -22,6 +54,7 @@ class ModelRunner:
         num_slots: how many sequences live at once.
         stop_ids: the tokens that end an answer.
         num_threads: intra-op threads for this worker.
+        prefix: what prompts begin with; one that does not is read whole.
         prefill_tokens: how many prompt tokens are read in one pass, which bounds the memory of activations.
     """
 
@@ -33,15 +66,18 @@ class ModelRunner:
         num_slots: int,
         stop_ids: frozenset[int],
         num_threads: int = 1,
+        prefix: Prefix | None = None,
         prefill_tokens: int = 2048,
     ) -> None:
         self.num_slots = num_slots
         self._model = model
         self._stop_ids = stop_ids
         self._num_threads = num_threads
+        self._prefix = prefix or Prefix()
         self._prefill_tokens = prefill_tokens
-        self._cache = KVCache(num_slots)
+        self._cache = KVCache(num_slots, self._prefix.layers)
         self._live: list[Sequence] = []
+        self._shares: list[bool] = []  # by slot: whether the sequence begins with the prefix
 
     def start(self) -> None:
         """Give the calling thread its intra-op threads (torch keeps that number for each thread)."""
@@ -51,13 +87,17 @@ class ModelRunner:
     def prefill(self, sequences: list[Sequence]) -> None:
         """Read the prompts of new sequences, and append the first token to each."""
         batch: list[Sequence] = []
+        num_tokens = 0
         for sequence in sequences:
             sequence.slot = len(self._live)
             self._live.append(sequence)
-            if batch and sum(s.num_tokens for s in batch) + sequence.num_tokens > self._prefill_tokens:
+            self._shares.append(self._prefix.begins(sequence.request.prompt_ids))
+            length = self._columns(sequence)
+            if batch and num_tokens + length > self._prefill_tokens:
                 self._prefill(batch)
-                batch = []
+                batch, num_tokens = [], 0
             batch.append(sequence)
+            num_tokens += length
         self._prefill(batch)
 
     @torch.inference_mode()
@@ -65,35 +105,44 @@ class ModelRunner:
         """Append the next token to each of the sequences, which are all that live."""
         live = self._live
         assert len(sequences) == len(live)
-        positions = [sequence.num_tokens - 1 for sequence in live]
-        self._cache.reserve(max(positions) + 1)
         device = self._model.device
-        columns = torch.tensor(positions, device=device)
+        columns = [self._columns(sequence) - 1 for sequence in live]
+        self._cache.reserve(max(columns) + 1)
+        at = torch.tensor(columns, device=device)
+        positions = torch.tensor([sequence.num_tokens - 1 for sequence in live], device=device)
         input_ids = torch.tensor([sequence.output_ids[-1] for sequence in live], device=device)
-        self._forward(input_ids, columns, DecodeBatch(self._cache, columns), None, live)
+        shares = None if all(self._shares) else torch.tensor(self._shares, device=device)
+        self._forward(input_ids, positions, DecodeBatch(self._cache, at, shares), None, live)
 
     @torch.inference_mode()
     def release(self, sequence: Sequence) -> None:
         """Free the sequence's slot; the last one moves there."""
-        last = self._live.pop()
+        last, shares = self._live.pop(), self._shares.pop()
         if last is not sequence:
-            self._cache.move(last.slot, sequence.slot, last.num_tokens)
+            self._cache.move(last.slot, sequence.slot, self._columns(last, shares))
             last.slot = sequence.slot
             self._live[last.slot] = last
+            self._shares[last.slot] = shares
+
+    def _columns(self, sequence: Sequence, shares: bool | None = None) -> int:
+        """Return how many tokens of the sequence are its own, after the prefix."""
+        shares = self._shares[sequence.slot] if shares is None else shares
+        return sequence.num_tokens - (len(self._prefix.ids) if shares else 0)
 
     def _prefill(self, batch: list[Sequence]) -> None:
-        prompts = [list(sequence.request.prompt_ids) for sequence in batch]
-        self._cache.reserve(max(len(prompt) for prompt in prompts) + 1)
-        rows = []
-        start = 0
-        for sequence, prompt in zip(batch, prompts, strict=True):
-            rows.append((sequence.slot, start, len(prompt)))
-            start += len(prompt)
         device = self._model.device
-        input_ids = torch.tensor([token for prompt in prompts for token in prompt], device=device)
-        positions = torch.tensor([column for prompt in prompts for column in range(len(prompt))], device=device)
-        last = torch.tensor([first + length - 1 for _, first, length in rows], device=device)
-        self._forward(input_ids, positions, PrefillBatch(self._cache, rows), last, batch)
+        first = batch[0].slot
+        lengths = [self._columns(sequence) for sequence in batch]
+        ids: list[int] = []
+        positions: list[int] = []
+        for sequence, length in zip(batch, lengths, strict=True):
+            prompt = sequence.request.prompt_ids
+            ids += prompt[len(prompt) - length :]
+            positions += range(len(prompt) - length, len(prompt))
+        self._cache.reserve(max(lengths) + 1)
+        last = torch.tensor(lengths, device=device).cumsum(0) - 1
+        rows = PrefillBatch(self._cache, first, lengths, self._shares[first:], device)
+        self._forward(torch.tensor(ids, device=device), torch.tensor(positions, device=device), rows, last, batch)
 
     def _forward(
         self,

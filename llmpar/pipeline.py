@@ -119,7 +119,7 @@ class Pipeline:
                     writer = output.begin(block.document)
                     writer.write(block.document.encoding.bom)
                 assert writer is not None
-                for text in merge(block, self._results(items, writer)):
+                for text in merge(block, (item.segment for item in items), self._results(items, writer)):
                     writer.write(block.document.encoding.encode(text))
                 if block.last:
                     output.end()

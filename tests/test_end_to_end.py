@@ -78,9 +78,7 @@ def test_a_summary_through_head_ends_at_once_and_cleanly() -> None:
     assert done.stderr == ""
 
 
-def test_no_socket_is_opened_offline(
-    shell: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path
-) -> None:
+def test_no_socket_is_opened_offline(shell: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import socket\n"
         "def refuse(*a, **k): raise AssertionError('a socket was opened')\n"

@@ -19,7 +19,7 @@ class Encoding:
 
     name: str = "utf-8"
     bom: bytes = b""
-    errors: Literal["strict", "surrogateescape"] = "strict"
+    errors: Literal["strict", "surrogateescape", "surrogatepass"] = "strict"
 
     def encode(self, text: str) -> bytes:
         """Return `text` as bytes, without the byte order mark."""

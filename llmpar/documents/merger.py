@@ -4,31 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from llmpar.documents.document import Block, Result
+from llmpar.documents.document import Block, Result, Segment
 from llmpar.documents.layout import NEWLINE, cells, fill
 
+_NEWLINES = ("\n", "\r")
 
-def merge(block: Block, results: Iterable[Result]) -> Iterator[str]:
+
+def merge(block: Block, segments: Iterable[Segment], results: Iterator[Result]) -> Iterator[str]:
     """Yield the text of a block with each segment replaced by its answer, piece by piece as results come.
 
     An answer that says what the segment says leaves it as it stands, line breaks included, and so does a segment
-    without an answer.
+    without an answer. What stands before a segment is given out before its result is asked for.
 
     Args:
         block: the block.
-        results: one for each of its segments, in order.
+        segments: those of the block, in order.
+        results: one for each of them, in the same order.
     """
     cursor = 0
     line = ""  # what the last line holds so far, for wrapping
-    for result in results:
-        segment = result.segment
+    for segment in segments:
         gap = block.text[cursor : segment.start]
         line = _last_line(line, gap)
-        kept = result.error is not None or result.answer == segment.text
-        text = segment.source if kept else fill(result.answer, segment.layout, cells(line))
-        line = _last_line(line, text)
         cursor = segment.end
-        yield gap + text
+        wrapped = segment.layout.width > 0
+        space = gap if wrapped and not gap.strip(" ") else ""  # a new line break may stand for it
+        yield gap[len(space) :]
+        result = next(results)
+        kept = result.error is not None or result.answer == segment.text
+        text = segment.source if kept else fill(result.answer, segment.layout, cells(line) if wrapped else 0)
+        line = _last_line(line, text)
+        yield text if text.startswith(_NEWLINES) else space + text
     yield block.text[cursor:]
 
 

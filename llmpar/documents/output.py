@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -55,11 +55,11 @@ class DirectoryOutput:
     """Each document becomes a file of its own name in a directory, published when it is complete.
 
     Raises:
-        OutputUncreatable: the directory is missing or may not be written to.
+        OutputUncreatable: the directory is missing or may not be written to, or holds a link that leads elsewhere.
         UsageError: an input has no name, two have the same one, or an output would overwrite an input.
     """
 
-    def __init__(self, directory: Path, sources: Iterable[str]) -> None:
+    def __init__(self, directory: Path, sources: Sequence[str]) -> None:
         if not directory.is_dir():
             raise OutputUncreatable(f"{directory}: is not a directory; create it first (mkdir -p)")
         if not os.access(directory, os.W_OK | os.X_OK):
@@ -75,6 +75,8 @@ class DirectoryOutput:
             if name in names:
                 raise UsageError(f"{source} and {names[name]}: both would become {directory / name}")
             names[name] = source
+            if not Path(os.path.realpath(directory / name)).is_relative_to(os.path.realpath(directory)):
+                raise OutputUncreatable(f"{directory / name}: leads out of {directory}; remove it first")
             for other in self._inputs:
                 if _same(directory / name, other):
                     raise UsageError(f"{directory / name}: is also an input; choose another --output-dir")

@@ -24,8 +24,10 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _NEWLINE = r"(?:\r\n|\n|\r(?!\n))"
-_PARAGRAPH_END = re.compile(rf"{_NEWLINE}(?:[^\S\r\n]*{_NEWLINE})+")
+# A line's end and a blank line; more of them begin the next block and change nothing there.
+_PARAGRAPH_END = re.compile(rf"{_NEWLINE}[^\S\r\n]*{_NEWLINE}")
 _LINE_END = re.compile(_NEWLINE)
+_BLANK = re.compile(r"\s*")
 
 
 class Reader:
@@ -43,6 +45,7 @@ class Reader:
     def __init__(self, index: int, source: str, errors: Literal["strict", "surrogateescape"] = "strict") -> None:
         self._name = "<stdin>" if source == "-" else source
         self._stream = _open(source)
+        self._state = _file_state(self._stream)
         self._read = 0
         head = b""
         while len(head) < 4 and (more := self._chunk()):
@@ -50,7 +53,11 @@ class Reader:
         self._head = head
         bom, encoding = next(((mark, name) for mark, name in _BOMS if head.startswith(mark)), (b"", "utf-8"))
         path = None if source == "-" else Path(source)
-        self.document = Document(index, self._name, path, Encoding(encoding, bom, errors))
+        if errors == "surrogateescape" and encoding != "utf-8":
+            # What is wrong in UTF-16 is a lone surrogate, not a lone byte.
+            self.document = Document(index, self._name, path, Encoding(encoding, bom, "surrogatepass"))
+        else:
+            self.document = Document(index, self._name, path, Encoding(encoding, bom, errors))
 
     def close(self) -> None:
         """Close the input, unless it is stdin."""
@@ -64,25 +71,19 @@ class Reader:
         speaks. A whole document is one block.
 
         Raises:
-            InputError: bytes that are no text in the document's encoding, or NUL.
+            InputError: bytes that are no text in the document's encoding, or NUL; a file that changed meanwhile.
             InputUnreadable: reading failed.
         """
-        boundary = _LINE_END if unit == "line" else _PARAGRAPH_END
+        cutter = None if unit == "document" else _Cutter(_LINE_END if unit == "line" else _PARAGRAPH_END)
         buffer = ""
         offset = counted = 0
-        first = True
         for text, last in self._texts():
             buffer += text
-            while True:
-                if (last and len(buffer) <= _LONGEST) or (unit == "document" and not last):
-                    break
-                cut = _cut(buffer, boundary)
-                if not cut or unit == "document":
-                    break
-                yield Block(self.document, offset, buffer[:cut], self._read - counted, first, last=False)
-                buffer, offset, counted, first = buffer[cut:], offset + cut, self._read, False
+            while cutter and (cut := cutter.cut(buffer)):
+                yield Block(self.document, offset, buffer[:cut], self._read - counted, first=not offset, last=False)
+                buffer, offset, counted = buffer[cut:], offset + cut, self._read
             if last:
-                yield Block(self.document, offset, buffer, self._read - counted, first, last=True)
+                yield Block(self.document, offset, buffer, self._read - counted, first=not offset, last=True)
 
     def _texts(self) -> Iterator[tuple[str, bool]]:
         encoding = self.document.encoding
@@ -90,17 +91,19 @@ class Reader:
         held = ""  # a CR that may be half of a CR LF
         position = len(encoding.bom)
         for chunk in self._chunks():
+            if not chunk:
+                self._check_unchanged()
             pending = len(decode.getstate()[0])
             try:
                 text = held + decode.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
                 at = position - pending + error.start
-                raise InputError(
-                    f"{self._name}: not valid {encoding.name.upper()} at byte {at}; convert it (iconv -f LATIN1 "
-                    "-t UTF-8), or carry such bytes through with --encoding-errors surrogateescape"
-                ) from error
+                remedy = "convert it (iconv -f LATIN1 -t UTF-8)"
+                if encoding.errors == "strict":
+                    remedy += ", or carry such bytes through with --encoding-errors surrogateescape"
+                raise InputError(f"{self._name}: not valid {encoding.name.upper()} at byte {at}; {remedy}") from error
             if encoding.errors == "strict" and "\0" in text:
-                at = position - pending - len(held) + len(encoding.encode(text[: text.index("\0")]))
+                at = position - pending + len(encoding.encode(text[len(held) : text.index("\0")]))
                 raise InputError(f"{self._name}: NUL at byte {at}; this is not text")
             held = "\r" if text.endswith("\r") and chunk else ""
             yield text[: len(text) - len(held)], not chunk
@@ -113,6 +116,10 @@ class Reader:
         while chunk := self._chunk():
             yield chunk
         yield b""
+
+    def _check_unchanged(self) -> None:
+        if _file_state(self._stream) != self._state:
+            raise InputError(f"{self._name}: was changed while it was read; run again when it is complete")
 
     def _chunk(self) -> bytes:
         try:
@@ -146,7 +153,7 @@ def _open(source: str) -> BinaryIO:
             raise InputUnreadable("<stdin>: is closed; name a file, or pipe something in")
         try:
             # Unbuffered: a thread that waits here must hold no lock when the program ends.
-            return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: PTH123, SIM115
+            return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
         except (OSError, ValueError):
             return sys.stdin.buffer
     try:
@@ -158,21 +165,64 @@ def _open(source: str) -> BinaryIO:
         raise InputUnreadable(f"{source}: cannot be read: {reason}") from error
 
 
-def _cut(buffer: str, boundary: re.Pattern[str]) -> int:
-    """Return where to end a block, 0 for nowhere yet: after the last boundary, else inside an endless paragraph."""
-    start = len(buffer)
-    # A boundary near the end is found without reading a long buffer again for each small chunk.
-    for reach in (4096, _CHUNK, len(buffer)):
-        start = max(0, len(buffer) - reach)
-        cut = 0
-        for match in boundary.finditer(buffer, start):
-            cut = match.end()
-        if cut:
-            return cut
-    if len(buffer) <= _LONGEST:
-        return 0
+def _file_state(stream: BinaryIO) -> tuple[int, int] | None:
+    """Return what changes when somebody writes to a file; None for a pipe or terminal."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return None
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+
+class _Cutter:
+    """Says where a growing buffer can be cut into blocks.
+
+    Where a long paragraph is cut follows from its text alone, never from how much of it came at a time. Each character
+    is looked at a fixed number of times, however small the pieces in which it comes.
+    """
+
+    def __init__(self, boundary: re.Pattern[str]) -> None:
+        self._boundary = boundary
+        self._num_seen = 0
+        self._from = 0  # where the next boundary can begin
+
+    def cut(self, buffer: str) -> int:
+        """Return the end of a block at the start of `buffer`, 0 for none yet.
+
+        After a cut, ask about the rest.
+        """
+        end = self._last_boundary(buffer)
+        if not end and len(buffer) > _LONGEST:
+            end = _inside(buffer)
+        self._num_seen = 0 if end else len(buffer)
+        self._from = 0 if end else self._from
+        return end
+
+    def _last_boundary(self, buffer: str) -> int:
+        newest = max(buffer.rfind("\n", self._num_seen), buffer.rfind("\r", self._num_seen))
+        if newest < 0:
+            return 0
+        end = 0
+        for match in self._boundary.finditer(buffer, self._from):
+            if match.end() - end > _LONGEST and match.end() - _after_blanks(buffer, end) > _LONGEST:
+                break
+            end = match.end()
+        self._from = max(newest - 1, 0)  # a CR LF has two characters
+        return end
+
+
+def _after_blanks(buffer: str, start: int) -> int:
+    match = _BLANK.match(buffer, start)
+    assert match is not None
+    return match.end()
+
+
+def _inside(buffer: str) -> int:
+    """Return where to cut an endless paragraph, 0 if it may yet end in time."""
+    start = _after_blanks(buffer, 0)
+    if len(buffer) - start <= _LONGEST:
+        return start if start > _LONGEST else 0
     for separator in ("\n", "\r", " "):
-        cut = buffer.rfind(separator, _LONGEST // 2, _LONGEST) + 1
-        if cut:
+        if cut := buffer.rfind(separator, start + _LONGEST // 2, start + _LONGEST) + 1:
             return cut
-    return _LONGEST
+    return start + _LONGEST

@@ -22,11 +22,16 @@ _STOPS = "。！？｡؟۔।॥։።፧፨။៕។༎།᠃᠉๚๛"
 _CLOSERS = "」』”’）》】〉〕］｝\"'»›)\\]"
 # An ellipsis, or a Latin mark typed after a wide character, ends a sentence only in text without spaces.
 _WIDE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_STOP = re.compile(rf"(?:[{_STOPS}]+[{_STOPS}!?…]*|(?<=[{_WIDE}])(?:…+|⋯+|[!?]+)[{_STOPS}!?…]*)[{_CLOSERS}]*(?:[*_~`]+(?=\s|$))?")
+_STOP = re.compile(
+    rf"(?:[{_STOPS}]+[{_STOPS}!?…]*|(?<=[{_WIDE}])(?:…+|⋯+|[!?]+)[{_STOPS}!?…]*)[{_CLOSERS}]*(?:[*_~`]+(?=\s|$))?"
+)
 
-# nltk bounds the time of its expressions for each call, so Punkt sees a long text a window at a time; its decisions
-# rest on a word and its successor, so that a window's last sentences are left to the next one.
-_WINDOW = 16_384
+# Punkt's time grows with the square of a run without spaces, so it sees a long text a window at a time. Its decisions
+# rest on a word and its successor, so that a window's last sentences are left to the next one. A sentence that fills
+# the widest window is cut there.
+_WINDOW, _WIDEST_WINDOW = 16_384, 65_536
+# nltk takes every guillemet and curly quote for closing; one that stands free after a full stop opens a sentence.
+_OPENER = re.compile(r"\s+[«“„‘‚‹]+\Z")
 
 _tokenizers: dict[str, PunktSentenceTokenizer] = {}
 _lock = threading.Lock()
@@ -43,32 +48,78 @@ def sentence_spans(text: str, language: str) -> Iterator[tuple[int, int]]:
 
     Punkt: Kiss & Strunk 2006, "Unsupervised Multilingual Sentence Boundary Detection".
     """
+    length = len(text.rstrip())
+    moved = -1  # where an opening mark begins that Punkt left with the sentence before
+    for start, end in _spans(text, language):
+        begin = start if moved < 0 else moved
+        opener = _OPENER.search(text, max(begin, end - 8), end) if end < length else None
+        moved = opener.end() - len(opener[0].lstrip()) if opener else -1
+        # Punkt and Python differ in what is white space.
+        sentence = text[begin : opener.start() if opener else end]
+        begin += len(sentence) - len(sentence.lstrip())
+        if stripped := sentence.strip():
+            yield begin, begin + len(stripped)
+
+
+def _spans(text: str, language: str) -> Iterator[tuple[int, int]]:
     start = 0
     for match in _STOP.finditer(text):
-        yield from _punkt_spans(text, start, match.end(), language)
-        start = match.end()
+        end = _without_opening_quotes(text, start, match)
+        yield from _punkt_spans(text, start, end, language)
+        start = end
     yield from _punkt_spans(text, start, len(text), language)
 
 
+def _without_opening_quotes(text: str, start: int, match: re.Match[str]) -> int:
+    """Return where a sentence ends: a straight quote belongs to it only if it closes one that it opened."""
+    end = match.end()
+    for quote in "\"'":
+        at = text.find(quote, match.start(), end)
+        if at >= 0 and text.count(quote, start, at) % 2 == 0:
+            end = at
+    return end
+
+
 def _punkt_spans(text: str, start: int, end: int, language: str) -> Iterator[tuple[int, int]]:
-    start += len(text[start:end]) - len(text[start:end].lstrip())
-    part = text[start:end]
     window = _WINDOW
-    position = 0
-    while position < len(part):
-        piece = part[position : position + window]
-        spans = list(_tokenizer(language).span_tokenize(piece))
-        if position + window < len(part):
-            if len(spans) < 3:
+    while start < end:
+        stop = min(start + window, end)
+        blank = len(text[start:stop]) - len(text[start:stop].lstrip())
+        if blank:
+            start += blank
+            continue
+        spans = _punkt(text[start:stop], language)
+        if stop < end:
+            if num_sure := _num_sure(text[start:stop], spans):
+                spans = spans[:num_sure]
+                stop = start + spans[-1][1]
+            elif window < _WIDEST_WINDOW:
                 window *= 2
                 continue
-            spans = spans[:-2]
+            else:
+                stop = text.rfind(" ", start, stop) + 1 or stop
+                spans = _punkt(text[start:stop], language)
         for first, last in spans:
-            yield start + position + first, start + position + last
-        if position + window >= len(part):
-            return
-        position += spans[-1][1]
-        window = _WINDOW
+            yield start + first, start + last
+        start, window = stop, _WINDOW
+
+
+def _num_sure(window: str, spans: list[tuple[int, int]]) -> int:
+    """Return how many sentences no text after the window can change, 0 if they fill less than half of it."""
+    for num in range(len(spans) - 2, 0, -1):
+        end = spans[num - 1][1]
+        if end < len(window) // 2:
+            break
+        if window[end].isspace():
+            return num
+    return 0
+
+
+def _punkt(text: str, language: str) -> list[tuple[int, int]]:
+    try:
+        return list(_tokenizer(language).span_tokenize(text))
+    except TimeoutError:  # nltk's guard against hostile text; such a window holds no sentences worth the name
+        return [(0, len(text))]
 
 
 def _tokenizer(language: str) -> PunktSentenceTokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 
@@ -49,10 +50,10 @@ class Splitter:
                 start = len(text) - len(text.lstrip())
                 yield start, start + len(content), NEWLINE.sub("\n", content), Layout(newline=newline_of(text))
             return
-        for paragraph in self._format.paragraphs(text):
+        for paragraph in self._format.paragraphs(text, apart=self._unit == "line"):
             if self._unit == "line":
-                for line in paragraph.lines:
-                    yield line.start, line.end, text[line.start : line.end], INLINE
+                line = paragraph.lines[0]
+                yield line.start, line.end, text[line.start : line.end], INLINE
             elif self._unit == "paragraph":
                 yield (paragraph.lines[0].start, paragraph.lines[-1].end, paragraph.joined()[0], paragraph.layout)
             else:
@@ -68,5 +69,23 @@ class Splitter:
                 i = bisect_right(starts, position) - 1
                 return run.lines[i].start + position - starts[i]
 
-            for start, end in sentence_spans(joined, self._language):
+            for start, end in _around(sentence_spans(joined, self._language), joined, self._format.atoms):
                 yield source(start), source(end - 1) + 1, joined[start:end], run.layout
+
+
+def _around(spans: Iterator[tuple[int, int]], text: str, atoms: re.Pattern[str] | None) -> Iterator[tuple[int, int]]:
+    """Yield `spans`, those joined between which an atom would be torn."""
+    found = atoms.finditer(text) if atoms else iter(())
+    atom = next(found, None)
+    held: tuple[int, int] | None = None
+    for start, end in spans:
+        while atom and atom.end() <= start:
+            atom = next(found, None)
+        if held and atom and atom.start() < start:
+            held = held[0], end
+            continue
+        if held:
+            yield held
+        held = start, end
+    if held:
+        yield held

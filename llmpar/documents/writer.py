@@ -66,7 +66,10 @@ class StreamWriter:
                 self._stream.close()
 
     def abandon(self) -> None:
-        """Leave what was written."""
+        """Leave what was written; a device is closed."""
+        if self._stream is not getattr(sys.stdout, "buffer", None):
+            with contextlib.suppress(OSError):  # what could not be written still cannot
+                self._stream.close()
 
     def _translated(self) -> contextlib.AbstractContextManager[None]:
         return _translate(self._name)
@@ -85,13 +88,14 @@ class FileWriter:
         self._path = Path(os.path.realpath(path))
         try:
             descriptor, name = tempfile.mkstemp(
-                prefix=f".{self._path.name[:200]}.", suffix=".tmp", dir=self._path.parent
+                prefix=f".{self._path.name[:40]}.", suffix=".tmp", dir=self._path.parent
             )
         except OSError as error:
             raise OutputUncreatable(f"{path}: cannot be created: {error.strerror}") from error
         self._temporary = Path(name)
         self._stream = os.fdopen(descriptor, "wb")
-        os.fchmod(descriptor, _mode(self._path))
+        with contextlib.suppress(OSError):  # not every file system has modes
+            os.fchmod(descriptor, _mode(self._path))
 
     def write(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -168,7 +172,7 @@ class TerminalWriter:
 
 
 # Everything that can move a cursor, change a colour or reorder what is read; tabs and newlines are innocent.
-_CONTROL = re.compile("\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile("\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def visible(text: str) -> str:
@@ -213,7 +217,10 @@ def _mode(path: Path) -> int:
 
 
 def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a directory may be writable and not readable
+        return
     try:
         os.fsync(descriptor)
     finally:

@@ -6,50 +6,93 @@ import re
 
 from llmpar.documents.formats.plain import Line, Plain
 
-_FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})")
+_FENCE = re.compile(r"[ \t>]*(?:(`{3,})[^`]*|(~{3,}).*)")
 _MATH = re.compile(r"[ \t>]*(\$\$|\\\[)")
-_TABLE_RULE = re.compile(r"[ \t>]*\|?[ \t]*:?-+:?[ \t]*(\|[ \t]*:?-+:?[ \t]*)+\|?[ \t]*")
-_TABLE_ROW = re.compile(r"[ \t>]*\|.*\|[ \t]*")
+_TABLE_RULE = re.compile(r"[ \t>]*(?:\|[ \t]*)?:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+(?:\|[ \t]*)?")
 _CELL = re.compile(r"(?:\\.|`[^`]*`|[^|\\])+")
 _REFERENCE = re.compile(r"[ ]{0,3}\[[^\]]+\]:[ \t]*\S+.*")
-_HTML = re.compile(r"[ \t]*(?:<!--.*-->|</?[A-Za-z][^>]*>)+[ \t]*")
-_FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*")
+_TAGS = re.compile(r"[ \t]*(?:(?:<!--(?:(?!-->).)*-->|</?[A-Za-z][^<>]*>)[ \t]*)+")
+_HTML = re.compile(r"[ \t]*<(!--|(?:script|style|pre)\b)", re.IGNORECASE)
+_FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*(?:\r\n|\n|\r)[\w\"'#-][^\r\n]*[:=#]")
+_CODE = re.compile(r"(?: {4}| {0,3}\t)[ \t]*\S")
+_ITEM = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)])[ \t]")
 
 
 class Markdown(Plain):
     """Finds the prose of a Markdown document, block after block."""
 
+    atoms = re.compile(
+        r"`[^`]*`|!?\[[^\[\]]*\](?:\([^()\s]*\)|\[[^\[\]]*\])|\$[^$\s](?:[^$]*[^$\s])?\$|<[A-Za-z/!][^<>]*>"
+    )
+
     def __init__(self) -> None:
         super().__init__()
-        self._closing = ""  # what ends the fence, formula or front matter that we are in
+        self._closing = ""  # what ends the fence, formula, HTML or front matter that we are in
         self._started = False
+        self._in_table = False
+        self._in_list = False
+        self._may_be_code = True  # nothing but blank lines or code stands directly above
 
     def verbatim(self, text: str, head: int, end: int) -> tuple[Line, ...] | None:
         """Return None for an ordinary line, else its prose: a table's cells, or nothing."""
         line = text[head:end]
         started, self._started = self._started, True
         if self._closing:
-            if self._closes(line.strip(" \t>")):
+            if self._closes(line):
                 self._closing = ""
             return ()
-        opening = _FENCE.match(line) or (None if started else _FRONT_MATTER.fullmatch(line))
-        if opening:
-            self._closing = opening[1]
+        if not started and (front := _FRONT_MATTER.match(text, head)):
+            self._closing = front[1]
             return ()
-        if math := _MATH.match(line):
-            closing = {"$$": "$$", "\\[": "\\]"}[math[1]]
-            self._closing = "" if closing in line[math.end() :] else closing
+        if not line.strip():
+            self._may_be_code, self._in_table = True, False
             return ()
-        if _TABLE_RULE.fullmatch(line) or _REFERENCE.fullmatch(line) or _HTML.fullmatch(line):
+        if self._is_code(line):
             return ()
-        if _TABLE_ROW.fullmatch(line):
+        self._may_be_code = False
+        if self._opens(line):
+            return ()
+        if _TABLE_RULE.fullmatch(line):
+            self._in_table = True
+            return ()
+        if _REFERENCE.fullmatch(line) or _TAGS.fullmatch(line):
+            return ()
+        row = line.strip(" \t>")
+        if (self._in_table and "|" in row) or (len(row) > 1 and row[0] == row[-1] == "|"):
             return tuple(_cells(text, head, end))
         return None
 
+    def _is_code(self, line: str) -> bool:
+        """Tell whether an indented line is code: not below a paragraph, and not inside a list."""
+        if not line[0].isspace():
+            self._in_list = bool(_ITEM.match(line))
+            return False
+        if _ITEM.match(line):
+            self._in_list = True
+        return self._may_be_code and not self._in_list and bool(_CODE.match(line))
+
+    def _opens(self, line: str) -> bool:
+        if fence := _FENCE.fullmatch(line):
+            self._closing = fence[1] or fence[2]
+            return True
+        if math := _MATH.match(line):
+            closing = {"$$": "$$", "\\[": "\\]"}[math[1]]
+            self._closing = "" if closing in line[math.end() :] else closing
+            return True
+        if (html := _HTML.match(line)) and not _TAGS.fullmatch(line):
+            closing = "-->" if html[1] == "!--" else f"</{html[1].lower()}>"
+            if closing not in line.lower():
+                self._closing = closing
+                return True
+        return False
+
     def _closes(self, line: str) -> bool:
-        if self._closing in ("$$", "\\]"):
-            return line.endswith(self._closing)
-        return line.startswith(self._closing) and not line.strip(self._closing[0])
+        if self._closing in ("---", "+++"):
+            return line.rstrip() in (self._closing, "...")
+        if self._closing[0] in "`~":
+            line = line.strip(" \t>")
+            return line.startswith(self._closing) and not line.strip(self._closing[0])
+        return self._closing in line.lower()
 
 
 def _cells(text: str, head: int, end: int) -> list[Line]:

@@ -12,7 +12,7 @@ from llmpar.documents.layout import CLAUSE_END, NEWLINE, cells, joint, soft_brea
 # A ruler, an underline, a lone marker: nothing that a model could say something about.
 _SEPARATOR = re.compile(r"[\s\-=*_~#+.·•|─━═—–]*")
 _QUOTE = re.compile(r"[ \t]*(?:>[ \t]?)+")
-_BULLET = re.compile(r"[ \t]*(?:[-*+•‣◦▪]|#{1,6})[ \t]+")
+_BULLET = re.compile(r"[ \t]*(?:[-*+•‣◦▪]|#{1,6})[ \t]+(?:\[[ xX]\][ \t]+)?")
 # These also occur inside prose, so they count only where a list can stand.
 _ORDINAL = re.compile(r"[ \t]*\(?(?:(\d{1,3})[.)]|[a-z]\)|[ivx]{1,4}\))[ \t]+")
 _DASH = re.compile(r"[ \t]*[–—][ \t\u00a0\u202f]+")
@@ -71,23 +71,31 @@ def newline_of(text: str) -> str:
 class Plain:
     """Finds the paragraphs of plain text, block after block of one document."""
 
+    atoms: re.Pattern[str] | None = None
+    """What stands inside a line and is no place for a sentence to end: a link, code."""
+
     def __init__(self) -> None:
         self._ordinals = {0}
 
-    def paragraphs(self, text: str) -> Iterator[Paragraph]:
-        """Yield the paragraphs of a block, in order; what lies outside of them is to be copied."""
+    def paragraphs(self, text: str, *, apart: bool = False) -> Iterator[Paragraph]:
+        """Yield the paragraphs of a block, in order; what lies outside of them is to be copied.
+
+        Args:
+            text: the block's.
+            apart: take each line for a paragraph of its own.
+        """
         newline = newline_of(text)
         gathered: list[Line] = []
         for head, end in _lines(text):
             cut_out = self.verbatim(text, head, end)
-            if cut_out is not None or _SEPARATOR.fullmatch(text, head, end):
+            if cut_out is not None or _SEPARATOR.fullmatch(text, _after_quote(text, head, end), end):
                 yield from _close(text, gathered, newline)
                 gathered = []
                 for cell in cut_out or ():
                     yield Paragraph(text, (cell,), (), INLINE)
                 continue
-            line = self._line(text, head, end, gathered)
-            if gathered and _begins_anew(text, gathered, line):
+            line = self._line(text, head, end, [] if apart else gathered)
+            if gathered and (apart or _begins_anew(text, gathered, line)):
                 yield from _close(text, gathered, newline)
                 gathered = []
             gathered.append(line)
@@ -98,8 +106,7 @@ class Plain:
         return None
 
     def _line(self, text: str, head: int, end: int, above: list[Line]) -> Line:
-        quote = _QUOTE.match(text, head, end)
-        quoted = start = quote.end() if quote else head
+        quoted = start = _after_quote(text, head, end)
         end = head + len(text[head:end].rstrip())
         if bullet := _BULLET.match(text, start, end):
             start = bullet.end()
@@ -109,7 +116,7 @@ class Plain:
         if can_begin and (ordinal := _ORDINAL.match(text, start, end)):
             # "3. Oktober" opens a sentence, not a list, unless 2 stood before it.
             number = int(ordinal[1] or 1)
-            if number == 1 or number - 1 in self._ordinals:
+            if number <= 1 or number - 1 in self._ordinals:
                 self._ordinals.add(number)
                 start = ordinal.end()
         return Line(head, quoted, start + len(text[start:end]) - len(text[start:end].lstrip()), end)
@@ -124,6 +131,11 @@ def _lines(text: str) -> Iterator[tuple[int, int]]:
         yield start, len(text)
 
 
+def _after_quote(text: str, head: int, end: int) -> int:
+    quote = _QUOTE.match(text, head, end)
+    return quote.end() if quote else head
+
+
 def _marker(text: str, line: Line) -> str:
     return text[line.quoted : line.start].strip()
 
@@ -133,7 +145,7 @@ def _begins_anew(text: str, gathered: list[Line], line: Line) -> bool:
     return (
         bool(_marker(text, line))
         or _marker(text, gathered[0]).startswith("#")
-        or (line.quoted > line.head) != (above.quoted > above.head)
+        or text.count(">", line.head, line.quoted) != text.count(">", above.head, above.quoted)
     )
 
 
@@ -141,7 +153,10 @@ def _close(text: str, lines: list[Line], newline: str) -> Iterator[Paragraph]:
     if not lines:
         return
     contents = [text[line.start : line.end] for line in lines]
-    soft = [is_soft and not _hard_break(text, lines, i) for i, is_soft in enumerate(soft_breaks(contents))]
+    soft = [
+        (is_soft or _continues_item(text, lines, i)) and not _hard_break(text, lines, i)
+        for i, is_soft in enumerate(soft_breaks(contents))
+    ]
     if _marker(text, lines[0]).startswith("#"):
         yield Paragraph(text, tuple(lines), (), INLINE)
         return
@@ -155,6 +170,16 @@ def _hard_break(text: str, lines: list[Line], i: int) -> bool:
         return True  # Markdown's own sign for a break, also common in plain text
     deeper = below.start - below.head > line.start - line.head
     return i > 0 and deeper and not text[below.start].islower()
+
+
+def _continues_item(text: str, lines: list[Line], i: int) -> bool:
+    """Tell whether the line below line i stands under a list item's text, which is in mid-sentence."""
+    item, line, below = lines[0], lines[i], lines[i + 1]
+    return (
+        bool(_marker(text, item))
+        and below.start - below.head >= item.start - item.head
+        and not text.endswith(CLAUSE_END, line.start, line.end)
+    )
 
 
 def _indent(text: str, lines: list[Line]) -> str:

@@ -1,0 +1,61 @@
+"""llmpar itself, at the level of its engine. Options: precision, threads, batch_size (0 for auto)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from peers.protocol import Peer, Setup, serve
+
+if TYPE_CHECKING:
+    from llmpar.engine.engine import Engine
+
+
+@contextmanager
+def open_peer(setup: Setup) -> Iterator[Peer]:
+    from importlib.metadata import version
+
+    from llmpar.engine.request import Request, SamplingParams
+
+    remarks: list[str] = []
+    params = SamplingParams(setup.max_new_tokens)
+    with open_engine(setup, remarks) as engine:
+
+        def answer(prompts: list[list[int]]) -> list[list[int]]:
+            for index, prompt in enumerate(prompts):
+                engine.submit(Request(index, prompt, params))
+            outputs: dict[int, list[int]] = {}
+            while len(outputs) < len(prompts):
+                completion = engine.collect()
+                assert completion is not None
+                if completion.error is not None:
+                    raise RuntimeError(completion.error)
+                outputs[completion.id] = list(completion.output_ids)
+            return [outputs[index] for index in range(len(prompts))]
+
+        yield Peer(answer, f"llmpar {version('llmpar')}, torch {version('torch')}", "; ".join(remarks))
+
+
+def open_engine(setup: Setup, remarks: list[str]) -> Engine:
+    """Load the model: all that is known here of how llmpar does it."""
+    from pathlib import Path
+
+    from llmpar.engine.build import build_engine
+    from llmpar.models.load import load_model
+
+    options = setup.options
+    loaded = load_model(Path(setup.model), "cpu", options["precision"])
+    return build_engine(
+        loaded.model,
+        loaded.context_length,
+        frozenset(setup.stop_ids),
+        options["threads"] or None,
+        options["batch_size"] or None,
+        setup.prefix_ids,
+        remarks.append,
+    )
+
+
+if __name__ == "__main__":
+    serve(open_peer)

@@ -59,9 +59,10 @@ def make(name: str) -> Any:
 
 
 @cache
-def prompts(count: int = 50) -> list[list[int]]:
-    """Return prompts of 1 to 60 tokens, most of which begin alike, some with only a part of that, some not at all."""
+def prompts(name: str) -> list[list[int]]:
+    """Return prompts of 1 to 53 tokens, most of which begin alike, some with only a part of that, some not at all."""
     draw = random.Random(7)
+    count = 50 if name == "llama" else 16
     texts = [[draw.randrange(3, 300) for _ in range(draw.randrange(1, 40))] for _ in range(count)]
     return [PREFIX[: 0 if i % 7 == 3 else 5 if i % 7 == 5 else len(PREFIX)] + text for i, text in enumerate(texts)]
 
@@ -70,8 +71,9 @@ def prompts(count: int = 50) -> list[list[int]]:
 def expected(name: str, max_new_tokens: int = 16) -> list[list[int]]:
     model = make(name)
     model.set_attn_implementation("eager")
+    torch.set_num_threads(1)  # so small a model only waits for more
     answers = []
-    for prompt in prompts():
+    for prompt in prompts(name):
         ids = torch.tensor([prompt])
         output = model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0
@@ -86,9 +88,9 @@ def answer(
 ) -> list[list[int]]:
     found: dict[int, list[int]] = {}
     with build_engine(make(name), 256, frozenset({2}), workers, batch, prefix) as engine:
-        for index, prompt in enumerate(prompts()):
+        for index, prompt in enumerate(prompts(name)):
             engine.submit(Request(index, prompt, params))
-        while len(found) < len(prompts()):
+        while len(found) < len(prompts(name)):
             completion = engine.collect(timeout=60)
             assert completion is not None, "the engine hangs"
             assert completion.error is None, completion.error
@@ -100,7 +102,7 @@ def answer(
 @pytest.mark.parametrize(("workers", "batch"), [(1, 16), (4, 3)])
 def test_greedy_equals_generate_token_for_token(name: str, workers: int, batch: int) -> None:
     assert attention.is_supported(make(name))
-    assert len({tuple(a) for a in expected(name)}) > 40, "the oracle answers everything alike"
+    assert len({tuple(a) for a in expected(name)}) > 0.8 * len(prompts(name)), "the oracle answers everything alike"
     assert answer(name, workers, batch, SamplingParams(16)) == expected(name)
 
 

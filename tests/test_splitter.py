@@ -76,7 +76,8 @@ def test_any_text_comes_back_from_its_segments(text: str, name: str, unit: Unit,
             assert position <= segment.start < segment.end <= len(block.text)
             assert segment.index == index
             assert segment.source == segment.source.strip() != ""
-            assert "".join(segment.text.split()) == "".join(segment.source.split())
+            # A model reads the same characters, but for white space and the quote signs that open lines.
+            assert "".join(segment.text.split()).replace(">", "") == "".join(segment.source.split()).replace(">", "")
             assert body[slice(*segment.span)] == segment.source
             position = segment.end
             index += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence as SequenceOf
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def answer(
     name: str, workers: int, batch: int, params: SamplingParams, prefix: SequenceOf[int] = ()
 ) -> list[list[int]]:
     found: dict[int, list[int]] = {}
-    with build_engine(make(name), 256, frozenset({2}), workers, batch, prefix) as engine:
+    with build_engine(deepcopy(make(name)), 256, frozenset({2}), workers, batch, prefix) as engine:
         for index, prompt in enumerate(prompts(name)):
             engine.submit(Request(index, prompt, params))
         while len(found) < len(prompts(name)):

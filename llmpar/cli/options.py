@@ -73,8 +73,8 @@ class ModelOptions:
         str, option("--device", help="auto, cpu, cuda, cuda:1 or mps.", panel="Model", callback=_device)
     ] = "auto"
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        option("--precision", help="Of weights and arithmetic; auto suits the processor.", panel="Model"),
+        Literal["auto", "fp32", "bf16", "int8"],
+        option("--precision", help="Of arithmetic; auto: the fastest as precise as the model file.", panel="Model"),
     ] = "auto"
     threads: Annotated[
         str,

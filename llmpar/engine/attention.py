@@ -6,7 +6,7 @@ line without padding; only the short products of attention itself are padded, in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -37,70 +37,97 @@ class Variant:
     window: int | None
     softcap: float | None
 
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Where the queries of padded rows stand, and from that what each may see; masks are made once for all layers.
+
+    Args:
+        columns: (B, L), the column of each query in its own row.
+        shares: (B,) which rows begin with the shared prefix; None for all.
+    """
+
+    columns: torch.Tensor
+    shares: torch.Tensor | None
+    _masks: dict[tuple[int | None, int, int], tuple[torch.Tensor | None, torch.Tensor]] = field(default_factory=dict)
+
+    def masks(self, window: int | None, num_prefix: int, num_columns: int) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return what to add to scores: (B, 1, 1, L, P) for the prefix, None for nothing, and (B, 1, 1, L, T)."""
+        key = (window, num_prefix, num_columns)
+        if key not in self._masks:
+            columns = self.columns[:, :, None]
+            age = columns - torch.arange(num_columns, device=columns.device)  # (B, L, T)
+            own = age < 0 if window is None else (age < 0) | (age >= window)
+            common = None
+            if num_prefix and (window is not None or self.shares is not None):
+                age = columns + num_prefix - torch.arange(num_prefix, device=columns.device)  # (B, L, P)
+                common = age >= (window or num_prefix + num_columns)
+                if self.shares is not None:
+                    common = common | ~self.shares[:, None, None]
+            self._masks[key] = (None if common is None else _added(common), _added(own))
+        return self._masks[key]
+
     def attend(
         self,
         query: torch.Tensor,  # (B, H, L, D)
-        keys: torch.Tensor,  # (B, H_kv, T, D), the rows' own
-        values: torch.Tensor,
-        prefix: tuple[torch.Tensor, torch.Tensor] | None,  # (1, H_kv, P, D) each, for all rows
-        shares: torch.Tensor | None,  # (B,) which rows see the prefix; None for all
-        columns: torch.Tensor,  # (B, L), where in its row each query stands
+        keys: torch.Tensor,  # (B, H_kv, D, T), the rows' own
+        values: torch.Tensor,  # (B, H_kv, T, D)
+        prefix: tuple[torch.Tensor, torch.Tensor] | None,  # (1, H_kv, D, P) and (1, H_kv, P, D), for all rows
+        variant: Variant,
     ) -> torch.Tensor:
         """Return (B, H, L, D): softmax over the prefix and the row's own tokens up to each query's."""
-        (count, heads, length, _), num_kv_heads = query.shape, keys.shape[1]
-        num_columns = keys.shape[2] + (prefix[0].shape[2] if prefix else 0)
-        step = max(1, _MOST_SCORES // (count * heads * num_columns))
+        (count, heads, length, _), (num_kv_heads, num_columns) = query.shape, keys.shape[1::2]
+        num_prefix = prefix[0].shape[3] if prefix else 0
+        common_mask, own_mask = self.masks(variant.window, num_prefix, num_columns)
+        dtype, query = query.dtype, (query * variant.scaling).to(keys.dtype)
+        step = max(1, _MOST_SCORES // (count * heads * (num_columns + num_prefix)))
         outputs = []
         for first in range(0, length, step):
             part = query[:, :, first : first + step]
-            q = part.reshape(count, num_kv_heads, -1, part.shape[2], part.shape[3])  # (B, H_kv, G, L, D)
-            outputs.append(self._attend(q, keys, values, prefix, shares, columns[:, first : first + step]))
-        return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
+            q = part.reshape(count, num_kv_heads, heads // num_kv_heads, part.shape[2], part.shape[3])
+            masks = [None if m is None else m[:, :, :, first : first + step] for m in (common_mask, own_mask)]
+            outputs.append(_attend(q, keys, values, prefix, masks, variant.softcap))
+        return (torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]).to(dtype)
 
-    def _attend(
-        self,
-        q: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        prefix: tuple[torch.Tensor, torch.Tensor] | None,
-        shares: torch.Tensor | None,
-        columns: torch.Tensor,
-    ) -> torch.Tensor:
-        count, num_kv_heads, groups, length, dim = q.shape
-        # Plain products are three times as fast here as SDPA with a mask.
-        own = torch.matmul(q.flatten(2, 3), keys.transpose(2, 3)).view(count, num_kv_heads, groups, length, -1)
-        age = columns[:, :, None] - torch.arange(keys.shape[2], device=q.device)  # (B, L, T)
-        own = self._masked(own, self._visible(age, age >= 0))
-        if prefix is None:
-            weights = torch.softmax(own, dim=-1, dtype=torch.float32).to(values.dtype)
-            output = torch.matmul(weights.flatten(2, 3), values)
-        else:
-            num_prefix = prefix[0].shape[2]
-            # All rows at once for each head, so that the prefix is read once.
-            flat = q.transpose(0, 1).reshape(1, num_kv_heads, -1, dim)  # (1, H_kv, B * G * L, D)
-            common = torch.matmul(flat, prefix[0].transpose(2, 3)).view(num_kv_heads, count, groups, length, -1)
-            common = common.transpose(0, 1)  # (B, H_kv, G, L, P)
-            age = columns[:, :, None] + num_prefix - torch.arange(num_prefix, device=q.device)  # (B, L, P)
-            shown = None if shares is None else shares[:, None, None].expand_as(age)
-            scores = torch.cat([self._masked(common, self._visible(age, shown)), own], dim=-1)
-            weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
-            output = torch.matmul(weights[..., num_prefix:].flatten(2, 3), values)
-            heads_first = weights[..., :num_prefix].transpose(0, 1).reshape(1, num_kv_heads, -1, num_prefix)
-            from_prefix = torch.matmul(heads_first, prefix[1]).view(num_kv_heads, count, groups * length, -1)
-            output = output + from_prefix.transpose(0, 1)
-        return output.view(count, num_kv_heads * groups, length, -1)
 
-    def _visible(self, age: torch.Tensor, shown: torch.Tensor | None) -> torch.Tensor | None:
-        if self.window is None:
-            return shown
-        within = age < self.window
-        return within if shown is None else shown & within
+def _attend(
+    q: torch.Tensor,  # (B, H_kv, G, L, D)
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    prefix: tuple[torch.Tensor, torch.Tensor] | None,
+    masks: list[torch.Tensor | None],
+    softcap: float | None,
+) -> torch.Tensor:
+    count, num_kv_heads, groups, length, _ = q.shape
+    num_queries = groups * length
 
-    def _masked(self, scores: torch.Tensor, visible: torch.Tensor | None) -> torch.Tensor:
-        scores = scores * self.scaling
-        if self.softcap is not None:
-            scores = torch.tanh(scores / self.softcap) * self.softcap
-        return scores if visible is None else scores.masked_fill(~visible[:, None, None], _MASKED)
+    def masked(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        if softcap is not None:
+            scores = torch.tanh(scores / softcap) * softcap
+        return scores if mask is None else scores + mask
+
+    # Plain products are three times as fast here as SDPA with a mask.
+    scores = torch.matmul(q.flatten(2, 3), keys).view(count, num_kv_heads, groups, length, -1)
+    scores = masked(scores, masks[1])
+    if prefix is None:
+        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
+        output = torch.matmul(weights.flatten(2, 3), values)
+    else:
+        num_prefix = prefix[0].shape[3]
+        # All rows at once for each head, so that the prefix is read once.
+        flat = q.transpose(0, 1).reshape(num_kv_heads, count * num_queries, -1)
+        common = torch.bmm(flat, prefix[0][0]).view(num_kv_heads, count, groups, length, num_prefix).transpose(0, 1)
+        scores = torch.cat([masked(common, masks[0]), scores], dim=-1)
+        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
+        flat = weights[..., :num_prefix].transpose(0, 1).reshape(num_kv_heads, count * num_queries, num_prefix)
+        common = torch.bmm(flat, prefix[1][0]).view(num_kv_heads, count, num_queries, -1).transpose(0, 1)
+        output = torch.matmul(weights[..., num_prefix:].flatten(2, 3), values) + common
+    return output.view(count, num_kv_heads * groups, length, -1)
+
+
+def _added(hidden: torch.Tensor) -> torch.Tensor:
+    """Return minus infinity where `hidden` (B, L, T) and 0 elsewhere, as (B, 1, 1, L, T) to add to scores."""
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, _MASKED)[:, None, None]
 
 
 class PrefillBatch:
@@ -137,9 +164,8 @@ class PrefillBatch:
         outputs = []
         for group in self._groups:
             q, k, v = (tensor[0][:, group.tokens].transpose(0, 1) for tensor in (query, key, value))  # (B, H, L, D)
-            self._cache.write(layer, slice(group.slot, group.slot + len(k)), slice(0, k.shape[2]), k, v)
-            prefix = self._cache.prefix(layer)
-            output = variant.attend(q, k, v, prefix, group.shares if prefix else None, group.columns)
+            keys, values = self._cache.write(layer, group.slot, k, v)
+            output = group.rows.attend(q, keys, values, self._cache.prefix(layer), variant)
             outputs.append(output.transpose(1, 2).flatten(0, 1)[group.real])  # (tokens, H, D)
         return torch.cat(outputs)[None] if len(outputs) > 1 else outputs[0][None]
 
@@ -150,9 +176,8 @@ class _Group:
 
     slot: int
     tokens: torch.Tensor
-    columns: torch.Tensor
     real: torch.Tensor
-    shares: torch.Tensor | None
+    rows: Rows
 
     @staticmethod
     def of(slot: int, start: int, lengths: list[int], shares: list[bool], device: torch.device) -> _Group:
@@ -163,7 +188,8 @@ class _Group:
         # Padding repeats a row's last token; what attention makes of it is dropped.
         tokens = starts + torch.minimum(columns, sizes - 1)
         real = (columns < sizes).flatten().nonzero()[:, 0]
-        return _Group(slot, tokens, columns, real, None if all(shares) else torch.tensor(shares, device=device))
+        some = None if all(shares) else torch.tensor(shares, device=device)
+        return _Group(slot, tokens, real, Rows(columns, some))
 
 
 class DecodeBatch:
@@ -178,20 +204,16 @@ class DecodeBatch:
     def __init__(self, cache: KVCache, columns: torch.Tensor, shares: torch.Tensor | None) -> None:
         self._cache = cache
         self._columns = columns
-        self._shares = shares
-        self._rows = torch.arange(len(columns), device=columns.device)
+        self._rows = Rows(columns[:, None], shares)
         self._length = int(columns.max()) + 1
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, variant: Variant
     ) -> torch.Tensor:
         """Attend from each token to its own row."""
-        count = len(self._columns)
-        self._cache.write(layer, self._rows, self._columns, key[0].transpose(0, 1), value[0].transpose(0, 1))
-        keys, values = self._cache.rows(layer, count, self._length)
-        prefix = self._cache.prefix(layer)
-        q = query.transpose(0, 2)  # (B, H, 1, D)
-        output = variant.attend(q, keys, values, prefix, self._shares if prefix else None, self._columns[:, None])
+        self._cache.append(layer, self._columns, key[0].transpose(0, 1), value[0].transpose(0, 1))
+        keys, values = self._cache.rows(layer, len(self._columns), self._length)
+        output = self._rows.attend(query.transpose(0, 2), keys, values, self._cache.prefix(layer), variant)
         return output.permute(2, 0, 1, 3)
 
 

@@ -27,11 +27,11 @@ class Prefix:
 
 
 @torch.inference_mode()
-def compute_prefix(model: Any, ids: SequenceOf[int]) -> Prefix:
+def compute_prefix(model: Any, ids: SequenceOf[int], kv_dtype: torch.dtype | None = None) -> Prefix:
     """Return the keys and values of the ids that all prompts begin with, computed once for every worker."""
     if not ids:
         return Prefix()
-    cache = KVCache(1)
+    cache = KVCache(1, kv_dtype)
     cache.reserve(len(ids))
     device = model.device
     model(
@@ -55,6 +55,7 @@ class ModelRunner:
         stop_ids: the tokens that end an answer.
         num_threads: intra-op threads for this worker.
         prefix: what prompts begin with; one that does not is read whole.
+        kv_dtype: what keys and values are kept and attended to in; None for the model's own.
         prefill_tokens: how many prompt tokens are read in one pass, which bounds the memory of activations.
     """
 
@@ -67,7 +68,8 @@ class ModelRunner:
         stop_ids: frozenset[int],
         num_threads: int = 1,
         prefix: Prefix | None = None,
-        prefill_tokens: int = 2048,
+        kv_dtype: torch.dtype | None = None,
+        prefill_tokens: int = 512,
     ) -> None:
         self.num_slots = num_slots
         self._model = model
@@ -75,7 +77,7 @@ class ModelRunner:
         self._num_threads = num_threads
         self._prefix = prefix or Prefix()
         self._prefill_tokens = prefill_tokens
-        self._cache = KVCache(num_slots, self._prefix.layers)
+        self._cache = KVCache(num_slots, kv_dtype, self._prefix.layers)
         self._live: list[Sequence] = []
         self._shares: list[bool] = []  # by slot: whether the sequence begins with the prefix
 

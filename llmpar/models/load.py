@@ -12,28 +12,35 @@ from llmpar.errors import ModelUnavailable
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A causal language model of transformers, and what its files say about using it.
 
-    `context_length` is the most tokens, prompt and output together; `stop_ids` end an answer.
+    `context_length` is the most tokens, prompt and output together; `stop_ids` end an answer. `precision` is what the
+    engine is to compute in: weights for int8 are float32 until it quantises them.
     """
 
     model: Any
     context_length: int
     stop_ids: frozenset[int]
+    precision: Precision
 
 
-def load_model(path: Path, device: str = "auto", precision: Precision = "auto") -> LoadedModel:
+def load_model(
+    path: Path, device: str = "auto", precision: Precision | Literal["auto"] = "auto", source_bits: int | None = None
+) -> LoadedModel:
     """Load the weights of a model directory, safetensors only, without running any code from it.
 
     Args:
         path: the directory.
         device: "auto" (CUDA, then MPS, if there), "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto" is bf16 where the device computes it natively, else fp32.
+        precision: "auto" is the fastest that is no less precise than the weights were in their file: int8 on a CPU
+            that multiplies it natively, for weights of 8 bits or fewer; bf16 where the device computes it natively, for
+            weights of 16; else fp32.
+        source_bits: bits per weight of the file that the weights came from, None if unknown.
 
     Raises:
         ModelUnavailable: the device is not there, the files are damaged, or this is no causal language model.
@@ -46,7 +53,11 @@ def load_model(path: Path, device: str = "auto", precision: Precision = "auto") 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     target = find_device(device)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision) or _native_dtype(target)
+    if precision == "auto":
+        precision = _choose_precision(target, source_bits)
+    elif precision == "int8" and not (target.type == "cpu" and "x86" in torch.backends.quantized.supported_engines):
+        raise ModelUnavailable(f"--precision int8: not on {target.type} here; use fp32 or bf16")
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
@@ -56,7 +67,7 @@ def load_model(path: Path, device: str = "auto", precision: Precision = "auto") 
         raise ModelUnavailable(f"{path}: cannot be loaded: {reason}") from error
     model = model.to(target).eval().requires_grad_(False)
     config = model.config.get_text_config()
-    return LoadedModel(model, int(getattr(config, "max_position_embeddings", 0) or 2048), stop_ids(path))
+    return LoadedModel(model, int(getattr(config, "max_position_embeddings", 0) or 2048), stop_ids(path), precision)
 
 
 def context_length(path: Path) -> int:
@@ -109,19 +120,22 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _native_dtype(device: torch.device) -> torch.dtype:
+def _choose_precision(device: torch.device, source_bits: int | None) -> Precision:
     import torch
 
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if device.type == "cpu" and _cpu_computes_bf16():
-        return torch.bfloat16
-    return torch.float32
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    bits = source_bits or 32
+    if device.type != "cpu" or bits > 16:
+        return "fp32"
+    if bits <= 8 and _cpu_has("_is_vnni_supported"):
+        return "int8"
+    # Without its own instructions bf16 is converted back and forth and loses to fp32.
+    return "bf16" if _cpu_has("_is_avx512_bf16_supported") else "fp32"
 
 
-def _cpu_computes_bf16() -> bool:
+def _cpu_has(question: str) -> bool:
     import torch
 
-    # AVX512_BF16 or AMX; elsewhere bf16 is converted back and forth and loses to fp32.
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(supported and supported())
+    ask = getattr(torch.cpu, question, None)
+    return bool(ask and ask())

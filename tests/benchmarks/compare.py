@@ -71,6 +71,7 @@ def _options() -> argparse.Namespace:
     add("--openvino", metavar="PYTHON", help="an interpreter with openvino-genai")
     add("--openvino-model", metavar="DIR", help="exported, int8 weights")
     add("--openvino-sequences", type=int, default=64, help="at once")
+    add("--openvino-batched-tokens", type=int, default=256, help="of a step, OpenVINO GenAI's own default")
     add("--ctranslate2", metavar="PYTHON", help="an interpreter with ctranslate2")
     add("--ctranslate2-model", metavar="DIR", help="converted, int8")
     add("--ctranslate2-threads", default="2x1", help="inter × intra")
@@ -104,7 +105,7 @@ def _contenders(options: argparse.Namespace) -> list[Contender]:
             Contender(
                 "OpenVINO GenAI",
                 "openvino",
-                {"num_sequences": options.openvino_sequences},
+                {"num_sequences": options.openvino_sequences, "batched_tokens": options.openvino_batched_tokens},
                 options.openvino,
                 options.openvino_model,
             )
@@ -191,7 +192,9 @@ def _report(contenders: list[Contender], rounds: list[dict[str, Turn]], referenc
         rows.append([*_row(contender, turns, reference), *times])
         settings = f", {turns[0].settings}" if turns[0].settings else ""
         part = f"; {len(turns[0].outputs)} sentences, scaled" if contender.num_sentences else ""
-        notes.append(f"- {contender.name}: {turns[0].version}{settings}{part}")
+        others = max(turn.others for turn in turns)
+        disturbed = f"; others used up to {others:.0%} of the processors" if others > _DISTURBED else ""
+        notes.append(f"- {contender.name}: {turns[0].version}{settings}{part}{disturbed}")
     if not rows:
         return "every engine failed"
     table = markdown_table([*_HEADER, *(f"× of {our}" for our in ours)], rows)

@@ -1,6 +1,6 @@
 """OpenVINO GenAI's continuous batching with prefix caching. `model` is an exported directory.
 
-Options: num_sequences.
+Options: num_sequences, batched_tokens.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ def open_peer(setup: Setup) -> Iterator[Peer]:
 
     scheduler = genai.SchedulerConfig()
     scheduler.max_num_seqs = setup.options["num_sequences"]
+    scheduler.max_num_batched_tokens = setup.options["batched_tokens"]
     scheduler.enable_prefix_caching = True
     scheduler.cache_size = 1  # GB
     pipeline = genai.ContinuousBatchingPipeline(setup.model, scheduler, "CPU")
@@ -29,7 +30,8 @@ def open_peer(setup: Setup) -> Iterator[Peer]:
         results = pipeline.generate(tensors, [_greedy(setup) for _ in prompts])
         return [list(result.m_generation_ids[0]) for result in results]
 
-    yield Peer(answer, f"openvino-genai {version('openvino-genai')}", f"{scheduler.max_num_seqs} sequences")
+    settings = f"{scheduler.max_num_seqs} sequences, {scheduler.max_num_batched_tokens} tokens a step"
+    yield Peer(answer, f"openvino-genai {version('openvino-genai')}", settings)
 
 
 def _greedy(setup: Setup) -> object:

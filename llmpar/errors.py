@@ -7,9 +7,10 @@ LlmparError
 ├── ModelUnavailable     69    a model that cannot be found, fetched, trusted or loaded
 │   └── EngineFailed     69    the engine or its device died during the run
 ├── OutputUncreatable    73    a destination that cannot be created
-├── WriteFailed          74    writing the output, the cache or the store failed
-└── Interrupted      128+n    ended by signal n
-    └── ReaderGone      141    whoever read stdout went away
+└── WriteFailed          74    writing the output, the cache or the store failed
+
+Interrupted          128+n    ended by signal n; no Exception, so that nothing takes it for a library's error
+└── ReaderGone         141    whoever read stdout went away
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class WriteFailed(LlmparError):
     exit_code = 74
 
 
-class Interrupted(LlmparError):
-    """The run was ended by a signal.
+class Interrupted(BaseException):
+    """The run was ended by a signal, which may come anywhere.
 
     Args:
         signum: the signal's number; the exit code is 128 more, as in a shell.

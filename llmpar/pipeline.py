@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llmpar.documents.document import Block, Result, Segment
 from llmpar.documents.merger import merge
@@ -15,12 +15,14 @@ from llmpar.documents.output import Output
 from llmpar.documents.writer import Writer
 from llmpar.engine.engine import Engine
 from llmpar.engine.request import Completion, Request, SamplingParams
-from llmpar.errors import EngineFailed
+from llmpar.errors import EngineFailed, LlmparError
 from llmpar.report import Report
 from llmpar.tasks.task import Task
 
 _TICK = 0.1  # seconds between looks at what is shown, and at whether anybody still reads
 _PARTS_AHEAD = 32  # blocks read ahead of the one being written
+_MOST_REMEMBERED = 10_000  # answers kept for segments that come again
+_LONGEST_REMEMBERED = 2_000  # characters of such a segment, which bounds their memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,11 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A block and its segments, as they come from the splitter."""
+    """A block and its segments, as they come from the splitter; `damage` tells why its document ends here."""
 
     block: Block
     segments: list[Segment]
+    damage: LlmparError | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -64,6 +67,7 @@ class _Item:
     limit: int = 0
     extended: bool = False
     result: Result | None = None
+    twins: list[_Item] = field(default_factory=list)  # equal segments that wait for this one's answer
 
 
 class Pipeline:
@@ -76,6 +80,7 @@ class Pipeline:
         report: counts what happens.
         tick: called often, for progress.
         failed: called with each result that is an error, in order.
+        damaged: called with the reason why a document could not be read to its end; the others go on.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class Pipeline:
         report: Report,
         tick: Callable[[], None] = lambda: None,
         failed: Callable[[Result], None] = lambda _: None,
+        damaged: Callable[[LlmparError], None] = lambda _: None,
     ) -> None:
         self._task = task
         self._sampling = sampling
@@ -93,12 +99,14 @@ class Pipeline:
         self._report = report
         self._tick = tick
         self._failed = failed
+        self._damaged = damaged
         self._backend: Backend | None = None
         self._source: _Feeder | None = None
-        self._parts: deque[tuple[Block, list[_Item]]] = deque()
+        self._parts: deque[tuple[Block, list[_Item], LlmparError | None]] = deque()
         self._to_submit: deque[_Item] = deque()
         self._running: dict[int, _Item] = {}
         self._num_held = 0  # submitted and not yet written
+        self._known: OrderedDict[str, _Item] = OrderedDict()  # by text, running or answered
         self._next_id = 0
 
     def run(self, parts: Iterator[Part], output: Output) -> None:
@@ -114,14 +122,18 @@ class Pipeline:
         try:
             writer: Writer | None = None
             while (part := self._next_part(writer)) is not None:
-                block, items = part
+                block, items, damage = part
                 if block.first:
                     writer = output.begin(block.document)
                     writer.write(block.document.encoding.bom)
                 assert writer is not None
                 for text in merge(block, (item.segment for item in items), self._results(items, writer)):
                     writer.write(block.document.encoding.encode(text))
-                if block.last:
+                if damage:
+                    output.drop()
+                    self._report.num_unreadable += 1
+                    self._damaged(damage)
+                elif block.last:
                     output.end()
                     self._report.num_documents += 1
             output.finish()
@@ -135,12 +147,16 @@ class Pipeline:
         if self._backend:
             self._backend.engine.close(timeout)
 
-    def _next_part(self, writer: Writer | None) -> tuple[Block, list[_Item]] | None:
+    def _next_part(self, writer: Writer | None) -> tuple[Block, list[_Item], LlmparError | None] | None:
         assert self._source is not None
         self._advance()
         while not self._parts and not self._source.ended:
             self._wait(writer)
-        return self._parts.popleft() if self._parts else None
+        if self._parts:
+            return self._parts.popleft()
+        if self._source.error:
+            raise self._source.error
+        return None
 
     def _results(self, items: list[_Item], writer: Writer) -> Iterator[Result]:
         for item in items:
@@ -187,7 +203,7 @@ class Pipeline:
         if part is None:
             return False
         items = [_Item(segment) for segment in part.segments]
-        self._parts.append((part.block, items))
+        self._parts.append((part.block, items, part.damage))
         self._to_submit.extend(items)
         self._report.num_bytes_read += part.block.num_bytes
         self._report.num_segments_read += len(items)
@@ -198,6 +214,8 @@ class Pipeline:
             self._backend = self._open_backend()
         backend = self._backend
         self._num_held += 1
+        if self._is_repeated(item):
+            return
         item.prompt_ids = backend.encode(item.segment.text)
         num_prompt_tokens = len(item.prompt_ids)
         self._report.num_text_tokens_read += num_prompt_tokens
@@ -211,11 +229,34 @@ class Pipeline:
             self._finish(
                 item,
                 f"its prompt takes {num_prompt_tokens:,} of the {backend.engine.context_length:,} tokens the model "
-                "can read; use a smaller --unit",
+                "can read; split it smaller, or take a model with a longer context",
             )
             return
         item.limit = min(wanted, room)
         self._request(backend, item, item.limit)
+
+    def _is_repeated(self, item: _Item) -> bool:
+        """Let an item have the answer of an equal one, now or when it comes; else remember it as the first."""
+        text = item.segment.text
+        first = self._known.get(text)
+        if first is None:
+            if len(text) <= _LONGEST_REMEMBERED:
+                self._known[text] = item
+                if len(self._known) > _MOST_REMEMBERED:
+                    self._known.popitem(last=False)
+            return False
+        self._known.move_to_end(text)
+        if first.result:
+            self._report.num_text_tokens_read += first.result.num_prompt_tokens
+            self._repeat(item, first.result)
+        else:
+            self._report.num_text_tokens_read += len(first.prompt_ids)
+            first.twins.append(item)
+        return True
+
+    def _repeat(self, item: _Item, result: Result) -> None:
+        item.result = replace(result, segment=item.segment, reused=True)
+        self._report.add(item.result)
 
     def _request(self, backend: Backend, item: _Item, max_new_tokens: int) -> None:
         sampling = self._sampling
@@ -252,9 +293,19 @@ class Pipeline:
         self._request(backend, item, more)
 
     def _finish(self, item: _Item, error: str | None = None, answer: str = "", cut: bool = False) -> None:
-        item.result = Result(item.segment, answer, error, cut, len(item.prompt_ids), len(item.output_ids))
+        item.result = Result(
+            item.segment,
+            answer,
+            error,
+            cut,
+            num_prompt_tokens=len(item.prompt_ids),
+            num_output_tokens=len(item.output_ids),
+        )
         item.prompt_ids, item.output_ids = (), []
         self._report.add(item.result)
+        for twin in item.twins:
+            self._repeat(twin, item.result)
+        item.twins = []
 
 
 class _Feeder:
@@ -262,31 +313,28 @@ class _Feeder:
 
     def __init__(self, parts: Iterator[Part]) -> None:
         self.ended = False
-        self._queue: queue.Queue[Part | BaseException | None] = queue.Queue(maxsize=2)
+        self.error: BaseException | None = None  # what ended it; what was read before comes first
+        self._queue: queue.Queue[Part | BaseException | None] = queue.Queue(maxsize=1)
         self._parts = parts
         threading.Thread(target=self._feed, name="llmpar-reader", daemon=True).start()
 
     def get(self, timeout: float) -> Part | None:
-        """Return the next part, None if there is none within `timeout` seconds.
-
-        Raises:
-            BaseException: whatever reading raised.
-        """
+        """Return the next part, None if there is none within `timeout` seconds."""
         if self.ended:
             return None
         try:
             part = self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
         except queue.Empty:
             return None
-        if isinstance(part, BaseException):
-            raise part
-        self.ended = part is None
-        return part
+        if isinstance(part, Part):
+            return part
+        self.ended, self.error = True, part
+        return None
 
     def _feed(self) -> None:
         try:
             for part in self._parts:
                 self._queue.put(part)
             self._queue.put(None)
-        except BaseException as error:  # raised again where the parts are wanted
+        except BaseException as error:  # raised when everything before it is written
             self._queue.put(error)

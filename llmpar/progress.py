@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from llmpar.documents.writer import visible
 from llmpar.report import Report
@@ -28,7 +30,8 @@ class Progress:
     """Shows a run's progress, and keeps other lines out of its way.
 
     Args:
-        mode: "auto" is a bar on a terminal that can draw one, plain lines on one that cannot, else nothing.
+        mode: "auto" is a bar on a terminal that can draw one, plain lines on one that cannot, and nothing where
+            stderr is no terminal or stdout a pipe.
         name: of the task.
         report: the run's counts.
         verbose: whether notes meant for the curious are shown.
@@ -75,10 +78,10 @@ class Progress:
             self._live.refresh()
         elif self._mode == "plain":
             self._next = now + _PLAIN_LINE
-            self._print(self._line())
+            say(self._line())
         else:
             self._next = now + _JSON_LINE
-            self._print(json.dumps(self._record()))
+            say(json.dumps(self._record()))
 
     def aside(self, action: Callable[[], None]) -> None:
         """Do something to the terminal with the display out of the way."""
@@ -93,7 +96,7 @@ class Progress:
 
     def note(self, message: str) -> None:
         """Print a line that everybody should see."""
-        self.aside(lambda: self._print(message))
+        self.aside(lambda: say(message))
 
     def remark(self, message: str) -> None:
         """Print a line for those who asked to be told (`-v`)."""
@@ -114,10 +117,6 @@ class Progress:
             redirect_stderr=False,
         )
         self._live.start(refresh=True)
-
-    def _print(self, message: str) -> None:
-        if sys.stderr is not None:  # cron may start us without one
-            print(visible(message), file=sys.stderr, flush=True)  # noqa: T201
 
     def _rate(self) -> float:
         return sum(status.num_tokens for status in self._statuses()) / max(self._report.seconds, 1e-9)
@@ -176,12 +175,27 @@ class Progress:
         return Group(*lines)
 
 
+def say(message: str) -> None:
+    """Print a line on stderr. Where there is none, or it is full, there is nobody to tell."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(visible(message), file=sys.stderr, flush=True)  # noqa: T201
+
+
 def _resolve(mode: Mode) -> Mode:
     if mode != "auto":
         return mode
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty() or _is_pipe(sys.stdout):
         return "none"
     return "plain" if os.environ.get("TERM") in (None, "", "dumb", "unknown") else "bar"
+
+
+def _is_pipe(stream: TextIO | None) -> bool:
+    """Tell whether a stream is a pipe, whose reader may write to the terminal that we would draw on."""
+    try:
+        return stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _activity(status: WorkerStatus) -> str:

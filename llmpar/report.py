@@ -22,6 +22,7 @@ class Report:
     num_segments_done: int = 0
     num_failed: int = 0
     num_cut: int = 0
+    num_reused: int = 0
     num_text_tokens_read: int = 0
     num_text_tokens_done: int = 0
     num_prompt_tokens: int = 0
@@ -34,8 +35,11 @@ class Report:
         """Count a segment that is done."""
         self.num_segments_done += 1
         self.num_text_tokens_done += result.num_prompt_tokens
-        self.num_prompt_tokens += result.num_prompt_tokens
-        self.num_output_tokens += result.num_output_tokens
+        if result.reused:
+            self.num_reused += 1
+        else:
+            self.num_prompt_tokens += result.num_prompt_tokens
+            self.num_output_tokens += result.num_output_tokens
         self.num_failed += result.error is not None
         self.num_cut += result.cut
 
@@ -58,7 +62,7 @@ class Report:
         total = self._tokens_total
         if total is None:
             return None
-        return min(1.0, self.num_text_tokens_done / total) if total else 1.0
+        return min(1.0, self.num_text_tokens_done / total)
 
     @property
     def seconds_left(self) -> float | None:
@@ -68,7 +72,7 @@ class Report:
 
     @property
     def _tokens_total(self) -> float | None:
-        if self.num_bytes_total is None or not self.num_bytes_read:
+        if self.num_bytes_total is None or not self.num_bytes_read or not self.num_text_tokens_read:
             return None
         return self.num_text_tokens_read * max(1.0, self.num_bytes_total / self.num_bytes_read)
 
@@ -81,9 +85,11 @@ class Report:
             parts.append(f"{self.num_failed:,} failed and kept as they were")
         if self.num_cut:
             parts.append(f"{self.num_cut:,} cut at the limit")
+        if self.num_reused:
+            parts.append(f"{self.num_reused:,} repeated")
         if self.num_unreadable:
             parts.append(f"{_counted(self.num_unreadable, 'input')} unreadable")
-        parts.append(f"{self.num_prompt_tokens:,} tokens in")
+        parts.append(f"{_counted(self.num_prompt_tokens, 'token')} in")
         parts.append(f"{self.num_output_tokens:,} out")
         parts.append(f"{self.seconds:.1f} s")
         return f"llmpar {name}: " + ", ".join(parts)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +142,8 @@ class TestBadInput:
             (["run", "x", "--language", "klingon"], 2, "unknown language 'klingon'"),
             (["run", "x", "-", "-"], 2, "only once"),
             (["run", "x", "-o", "a", "--output-dir", "b"], 2, "exclude each other"),
+            (["run", "x", "-o", "-"], 2, "stdout needs no option"),
+            (["run", ARTICLE], 2, "name a prompt first"),
             (["run", "x", "--output-dir", "."], 2, "stdin has no name"),
             (["translate"], 2, "Missing option '--to'"),
             (["translate", "--to", ""], 2, "name a language"),
@@ -214,6 +217,58 @@ class TestBadInput:
         assert (outcome.code, outcome.out) == (3, b"File a.File c.")
         assert f"{tmp_path / 'missing'}: cannot be read" in outcome.err
         assert "1 input unreadable" in outcome.err
+
+    def test_one_damaged_file_among_others(self, llmpar: Call, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "a").write_text("File a.")
+        (tmp_path / "b").write_bytes(b"Fine.\n\n" * 60_000 + b"\xff")
+        (tmp_path / "c").write_text("File c.")
+        files = [str(tmp_path / name) for name in "abc"]
+        outcome = llmpar(*ECHO, "--output-dir", str(tmp_path / "out"), *files)
+        assert outcome.code == 3
+        assert f"{tmp_path / 'b'}: not valid UTF-8 at byte 420000" in outcome.err
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
+        outcome = llmpar(*ECHO, *files)
+        assert outcome.code == 3
+        assert outcome.out.startswith(b"File a.Fine.")
+        assert outcome.out.endswith(b"File c.")
+        assert llmpar(*ECHO, "-o", str(tmp_path / "all"), *files).code == 65
+        assert not (tmp_path / "all").exists()
+
+    def test_what_comes_before_the_damage_is_written(self, llmpar: Call) -> None:
+        outcome = llmpar(*ECHO, stdin=b"Fine.\n\n" * 60_000 + b"\xff")
+        assert outcome.code == 65
+        assert outcome.out.count(b"Fine.") > 30_000
+
+    def test_a_named_pipe_is_read_once(self, llmpar: Call, tmp_path: Path) -> None:
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        writer = threading.Thread(target=fifo.write_bytes, args=(b"From a pipe.",), daemon=True)
+        writer.start()
+        assert llmpar(*ECHO, str(fifo)).out == b"From a pipe."
+
+    @pytest.mark.parametrize("name", ["German", "DE", "german"])
+    def test_languages_go_by_name_or_code(self, llmpar: Call, name: str) -> None:
+        outcome = llmpar("split", "--language", name, stdin=b"Am 3. Mai kam Dr. Ohm usw. zu uns. Gut.")
+        assert outcome.out.count(b"\n") == 2
+
+    def test_a_prompt_file_is_checked(self, llmpar: Call, tmp_path: Path) -> None:
+        (tmp_path / "prompt").write_bytes(b"Say \xff")
+        outcome = llmpar("run", "--prompt-file", str(tmp_path / "prompt"))
+        assert outcome.code == 65
+        assert "not valid UTF-8 at byte 4" in outcome.err
+
+    def test_split_goes_on_after_a_missing_file(self, llmpar: Call, tmp_path: Path) -> None:
+        (tmp_path / "a").write_text("One. Two.")
+        outcome = llmpar("split", str(tmp_path / "missing"), str(tmp_path / "a"))
+        assert (outcome.code, outcome.out) == (3, b"One.\nTwo.\n")
+        assert "No such file" in outcome.err
+
+    def test_half_a_character_of_utf16_is_carried_through(self, llmpar: Call) -> None:
+        data = b"\xff\xfe\0\xd8a\0"
+        outcome = llmpar(*ECHO, "--encoding-errors", "surrogateescape", stdin=data)
+        assert (outcome.code, outcome.out) == (0, data)
+        assert llmpar("split", "--encoding-errors", "surrogateescape", stdin=data).code == 0
 
     def test_a_closed_stdin_is_named(self, llmpar: Call) -> None:
         outcome = llmpar(*ECHO, stdin=None)
@@ -335,6 +390,47 @@ class TestProcess:
         )
         assert done.stdout.decode() == "A line of text.\n" * 3 + "141\n"
         assert done.stderr == b""
+
+    def test_closed_streams_are_no_traceback(self, tmp_path: Path) -> None:
+        def run(redirections: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+            command = ["bash", "-c", f'exec "$@" {redirections}', "-", sys.executable, "-m", "llmpar", *arguments]
+            return subprocess.run(command, capture_output=True, timeout=60, check=False)
+
+        done = run(">&-", *ECHO, ARTICLE)
+        assert (done.returncode, done.stderr) == (73, b"llmpar: stdout: is closed; use -o FILE\n")
+        target = tmp_path / "out"
+        assert run("<&- >&- 2>&-", *ECHO, ARTICLE, "-o", str(target)).returncode == 0
+        assert target.read_bytes() == Path(ARTICLE).read_bytes()
+        assert run("2>/dev/full", *ECHO, ARTICLE, "-o", str(target)).returncode == 0
+        assert run("2>/dev/full", *ECHO, "/does/not/exist").returncode == 66
+        for arguments in (["--help"], [*ECHO, "--dry-run", ARTICLE]):
+            done = run(">/dev/full", *arguments)
+            assert done.returncode == 74, arguments
+            assert b"Traceback" not in done.stderr
+
+    def test_stdout_that_is_an_input_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "text"
+        for command in ('"$@" "$0" >> "$0"', '"$@" < "$0" >> "$0"', '"$@" < "$0" -o "$0"'):
+            path.write_text("Text.")
+            arguments = ["bash", "-c", command, str(path), sys.executable, "-m", "llmpar", *ECHO]
+            done = subprocess.run(arguments, capture_output=True, timeout=60, check=False)
+            assert done.returncode == 2, command
+            assert b"is also an input" in done.stderr
+            assert path.read_text() == "Text."
+
+    def test_a_signal_while_the_model_loads_is_a_signal(self, tiny_model: Path) -> None:
+        code = (
+            "import signal, sys, llmpar.models.load as load\n"
+            "from transformers import AutoModelForCausalLM\n"
+            "AutoModelForCausalLM.from_pretrained = lambda *a, **k: signal.raise_signal(signal.SIGTERM)\n"
+            f"sys.argv = ['llmpar', 'run', 'x', '--model', {str(tiny_model)!r}]\n"
+            "from llmpar.cli.main import main; main()\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], input=b"Text.", capture_output=True, timeout=60, check=False
+        )
+        assert done.returncode == 143, done.stderr
+        assert b"interrupted by SIGTERM" in done.stderr
 
     def test_a_full_device_is_never_success(self, shell: Shell) -> None:
         with Path("/dev/full").open("wb") as full:

@@ -142,6 +142,29 @@ def test_what_is_too_short_for_the_task_is_left_as_it_is() -> None:
     assert answer != "A longer line."
 
 
+def test_equal_segments_are_computed_once() -> None:
+    asked: list[bytes] = []
+
+    class Counting(FakeRunner):
+        def prefill(self, sequences: list[Sequence]) -> None:
+            asked.extend(bytes(s.request.prompt_ids) for s in sequences)
+            super().prefill(sequences)
+
+    text, report, _ = run("\n".join(["same", "other", "same"] * 3000), [Counting(4, delay=0.001), Counting(4)])
+    lines = text.split("\n")
+    assert sorted(asked) == [b"other", b"same"]
+    assert len(set(lines)) == 2
+    assert lines == lines[:3] * 3000
+    assert (report.num_segments_done, report.num_reused) == (9000, 8998)
+    assert report.num_text_tokens_done == report.num_text_tokens_read > 9000
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmpar.pipeline._MOST_REMEMBERED", 2)
+    text, report, _ = run("a\nb\nc\nd\na", [FakeRunner(1)])
+    assert (text.split("\n")[0], report.num_reused) == (text.split("\n")[4], 0)
+
+
 def test_blank_input_needs_no_backend() -> None:
     def never() -> Backend:
         raise AssertionError("a backend was made")

@@ -111,6 +111,26 @@ def test_dumb_terminals_and_no_color_are_honoured(job: list[str], variables: dic
         assert b"\x1b" not in output
 
 
+def test_no_bar_beside_a_pipe() -> None:
+    command = f"printf 'One.\\n\\nTwo.' | {sys.executable} -m llmpar run --engine echo x -q | cat"
+    child = pexpect.spawn("bash", ["-c", command], timeout=60)
+    assert finish(child) == b"One.\r\n\r\nTwo."
+
+
+def test_a_dry_run_is_seen() -> None:
+    output = finish(spawn("run", "--engine", "echo", "x", "--dry-run", str(ROOT / "sample_data" / "german.txt")))
+    assert [line.split() for line in screen(output)] == [["documents", "1"], ["sentences", "39"]]
+
+
+def test_a_named_terminal_is_one() -> None:
+    output = finish(
+        spawn("run", "--engine", "echo", "x", "-q", "-o", "/dev/tty", str(ROOT / "sample_data" / "hostile.txt"))
+    )
+    lines = screen(output)
+    assert any("^[[1;31mred" in line for line in lines)
+    assert len(lines) > 90
+
+
 def test_nothing_to_read_prints_help() -> None:
     child = spawn("summarize")
     output = finish(child)

@@ -272,4 +272,4 @@ def test_a_terminal_gets_whole_lines() -> None:
     writer.flush()
     assert (stream.getvalue(), asides) == (b"one ^[[2J\n", [1])
     writer.abandon()
-    assert stream.getvalue() == b"one ^[[2J\ntw"
+    assert stream.getvalue() == b"one ^[[2J\ntw\n", "what comes next would stand on the same line"

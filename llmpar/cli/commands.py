@@ -12,7 +12,7 @@ import typer
 
 from llmpar.cli import models
 from llmpar.cli.options import InputOptions, ModelOptions, OutputOptions, SamplingOptions, option, takes_options
-from llmpar.errors import InputUnreadable, UsageError
+from llmpar.errors import InputError, InputUnreadable, UsageError
 
 
 class NothingToRead(UsageError):
@@ -61,6 +61,8 @@ def run(
     arguments = list(arguments or ())
     if prompt_file:
         prompt = _read_prompt(prompt_file)
+    elif len(arguments) == 1 and Path(arguments[0]).is_file():
+        raise UsageError(f"name a prompt first: llmpar run PROMPT {arguments[0]}")
     elif arguments:
         prompt = arguments.pop(0)
     else:
@@ -121,6 +123,8 @@ def split(
     from llmpar.documents.document import Segment
     from llmpar.documents.reader import Reader
     from llmpar.documents.splitter import Splitter
+    from llmpar.documents.writer import open_stdout
+    from llmpar.progress import say
 
     unit = input.unit or "sentence"
 
@@ -131,19 +135,32 @@ def split(
         record = {"document": segment.block.document.name, "index": segment.index, "start": start, "end": end}
         return json.dumps(record | {"text": segment.text}, ensure_ascii=False) + "\n"
 
-    from llmpar.documents.writer import StreamWriter
-
-    writer = StreamWriter(sys.stdout.buffer, "stdout")
-    for index, source in enumerate(_sources(files)):
-        reader = Reader(index, source, input.encoding_errors)
-        splitter = Splitter(reader.document, unit, input.language, input.input_format)
-        with contextlib.closing(reader):
-            for block in reader.blocks(unit):
-                for segment in splitter.split(block):
-                    writer.write(show(segment).encode("utf-8", "surrogateescape"))
-                writer.flush()
+    sources = _sources(files)
+    writer = open_stdout(sources)
+    code = 0
+    for index, source in enumerate(sources):
+        try:
+            reader = Reader(index, source, input.encoding_errors)
+            splitter = Splitter(reader.document, unit, input.language, input.input_format)
+            with contextlib.closing(reader):
+                for block in reader.blocks(unit):
+                    for segment in splitter.split(block):
+                        writer.write(_bytes(show(segment)))
+                    writer.flush()
+        except (InputError, InputUnreadable) as error:
+            if len(sources) == 1:
+                raise
+            say(f"llmpar split: {error}")
+            code = 3
     writer.close()
-    return 0
+    return code
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character of UTF-16, which UTF-8 has no bytes for
+        return text.encode("utf-8", "replace")
 
 
 def _job(
@@ -170,5 +187,7 @@ def _sources(files: list[str] | None) -> list[str]:
 def _read_prompt(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputUnreadable(f"{file}: cannot be read: {error}") from error
+    except OSError as error:
+        raise InputUnreadable(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not valid UTF-8 at byte {error.start}") from error

@@ -11,16 +11,16 @@ from itertools import takewhile
 from pathlib import Path
 
 from llmpar.cli.options import InputOptions, ModelOptions, OutputOptions, SamplingOptions, check_output, number
-from llmpar.documents.document import Result, Unit
+from llmpar.documents.document import Block, Document, Encoding, Result, Unit
 from llmpar.documents.output import DirectoryOutput, Output, SingleOutput
 from llmpar.documents.reader import Reader, input_size
-from llmpar.documents.sentences import check_language
+from llmpar.documents.sentences import find_language
 from llmpar.documents.splitter import Splitter
-from llmpar.documents.writer import StreamWriter, TerminalWriter, Writer, open_output
+from llmpar.documents.writer import open_output, open_stdout
 from llmpar.engine.engine import Engine
-from llmpar.errors import InputUnreadable, Interrupted, UsageError
+from llmpar.errors import InputError, InputUnreadable, Interrupted, UsageError
 from llmpar.pipeline import Backend, Part, Pipeline, Sampling
-from llmpar.progress import Progress
+from llmpar.progress import Progress, say
 from llmpar.report import Report
 from llmpar.tasks.task import Task
 
@@ -56,7 +56,7 @@ class Job:
             LlmparError: what ended it early.
         """
         check_output(self.output)
-        check_language(self.input.language)
+        find_language(self.input.language)
         if self.files.count("-") > 1:
             raise UsageError("stdin can be read only once; name - one time")
         with Progress(self.output.progress, self.task.name, self.report, self.output.verbose) as progress:
@@ -73,6 +73,7 @@ class Job:
                 self.report,
                 progress.tick,
                 self._failure_noter(progress),
+                lambda error: progress.note(f"llmpar {self.task.name}: {error}"),
             )
             try:
                 pipeline.run(self._parts(readable), output)
@@ -80,8 +81,8 @@ class Job:
                 if interrupted.exit_code != 141:
                     progress.note(f"llmpar {self.task.name}: {interrupted} {self._fate()}")
                 raise
-        if not self.output.quiet and sys.stderr is not None:
-            print(self.report.summary(self.task.name), file=sys.stderr)  # noqa: T201
+        if not self.output.quiet:
+            say(self.report.summary(self.task.name))
         return self.report.exit_code
 
     def _readable(self, progress: Progress) -> list[str]:
@@ -110,18 +111,28 @@ class Job:
         if self.output.output_dir:
             return DirectoryOutput(self.output.output_dir, sources)
         if self.output.output:
-            return SingleOutput(open_output(self.output.output, [Path(source) for source in sources if source != "-"]))
-        stream = StreamWriter(sys.stdout.buffer, "stdout")
-        writer: Writer = TerminalWriter(stream, progress.aside) if sys.stdout.isatty() else stream
-        return SingleOutput(writer)
+            return SingleOutput(open_output(self.output.output, sources, progress.aside))
+        return SingleOutput(open_stdout(sources, progress.aside))
 
     def _parts(self, sources: list[str]) -> Iterator[Part]:
         for index, source in enumerate(sources):
-            reader = Reader(index, source, self.input.encoding_errors)
-            splitter = Splitter(reader.document, self.unit, self.input.language, self.input.input_format)
-            with closing(reader):
-                for block in reader.blocks(self.unit):
-                    yield Part(block, splitter.split(block))
+            first = True
+            try:
+                for part in self._document(index, source):
+                    yield part
+                    first = False
+            except (InputError, InputUnreadable) as error:
+                if len(sources) == 1 or self.output.output:
+                    raise  # what is damaged must not be published as a whole
+                document = Document(index, source, Path(source), Encoding())
+                yield Part(Block(document, 0, "", 0, first=first, last=True), [], error)
+
+    def _document(self, index: int, source: str) -> Iterator[Part]:
+        reader = Reader(index, source, self.input.encoding_errors)
+        splitter = Splitter(reader.document, self.unit, self.input.language, self.input.input_format)
+        with closing(reader):
+            for block in reader.blocks(self.unit):
+                yield Part(block, splitter.split(block))
 
     def _open_backend(self, progress: Progress) -> Backend:
         if self.model.engine == "echo":
@@ -142,7 +153,9 @@ class Job:
         ]
         if self.model.engine == "model":
             lines.append(f"prompt tokens  {num_tokens:>12,}")
-        print("\n".join(lines))  # noqa: T201
+        writer = open_stdout(aside=progress.aside)
+        writer.write("".join(f"{line}\n" for line in lines).encode())
+        writer.close()
         return report.exit_code
 
     def _failure_noter(self, progress: Progress) -> Callable[[Result], None]:
@@ -168,8 +181,8 @@ def _echo_backend(num_workers: int, num_slots: int, progress: Progress) -> Backe
     progress.watch(lambda: engine.statuses)
     return Backend(
         engine,
-        encode=lambda text: text.encode("utf-8", "surrogateescape"),
-        decode=lambda ids: bytes(ids).decode("utf-8", "surrogateescape"),
+        encode=lambda text: text.encode("utf-8", "surrogatepass"),
+        decode=lambda ids: bytes(ids).decode("utf-8", "surrogatepass"),
         num_prompt_tokens=0,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -14,8 +15,8 @@ import typer
 
 import llmpar
 from llmpar.cli.commands import NothingToRead, register
-from llmpar.documents.writer import visible
-from llmpar.errors import Interrupted, LlmparError, UsageError
+from llmpar.errors import Interrupted, LlmparError, UsageError, WriteFailed
+from llmpar.progress import say
 
 app = typer.Typer(
     name="llmpar",
@@ -61,9 +62,13 @@ def run(arguments: Sequence[str]) -> int:
         run([arguments[0], "--help"])
         return NothingToRead.exit_code
     except LlmparError as error:
-        if not isinstance(error, Interrupted):
-            _say(f"llmpar: {error}")
+        say(f"llmpar: {error}")
         return error.exit_code
+    except Interrupted as interrupted:
+        return interrupted.exit_code
+    except OSError as error:  # help and lists go to stdout without us
+        say(f"llmpar: stdout: writing failed: {error.strerror}")
+        return 141 if error.errno == errno.EPIPE else WriteFailed.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
@@ -83,13 +88,8 @@ def _usage_code(error: Exception) -> int | None:
     context: Any = getattr(error, "ctx", None)
     message, path = format_message(), context.command_path if context else "llmpar"
     if message:
-        _say(f"{path}: {message.rstrip('.')}. See `{path} --help`.")
+        say(f"{path}: {message.rstrip('.')}. See `{path} --help`.")
     return UsageError.exit_code
-
-
-def _say(line: str) -> None:
-    if sys.stderr is not None:
-        print(visible(line), file=sys.stderr)  # noqa: T201
 
 
 def _on_signal(signum: int, _: object) -> None:
@@ -105,18 +105,17 @@ def main() -> NoReturn:
             signal.signal(signum, _on_signal)
     code = run(sys.argv[1:])
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         code = 141
     except OSError:
-        code = code or 74
-    if code == 141:
+        code = code or WriteFailed.exit_code
+    if code in (141, WriteFailed.exit_code) and sys.stdout is not None:
         # The interpreter flushes stdout once more as it ends, and would complain.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if any(thread.name.startswith("llmpar-") for thread in threading.enumerate()):
         # A thread inside a step, or waiting for input, must not hold up the end, nor meet a dying interpreter.
-        if sys.stderr is not None:
-            sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

@@ -121,7 +121,7 @@ class OutputOptions:
     ] = None
     progress: Annotated[
         Literal["auto", "bar", "plain", "json", "none"],
-        option("--progress", help="What stderr shows; auto: a bar, on a terminal only.", panel="Output"),
+        option("--progress", help="What stderr shows; auto: a bar, on a terminal, outside of pipes.", panel="Output"),
     ] = "auto"
     quiet: Annotated[bool, option("--quiet", "-q", help="No summary line.", panel="Output")] = False
     verbose: Annotated[bool, option("--verbose", "-v", help="Tell what was chosen.", panel="Output")] = False
@@ -186,5 +186,8 @@ def number(value: str) -> int | None:
 
 def check_output(options: OutputOptions) -> None:
     """Raise UsageError when options exclude each other."""
+    for name, path in (("-o", options.output), ("--output-dir", options.output_dir)):
+        if str(path) == "-":
+            raise UsageError(f"{name} -: name a file or directory; stdout needs no option")
     if options.output and options.output_dir:
         raise UsageError("-o and --output-dir exclude each other")

@@ -21,6 +21,9 @@ class Output(Protocol):
     def end(self) -> None:
         """The document is complete."""
 
+    def drop(self) -> None:
+        """The document turned out to be damaged: it is not published if that can be helped."""
+
     def finish(self) -> None:
         """All documents are complete."""
 
@@ -40,6 +43,10 @@ class SingleOutput:
 
     def end(self) -> None:
         """Hand on what there is."""
+        self._writer.flush()
+
+    def drop(self) -> None:
+        """Leave what was written: it cannot be taken back."""
         self._writer.flush()
 
     def finish(self) -> None:
@@ -93,6 +100,10 @@ class DirectoryOutput:
         self._writer.close()
         self._writer = None
 
+    def drop(self) -> None:
+        """Give up the document."""
+        self.abandon()
+
     def finish(self) -> None:
         """Nothing is left to do: every document was published as it ended."""
 
@@ -100,6 +111,7 @@ class DirectoryOutput:
         """Give up the document in progress."""
         if self._writer:
             self._writer.abandon()
+            self._writer = None
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -15,7 +15,7 @@ from llmpar.documents.document import Block, Document, Encoding, Unit
 from llmpar.errors import InputError, InputUnreadable
 
 _CHUNK = 1 << 18  # bytes for each read of a file; a pipe gives less at a time
-_LONGEST = 1 << 20  # characters of a paragraph that stay together
+_LONGEST = 1 << 18  # characters of a paragraph that stay together
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
@@ -98,8 +98,9 @@ class Reader:
                 text = held + decode.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
                 at = position - pending + error.start
-                remedy = "convert it (iconv -f LATIN1 -t UTF-8)"
-                if encoding.errors == "strict":
+                remedy = "it is damaged, or not what its byte order mark says"
+                if encoding.name == "utf-8":
+                    remedy = "convert it (iconv -f LATIN1 -t UTF-8)"
                     remedy += ", or carry such bytes through with --encoding-errors surrogateescape"
                 raise InputError(f"{self._name}: not valid {encoding.name.upper()} at byte {at}; {remedy}") from error
             if encoding.errors == "strict" and "\0" in text:
@@ -136,6 +137,8 @@ def input_size(source: str) -> int | None:
     Raises:
         InputUnreadable: it cannot.
     """
+    if source != "-" and _is_pipe(source):
+        return None  # opened twice, it would lose what its writer had to say
     stream = _open(source)
     try:
         status = os.fstat(stream.fileno())
@@ -145,6 +148,13 @@ def input_size(source: str) -> int | None:
     finally:
         if source != "-":
             stream.close()
+
+
+def _is_pipe(source: str) -> bool:
+    try:
+        return stat.S_ISFIFO(Path(source).stat().st_mode) and os.access(source, os.R_OK)
+    except (OSError, ValueError):  # said better when it is opened
+        return False
 
 
 def _open(source: str) -> BinaryIO:

@@ -12,10 +12,12 @@ from llmpar.errors import UsageError
 if TYPE_CHECKING:
     from nltk.tokenize.punkt import PunktSentenceTokenizer
 
-LANGUAGES = (
-    "czech", "danish", "dutch", "english", "estonian", "finnish", "french", "german", "greek", "italian", "malayalam",
-    "norwegian", "polish", "portuguese", "russian", "slovene", "spanish", "swedish", "turkish",
-)  # fmt: skip
+LANGUAGES = {
+    "czech": "cs", "danish": "da", "dutch": "nl", "english": "en", "estonian": "et", "finnish": "fi", "french": "fr",
+    "german": "de", "greek": "el", "italian": "it", "malayalam": "ml", "norwegian": "no", "polish": "pl",
+    "portuguese": "pt", "russian": "ru", "slovene": "sl", "spanish": "es", "swedish": "sv", "turkish": "tr",
+}  # fmt: skip
+"""The languages that Punkt has a model for, with their ISO 639-1 codes."""
 
 # Chinese and Japanese; Arabic and Urdu; Devanagari; Armenian; Ethiopic; Burmese; Khmer; Tibetan; Mongolian; Thai ๚๛.
 _STOPS = "。！？｡؟۔।॥։።፧፨။៕។༎།᠃᠉๚๛"
@@ -37,10 +39,19 @@ _tokenizers: dict[str, PunktSentenceTokenizer] = {}
 _lock = threading.Lock()
 
 
-def check_language(language: str) -> None:
-    """Raise UsageError when Punkt has no model called `language` ("auto" is always known)."""
-    if language != "auto" and language not in LANGUAGES:
-        raise UsageError(f"unknown language {language!r}; Punkt knows: {', '.join(LANGUAGES)} (or auto)")
+def find_language(name: str) -> str:
+    """Return the name of Punkt's model for a language's name or code, in any case; "auto" is always known.
+
+    Raises:
+        UsageError: Punkt has no such model.
+    """
+    wanted = name.casefold()
+    for language, code in LANGUAGES.items():
+        if wanted in (language, code):
+            return language
+    if wanted == "auto":
+        return wanted
+    raise UsageError(f"unknown language {name!r}; Punkt knows: {', '.join(LANGUAGES)} (or auto)")
 
 
 def sentence_spans(text: str, language: str) -> Iterator[tuple[int, int]]:
@@ -137,7 +148,7 @@ def load_punkt(language: str) -> PunktSentenceTokenizer:
     """
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer, PunktTokenizer
 
-    check_language(language)
+    language = find_language(language)
     try:
         return PunktTokenizer(language)
     except LookupError:  # nltk's word for "not installed here"

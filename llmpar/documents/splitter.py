@@ -11,7 +11,7 @@ from llmpar.documents.formats import format_for
 from llmpar.documents.formats.plain import Paragraph, newline_of
 from llmpar.documents.language import detect
 from llmpar.documents.layout import NEWLINE
-from llmpar.documents.sentences import check_language, sentence_spans
+from llmpar.documents.sentences import find_language, sentence_spans
 
 
 class Splitter:
@@ -28,7 +28,7 @@ class Splitter:
     """
 
     def __init__(self, document: Document, unit: Unit, language: str = "auto", format: str = "auto") -> None:  # noqa: A002
-        check_language(language)
+        language = find_language(language)
         self._unit = unit
         self._follow = language == "auto"
         self._language = "english" if self._follow else language

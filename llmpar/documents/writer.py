@@ -10,11 +10,14 @@ import select
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from llmpar.errors import LlmparError, OutputUncreatable, ReaderGone, UsageError, WriteFailed
+
+Aside = Callable[[Callable[[], None]], None]
+"""Calls a function that writes to the terminal, with whatever is drawn there out of the way."""
 
 
 class Writer(Protocol):
@@ -133,7 +136,7 @@ class TerminalWriter:
         aside: called with a function that writes; it clears the progress display first and draws it again after.
     """
 
-    def __init__(self, inner: StreamWriter, aside: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, inner: StreamWriter, aside: Aside) -> None:
         self._inner = inner
         self._aside = aside
         self._line = b""
@@ -151,28 +154,32 @@ class TerminalWriter:
 
     def close(self) -> None:
         """Show the rest."""
-        self._show(self._line)
-        self._line = b""
+        self._show_rest()
         self._inner.close()
 
     def abandon(self) -> None:
         """Show the rest."""
-        self._show(self._line)
-        self._line = b""
+        self._show_rest()
+
+    def _show_rest(self) -> None:
+        rest, self._line = self._line, b""
+        if rest:
+            self._show(rest + b"\n")  # whatever the terminal shows next begins on its own line
 
     def _show(self, data: bytes) -> None:
-        if data:
-            text = visible(data.decode("utf-8", "replace"))
+        text = visible(data.decode("utf-8", "replace"))
 
-            def show() -> None:
-                self._inner.write(text.encode(sys.stdout.encoding or "utf-8", "replace"))
-                self._inner.flush()
+        def show() -> None:
+            self._inner.write(text.encode())
+            self._inner.flush()
 
-            self._aside(show)
+        self._aside(show)
 
 
 # Everything that can move a cursor, change a colour or reorder what is read; tabs and newlines are innocent.
-_CONTROL = re.compile("\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(
+    "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def visible(text: str) -> str:
@@ -185,8 +192,13 @@ def _show_control(char: str) -> str:
     return f"^{chr(code ^ 64)}" if code < 128 else f"<U+{code:04X}>"
 
 
-def open_output(path: Path, inputs: list[Path]) -> Writer:
+def open_output(path: Path, inputs: Sequence[str | Path], aside: Aside = lambda write: write()) -> Writer:
     """Return a writer for `path`.
+
+    Args:
+        path: a file to replace, or a device or pipe to write to.
+        inputs: the paths that are read, "-" for stdin.
+        aside: how to write to a terminal that something else is drawn on.
 
     Raises:
         OutputUncreatable: it cannot be created.
@@ -196,16 +208,37 @@ def open_output(path: Path, inputs: list[Path]) -> Writer:
         status = path.stat()
     except OSError:
         return FileWriter(path)
-    for source in inputs:
-        with contextlib.suppress(OSError):  # an input that cannot be read is reported where it is opened
-            if os.path.samestat(status, source.stat()):
-                raise UsageError(f"{path}: is also an input; write to another file")
+    _refuse_input(status, str(path), inputs)
     if stat.S_ISREG(status.st_mode):
         return FileWriter(path)
     try:
-        return StreamWriter(path.open("wb"), str(path))
+        return _stream_writer(path.open("wb"), str(path), aside)
     except OSError as error:
         raise OutputUncreatable(f"{path}: cannot be opened: {error.strerror}") from error
+
+
+def open_stdout(inputs: Sequence[str | Path] = (), aside: Aside = lambda write: write()) -> Writer:
+    """Return a writer for stdout; the arguments and errors are those of `open_output`."""
+    if sys.stdout is None:
+        raise OutputUncreatable("stdout: is closed; use -o FILE")
+    with contextlib.suppress(ValueError, OSError):  # an object that stands for stdout in a test
+        _refuse_input(os.fstat(sys.stdout.fileno()), "stdout", inputs)
+    return _stream_writer(sys.stdout.buffer, "stdout", aside)
+
+
+def _stream_writer(stream: BinaryIO, name: str, aside: Aside) -> Writer:
+    writer = StreamWriter(stream, name)
+    return TerminalWriter(writer, aside) if stream.isatty() else writer
+
+
+def _refuse_input(status: os.stat_result, name: str, inputs: Sequence[str | Path]) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        return
+    for source in inputs:
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # what cannot be read is reported when opened
+            other = os.fstat(sys.stdin.fileno()) if source == "-" else Path(source).stat()
+            if os.path.samestat(status, other):
+                raise UsageError(f"{name}: is also an input; write to another file")
 
 
 def _mode(path: Path) -> int:
@@ -247,7 +280,7 @@ def _translate(name: str) -> Iterator[None]:
         raise _failure(name, error) from error
 
 
-def _failure(name: str, error: OSError) -> LlmparError:
+def _failure(name: str, error: OSError) -> LlmparError | ReaderGone:
     if error.errno == errno.EPIPE:
         return ReaderGone()
     return WriteFailed(f"{name}: writing failed: {error.strerror}")

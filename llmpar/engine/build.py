@@ -10,7 +10,7 @@ from llmpar.engine.engine import Engine
 from llmpar.engine.resources import usable_cores
 from llmpar.engine.worker import Runner
 
-_CPU_SLOTS = 32
+_CPU_SLOTS = 64  # a step of a small model then takes a tenth of a second; more rows gain little
 _DEVICE_SLOTS = 256
 
 
@@ -58,6 +58,7 @@ def build_engine(
         prefix = compute_prefix(model, prefix_ids, kv_dtype)
         runners = [ModelRunner(model, slots, stop_ids, threads, prefix, kv_dtype) for _ in range(workers)]
     else:
+        quantize = False
         notify(f"{model.config.model_type} does not take our attention; padded batches are slower")
         runners = [PaddedRunner(model, slots, stop_ids, threads) for _ in range(workers)]
     notify(

@@ -70,13 +70,6 @@ def load_model(
     return LoadedModel(model, int(getattr(config, "max_position_embeddings", 0) or 2048), stop_ids(path), precision)
 
 
-def context_length(path: Path) -> int:
-    """Return what `LoadedModel.context_length` will be, without loading weights."""
-    config = read_json(path / "config.json")
-    config = config.get("text_config") or config
-    return int(config.get("max_position_embeddings") or 2048)
-
-
 def stop_ids(path: Path) -> frozenset[int]:
     """Return the ids that end an answer, by the model's generation config or else its config."""
     for name in ("generation_config.json", "config.json"):

@@ -98,7 +98,7 @@ class TestInt8:
         found: list[list[list[int]]] = []
         for workers, batch in ((1, 1), (2, 7), (4, 64), (1, 50)):
             answers: dict[int, list[int]] = {}
-            with build_engine(deepcopy(make("llama")), 256, frozenset({2}), workers, batch, (), True) as engine:
+            with build_engine(deepcopy(make("llama")), 256, frozenset({2}), workers, batch, quantize=True) as engine:
                 for index, prompt in enumerate(prompts("llama")):
                     engine.submit(Request(index, prompt, SamplingParams(16)))
                 while len(answers) < len(prompts("llama")):

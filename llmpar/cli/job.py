@@ -209,8 +209,8 @@ def _model_backend(task: Task, options: ModelOptions, progress: Progress) -> Bac
         number(options.threads),
         number(options.batch_size),
         prefix,
-        loaded.precision == "int8",
-        progress.remark,
+        quantize=loaded.precision == "int8",
+        notify=progress.remark,
     )
     progress.watch(lambda: engine.statuses)
     return Backend(

@@ -21,6 +21,7 @@ def build_engine(
     num_workers: int | None = None,
     batch_size: int | None = None,
     prefix_ids: SequenceOf[int] = (),
+    *,
     quantize: bool = False,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Engine:

@@ -74,7 +74,7 @@ class ModelOptions:
     ] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "int8"],
-        option("--precision", help="Of arithmetic; auto: the fastest as precise as the model file.", panel="Model"),
+        option("--precision", help="Of arithmetic; auto loses nothing that the model file holds.", panel="Model"),
     ] = "auto"
     threads: Annotated[
         str,

@@ -37,9 +37,9 @@ def load_model(
     Args:
         path: the directory.
         device: "auto" (CUDA, then MPS, if there), "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto" is the fastest that is no less precise than the weights were in their file: int8 on a CPU
-            that multiplies it natively, for weights of 8 bits or fewer; bf16 where the device computes it natively, for
-            weights of 16; else fp32.
+        precision: "auto" is no less precise than the weights were in their file: bf16 where the device computes it
+            natively, for weights of 16 bits or fewer; else fp32. int8 is faster still and less precise (it rounds what
+            goes into a layer, not only its weights), so it is never chosen unasked.
         source_bits: bits per weight of the file that the weights came from, None if unknown.
 
     Raises:
@@ -118,17 +118,8 @@ def _choose_precision(device: torch.device, source_bits: int | None) -> Precisio
 
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    bits = source_bits or 32
-    if device.type != "cpu" or bits > 16:
-        return "fp32"
-    if bits <= 8 and _cpu_has("_is_vnni_supported"):
-        return "int8"
     # Without its own instructions bf16 is converted back and forth and loses to fp32.
-    return "bf16" if _cpu_has("_is_avx512_bf16_supported") else "fp32"
-
-
-def _cpu_has(question: str) -> bool:
-    import torch
-
-    ask = getattr(torch.cpu, question, None)
-    return bool(ask and ask())
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    if device.type == "cpu" and (source_bits or 32) <= 16 and native and native():
+        return "bf16"
+    return "fp32"

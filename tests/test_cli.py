@@ -139,7 +139,7 @@ class TestBadInput:
             (["run", "x", "--temperature", "-1"], 2, "--temperature"),
             (["run", "x", "--temperature", "nan"], 2, "--temperature"),
             (["run", "x", "--top-p", "2"], 2, "--top-p"),
-            (["run", "x", "--max-new-tokens", "0"], 2, "greater than or equal to 1"),
+            (["run", "x", "--max-new-tokens", "0"], 2, "--max-new-tokens 0: must be 1 or more"),
             (["run", "x", "--seed", "pi"], 2, "--seed"),
             (["run", "x", "--language", "klingon"], 2, "unknown language 'klingon'"),
             (["run", "x", "-", "-"], 2, "only once"),
@@ -313,7 +313,7 @@ class TestModel:
 
     def test_verbose_says_what_was_chosen(self, llmpar: Call, tiny_model: Path) -> None:
         outcome = llmpar("run", "x", "-v", "-j", "2", "--batch-size", "3", "--max-new-tokens", "2",
-                         "--precision", "fp32", "--model", str(tiny_model), stdin=b"One.")  # fmt: skip
+                         "--device", "cpu", "--precision", "fp32", "--model", str(tiny_model), stdin=b"1.")  # fmt: skip
         assert "2 workers with 1 intra-op threads and 3 slots each on cpu in float32" in outcome.err
 
     def test_dry_run_counts_without_weights(

@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
-from llmpar.cli.options import InputOptions, ModelOptions, OutputOptions, SamplingOptions, check_output, number
+from llmpar.cli.options import (
+    InputOptions,
+    ModelOptions,
+    OutputOptions,
+    SamplingOptions,
+    check_output,
+    check_sampling,
+    number,
+)
 from llmpar.documents.document import Block, Document, Encoding, Result, Unit
 from llmpar.documents.output import DirectoryOutput, Output, SingleOutput
 from llmpar.documents.reader import Reader, input_size
@@ -55,6 +63,7 @@ class Job:
         Raises:
             LlmparError: what ended it early.
         """
+        check_sampling(self.sampling)
         check_output(self.output)
         find_language(self.input.language)
         if self.files.count("-") > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
@@ -95,14 +96,14 @@ class SamplingOptions:
 
     max_new_tokens: Annotated[
         int | None,
-        option("--max-new-tokens", help="Cut answers here. Default: room that suits the task.", panel="Answers", min=1),
+        option("--max-new-tokens", help="Cut answers here. Default: room that suits the task.", panel="Answers"),
     ] = None
     temperature: Annotated[
-        float, option("--temperature", help="0 takes the likeliest token each time.", panel="Answers", min=0.0, max=100)
+        float, option("--temperature", help="0 takes the likeliest token each time.", panel="Answers")
     ] = 0.0
     top_p: Annotated[
         float,
-        option("--top-p", help="Draw from the likeliest tokens with this share.", panel="Answers", min=0.0, max=1.0),
+        option("--top-p", help="Draw from the likeliest tokens with this share.", panel="Answers"),
     ] = 1.0
     seed: Annotated[int, option("--seed", help="Equal seeds draw equal answers, for any -j.", panel="Answers")] = 0
 
@@ -182,6 +183,18 @@ def _with_variable(name: str, annotation: Any) -> Any:
 def number(value: str) -> int | None:
     """Return the number that an option of `N|auto` holds, None for auto."""
     return None if value == "auto" else int(value)
+
+
+def check_sampling(options: SamplingOptions) -> None:
+    """Raise UsageError when a number is out of its range; not a number (NaN) is out of every one."""
+    ranges = (
+        ("--temperature", options.temperature, 0, 100),
+        ("--top-p", options.top_p, 0, 1),
+        ("--max-new-tokens", 1 if options.max_new_tokens is None else options.max_new_tokens, 1, sys.maxsize),
+    )
+    for name, value, least, most in ranges:
+        if not least <= value <= most:
+            raise UsageError(f"{name} {value}: must be {least} or more" + ("" if most > 100 else f", up to {most}"))
 
 
 def check_output(options: OutputOptions) -> None:

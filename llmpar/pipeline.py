@@ -46,6 +46,7 @@ class Sampling:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    max_repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,10 +261,12 @@ class Pipeline:
 
     def _request(self, backend: Backend, item: _Item, max_new_tokens: int) -> None:
         sampling = self._sampling
-        params = SamplingParams(max_new_tokens, sampling.temperature, sampling.top_p, sampling.seed)
+        params = SamplingParams(
+            max_new_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.max_repeats
+        )
         self._running[self._next_id] = item
         prompt_ids = [*item.prompt_ids, *item.output_ids] if item.output_ids else item.prompt_ids
-        backend.engine.submit(Request(self._next_id, prompt_ids, params))
+        backend.engine.submit(Request(self._next_id, prompt_ids, params, len(item.output_ids)))
         self._next_id += 1
 
     def _complete(self, backend: Backend, completion: Completion) -> None:
@@ -273,6 +276,9 @@ class Pipeline:
         item.output_ids.extend(completion.output_ids)
         if completion.finish_reason == "error":
             self._finish(item, completion.error or "no reason given")
+        elif completion.finish_reason == "loop":
+            num_tokens = len(item.output_ids)
+            self._finish(item, f"the answer repeats itself (stopped after {num_tokens:,} tokens)", looped=True)
         elif completion.finish_reason == "length" and item.limit != self._sampling.max_new_tokens:
             self._extend(backend, item)
         else:
@@ -292,12 +298,15 @@ class Pipeline:
         item.extended = True
         self._request(backend, item, more)
 
-    def _finish(self, item: _Item, error: str | None = None, answer: str = "", cut: bool = False) -> None:
+    def _finish(
+        self, item: _Item, error: str | None = None, answer: str = "", cut: bool = False, looped: bool = False
+    ) -> None:
         item.result = Result(
             item.segment,
             answer,
             error,
             cut,
+            looped,
             num_prompt_tokens=len(item.prompt_ids),
             num_output_tokens=len(item.output_ids),
         )

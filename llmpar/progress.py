@@ -136,6 +136,7 @@ class Progress:
             "segments_read": report.num_segments_read,
             "segments_done": report.num_segments_done,
             "segments_failed": report.num_failed,
+            "segments_looped": report.num_looped,
             "prompt_tokens": report.num_prompt_tokens,
             "output_tokens": report.num_output_tokens,
             "tokens_per_second": round(self._rate(), 1),

@@ -13,7 +13,7 @@ class Report:
     """The counts of one run, kept by the pipeline and read by whoever shows progress.
 
     Bytes are input bytes. `num_text_tokens_read` and `num_text_tokens_done` count the tokens of prompts, as a measure
-    of work; `num_bytes_total` is None while the size of an input is unknown.
+    of work; `num_looped` are among those that failed; `num_bytes_total` is None while the size of an input is unknown.
     """
 
     num_documents: int = 0
@@ -21,6 +21,7 @@ class Report:
     num_segments_read: int = 0
     num_segments_done: int = 0
     num_failed: int = 0
+    num_looped: int = 0
     num_cut: int = 0
     num_reused: int = 0
     num_text_tokens_read: int = 0
@@ -41,6 +42,7 @@ class Report:
             self.num_prompt_tokens += result.num_prompt_tokens
             self.num_output_tokens += result.num_output_tokens
         self.num_failed += result.error is not None
+        self.num_looped += result.looped
         self.num_cut += result.cut
 
     @property
@@ -82,7 +84,8 @@ class Report:
         if self.num_documents != 1:
             parts[0] += f" of {_counted(self.num_documents, 'document')}"
         if self.num_failed:
-            parts.append(f"{self.num_failed:,} failed and kept as they were")
+            loops = f" ({self.num_looped:,} in a loop)" if self.num_looped else ""
+            parts.append(f"{self.num_failed:,} failed and kept as they were{loops}")
         if self.num_cut:
             parts.append(f"{self.num_cut:,} cut at the limit")
         if self.num_reused:

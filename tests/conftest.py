@@ -110,6 +110,17 @@ class FakeRunner:
             sequence.append(answer[done] if done < len(answer) else -1, frozenset({-1}))
 
 
+class LoopingRunner(FakeRunner):
+    """A FakeRunner that answers prompts beginning with "loop" with "abab…" without end."""
+
+    def _step(self, sequences: list[Sequence]) -> None:
+        looping = [sequence for sequence in sequences if bytes(sequence.request.prompt_ids).startswith(b"loop")]
+        for sequence in looping:
+            num_answered = sequence.request.num_answered + len(sequence.output_ids)
+            sequence.append(b"ab"[num_answered % 2], frozenset({-1}))
+        super()._step([sequence for sequence in sequences if sequence not in looping])
+
+
 def fake_answer(prompt_ids: object) -> list[int]:
     """Return what a FakeRunner answers, as printable ASCII: it depends on every id of the prompt."""
     digest = hashlib.sha256(repr(list(prompt_ids)).encode()).hexdigest()  # type: ignore[call-overload]

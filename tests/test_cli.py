@@ -13,7 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SAMPLES, Outcome
+from conftest import ROOT, SAMPLES, LoopingRunner, Outcome, fake_answer
+
+from llmpar.cli.options import ModelOptions
+from llmpar.progress import Progress
+from llmpar.report import Report
 
 Call = Callable[..., Outcome]
 Shell = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -112,6 +116,14 @@ class TestOutput:
         assert lines
         assert json.loads(lines[-1])["segments_read"] > 100
 
+    def test_json_progress_counts_loops(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("llmpar.progress._JSON_LINE", 0.0)
+        Progress("json", "run", Report(num_failed=3, num_looped=2)).tick()
+        record = json.loads(capsys.readouterr().err)
+        assert (record["segments_failed"], record["segments_looped"]) == (3, 2)
+
     def test_plain_progress_is_lines(self, llmpar: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("llmpar.progress._PLAIN_LINE", 0.0)
         lines = llmpar(*ECHO, "--progress", "plain", "-q", ARTICLE).err.splitlines()
@@ -141,6 +153,8 @@ class TestBadInput:
             (["run", "x", "--top-p", "2"], 2, "--top-p"),
             (["run", "x", "--max-new-tokens", "0"], 2, "--max-new-tokens 0: must be 1 or more"),
             (["run", "x", "--seed", "pi"], 2, "--seed"),
+            (["run", "x", "--max-repeats", "-1"], 2, "--max-repeats -1: must be 0 or more"),
+            (["run", "x", "--max-repeats", "often"], 2, "--max-repeats"),
             (["run", "x", "--language", "klingon"], 2, "unknown language 'klingon'"),
             (["run", "x", "-", "-"], 2, "only once"),
             (["run", "x", "-o", "a", "--output-dir", "b"], 2, "exclude each other"),
@@ -345,6 +359,40 @@ class TestModel:
         )
         assert outcome.code in (0, 3)
         assert outcome.out.count(b"\n") == hostile.read_bytes().count(b"\n")
+
+
+class TestLoops:
+    TEXT = b"one\nloop\ntwo\nloop\nthree"
+
+    @pytest.fixture(autouse=True)
+    def _looping(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from llmpar.cli import job
+        from llmpar.engine.engine import Engine
+        from llmpar.pipeline import Backend
+
+        def looping(_: object, options: ModelOptions, __: object) -> Backend:
+            runners = [LoopingRunner(2, delay=0.001, seed=i) for i in range(int(options.threads))]
+            return Backend(Engine(runners, 10_000), lambda text: text.encode(), lambda ids: bytes(ids).decode(), 0)
+
+        monkeypatch.setattr(job, "_model_backend", looping)
+
+    @pytest.mark.parametrize("threads", ["1", "2", "7"])
+    def test_a_loop_is_stopped_named_and_counted(self, llmpar: Call, threads: str) -> None:
+        outcome = llmpar("run", "{text}", "-u", "line", "-j", threads, stdin=self.TEXT)
+        one, two, three = (bytes(fake_answer(word)).decode() for word in (b"one", b"two", b"three"))
+        assert (outcome.code, outcome.out.decode().split("\n")) == (3, [one, "loop", two, "loop", three])
+        *notes, summary = outcome.err.splitlines()
+        reason = "the answer repeats itself (stopped after 80 tokens); kept as it was"
+        segments = ("segment 2 (characters 4-8)", "segment 4 (characters 13-17)")
+        assert notes == [f"llmpar run: <stdin>, {segment}: {reason}" for segment in segments]
+        assert "5 segments, 2 failed and kept as they were (2 in a loop), 1 repeated, " in summary
+
+    def test_0_stops_no_loop(self, llmpar: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LLMPAR_MAX_REPEATS", "0")
+        outcome = llmpar("run", "{text}", "-u", "line", "-j", "2", "--max-new-tokens", "200", stdin=self.TEXT)
+        assert outcome.code == 0
+        assert outcome.out.split(b"\n")[1] == (b"ab" * 100)
+        assert "2 cut at the limit" in outcome.err
 
 
 class TestSplit:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
-from conftest import FakeRunner
+from conftest import FakeRunner, LoopingRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,6 +112,37 @@ def test_an_answer_that_needs_room_is_given_it_once() -> None:
     text, report, failures = run("5\n64\n500", [Long(8)], Sampling(max_new_tokens=20))
     assert [len(line) for line in text.split("\n")] == [5, 20, 20], "a limit that the user gave is the user's wish"
     assert (report.num_cut, report.num_failed, report.exit_code) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_loop_is_stopped_and_its_segment_stays_as_it_was(workers: int) -> None:
+    requests: list[Sequence] = []
+
+    class Counting(LoopingRunner):
+        def prefill(self, sequences: list[Sequence]) -> None:
+            requests.extend(sequences)
+            super().prefill(sequences)
+
+    runners: list[FakeRunner] = [Counting(2, delay=0.001, seed=i) for i in range(workers)]
+    lines = ["good", "loop", "fine", "loop 2", "loop"]
+    # The task gives 64 tokens, which the loop fills before it is one: what comes then belongs to the same answer.
+    text, report, failures = run("\n".join(lines), runners, Sampling(max_repeats=4))
+    good, *loops = text.split("\n")
+    assert good != "good"
+    assert [loops[0], *loops[2:]] == ["loop", "loop 2", "loop"]
+    assert [failure.segment.text for failure in failures] == ["loop", "loop 2", "loop"]
+    assert {failure.error for failure in failures} == {"the answer repeats itself (stopped after 80 tokens)"}
+    assert (report.num_failed, report.num_looped, report.exit_code) == (3, 3, 3)
+    assert len(requests) == 6, "the two loops are continued once, at the limit, and nothing is asked again"
+
+    requests.clear()
+    *_, failures = run("loop", [Counting(1)], Sampling(max_new_tokens=300, max_repeats=4))
+    assert [failure.looped for failure in failures] == [True], "a limit of the user's is no licence to loop"
+    assert len(requests) == 1
+
+    *_, failures = run("loop", [Counting(1)])
+    assert "did not end" in (failures[0].error or "")
+    assert not failures[0].looped
 
 
 def test_a_segment_that_fails_stays_as_it_was_and_leaves_its_neighbours_alone() -> None:

@@ -76,7 +76,11 @@ class Job:
             pipeline = Pipeline(
                 self.task,
                 Sampling(
-                    self.sampling.max_new_tokens, self.sampling.temperature, self.sampling.top_p, self.sampling.seed
+                    self.sampling.max_new_tokens,
+                    self.sampling.temperature,
+                    self.sampling.top_p,
+                    self.sampling.seed,
+                    self.sampling.max_repeats,
                 ),
                 lambda: self._open_backend(progress),
                 self.report,

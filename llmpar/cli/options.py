@@ -106,6 +106,11 @@ class SamplingOptions:
         option("--top-p", help="Draw from the likeliest tokens with this share.", panel="Answers"),
     ] = 1.0
     seed: Annotated[int, option("--seed", help="Equal seeds draw equal answers, for any -j.", panel="Answers")] = 0
+    max_repeats: Annotated[
+        int,
+        option("--max-repeats", help="Stop what says the same more than N times in a row; 0: never.",
+               panel="Answers", metavar="N"),
+    ] = 4  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +195,7 @@ def check_sampling(options: SamplingOptions) -> None:
     ranges = (
         ("--temperature", options.temperature, 0, 100),
         ("--top-p", options.top_p, 0, 1),
+        ("--max-repeats", options.max_repeats, 0, sys.maxsize),
         ("--max-new-tokens", 1 if options.max_new_tokens is None else options.max_new_tokens, 1, sys.maxsize),
     )
     for name, value, least, most in ranges:

@@ -102,13 +102,15 @@ class Segment:
 class Result:
     """What became of a segment: its `answer`, or the reason (`error`) why there is none.
 
-    `cut` says that the answer ends at a limit that the user set, `reused` that it was computed for an equal segment.
+    `cut` says that the answer ends at a limit that the user set, `looped` that there is none as it repeated itself,
+    `reused` that it was computed for an equal segment.
     """
 
     segment: Segment
     answer: str = ""
     error: str | None = None
     cut: bool = False
+    looped: bool = False
     reused: bool = False
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0

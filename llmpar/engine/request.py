@@ -7,7 +7,9 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from typing import Literal
 
-FinishReason = Literal["stop", "length", "error"]
+from llmpar.engine.loops import LOOK_EVERY, LoopFinder
+
+FinishReason = Literal["stop", "length", "loop", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,21 +21,28 @@ class SamplingParams:
         temperature: 0 for the likeliest token (greedy), else the softmax temperature.
         top_p: sample from the smallest set of tokens with this much probability (nucleus sampling, Holtzman 2019).
         seed: what the draws follow from, together with the prompt: equal prompts draw equal answers, whatever N.
+        max_repeats: how many times in a row an answer may say the same, before it is stopped as a loop (see
+            `loops.LoopFinder`); 0 for any number of times.
     """
 
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    max_repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt. `id` is the caller's and comes back with the completion."""
+    """One prompt. `id` is the caller's and comes back with the completion.
+
+    `num_answered` tells how many of its last tokens are an earlier answer, with which this one goes on.
+    """
 
     id: int
     prompt_ids: SequenceOf[int]
     params: SamplingParams
+    num_answered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class Sequence:
     finish_reason: FinishReason | None = None
     slot: int = -1
     _random: random.Random | None = None
+    _loop: LoopFinder | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -77,5 +87,16 @@ class Sequence:
             self.finish_reason = "stop"
             return
         self.output_ids.append(token_id)
-        if len(self.output_ids) >= self.request.params.max_new_tokens:
+        params, num_output_tokens = self.request.params, len(self.output_ids)
+        is_full = num_output_tokens >= params.max_new_tokens
+        if params.max_repeats and (is_full or num_output_tokens % LOOK_EVERY == 0) and self._is_loop():
+            self.finish_reason = "loop"
+        elif is_full:
             self.finish_reason = "length"
+
+    def _is_loop(self) -> bool:
+        if self._loop is None:
+            prompt_ids = self.request.prompt_ids
+            asked = len(prompt_ids) - self.request.num_answered
+            self._loop = LoopFinder(prompt_ids[:asked], prompt_ids[asked:], self.request.params.max_repeats)
+        return self._loop.follow(self.output_ids)

@@ -141,15 +141,25 @@ class _RMSNorm(nn.Module):
         return functional.rms_norm(x, self._weight.shape, self._weight, self._epsilon)
 
 
-def _fused_norm(module: nn.Module) -> nn.Module | None:
-    """Return a fused norm that equals `module`, None if there is none: it is tried, not guessed from a name."""
+def rms_norm(module: nn.Module) -> tuple[torch.Tensor, float] | None:
+    """Return the weight and epsilon with which `functional.rms_norm` equals `module`, None if there are none.
+
+    It is tried, not guessed from a name: some models store the weight less 1.
+    """
     weight = getattr(module, "weight", None)
     epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if "RMSNorm" not in type(module).__name__ or not isinstance(weight, torch.Tensor) or not isinstance(epsilon, float):
         return None
     sample = torch.linspace(-2, 3, 4 * len(weight)).view(4, -1).to(weight)
     expected = module(sample)
-    for candidate in (_RMSNorm(weight.detach(), epsilon), _RMSNorm(1 + weight.detach(), epsilon)):
-        if torch.allclose(candidate(sample), expected, rtol=1e-5 if weight.dtype == torch.float32 else 2e-2, atol=1e-6):
-            return candidate
+    for candidate in (weight.detach(), 1 + weight.detach()):
+        found = functional.rms_norm(sample, weight.shape, candidate, epsilon)
+        if torch.allclose(found, expected, rtol=1e-5 if weight.dtype == torch.float32 else 2e-2, atol=1e-6):
+            return candidate, epsilon
     return None
+
+
+def _fused_norm(module: nn.Module) -> nn.Module | None:
+    """Return a fused norm that equals `module`, None if there is none."""
+    found = rms_norm(module)
+    return None if found is None else _RMSNorm(*found)

@@ -1,0 +1,293 @@
+"""A decoder of the Llama shape: its weights as the kernels take them, and one pass of tokens through its layers.
+
+Knows no sequences and no transformers; `describe` makes one from a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from llmpar.engine.cpu import kernels
+from llmpar.engine.cpu.vector import LANES, PANEL, TILE_ROWS
+
+Precision = Literal["fp32", "bf16", "int8"]
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+
+INPUT_TYPES: dict[Precision, Any] = {"fp32": np.float32, "bf16": np.uint16, "int8": np.uint8}
+CACHE_TYPES: dict[Precision, Any] = {"fp32": np.float32, "bf16": np.uint16, "int8": np.uint16}
+_LARGEST_GROUP = 64
+
+
+def round_up(number: int, multiple: int) -> int:
+    """Return the least multiple that is not below `number`."""
+    return -(-number // multiple) * multiple
+
+
+def to_bf16(values: Floats) -> Array:
+    """Return the bits of the nearest bfloat16, as uint16."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def group_size(num_inputs: int) -> int:
+    """Return how many neighbouring inputs share a scale in int8: as many as divide them evenly, 64 at most.
+
+    The few inputs of a decoder that are far larger than the others then spoil only their own group.
+    """
+    sizes = range(_LARGEST_GROUP, _LARGEST_GROUP // 2 - 1, -4)
+    return next((size for size in sizes if num_inputs % size == 0), min(_LARGEST_GROUP, round_up(num_inputs, 4)))
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A linear layer.
+
+    `weight` (P, K/k, PANEL, k) holds k neighbouring inputs in 32 bits (see `product_tile`). In int8, `factors`
+    (P, G, PANEL) are the weights' scales and `biases` (P, G, PANEL) what sums begin with; else both are empty. A group
+    is a run of inputs of one output channel: a scale for the whole channel would cost a model whose file has few bits.
+    """
+
+    weight: Array
+    factors: Floats
+    biases: npt.NDArray[np.int32]
+    bias: Floats  # (N,), or empty
+
+    @staticmethod
+    def pack(weight: Floats, bias: Floats | None, precision: Precision) -> Projection:
+        """Return the projection with `weight` (out_features, in_features) and `bias` (out_features,)."""
+        num_outputs, num_inputs = weight.shape
+        per_word = {"fp32": 1, "bf16": 2, "int8": 4}[precision]
+        group = group_size(num_inputs) if precision == "int8" else per_word
+        padded = np.zeros((round_up(num_outputs, PANEL), round_up(num_inputs, group)), np.float32)
+        padded[:num_outputs, :num_inputs] = weight
+        shape = (len(padded) // PANEL, PANEL, padded.shape[1] // per_word, per_word)
+        factors, biases = np.empty((0, 0, PANEL), np.float32), np.empty((0, 0, PANEL), np.int32)
+        elements: Array = padded
+        if precision == "bf16":
+            elements = to_bf16(padded)
+        elif precision == "int8":
+            grouped = padded.reshape(len(padded), -1, group)
+            scales = np.maximum(np.abs(grouped).max(2), 1e-12) / np.float32(127)  # (N, G)
+            elements = np.rint(grouped / scales[:, :, None]).astype(np.int8)
+            offsets = -128 * elements.sum(2, dtype=np.int32)
+            biases, factors = (
+                np.ascontiguousarray(table.reshape(shape[0], PANEL, -1).transpose(0, 2, 1)) for table in (offsets, scales)
+            )
+        packed = np.ascontiguousarray(elements.reshape(shape).transpose(0, 2, 1, 3))
+        return Projection(packed, factors, biases, np.zeros(0, np.float32) if bias is None else bias)
+
+    @property
+    def num_inputs(self) -> int:
+        """K, with what was added to make it even."""
+        return int(self.weight.shape[1] * self.weight.shape[3])
+
+    @property
+    def num_outputs(self) -> int:
+        """N, with what was added to fill the last panel."""
+        return len(self.weight) * PANEL
+
+    @property
+    def num_groups(self) -> int:
+        """How many scales a row of inputs has: G in int8, else 0."""
+        return int(self.biases.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer. Norms that a model lacks are empty."""
+
+    attention_norm: Floats  # (H,)
+    qkv: Projection
+    head_norms: Floats  # (2, D), of queries and of keys
+    output: Projection
+    after_attention_norm: Floats
+    mlp_norm: Floats
+    gate_up: Projection
+    down: Projection
+    after_mlp_norm: Floats
+    rope: int  # index into Decoder.ropes, -1 for none
+    scaling: float
+    window: int  # 0 for none
+    softcap: float  # 0 for none
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """A rotary embedding: the angle of each pair per position (R/2,), and what sines and cosines are multiplied with."""
+
+    frequencies: Floats
+    scaling: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """A whole model."""
+
+    precision: Precision
+    layers: tuple[Layer, ...]
+    ropes: tuple[Rope, ...]
+    embedding: Array  # (V, H) float32, or uint16 for bfloat16
+    embedding_scale: float
+    final_norm: Floats
+    head: Projection
+    vocabulary: int
+    softcap: float  # of logits, 0 for none
+    epsilon: float
+    activation: int
+    mlp_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return int(self.embedding.shape[1])
+
+    def make_pages(self, count: int) -> tuple[Array, Array]:
+        """Return room for the keys (count, layers, H_kv, D, 16) and values (count, layers, H_kv, 16, D') of pages.
+
+        A page is 16 positions of one sequence in all layers; D' is D rounded up to 16. Memory is taken when written to.
+        """
+        shape, dtype = (count, len(self.layers), self.num_kv_heads), CACHE_TYPES[self.precision]
+        width = round_up(self.head_dim, LANES)
+        return np.zeros((*shape, self.head_dim, LANES), dtype), np.zeros((*shape, LANES, width), dtype)
+
+    @property
+    def page_bytes(self) -> int:
+        """The size of a page."""
+        return sum(pages.nbytes for pages in self.make_pages(1))
+
+
+class _Inputs:
+    """Room for the encoded inputs of a projection: M rows."""
+
+    def __init__(self, projection: Projection, precision: Precision, num_rows: int) -> None:
+        self.values = np.zeros((num_rows, projection.num_inputs), INPUT_TYPES[precision])
+        self.scales = np.ones((num_rows, projection.num_groups), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of one pass, N of them: `ids` and `positions` in their sequences; `rows` says whose pages they use.
+
+    Every token's sequence has pages in `tables` (S, …) up to its position. Of one sequence, tokens come in order.
+    """
+
+    ids: npt.NDArray[np.int32]
+    positions: npt.NDArray[np.int32]
+    rows: npt.NDArray[np.int32]
+    tables: npt.NDArray[np.int32]
+
+
+class Pass:
+    """One worker's way through a decoder: room for the activations of up to `num_tokens` tokens at once.
+
+    Args:
+        decoder: shared by all workers, and not written to.
+        num_tokens: how many.
+        keys, values: pages of this worker's (see `Decoder.make_pages`).
+    """
+
+    def __init__(self, decoder: Decoder, num_tokens: int, keys: Array, values: Array) -> None:
+        self._decoder = decoder
+        self._keys, self._values = keys, values
+        num_rows = round_up(num_tokens, TILE_ROWS)
+        first = decoder.layers[0]
+
+        def room(projection: Projection) -> Floats:
+            return np.zeros((num_rows, projection.num_outputs), np.float32)
+
+        self._hidden = room(first.output)
+        self._update = room(first.output)
+        self._qkv, self._gate_up = room(first.qkv), room(first.gate_up)
+        self._inputs, self._found, self._active = (
+            _Inputs(p, decoder.precision, num_rows) for p in (first.qkv, first.output, first.down)
+        )
+        nothing = np.zeros((0, 0), np.float32)
+        self._angles = {index: (nothing, nothing) for index in range(-1, len(decoder.ropes))}
+
+    def forward(self, tokens: Tokens, out: Floats) -> None:
+        """Run tokens through the layers, and put their last hidden states into `out` (N, H)."""
+        decoder, count = self._decoder, len(tokens.ids)
+        hidden, everyone = self._hidden, np.arange(count)
+        inputs, found, active = self._inputs, self._found, self._active
+        heads = (decoder.num_heads, decoder.num_kv_heads)
+        epsilon = np.float32(decoder.epsilon)
+        where = (tokens.positions, tokens.rows, tokens.tables)
+        self._reach(int(tokens.positions.max()) + 1)
+        kernels.embed(tokens.ids, decoder.embedding, np.float32(decoder.embedding_scale), hidden)
+        for index, layer in enumerate(decoder.layers):
+            kernels.norm(hidden, everyone, layer.attention_norm, epsilon, inputs.values, inputs.scales)
+            _multiply(inputs, layer.qkv, self._qkv, count)
+            kernels.place(
+                self._qkv, *where, *self._angles[layer.rope], layer.head_norms, epsilon,
+                np.float32(layer.scaling), self._keys, self._values, index, heads,
+            )  # fmt: skip
+            kernels.attend(
+                self._qkv, *where, self._keys, self._values, index, heads,
+                layer.window, np.float32(layer.softcap), found.values, found.scales,
+            )  # fmt: skip
+            self._add(found, layer.output, layer.after_attention_norm, count)
+            kernels.norm(hidden, everyone, layer.mlp_norm, epsilon, inputs.values, inputs.scales)
+            _multiply(inputs, layer.gate_up, self._gate_up, count)
+            kernels.activate(
+                self._gate_up, decoder.mlp_size, decoder.activation, active.values, active.scales, count
+            )
+            self._add(active, layer.down, layer.after_mlp_norm, count)
+        out[:] = hidden[:count, : decoder.hidden_size]
+
+    def likeliest(self, hidden: Floats) -> Array:
+        """Return the likeliest next token (B,) after each of the last hidden states (B, H)."""
+        ids = np.empty(len(hidden), np.int32)
+        head = self._decoder.head
+        kernels.likeliest(
+            self._encoded(hidden), self._inputs.scales, head.weight, head.biases, head.factors, head.bias,
+            self._decoder.vocabulary, ids,
+        )  # fmt: skip
+        return ids
+
+    def logits(self, hidden: Floats) -> Floats:
+        """Return the logits (B, V) after each of the last hidden states (B, H)."""
+        decoder = self._decoder
+        self._encoded(hidden)
+        out = np.empty((round_up(len(hidden), TILE_ROWS), decoder.head.num_outputs), np.float32)
+        _multiply(self._inputs, decoder.head, out, len(hidden))
+        logits = out[: len(hidden), : decoder.vocabulary]
+        return np.tanh(logits / decoder.softcap) * np.float32(decoder.softcap) if decoder.softcap else logits
+
+    def _encoded(self, hidden: Floats) -> Array:
+        epsilon, everyone = np.float32(self._decoder.epsilon), np.arange(len(hidden))
+        kernels.norm(hidden, everyone, self._decoder.final_norm, epsilon, self._inputs.values, self._inputs.scales)
+        return self._inputs.values
+
+    def _add(self, inputs: _Inputs, projection: Projection, norm: Floats, count: int) -> None:
+        """Add to the hidden states what a projection makes of its inputs, normed if the model does so."""
+        if len(norm):
+            _multiply(inputs, projection, self._update, count)
+            kernels.add_norm(self._hidden, self._update, norm, np.float32(self._decoder.epsilon), count)
+        else:
+            _multiply(inputs, projection, self._hidden, count, add=True)
+
+    def _reach(self, length: int) -> None:
+        """Know the rotary angles of positions below `length`."""
+        for index, rope in enumerate(self._decoder.ropes):
+            if len(self._angles[index][0]) < length:
+                places = np.arange(round_up(length, 1024), dtype=np.float32)
+                angles = places[:, None] * rope.frequencies
+                scaling = np.float32(rope.scaling)
+                self._angles[index] = (np.cos(angles) * scaling, np.sin(angles) * scaling)
+
+
+def _multiply(inputs: _Inputs, projection: Projection, out: Floats, num_rows: int, *, add: bool = False) -> None:
+    if len(projection.bias):
+        kernels.spread(projection.bias, out, num_rows, add)
+        add = True
+    kernels.product(
+        inputs.values, inputs.scales, projection.weight, projection.biases, projection.factors, out, num_rows, add
+    )

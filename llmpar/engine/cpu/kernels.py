@@ -1,0 +1,370 @@
+"""What a decoder's step consists of, on one worker's arrays; compiled by Numba, and free of Python's lock.
+
+A row is a token. Each is computed by itself, in an order that depends on nothing but its own length, so its result does
+not depend on the others in its batch. What was compiled is kept on disk, beside this file or in the user's cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+from llmpar.engine.cpu.vector import (
+    LANES,
+    PANEL,
+    TILE_ROWS,
+    TILE_VECTORS,
+    bits_of_float,
+    float_of_bits,
+    nearest,
+    product_tile,
+    score_tile,
+    value_tile,
+)
+
+SILU, GELU_TANH = 0, 1
+
+_compiled = njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
+_inlined = njit(nogil=True, fastmath=True, error_model="numpy")
+
+# Python's numbers would make these sums float64.
+_ZERO, _HALF, _ONE, _TWO = (np.float32(x) for x in (0, 0.5, 1, 2))
+_LOG2_E, _LN2_HIGH, _LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
+_LEAST, _MOST = np.float32(-87), np.float32(88)
+_GELU_SCALE, _GELU_CUBE = np.float32(0.7978845608), np.float32(0.044715)
+_LEVELS, _MIDDLE, _TINY = np.float32(127), np.float32(128), np.float32(1e-30)
+_LOWEST = np.float32(-np.inf)
+_E3, _E4, _E5, _E6, _E7 = (np.float32(1 / n) for n in (6, 24, 120, 720, 5040))
+
+
+@_inlined
+def _exp(x):  # type: ignore[no-untyped-def]
+    """Return e to the x, to the last bit or two of float32; plain arithmetic, so that LLVM computes 16 at once."""
+    x = min(max(x, _LEAST), _MOST)
+    n = nearest(x * _LOG2_E)
+    r = x - n * _LN2_HIGH - n * _LN2_LOW
+    series = _ONE + r * (_ONE + r * (_HALF + r * (_E3 + r * (_E4 + r * (_E5 + r * (_E6 + r * _E7))))))
+    return series * float_of_bits(np.int32(np.int32(n) + np.int32(127)) << np.int32(23))
+
+
+@_inlined
+def _tanh(x):  # type: ignore[no-untyped-def]
+    return _ONE - _TWO / (_exp(_TWO * x) + _ONE)
+
+
+def _narrow(x: Any, like: Any) -> Any:
+    """Return `x` as an element of the array `like`: float32, or bfloat16's bits, rounded to the nearest even."""
+
+
+@overload(_narrow, strict=False)
+def _narrow_for(x: Any, like: Any) -> Any:  # noqa: ARG001
+    if like.dtype == types.float32:
+        return lambda x, like: x
+
+    def narrow(x, like):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        bits = bits_of_float(x)
+        odd = (bits >> np.int32(16)) & np.int32(1)
+        return np.uint16(np.int32(bits + np.int32(32767) + odd) >> np.int32(16))
+
+    return narrow
+
+
+def _encode(values: Any, out: Any, row: Any, scales: Any) -> None:
+    """Store one row of float32 as the next product takes it: uint8 with a scale for each group, bfloat16 or as is."""
+
+
+@overload(_encode, strict=False)
+def _encode_for(values: Any, out: Any, row: Any, scales: Any) -> Any:  # noqa: ARG001
+    if out.dtype != types.uint8:
+
+        def encode(values, out, row, scales):  # type: ignore[no-untyped-def]  # noqa: ARG001
+            for k in range(out.shape[1]):
+                out[row, k] = _narrow(values[k], out)
+
+        return encode
+
+    def quantize(values, out, row, scales):  # type: ignore[no-untyped-def]
+        size = out.shape[1] // scales.shape[1]
+        for group in range(scales.shape[1]):
+            start = group * size
+            largest = _TINY
+            for k in range(size):
+                largest = max(largest, abs(values[start + k]))
+            scales[row, group] = largest / _LEVELS
+            inverse = _LEVELS / largest
+            for k in range(size):
+                out[row, start + k] = np.uint8(np.int32(nearest(values[start + k] * inverse) + _MIDDLE))
+
+    return quantize
+
+
+@_compiled
+def product(x, scales, w, biases, factors, out, num_rows, add):  # type: ignore[no-untyped-def]
+    """Set `out` to, or add to it, the first rows of `x` times the packed weights (see `product_tile`).
+
+    `x` and `out` have rows up to a multiple of TILE_ROWS, whatever the last of them hold.
+    """
+    for panel in range(w.shape[0]):
+        for row in range(0, num_rows, TILE_ROWS):
+            for v in range(0, PANEL // LANES, TILE_VECTORS):
+                column = panel * PANEL + v * LANES
+                product_tile(x, row, scales, w, panel, v, biases, factors, out, column, add)
+
+
+@_compiled
+def spread(bias, out, num_rows, add):  # type: ignore[no-untyped-def]
+    """Set the first rows of `out` to `bias`, or add it to them."""
+    for row in range(num_rows):
+        if not add:
+            out[row] = _ZERO
+        for k in range(len(bias)):
+            out[row, k] += bias[k]
+
+
+@_compiled
+def likeliest(x, scales, w, biases, factors, bias, vocabulary, ids):  # type: ignore[no-untyped-def]
+    """Set ids (B,) to the output channel with the largest product; nothing else of the B × V products is kept."""
+    num_rows = len(ids)
+    best = np.full(num_rows, _LOWEST, np.float32)
+    part = np.empty((x.shape[0], PANEL), np.float32)
+    ids[:] = 0
+    for panel in range(w.shape[0]):
+        for row in range(0, num_rows, TILE_ROWS):
+            for v in range(0, PANEL // LANES, TILE_VECTORS):
+                product_tile(x, row, scales, w, panel, v, biases, factors, part, v * LANES, 0)
+        width = min(PANEL, vocabulary - panel * PANEL)
+        for row in range(num_rows):
+            if len(bias):
+                for column in range(width):
+                    part[row, column] += bias[panel * PANEL + column]
+            largest = _LOWEST
+            for column in range(width):
+                largest = max(largest, part[row, column])
+            if largest > best[row]:
+                best[row] = largest
+                for column in range(width):
+                    if part[row, column] == largest:
+                        ids[row] = panel * PANEL + column
+                        break
+
+
+@_compiled
+def embed(ids, table, scale, hidden):  # type: ignore[no-untyped-def]
+    """Set the rows of `hidden` (M, W) to the embeddings (V, H) of `ids`, times `scale`."""
+    for row in range(len(ids)):
+        for k in range(table.shape[1]):
+            hidden[row, k] = _wide(table[ids[row], k]) * scale
+
+
+def _wide(x: Any) -> Any:
+    """Return an element of weights as float32."""
+
+
+@overload(_wide, strict=False)
+def _wide_for(x: Any) -> Any:
+    if x == types.float32:
+        return lambda x: x
+    return lambda x: float_of_bits(np.int32(x) << np.int32(16))
+
+
+@_inlined
+def _norm(x, start, length, weight, epsilon, out):  # type: ignore[no-untyped-def]
+    """Set out[:length] to the root mean square norm of x[start : start + length] (Zhang & Sennrich 2019)."""
+    total = _ZERO
+    for k in range(length):
+        total += x[start + k] * x[start + k]
+    factor = _ONE / np.sqrt(total / np.float32(length) + epsilon)
+    for k in range(length):
+        out[k] = x[start + k] * factor * weight[k]
+
+
+@_compiled
+def norm(hidden, rows, weight, epsilon, out, scales):  # type: ignore[no-untyped-def]
+    """Set row i of `out` to the norm of row rows[i] of `hidden`, encoded."""
+    values = np.zeros(out.shape[1], np.float32)
+    for i in range(len(rows)):
+        _norm(hidden[rows[i]], 0, len(weight), weight, epsilon, values)
+        _encode(values, out, i, scales)
+
+
+@_compiled
+def add_norm(hidden, update, weight, epsilon, num_rows):  # type: ignore[no-untyped-def]
+    """Add to each row of `hidden` the norm of the same row of `update`."""
+    values = np.zeros(len(weight), np.float32)
+    for row in range(num_rows):
+        _norm(update[row], 0, len(weight), weight, epsilon, values)
+        for k in range(len(weight)):
+            hidden[row, k] += values[k]
+
+
+@_compiled
+def activate(gate_up, width, kind, out, scales, num_rows):  # type: ignore[no-untyped-def]
+    """Set the rows of `out` to activation(gate) · up, encoded; `gate_up` holds `width` of each."""
+    values = np.zeros(out.shape[1], np.float32)
+    for row in range(num_rows):
+        line = gate_up[row]
+        if kind == SILU:
+            for k in range(width):
+                gate = line[k]
+                values[k] = gate / (_ONE + _exp(-gate)) * line[width + k]
+        else:
+            for k in range(width):
+                gate = line[k]
+                inner = _GELU_SCALE * gate * (_ONE + _GELU_CUBE * gate * gate)
+                values[k] = _HALF * gate * (_ONE + _tanh(inner)) * line[width + k]
+        _encode(values, out, row, scales)
+
+
+@_inlined
+def _rotate(x, start, half, cosine, sine):  # type: ignore[no-untyped-def]
+    """Turn each pair (k, k + half) of a head by its angle (rotary embedding, Su et al. 2021)."""
+    for k in range(half):
+        a, b = x[start + k], x[start + half + k]
+        x[start + k] = a * cosine[k] - b * sine[k]
+        x[start + half + k] = b * cosine[k] + a * sine[k]
+
+
+@_compiled
+def place(qkv, positions, rows, tables, cosines, sines, norms, epsilon, scaling, keys, values, layer, heads):  # type: ignore[no-untyped-def]
+    """Finish queries in place, and put keys and values where `attend` finds them.
+
+    Args:
+        qkv: (M, W) float32: heads[0] queries, then heads[1] keys and as many values, of D numbers each.
+        positions: (M,) in the sequence.
+        rows: (M,) which row of `tables` is the sequence's.
+        tables: (S, T / 16) the pages of each sequence.
+        cosines, sines: (T, R / 2), for the first R numbers of a head; R = 0 for none.
+        norms: (2, D) for queries and keys, or (0, D).
+        scaling: what queries are multiplied with.
+        keys: (pages, layers, heads[1], D, 16).
+        values: (pages, layers, heads[1], 16, D rounded up to a multiple of 16).
+    """
+    num_heads, num_kv_heads = heads
+    depth = keys.shape[3]
+    half = cosines.shape[1]
+    normed = np.empty(depth, np.float32)
+    for i in range(len(positions)):
+        line = qkv[i]
+        position = positions[i]
+        page, lane = tables[rows[i], position // LANES], position % LANES
+        for head in range(num_heads + num_kv_heads):
+            start = head * depth
+            if len(norms):
+                _norm(line, start, depth, norms[0 if head < num_heads else 1], epsilon, normed)
+                line[start : start + depth] = normed
+            if half:
+                _rotate(line, start, half, cosines[position], sines[position])
+            if head < num_heads:
+                for k in range(depth):
+                    line[start + k] *= scaling
+            else:
+                key = keys[page, layer, head - num_heads]
+                value = values[page, layer, head - num_heads, lane]
+                for k in range(depth):
+                    key[k, lane] = _narrow(line[start + k], keys)
+                start += num_kv_heads * depth
+                for k in range(depth):
+                    value[k] = _narrow(line[start + k], values)
+
+
+@_inlined
+def _score(queries, keys, at, scores, column):  # type: ignore[no-untyped-def]
+    num_queries, g = queries.shape[0], 0
+    while g < num_queries:
+        if num_queries - g >= 4:
+            score_tile(queries, g, keys, at, scores, column, 4)
+        elif num_queries - g == 3:
+            score_tile(queries, g, keys, at, scores, column, 3)
+        elif num_queries - g == 2:
+            score_tile(queries, g, keys, at, scores, column, 2)
+        else:
+            score_tile(queries, g, keys, at, scores, column, 1)
+        g += 4
+
+
+@_inlined
+def _weigh(weights, column, values, at, length, out):  # type: ignore[no-untyped-def]
+    num_queries, width, g = out.shape[0], out.shape[1], 0
+    while g < num_queries:
+        pair = min(num_queries - g, 3)
+        lane = 0
+        while lane < width:
+            if width - lane >= 4 * LANES:
+                if pair == 3:
+                    value_tile(weights, g, column, values, at, length, out, lane, 3, 4)
+                elif pair == 2:
+                    value_tile(weights, g, column, values, at, length, out, lane, 2, 4)
+                else:
+                    value_tile(weights, g, column, values, at, length, out, lane, 1, 4)
+                lane += 4 * LANES
+            else:
+                if pair == 3:
+                    value_tile(weights, g, column, values, at, length, out, lane, 3, 1)
+                elif pair == 2:
+                    value_tile(weights, g, column, values, at, length, out, lane, 2, 1)
+                else:
+                    value_tile(weights, g, column, values, at, length, out, lane, 1, 1)
+                lane += LANES
+        g += pair
+
+
+@_compiled
+def attend(qkv, positions, rows, tables, keys, values, layer, heads, window, softcap, out, scales):  # type: ignore[no-untyped-def]
+    """Set row i of `out` to what its queries find in their sequence up to its position, encoded.
+
+    Args:
+        window: how many positions back they see, or 0 for all.
+        softcap: what scores are bent to stay within (Gemma 2), or 0.
+        out: (M, heads[0] · D).
+        The others as in `place`.
+    """
+    num_heads, num_kv_heads = heads
+    num_queries = num_heads // num_kv_heads
+    depth, width = keys.shape[3], values.shape[4]
+    longest = 0
+    for i in range(len(positions)):
+        longest = max(longest, positions[i])
+    scores = np.empty((num_queries, (longest // LANES + 1) * LANES), np.float32)
+    found = np.empty((num_queries, width), np.float32)
+    line = np.zeros(out.shape[1], np.float32)
+    flat_keys, flat_values = keys.reshape(-1), values.reshape(-1)
+    for i in range(len(positions)):
+        position = positions[i]
+        end = position + 1
+        begin = max(0, end - window) if window else 0
+        table = tables[rows[i]]
+        for head in range(num_kv_heads):
+            first = head * num_queries * depth
+            queries = qkv[i, first : first + num_queries * depth].reshape(num_queries, depth)
+            for page in range(begin // LANES, position // LANES + 1):
+                at = ((table[page] * keys.shape[1] + layer) * num_kv_heads + head) * depth * LANES
+                _score(queries, flat_keys, at, scores, page * LANES)
+            found[:] = _ZERO
+            for g in range(num_queries):
+                seen = scores[g, begin:end]
+                if softcap > _ZERO:
+                    for k in range(len(seen)):
+                        seen[k] = softcap * _tanh(seen[k] / softcap)
+                largest = _LOWEST
+                for k in range(len(seen)):
+                    largest = max(largest, seen[k])
+                total = _ZERO
+                for k in range(len(seen)):
+                    weight = _exp(seen[k] - largest)
+                    seen[k] = weight
+                    total += weight
+                for k in range(len(seen)):
+                    seen[k] /= total
+            for page in range(begin // LANES, position // LANES + 1):
+                start = max(begin, page * LANES)
+                length = min(end, (page + 1) * LANES) - start
+                at = ((table[page] * keys.shape[1] + layer) * num_kv_heads + head) * width * LANES
+                _weigh(scores, start, flat_values, at + (start - page * LANES) * width, length, found)
+            for g in range(num_queries):
+                target = first + g * depth
+                for k in range(depth):
+                    line[target + k] = found[g, k]
+        _encode(line, out, i, scales)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from llmpar.engine.request import Sequence
+from llmpar.engine.request import Request, Sequence
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = sorted((ROOT / "sample_data").iterdir())
@@ -84,6 +84,9 @@ class FakeRunner:
 
     def start(self) -> None:
         pass
+
+    def reserve(self, request: Request) -> bool:
+        return True
 
     def prefill(self, sequences: list[Sequence]) -> None:
         assert len(self._live) + len(sequences) <= self.num_slots

@@ -14,10 +14,10 @@ ALLOWED = {
     "errors": (),
     "documents": ("llmpar.errors", "llmpar.documents"),
     "engine": ("llmpar.errors", "llmpar.engine"),
-    "models": ("llmpar.errors", "llmpar.models"),
+    "models": ("llmpar.errors", "llmpar.models", "llmpar.engine.cpu"),  # what a model is loaded as
     "tasks": ("llmpar.errors", "llmpar.tasks", "llmpar.documents.document"),
 }
-HEAVY = {"torch", "transformers"}
+HEAVY = {"numba", "torch", "transformers"}
 # These are imported by commands that need no weights.
 LATE = ("engine/build.py", "models/")
 

@@ -211,7 +211,7 @@ def _model_backend(task: Task, options: ModelOptions, progress: Progress) -> Bac
     from llmpar.models.tokenizer import ChatTokenizer
 
     tokenizer = ChatTokenizer(files.path, task.system)
-    loaded = load_model(files.path, options.device, options.precision, files.source_bits)
+    loaded = load_model(files.path, options.device, options.precision, files.source_bits, progress.remark)
     # Prompts of texts with nothing in common part where texts begin; one that parts earlier is read whole.
     prompts = [tokenizer.encode(task.render(text)) for text in ("A", "zebra", "9", "我")]
     prefix = [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))]
@@ -222,7 +222,6 @@ def _model_backend(task: Task, options: ModelOptions, progress: Progress) -> Bac
         number(options.threads),
         number(options.batch_size),
         prefix,
-        quantize=loaded.precision == "int8",
         notify=progress.remark,
     )
     progress.watch(lambda: engine.statuses)

@@ -79,7 +79,7 @@ class Rows:
         (count, heads, length, _), (num_kv_heads, num_columns) = query.shape, keys.shape[1::2]
         num_prefix = prefix[0].shape[3] if prefix else 0
         common_mask, own_mask = self.masks(variant.window, num_prefix, num_columns)
-        dtype, query = query.dtype, (query * variant.scaling).to(keys.dtype)
+        query = query * variant.scaling
         step = max(1, _MOST_SCORES // (count * heads * (num_columns + num_prefix)))
         outputs = []
         for first in range(0, length, step):
@@ -87,7 +87,7 @@ class Rows:
             q = part.reshape(count, num_kv_heads, heads // num_kv_heads, part.shape[2], part.shape[3])
             masks = [None if m is None else m[:, :, :, first : first + step] for m in (common_mask, own_mask)]
             outputs.append(_attend(q, keys, values, prefix, masks, variant.softcap))
-        return (torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]).to(dtype)
+        return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
 
 
 def _attend(

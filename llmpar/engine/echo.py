@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmpar.engine.request import Sequence
+from llmpar.engine.request import Request, Sequence
 
 
 class EchoRunner:
@@ -15,6 +15,10 @@ class EchoRunner:
 
     def start(self) -> None:
         """Nothing to prepare."""
+
+    def reserve(self, request: Request) -> bool:  # noqa: ARG002
+        """Always true: nothing is kept."""
+        return True
 
     def prefill(self, sequences: list[Sequence]) -> None:
         """Answer with the prompt."""

@@ -18,14 +18,12 @@ class KVCache:
 
     Args:
         num_slots: how many rows.
-        dtype: of keys and values, which attention then computes in; None for the model's.
         prefix: the keys (1, H_kv, D, P) and values (1, H_kv, P, D) of what every prompt begins with, by layer; shared
             by all workers and never written to.
     """
 
-    def __init__(self, num_slots: int, dtype: torch.dtype | None = None, prefix: Layers | None = None) -> None:
+    def __init__(self, num_slots: int, prefix: Layers | None = None) -> None:
         self._num_slots = num_slots
-        self._dtype = dtype
         self._num_columns = 0
         self._layers: Layers = {}
         self._prefix = prefix or {}
@@ -54,7 +52,7 @@ class KVCache:
         if layer not in self._layers:
             self._layers[layer] = self._empty(key, value)
         keys, values = self._layers[layer]
-        key, value = key.transpose(2, 3).to(keys.dtype), value.to(values.dtype)
+        key = key.transpose(2, 3)
         keys[slot : slot + len(key), ..., : key.shape[3]] = key
         values[slot : slot + len(value), :, : value.shape[2]] = value
         return key, value
@@ -63,8 +61,8 @@ class KVCache:
         """Store one column in each of the first B rows: `columns` (B,), `key` and `value` (B, H_kv, D)."""
         rows = torch.arange(len(columns), device=columns.device)
         keys, values = self._layers[layer]
-        keys[rows, :, :, columns] = key.to(keys.dtype)
-        values[rows, :, columns] = value.to(values.dtype)
+        keys[rows, :, :, columns] = key
+        values[rows, :, columns] = value
 
     def rows(self, layer: int, count: int, num_columns: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the first rows and columns: (count, H_kv, D, num_columns) and (count, H_kv, num_columns, D)."""
@@ -93,6 +91,6 @@ class KVCache:
         """Return a layer for keys and values like these, (B, H_kv, L, D)."""
         # Zeros, not whatever was there: a masked NaN would still poison a sum.
         return (
-            key.new_zeros(self._num_slots, key.shape[1], key.shape[3], self._num_columns, dtype=self._dtype),
-            value.new_zeros(self._num_slots, value.shape[1], self._num_columns, value.shape[3], dtype=self._dtype),
+            key.new_zeros(self._num_slots, key.shape[1], key.shape[3], self._num_columns),
+            value.new_zeros(self._num_slots, value.shape[1], self._num_columns, value.shape[3]),
         )

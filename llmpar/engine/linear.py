@@ -1,4 +1,4 @@
-"""Faster modules in a model's own places: fused projections, int8 products, one-pass norms. Knows no architecture.
+"""Faster modules in a model's own places: fused projections and one-pass norms. Knows no architecture.
 
 What is replaced is recognised by its parts (`q_proj`, `k_proj`, `v_proj`; `gate_proj`, `up_proj`; a norm that a fused
 one equals), so that every architecture built of them profits, and what is not recognised stays as it is.
@@ -7,9 +7,6 @@ one equals), so that every architecture built of them profits, and what is not r
 from __future__ import annotations
 
 import threading
-import warnings
-from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -18,89 +15,37 @@ from torch.nn import functional
 _GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
-def bf16_is_native() -> bool:
-    """Tell whether this processor multiplies bf16 natively (AVX512-BF16 or AMX)."""
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(supported and supported())
-
-
-def int8_is_native() -> bool:
-    """Tell whether this processor multiplies 8-bit integers natively (AVX512-VNNI, AVX-VNNI or AMX)."""
-    supported = getattr(torch.cpu, "_is_vnni_supported", None)
-    return bool(supported and supported())
-
-
-def optimize(model: nn.Module, quantize: bool) -> None:
+def optimize(model: nn.Module) -> None:
     """Replace the modules of a model in place, each giving what it gave before up to rounding.
 
     Args:
-        model: on a CPU, in evaluation mode; float32 if it is to be quantised.
-        quantize: whether linear layers compute in int8, one scale for each output channel and each row of input.
+        model: in evaluation mode.
     """
     for module in list(model.modules()):
         for names in _GROUPS:
             parts = [getattr(module, name, None) for name in names]
             if all(type(part) is nn.Linear for part in parts):
-                _fuse(module, names, [part for part in parts if isinstance(part, nn.Linear)], quantize)
+                _fuse(module, names, [part for part in parts if isinstance(part, nn.Linear)])
         for name, child in list(module.named_children()):
-            if quantize and type(child) is nn.Linear:
-                setattr(module, name, Int8Linear(child.weight, child.bias))
-            elif (norm := _fused_norm(child)) is not None:
+            if (norm := _fused_norm(child)) is not None:
                 setattr(module, name, norm)
-
-
-class Int8Linear(nn.Module):
-    """A linear layer in 8-bit integers, accumulated in 32 bits.
-
-    Weights have a scale for each output channel, inputs one for each row, found when the row comes: a row's result
-    depends on no other row.
-
-    Args:
-        weight: (out_features, in_features), float.
-        bias: (out_features,), or None.
-    """
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        super().__init__()
-        scales = weight.detach().abs().amax(dim=1).clamp_(min=1e-12) / 127
-        integers = (weight.detach() / scales[:, None]).round_().to(torch.int8)
-        zeros = torch.zeros(len(scales), dtype=torch.long)
-        torch.backends.quantized.engine = "x86"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecated tensors: they only carry the weights into the packing
-            quantized = torch._make_per_channel_quantized_tensor(integers, scales.double(), zeros, 0)  # noqa: SLF001
-            self._packed = torch.ops.quantized.linear_prepack(quantized, None)
-        self._bias = None if bias is None else bias.detach()
-        # Without native products pairs are added in 16 bits, which 8-bit inputs would overflow.
-        self._levels, self._zero = (127, 128) if int8_is_native() else (63, 64)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (…, out_features) float32 for (…, in_features) float32."""
-        largest = x.abs().amax(dim=-1, keepdim=True).clamp_(min=1e-30)
-        product: torch.Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            x / largest, 1 / self._levels, self._zero, self._packed
-        )
-        product.mul_(largest)
-        return product if self._bias is None else product.add_(self._bias)
 
 
 class _Fused:
     """Several linear layers with one input, computed as one product when the first is asked for."""
 
-    def __init__(self, linears: list[nn.Linear], quantize: bool) -> None:
+    def __init__(self, linears: list[nn.Linear]) -> None:
         weight = torch.cat([linear.weight.detach() for linear in linears])
         biases = [linear.bias for linear in linears]
         bias = torch.cat([b.detach() for b in biases]) if all(b is not None for b in biases) else None
         self._sizes = [linear.out_features for linear in linears]
-        self._linear: Any = (
-            Int8Linear(weight, bias) if quantize else partial(functional.linear, weight=weight, bias=bias)
-        )
+        self._weight, self._bias = weight, bias
         # Workers share the module, and each has its own products under way.
         self._mine = threading.local()
 
     def part(self, index: int, x: torch.Tensor) -> torch.Tensor:
         if index == 0:
-            self._mine.parts = self._linear(x).split(self._sizes, dim=-1)
+            self._mine.parts = functional.linear(x, self._weight, self._bias).split(self._sizes, dim=-1)
         part: torch.Tensor = self._mine.parts[index]
         if index == len(self._sizes) - 1:
             del self._mine.parts
@@ -120,10 +65,10 @@ class _Part(nn.Module):
         return self._fused.part(self._index, x)
 
 
-def _fuse(module: nn.Module, names: tuple[str, ...], linears: list[nn.Linear], quantize: bool) -> None:
+def _fuse(module: nn.Module, names: tuple[str, ...], linears: list[nn.Linear]) -> None:
     alike = len({linear.in_features for linear in linears}) == 1
     if alike and len({linear.bias is None for linear in linears}) == 1:
-        fused = _Fused(linears, quantize)
+        fused = _Fused(linears)
         for index, name in enumerate(names):
             setattr(module, name, _Part(fused, index))
 

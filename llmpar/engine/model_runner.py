@@ -10,7 +10,7 @@ import torch
 
 from llmpar.engine.attention import Batch, DecodeBatch, PrefillBatch
 from llmpar.engine.kv_cache import KVCache, Layers
-from llmpar.engine.request import Sequence
+from llmpar.engine.request import Request, Sequence
 from llmpar.engine.sampler import sample
 
 
@@ -27,11 +27,11 @@ class Prefix:
 
 
 @torch.inference_mode()
-def compute_prefix(model: Any, ids: SequenceOf[int], kv_dtype: torch.dtype | None = None) -> Prefix:
+def compute_prefix(model: Any, ids: SequenceOf[int]) -> Prefix:
     """Return the keys and values of the ids that all prompts begin with, computed once for every worker."""
     if not ids:
         return Prefix()
-    cache = KVCache(1, kv_dtype)
+    cache = KVCache(1)
     cache.reserve(len(ids))
     device = model.device
     model(
@@ -55,7 +55,6 @@ class ModelRunner:
         stop_ids: the tokens that end an answer.
         num_threads: intra-op threads for this worker.
         prefix: what prompts begin with; one that does not is read whole.
-        kv_dtype: what keys and values are kept and attended to in; None for the model's own.
         prefill_tokens: how many prompt tokens are read in one pass, which bounds the memory of activations.
     """
 
@@ -68,7 +67,6 @@ class ModelRunner:
         stop_ids: frozenset[int],
         num_threads: int = 1,
         prefix: Prefix | None = None,
-        kv_dtype: torch.dtype | None = None,
         prefill_tokens: int = 512,
     ) -> None:
         self.num_slots = num_slots
@@ -77,13 +75,17 @@ class ModelRunner:
         self._num_threads = num_threads
         self._prefix = prefix or Prefix()
         self._prefill_tokens = prefill_tokens
-        self._cache = KVCache(num_slots, kv_dtype, self._prefix.layers)
+        self._cache = KVCache(num_slots, self._prefix.layers)
         self._live: list[Sequence] = []
         self._shares: list[bool] = []  # by slot: whether the sequence begins with the prefix
 
     def start(self) -> None:
         """Give the calling thread its intra-op threads (torch keeps that number for each thread)."""
         torch.set_num_threads(self._num_threads)
+
+    def reserve(self, request: Request) -> bool:  # noqa: ARG002
+        """Always true: the cache grows as it must."""
+        return True
 
     @torch.inference_mode()
     def prefill(self, sequences: list[Sequence]) -> None:

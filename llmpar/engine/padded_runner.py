@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from llmpar.engine.request import Sequence
+from llmpar.engine.request import Request, Sequence
 from llmpar.engine.sampler import sample
 
 
@@ -34,6 +34,10 @@ class PaddedRunner:
     def start(self) -> None:
         """Give the calling thread its intra-op threads (torch keeps that number for each thread)."""
         torch.set_num_threads(self._num_threads)
+
+    def reserve(self, request: Request) -> bool:  # noqa: ARG002
+        """Always true: the cache grows as it must."""
+        return True
 
     @torch.inference_mode()
     def prefill(self, sequences: list[Sequence]) -> None:

@@ -28,3 +28,26 @@ def _cgroup_quota() -> float | None:
         except (OSError, ValueError, IndexError):  # no such kind of control group here
             continue
     return None
+
+
+def available_memory() -> int:
+    """Return how many bytes this process may still take, by the machine and by its control group."""
+    free = [int(os.sysconf("SC_PAGE_SIZE")) * int(os.sysconf("SC_PHYS_PAGES")) // 2]
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                free = [1024 * int(line.split()[1])]
+    except (OSError, ValueError):  # not Linux
+        pass
+    for limit, usage in (
+        (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+        (
+            Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+            Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+        ),
+    ):
+        try:  # "max" is no number
+            free.append(max(0, int(limit.read_text(encoding="ascii")) - int(usage.read_text(encoding="ascii"))))
+        except (OSError, ValueError):
+            continue
+    return min(free)

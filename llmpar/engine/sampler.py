@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from llmpar.engine.request import Sequence
+
+if TYPE_CHECKING:
+    import torch
 
 
 def sample(logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
@@ -17,19 +23,23 @@ def sample(logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
     next_ids: list[int] = logits.argmax(dim=-1).tolist()
     for row, sequence in enumerate(sequences):
         if sequence.request.params.temperature > 0:
-            next_ids[row] = _draw(logits[row], sequence)
+            next_ids[row] = draw(logits[row].float().cpu().numpy(), sequence)
     return next_ids
 
 
-def _draw(logits: torch.Tensor, sequence: Sequence) -> int:
+def draw(logits: npt.NDArray[Any], sequence: Sequence) -> int:
+    """Return a token id drawn with the sequence's own parameters and next random number; `logits` (V,)."""
     params = sequence.request.params
-    probabilities = torch.softmax(logits.double() / params.temperature, dim=-1)
+    scaled = logits.astype(np.float64) / params.temperature
+    probabilities = np.exp(scaled - scaled.max())
+    probabilities /= probabilities.sum()
     if params.top_p < 1:
-        ordered, token_ids = probabilities.sort(descending=True, stable=True)
+        order = np.argsort(-probabilities, kind="stable")
+        ordered = probabilities[order]
         # The token that crosses top_p is the last one in.
-        outside = ordered.cumsum(dim=-1) - ordered >= max(params.top_p, 1e-12)
-        probabilities[token_ids[outside]] = 0
+        outside = np.cumsum(ordered) - ordered >= max(params.top_p, 1e-12)
+        probabilities[order[outside]] = 0
     # In the vocabulary's order, not by probability: where rounding swaps two close ranks, the draw stays the same.
-    cumulative = probabilities.cumsum(dim=-1)
+    cumulative = np.cumsum(probabilities)
     point = cumulative[-1] * sequence.draw()
-    return int(torch.searchsorted(cumulative, point, right=True).clamp(max=len(cumulative) - 1))
+    return int(min(np.searchsorted(cumulative, point, side="right"), len(cumulative) - 1))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
+from itertools import takewhile
 
 from llmpar.engine.request import Request
 
@@ -35,8 +37,10 @@ class Scheduler:
                 self._changed.notify()
             return not self._closed
 
-    def admit(self, room: int, running: int) -> list[Request] | None:
+    def admit(self, room: int, running: int, reserve: Callable[[Request], bool]) -> list[Request] | None:
         """Take up to `room` requests for a worker that has `running` of them; None when nothing will come any more.
+
+        `reserve` sets memory aside for a request, or says that there is not enough now: then it waits.
 
         Waits for a request if the worker has none. The requests come longest first, so that those computed together
         are of similar length.
@@ -49,7 +53,7 @@ class Scheduler:
             share = -(-(len(self._waiting) + self._num_running) // self._num_workers) - running
             self._opened = min(2 * self._opened, max(self._window, 2 * self._num_workers))
             count = max(0 if running else 1, min(room, share, self._opened // self._num_workers))
-            taken = self._take(count)
+            taken = self._take(count, reserve)
             self._num_running += len(taken)
             return taken
 
@@ -67,12 +71,13 @@ class Scheduler:
             self._changed.notify_all()
             return left
 
-    def _take(self, count: int) -> list[Request]:
+    def _take(self, count: int, reserve: Callable[[Request], bool]) -> list[Request]:
         window = [self._waiting.popleft() for _ in range(min(self._window, self._opened, len(self._waiting)))]
         order = sorted(range(len(window)), key=lambda i: -_cost(window[i]))
-        chosen = set(order[:count])
-        self._waiting.extendleft(window[i] for i in reversed(range(len(window))) if i not in chosen)
-        return [window[i] for i in order[:count]]
+        # Up to the first that does not fit: if smaller ones went before it, it might wait for ever.
+        chosen = list(takewhile(lambda i: reserve(window[i]), order[:count]))
+        self._waiting.extendleft(window[i] for i in reversed(range(len(window))) if i not in set(chosen))
+        return [window[i] for i in chosen]
 
 
 def _cost(request: Request) -> int:

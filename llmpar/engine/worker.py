@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from llmpar.engine.request import Completion, Sequence
+from llmpar.engine.request import Completion, Request, Sequence
 from llmpar.engine.scheduler import Scheduler
 
 
@@ -20,6 +20,9 @@ class Runner(Protocol):
 
     def start(self) -> None:
         """Prepare the calling thread, which will make all further calls."""
+
+    def reserve(self, request: Request) -> bool:
+        """Set memory aside for a request that will be prefilled next; False if there is not enough now."""
 
     def prefill(self, sequences: list[Sequence]) -> None:
         """Read the prompts of new sequences, and append the first token to each."""
@@ -98,7 +101,7 @@ class Worker(threading.Thread):
         if not running or (self._runner.continuous and room >= max(1, self._runner.num_slots // 4)):
             if not running:
                 self.status.phase = "idle"
-            requests = self._scheduler.admit(room, len(running))
+            requests = self._scheduler.admit(room, len(running), self._runner.reserve)
             if requests is None:
                 return False
             admitted = [Sequence(request) for request in requests]

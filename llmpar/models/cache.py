@@ -132,6 +132,24 @@ def made(key: str, name: str, source: str, make: Make, notify: Notify) -> ModelF
     return ModelFiles(name, entry, bits)
 
 
+def pack_file(directory: Path, name: str) -> Path | None:
+    """Return where an entry's weights are kept as one kind of engine takes them; None for a directory of others'."""
+    return directory / f"pack-{name}" if directory.parent == _entry("") else None
+
+
+def keep_pack(file: Path, write: Callable[[Path], None], notify: Notify) -> None:
+    """Let `write` make a pack, whole or not at all. Without it the next run takes longer, so failing is no error."""
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        for older in file.parent.glob(f"{file.name.rpartition('-')[0]}-*"):
+            older.unlink()  # of another version
+        write(fresh)
+        fresh.replace(file)
+    except OSError as error:
+        notify(f"{file}: cannot be written ({error.strerror}); every run will pack the weights anew")
+        fresh.unlink(missing_ok=True)
+
+
 def delete(key: str) -> int | None:
     """Delete an entry and return the bytes freed, or None if there is none.
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmpar.errors import ModelUnavailable
+from llmpar.models.cache import keep_pack, pack_file
 
 if TYPE_CHECKING:
-    import torch
+    from llmpar.models.cache import Notify
 
 Precision = Literal["fp32", "bf16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A causal language model of transformers, and what its files say about using it.
+    """A causal language model, and what its files say about using it.
 
-    `context_length` is the most tokens, prompt and output together; `stop_ids` end an answer. `precision` is what the
-    engine is to compute in: weights for int8 are float32 until it quantises them.
+    `model` is a Decoder where the CPU computes and the model has the Llama shape, else transformers' own.
+    `context_length` is the most tokens, prompt and output together; `stop_ids` end an answer. `precision` is what it
+    computes in.
     """
 
     model: Any
@@ -30,34 +34,74 @@ class LoadedModel:
 
 
 def load_model(
-    path: Path, device: str = "auto", precision: Precision | Literal["auto"] = "auto", source_bits: int | None = None
+    path: Path,
+    device: str = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+    source_bits: int | None = None,
+    notify: Notify = lambda _: None,
 ) -> LoadedModel:
     """Load the weights of a model directory, safetensors only, without running any code from it.
 
     Args:
         path: the directory.
         device: "auto" (CUDA, then MPS, if there), "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto" is no less precise than the weights were in their file: bf16 where the device computes it
-            natively, for weights of 16 bits or fewer; else fp32. int8 is faster still and less precise (it rounds what
-            goes into a layer, not only its weights), so it is never chosen unasked.
+        precision: "auto" is no less precise than the weights were in their file, and the fastest such that the device
+            computes natively: int8 for weights of 8 bits or fewer (on a CPU), bf16 for 16 or fewer, else fp32.
         source_bits: bits per weight of the file that the weights came from, None if unknown.
+        notify: is told what was not as one might expect, for people who asked.
 
     Raises:
         ModelUnavailable: the device is not there, the files are damaged, or this is no causal language model.
     """
+    target = find_device(device)
+    if target == "cpu":
+        return _load_on_cpu(path, _cpu_precision(source_bits) if precision == "auto" else precision, notify)
     import torch
+
+    if precision == "int8":
+        raise ModelUnavailable(f"--precision int8: not on {target}; use fp32 or bf16")
+    if precision == "auto":
+        precision = "bf16" if target.startswith("cuda") and torch.cuda.is_bf16_supported() else "fp32"
+    model = _from_pretrained(path, torch.bfloat16 if precision == "bf16" else torch.float32).to(target)
+    return LoadedModel(model, _context_length(model), stop_ids(path), precision)
+
+
+def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedModel:
+    from llmpar.engine.cpu import packed
+
+    # Not for fp32: its pack is as large as the weights, and who asks for it compares more often than works.
+    file = None if precision == "fp32" else pack_file(path, f"{precision}-{packed.FORMAT}")
+    if file and file.exists():
+        try:
+            decoder = packed.read(file)
+            return LoadedModel(decoder, decoder.context_length, stop_ids(path), precision)
+        except packed.DamagedPack as damage:
+            notify(f"{damage}; making it again")
+    import torch
+
+    from llmpar.engine.cpu.describe import OtherShape, describe
+
+    # Weights that will be packed are taken as they are in the file: no copy of another type has to fit beside them.
+    model = _from_pretrained(path, torch.float32 if precision == "fp32" else "auto")
+    try:
+        decoder = describe(model, precision)
+    except OtherShape as reason:
+        native: Precision = "bf16" if precision != "fp32" and _has_bf16() else "fp32"
+        notify(f"{path.name} runs through torch, which is slower, and in {native}: {reason}")
+        model = model.to(torch.bfloat16 if native == "bf16" else torch.float32)
+        return LoadedModel(model, _context_length(model), stop_ids(path), native)
+    if file:
+        keep_pack(file, partial(packed.write, decoder), notify)
+    return LoadedModel(decoder, decoder.context_length, stop_ids(path), precision)
+
+
+def _from_pretrained(path: Path, dtype: Any) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging  # untyped
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    target = find_device(device)
-    if precision == "auto":
-        precision = _choose_precision(target, source_bits)
-    elif precision == "int8" and not (target.type == "cpu" and "x86" in torch.backends.quantized.supported_engines):
-        raise ModelUnavailable(f"--precision int8: not on {target.type} here; use fp32 or bf16")
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
@@ -65,9 +109,11 @@ def load_model(
     except Exception as error:  # whatever transformers and safetensors make of damaged files
         reason = str(error).strip().partition("\n")[0]
         raise ModelUnavailable(f"{path}: cannot be loaded: {reason}") from error
-    model = model.to(target).eval().requires_grad_(False)
-    config = model.config.get_text_config()
-    return LoadedModel(model, int(getattr(config, "max_position_embeddings", 0) or 2048), stop_ids(path), precision)
+    return model.eval().requires_grad_(False)
+
+
+def _context_length(model: Any) -> int:
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 2048)
 
 
 def stop_ids(path: Path) -> frozenset[int]:
@@ -95,31 +141,43 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def find_device(name: str) -> torch.device:
-    """Return the torch device called `name`.
+def find_device(name: str) -> str:
+    """Return the torch device called `name`; "auto" is the fastest there is.
 
     Raises:
         ModelUnavailable: it is not on this machine.
     """
+    # torch takes a second to import, and a machine without a driver need not be asked by it.
+    if name == "cpu" or (name == "auto" and not _may_have_accelerator()):
+        return "cpu"
     import torch
 
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise ModelUnavailable(f"device {name}: not on this machine (torch sees {torch.cuda.device_count()} CUDA)")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ModelUnavailable("device mps: not on this machine")
-    return device
+    return name
 
 
-def _choose_precision(device: torch.device, source_bits: int | None) -> Precision:
-    import torch
+def _may_have_accelerator() -> bool:
+    """Tell whether there is a Mac, or a driver of NVIDIA (also under WSL) or AMD."""
+    return sys.platform == "darwin" or any(Path(f"/dev/{name}").exists() for name in ("nvidiactl", "dxg", "kfd"))
 
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    # Without its own instructions bf16 is converted back and forth and loses to fp32.
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    if device.type == "cpu" and (source_bits or 32) <= 16 and native and native():
-        return "bf16"
-    return "fp32"
+
+def _has_bf16() -> bool:
+    from llmpar.engine.cpu.vector import HAS_BF16_DOT
+
+    return HAS_BF16_DOT
+
+
+def _cpu_precision(source_bits: int | None) -> Precision:
+    from llmpar.engine.cpu.vector import HAS_INT8_DOT
+
+    bits = source_bits or 32
+    # Without instructions of its own a shorter type is converted back and forth, and loses to the longer.
+    if bits <= 8 and HAS_INT8_DOT:
+        return "int8"
+    return "bf16" if bits <= 16 and _has_bf16() else "fp32"

@@ -76,7 +76,8 @@ class Projection:
             elements = np.rint(grouped / scales[:, :, None]).astype(np.int8)
             offsets = -128 * elements.sum(2, dtype=np.int32)
             biases, factors = (
-                np.ascontiguousarray(table.reshape(shape[0], PANEL, -1).transpose(0, 2, 1)) for table in (offsets, scales)
+                np.ascontiguousarray(table.reshape(shape[0], PANEL, -1).transpose(0, 2, 1))
+                for table in (offsets, scales)
             )
         packed = np.ascontiguousarray(elements.reshape(shape).transpose(0, 2, 1, 3))
         return Projection(packed, factors, biases, np.zeros(0, np.float32) if bias is None else bias)
@@ -136,6 +137,7 @@ class Decoder:
     final_norm: Floats
     head: Projection
     vocabulary: int
+    context_length: int
     softcap: float  # of logits, 0 for none
     epsilon: float
     activation: int
@@ -210,10 +212,10 @@ class Pass:
             _Inputs(p, decoder.precision, num_rows) for p in (first.qkv, first.output, first.down)
         )
         nothing = np.zeros((0, 0), np.float32)
-        self._angles = {index: (nothing, nothing) for index in range(-1, len(decoder.ropes))}
+        self._angles = dict.fromkeys(range(-1, len(decoder.ropes)), (nothing, nothing))
 
-    def forward(self, tokens: Tokens, out: Floats) -> None:
-        """Run tokens through the layers, and put their last hidden states into `out` (N, H)."""
+    def forward(self, tokens: Tokens) -> Floats:
+        """Run tokens through the layers and return their last hidden states (N, H), which hold until the next call."""
         decoder, count = self._decoder, len(tokens.ids)
         hidden, everyone = self._hidden, np.arange(count)
         inputs, found, active = self._inputs, self._found, self._active
@@ -236,11 +238,9 @@ class Pass:
             self._add(found, layer.output, layer.after_attention_norm, count)
             kernels.norm(hidden, everyone, layer.mlp_norm, epsilon, inputs.values, inputs.scales)
             _multiply(inputs, layer.gate_up, self._gate_up, count)
-            kernels.activate(
-                self._gate_up, decoder.mlp_size, decoder.activation, active.values, active.scales, count
-            )
+            kernels.activate(self._gate_up, decoder.mlp_size, decoder.activation, active.values, active.scales, count)
             self._add(active, layer.down, layer.after_mlp_norm, count)
-        out[:] = hidden[:count, : decoder.hidden_size]
+        return hidden[:count, : decoder.hidden_size]
 
     def likeliest(self, hidden: Floats) -> Array:
         """Return the likeliest next token (B,) after each of the last hidden states (B, H)."""
@@ -263,7 +263,8 @@ class Pass:
 
     def _encoded(self, hidden: Floats) -> Array:
         epsilon, everyone = np.float32(self._decoder.epsilon), np.arange(len(hidden))
-        kernels.norm(hidden, everyone, self._decoder.final_norm, epsilon, self._inputs.values, self._inputs.scales)
+        whole = np.ascontiguousarray(hidden)
+        kernels.norm(whole, everyone, self._decoder.final_norm, epsilon, self._inputs.values, self._inputs.scales)
         return self._inputs.values
 
     def _add(self, inputs: _Inputs, projection: Projection, norm: Floats, count: int) -> None:

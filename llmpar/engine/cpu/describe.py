@@ -48,7 +48,7 @@ def describe(model: Any, precision: Precision) -> Decoder:
     _require(_children(model) <= {"model", "lm_head"} and hasattr(model, "lm_head"), model)
     body, config = model.model, model.config.get_text_config()
     _require(_children(body) <= {"embed_tokens", "layers", "norm", "rotary_emb"} and hasattr(body, "rotary_emb"), body)
-    activation = _ACTIVATIONS.get(getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", ""))
+    activation = _ACTIVATIONS.get(str(getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", "")))
     if activation is None:
         raise OtherShape("its activation function is another one")
     final_norm, epsilon = _norm(body.norm)
@@ -71,6 +71,7 @@ def describe(model: Any, precision: Precision) -> Decoder:
         final_norm=final_norm,
         head=_projection(precision, model.lm_head),
         vocabulary=len(table),
+        context_length=int(getattr(config, "max_position_embeddings", 0) or 2048),
         softcap=float(getattr(config, "final_logit_softcapping", None) or 0),
         epsilon=epsilon,
         activation=activation,
@@ -217,12 +218,13 @@ def _try(decoder: Decoder) -> Floats:
     num_pages = -(-len(ids) // LANES)
     keys, values = decoder.make_pages(num_pages)
     tokens = Tokens(
-        ids, np.arange(len(ids), dtype=np.int32), np.zeros(len(ids), np.int32), np.arange(num_pages, dtype=np.int32)[None]
+        ids,
+        np.arange(len(ids), dtype=np.int32),
+        np.zeros(len(ids), np.int32),
+        np.arange(num_pages, dtype=np.int32)[None],
     )
-    hidden = np.empty((len(ids), decoder.hidden_size), np.float32)
     work = Pass(decoder, len(ids), keys, values)
-    work.forward(tokens, hidden)
-    return work.logits(hidden[-8:])
+    return work.logits(work.forward(tokens)[-8:])
 
 
 def _distance(found: Floats, expected: Floats) -> float:

@@ -6,6 +6,7 @@ not depend on the others in its batch. What was compiled is kept on disk, beside
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,15 @@ from llmpar.engine.cpu.vector import (
 
 SILU, GELU_TANH = 0, 1
 
-_compiled = njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
 _inlined = njit(nogil=True, fastmath=True, error_model="numpy")
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    try:
+        return njit(nogil=True, fastmath=True, error_model="numpy", cache=True)(function)
+    except RuntimeError:  # neither this directory nor the user's cache can be written: compile in every run
+        return _inlined(function)
+
 
 # Python's numbers would make these sums float64.
 _ZERO, _HALF, _ONE, _TWO = (np.float32(x) for x in (0, 0.5, 1, 2))
@@ -41,7 +49,7 @@ _E3, _E4, _E5, _E6, _E7 = (np.float32(1 / n) for n in (6, 24, 120, 720, 5040))
 
 
 @_inlined
-def _exp(x):  # type: ignore[no-untyped-def]
+def _exp(x):
     """Return e to the x, to the last bit or two of float32; plain arithmetic, so that LLVM computes 16 at once."""
     x = min(max(x, _LEAST), _MOST)
     n = nearest(x * _LOG2_E)
@@ -51,7 +59,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _tanh(x):  # type: ignore[no-untyped-def]
+def _tanh(x):
     return _ONE - _TWO / (_exp(_TWO * x) + _ONE)
 
 
@@ -64,7 +72,7 @@ def _narrow_for(x: Any, like: Any) -> Any:  # noqa: ARG001
     if like.dtype == types.float32:
         return lambda x, like: x
 
-    def narrow(x, like):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    def narrow(x, like):  # noqa: ARG001
         bits = bits_of_float(x)
         odd = (bits >> np.int32(16)) & np.int32(1)
         return np.uint16(np.int32(bits + np.int32(32767) + odd) >> np.int32(16))
@@ -80,13 +88,13 @@ def _encode(values: Any, out: Any, row: Any, scales: Any) -> None:
 def _encode_for(values: Any, out: Any, row: Any, scales: Any) -> Any:  # noqa: ARG001
     if out.dtype != types.uint8:
 
-        def encode(values, out, row, scales):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        def encode(values, out, row, scales):  # noqa: ARG001
             for k in range(out.shape[1]):
                 out[row, k] = _narrow(values[k], out)
 
         return encode
 
-    def quantize(values, out, row, scales):  # type: ignore[no-untyped-def]
+    def quantize(values, out, row, scales):
         size = out.shape[1] // scales.shape[1]
         for group in range(scales.shape[1]):
             start = group * size
@@ -102,7 +110,7 @@ def _encode_for(values: Any, out: Any, row: Any, scales: Any) -> Any:  # noqa: A
 
 
 @_compiled
-def product(x, scales, w, biases, factors, out, num_rows, add):  # type: ignore[no-untyped-def]
+def product(x, scales, w, biases, factors, out, num_rows, add):
     """Set `out` to, or add to it, the first rows of `x` times the packed weights (see `product_tile`).
 
     `x` and `out` have rows up to a multiple of TILE_ROWS, whatever the last of them hold.
@@ -115,7 +123,7 @@ def product(x, scales, w, biases, factors, out, num_rows, add):  # type: ignore[
 
 
 @_compiled
-def spread(bias, out, num_rows, add):  # type: ignore[no-untyped-def]
+def spread(bias, out, num_rows, add):
     """Set the first rows of `out` to `bias`, or add it to them."""
     for row in range(num_rows):
         if not add:
@@ -125,7 +133,7 @@ def spread(bias, out, num_rows, add):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def likeliest(x, scales, w, biases, factors, bias, vocabulary, ids):  # type: ignore[no-untyped-def]
+def likeliest(x, scales, w, biases, factors, bias, vocabulary, ids):
     """Set ids (B,) to the output channel with the largest product; nothing else of the B × V products is kept."""
     num_rows = len(ids)
     best = np.full(num_rows, _LOWEST, np.float32)
@@ -152,7 +160,7 @@ def likeliest(x, scales, w, biases, factors, bias, vocabulary, ids):  # type: ig
 
 
 @_compiled
-def embed(ids, table, scale, hidden):  # type: ignore[no-untyped-def]
+def embed(ids, table, scale, hidden):
     """Set the rows of `hidden` (M, W) to the embeddings (V, H) of `ids`, times `scale`."""
     for row in range(len(ids)):
         for k in range(table.shape[1]):
@@ -171,7 +179,7 @@ def _wide_for(x: Any) -> Any:
 
 
 @_inlined
-def _norm(x, start, length, weight, epsilon, out):  # type: ignore[no-untyped-def]
+def _norm(x, start, length, weight, epsilon, out):
     """Set out[:length] to the root mean square norm of x[start : start + length] (Zhang & Sennrich 2019)."""
     total = _ZERO
     for k in range(length):
@@ -182,7 +190,7 @@ def _norm(x, start, length, weight, epsilon, out):  # type: ignore[no-untyped-de
 
 
 @_compiled
-def norm(hidden, rows, weight, epsilon, out, scales):  # type: ignore[no-untyped-def]
+def norm(hidden, rows, weight, epsilon, out, scales):
     """Set row i of `out` to the norm of row rows[i] of `hidden`, encoded."""
     values = np.zeros(out.shape[1], np.float32)
     for i in range(len(rows)):
@@ -191,7 +199,7 @@ def norm(hidden, rows, weight, epsilon, out, scales):  # type: ignore[no-untyped
 
 
 @_compiled
-def add_norm(hidden, update, weight, epsilon, num_rows):  # type: ignore[no-untyped-def]
+def add_norm(hidden, update, weight, epsilon, num_rows):
     """Add to each row of `hidden` the norm of the same row of `update`."""
     values = np.zeros(len(weight), np.float32)
     for row in range(num_rows):
@@ -201,7 +209,7 @@ def add_norm(hidden, update, weight, epsilon, num_rows):  # type: ignore[no-unty
 
 
 @_compiled
-def activate(gate_up, width, kind, out, scales, num_rows):  # type: ignore[no-untyped-def]
+def activate(gate_up, width, kind, out, scales, num_rows):
     """Set the rows of `out` to activation(gate) · up, encoded; `gate_up` holds `width` of each."""
     values = np.zeros(out.shape[1], np.float32)
     for row in range(num_rows):
@@ -219,7 +227,7 @@ def activate(gate_up, width, kind, out, scales, num_rows):  # type: ignore[no-un
 
 
 @_inlined
-def _rotate(x, start, half, cosine, sine):  # type: ignore[no-untyped-def]
+def _rotate(x, start, half, cosine, sine):
     """Turn each pair (k, k + half) of a head by its angle (rotary embedding, Su et al. 2021)."""
     for k in range(half):
         a, b = x[start + k], x[start + half + k]
@@ -228,7 +236,7 @@ def _rotate(x, start, half, cosine, sine):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def place(qkv, positions, rows, tables, cosines, sines, norms, epsilon, scaling, keys, values, layer, heads):  # type: ignore[no-untyped-def]
+def place(qkv, positions, rows, tables, cosines, sines, norms, epsilon, scaling, keys, values, layer, heads):
     """Finish queries in place, and put keys and values where `attend` finds them.
 
     Args:
@@ -271,7 +279,7 @@ def place(qkv, positions, rows, tables, cosines, sines, norms, epsilon, scaling,
 
 
 @_inlined
-def _score(queries, keys, at, scores, column):  # type: ignore[no-untyped-def]
+def _score(queries, keys, at, scores, column):
     num_queries, g = queries.shape[0], 0
     while g < num_queries:
         if num_queries - g >= 4:
@@ -286,7 +294,7 @@ def _score(queries, keys, at, scores, column):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _weigh(weights, column, values, at, length, out):  # type: ignore[no-untyped-def]
+def _weigh(weights, column, values, at, length, out):
     num_queries, width, g = out.shape[0], out.shape[1], 0
     while g < num_queries:
         pair = min(num_queries - g, 3)
@@ -312,7 +320,7 @@ def _weigh(weights, column, values, at, length, out):  # type: ignore[no-untyped
 
 
 @_compiled
-def attend(qkv, positions, rows, tables, keys, values, layer, heads, window, softcap, out, scales):  # type: ignore[no-untyped-def]
+def attend(qkv, positions, rows, tables, keys, values, layer, heads, window, softcap, out, scales):
     """Set row i of `out` to what its queries find in their sequence up to its position, encoded.
 
     Args:

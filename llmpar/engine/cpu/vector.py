@@ -42,7 +42,7 @@ _I8, _I16, _I32, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatT
 _INTS, _FLOATS = ir.VectorType(_I32, LANES), ir.VectorType(_F32, LANES)
 
 
-class _BFloat(ir.Type):
+class _BFloat(ir.Type):  # type: ignore[misc]
     """LLVM's bfloat, which llvmlite has no name for."""
 
     def _to_string(self) -> str:
@@ -141,8 +141,21 @@ def _dot_fp32(builder: Any, total: Any, x: Any, w: Any) -> Any:
 _DOTS: dict[int, Callable[..., Any]] = {1: _dot_int8, 2: _dot_bf16, 4: _dot_fp32}
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def product_tile(_: Any, x: Any, row: Any, scales: Any, w: Any, panel: Any, vector: Any, biases: Any, factors: Any, out: Any, column: Any, add: Any) -> Any:  # noqa: E501
+@intrinsic
+def product_tile(
+    _: Any,
+    x: Any,
+    row: Any,
+    scales: Any,
+    w: Any,
+    panel: Any,
+    vector: Any,
+    biases: Any,
+    factors: Any,
+    out: Any,
+    column: Any,
+    add: Any,
+) -> Any:
     """Compute TILE_ROWS rows of `x` times TILE_VECTORS vectors of output channels.
 
     Args:
@@ -211,7 +224,7 @@ def product_tile(_: Any, x: Any, row: Any, scales: Any, w: Any, panel: Any, vect
     return types.void(*arguments), generate
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic(prefer_literal=True)
 def score_tile(_: Any, queries: Any, query: Any, keys: Any, key: Any, out: Any, column: Any, count: Any) -> Any:
     """Compute the dot products of `count` queries (a literal) with the 16 keys of one page.
 
@@ -246,8 +259,20 @@ def score_tile(_: Any, queries: Any, query: Any, keys: Any, key: Any, out: Any, 
     return types.void(queries, query, keys, key, out, column, count), generate
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
-def value_tile(_: Any, weights: Any, query: Any, column: Any, values: Any, value: Any, length: Any, out: Any, lane: Any, count: Any, vectors: Any) -> Any:  # noqa: E501
+@intrinsic(prefer_literal=True)
+def value_tile(
+    _: Any,
+    weights: Any,
+    query: Any,
+    column: Any,
+    values: Any,
+    value: Any,
+    length: Any,
+    out: Any,
+    lane: Any,
+    count: Any,
+    vectors: Any,
+) -> Any:
     """Add to `out` the values of one page, weighted, for `count` queries and `vectors` vectors (both literals).
 
     Args:
@@ -289,7 +314,7 @@ def value_tile(_: Any, weights: Any, query: Any, column: Any, values: Any, value
     return types.void(weights, query, column, values, value, length, out, lane, count, vectors), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def nearest(_: Any, x: Any) -> Any:
     """Return the whole number nearest to a float32, as float32; halves go to the even one."""
 
@@ -299,7 +324,7 @@ def nearest(_: Any, x: Any) -> Any:
     return types.float32(types.float32), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def float_of_bits(_: Any, bits: Any) -> Any:
     """Return the float32 whose bits are those of an int32."""
 
@@ -309,7 +334,7 @@ def float_of_bits(_: Any, bits: Any) -> Any:
     return types.float32(types.int32), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def bits_of_float(_: Any, x: Any) -> Any:
     """Return the bits of a float32 as an int32."""
 

@@ -53,7 +53,6 @@ def open_engine(setup: Setup, remarks: list[str]) -> Engine:
         options["threads"] or None,
         options["batch_size"] or None,
         setup.prefix_ids,
-        quantize=loaded.precision == "int8",
         notify=remarks.append,
     )
 

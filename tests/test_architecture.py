@@ -12,9 +12,10 @@ PACKAGE = Path(__file__).parent.parent / "llmpar"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "errors": (),
+    "paths": (),
     "documents": ("llmpar.errors", "llmpar.documents"),
-    "engine": ("llmpar.errors", "llmpar.engine"),
-    "models": ("llmpar.errors", "llmpar.models", "llmpar.engine.cpu"),  # what a model is loaded as
+    "engine": ("llmpar.errors", "llmpar.engine", "llmpar.paths"),
+    "models": ("llmpar.errors", "llmpar.paths", "llmpar.models", "llmpar.engine.cpu"),  # what a model is loaded as
     "tasks": ("llmpar.errors", "llmpar.tasks", "llmpar.documents.document"),
 }
 HEAVY = {"numba", "torch", "transformers"}

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmpar.errors import ModelUnavailable, WriteFailed
+from llmpar.paths import cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,14 +40,6 @@ class ModelFiles:
     name: str
     path: Path
     source_bits: int | None
-
-
-def cache_dir() -> Path:
-    """Return where converted models are kept. It is created, 0700, when the first one is."""
-    from platformdirs import user_cache_path
-
-    given = os.environ.get("LLMPAR_CACHE")
-    return Path(given).absolute() if given else user_cache_path("llmpar")
 
 
 def entries() -> list[str]:

@@ -1,18 +1,18 @@
 """What a decoder's step consists of, on one worker's arrays; compiled by Numba, and free of Python's lock.
 
 A row is a token. Each is computed by itself, in an order that depends on nothing but its own length, so its result does
-not depend on the others in its batch. What was compiled is kept on disk, beside this file or in the user's cache.
+not depend on the others in its batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
+from llmpar.engine.cpu.compiled import inlined, kernel
 from llmpar.engine.cpu.vector import (
     LANES,
     PANEL,
@@ -28,16 +28,6 @@ from llmpar.engine.cpu.vector import (
 
 SILU, GELU_TANH = 0, 1
 
-_inlined = njit(nogil=True, fastmath=True, error_model="numpy")
-
-
-def _compiled(function: Callable[..., Any]) -> Any:
-    try:
-        return njit(nogil=True, fastmath=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # neither this directory nor the user's cache can be written: compile in every run
-        return _inlined(function)
-
-
 # Python's numbers would make these sums float64.
 _ZERO, _HALF, _ONE, _TWO = (np.float32(x) for x in (0, 0.5, 1, 2))
 _LOG2_E, _LN2_HIGH, _LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
@@ -48,7 +38,7 @@ _LOWEST = np.float32(-np.inf)
 _E3, _E4, _E5, _E6, _E7 = (np.float32(1 / n) for n in (6, 24, 120, 720, 5040))
 
 
-@_inlined
+@inlined
 def _exp(x):
     """Return e to the x, to the last bit or two of float32; plain arithmetic, so that LLVM computes 16 at once."""
     x = min(max(x, _LEAST), _MOST)
@@ -58,7 +48,7 @@ def _exp(x):
     return series * float_of_bits(np.int32(np.int32(n) + np.int32(127)) << np.int32(23))
 
 
-@_inlined
+@inlined
 def _tanh(x):
     return _ONE - _TWO / (_exp(_TWO * x) + _ONE)
 
@@ -67,7 +57,7 @@ def _narrow(x: Any, like: Any) -> Any:
     """Return `x` as an element of the array `like`: float32, or bfloat16's bits, rounded to the nearest even."""
 
 
-@overload(_narrow, strict=False)
+@overload(_narrow, strict=False, inline="always")
 def _narrow_for(x: Any, like: Any) -> Any:  # noqa: ARG001
     if like.dtype == types.float32:
         return lambda x, like: x
@@ -84,7 +74,7 @@ def _encode(values: Any, out: Any, row: Any, scales: Any) -> None:
     """Store one row of float32 as the next product takes it: uint8 with a scale for each group, bfloat16 or as is."""
 
 
-@overload(_encode, strict=False)
+@overload(_encode, strict=False, inline="always")
 def _encode_for(values: Any, out: Any, row: Any, scales: Any) -> Any:  # noqa: ARG001
     if out.dtype != types.uint8:
 
@@ -109,7 +99,7 @@ def _encode_for(values: Any, out: Any, row: Any, scales: Any) -> Any:  # noqa: A
     return quantize
 
 
-@_compiled
+@kernel
 def product(x, scales, w, biases, factors, out, num_rows, add):
     """Set `out` to, or add to it, the first rows of `x` times the packed weights (see `product_tile`).
 
@@ -122,7 +112,7 @@ def product(x, scales, w, biases, factors, out, num_rows, add):
                 product_tile(x, row, scales, w, panel, v, biases, factors, out, column, add)
 
 
-@_compiled
+@kernel
 def spread(bias, out, num_rows, add):
     """Set the first rows of `out` to `bias`, or add it to them."""
     for row in range(num_rows):
@@ -132,7 +122,7 @@ def spread(bias, out, num_rows, add):
             out[row, k] += bias[k]
 
 
-@_compiled
+@kernel
 def likeliest(x, scales, w, biases, factors, bias, vocabulary, ids):
     """Set ids (B,) to the output channel with the largest product; nothing else of the B × V products is kept."""
     num_rows = len(ids)
@@ -159,7 +149,7 @@ def likeliest(x, scales, w, biases, factors, bias, vocabulary, ids):
                         break
 
 
-@_compiled
+@kernel
 def embed(ids, table, scale, hidden):
     """Set the rows of `hidden` (M, W) to the embeddings (V, H) of `ids`, times `scale`."""
     for row in range(len(ids)):
@@ -171,14 +161,14 @@ def _wide(x: Any) -> Any:
     """Return an element of weights as float32."""
 
 
-@overload(_wide, strict=False)
+@overload(_wide, strict=False, inline="always")
 def _wide_for(x: Any) -> Any:
     if x == types.float32:
         return lambda x: x
     return lambda x: float_of_bits(np.int32(x) << np.int32(16))
 
 
-@_inlined
+@inlined
 def _norm(x, start, length, weight, epsilon, out):
     """Set out[:length] to the root mean square norm of x[start : start + length] (Zhang & Sennrich 2019)."""
     total = _ZERO
@@ -189,7 +179,7 @@ def _norm(x, start, length, weight, epsilon, out):
         out[k] = x[start + k] * factor * weight[k]
 
 
-@_compiled
+@kernel
 def norm(hidden, rows, weight, epsilon, out, scales):
     """Set row i of `out` to the norm of row rows[i] of `hidden`, encoded."""
     values = np.zeros(out.shape[1], np.float32)
@@ -198,7 +188,7 @@ def norm(hidden, rows, weight, epsilon, out, scales):
         _encode(values, out, i, scales)
 
 
-@_compiled
+@kernel
 def add_norm(hidden, update, weight, epsilon, num_rows):
     """Add to each row of `hidden` the norm of the same row of `update`."""
     values = np.zeros(len(weight), np.float32)
@@ -208,7 +198,7 @@ def add_norm(hidden, update, weight, epsilon, num_rows):
             hidden[row, k] += values[k]
 
 
-@_compiled
+@kernel
 def activate(gate_up, width, kind, out, scales, num_rows):
     """Set the rows of `out` to activation(gate) · up, encoded; `gate_up` holds `width` of each."""
     values = np.zeros(out.shape[1], np.float32)
@@ -226,7 +216,7 @@ def activate(gate_up, width, kind, out, scales, num_rows):
         _encode(values, out, row, scales)
 
 
-@_inlined
+@inlined
 def _rotate(x, start, half, cosine, sine):
     """Turn each pair (k, k + half) of a head by its angle (rotary embedding, Su et al. 2021)."""
     for k in range(half):
@@ -235,7 +225,7 @@ def _rotate(x, start, half, cosine, sine):
         x[start + half + k] = b * cosine[k] + a * sine[k]
 
 
-@_compiled
+@kernel
 def place(qkv, positions, rows, tables, cosines, sines, norms, epsilon, scaling, keys, values, layer, heads):
     """Finish queries in place, and put keys and values where `attend` finds them.
 
@@ -278,7 +268,7 @@ def place(qkv, positions, rows, tables, cosines, sines, norms, epsilon, scaling,
                     value[k] = _narrow(line[start + k], values)
 
 
-@_inlined
+@inlined
 def _score(queries, keys, at, scores, column):
     num_queries, g = queries.shape[0], 0
     while g < num_queries:
@@ -293,7 +283,7 @@ def _score(queries, keys, at, scores, column):
         g += 4
 
 
-@_inlined
+@inlined
 def _weigh(weights, column, values, at, length, out):
     num_queries, width, g = out.shape[0], out.shape[1], 0
     while g < num_queries:
@@ -319,7 +309,7 @@ def _weigh(weights, column, values, at, length, out):
         g += pair
 
 
-@_compiled
+@kernel
 def attend(qkv, positions, rows, tables, keys, values, layer, heads, window, softcap, out, scales):
     """Set row i of `out` to what its queries find in their sequence up to its position, encoded.
 

@@ -7,6 +7,7 @@ one equals), so that every architecture built of them profits, and what is not r
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,7 +46,8 @@ class _Fused:
 
     def part(self, index: int, x: torch.Tensor) -> torch.Tensor:
         if index == 0:
-            self._mine.parts = functional.linear(x, self._weight, self._bias).split(self._sizes, dim=-1)
+            product: Any = functional.linear(x, self._weight, self._bias)
+            self._mine.parts = product.split(self._sizes, dim=-1)
         part: torch.Tensor = self._mine.parts[index]
         if index == len(self._sizes) - 1:
             del self._mine.parts

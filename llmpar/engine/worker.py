@@ -28,7 +28,7 @@ class Runner(Protocol):
         """Read the prompts of new sequences, and append the first token to each."""
 
     def decode(self, sequences: list[Sequence]) -> None:
-        """Append the next token to each of the sequences, which are all that live."""
+        """Append one token or more to each of the sequences, which are all that live."""
 
     def release(self, sequence: Sequence) -> None:
         """Free what a finished sequence held."""
@@ -112,8 +112,9 @@ class Worker(threading.Thread):
             self.status.num_tokens += len(admitted)
         elif running:
             self.status.phase = "decode"
+            before = sum(len(sequence.output_ids) for sequence in running)
             self._runner.decode(running)
-            self.status.num_tokens += len(running)
+            self.status.num_tokens += sum(len(sequence.output_ids) for sequence in running) - before
         self._retire()
         return True
 

@@ -58,11 +58,11 @@ def _narrow(x: Any, like: Any) -> Any:
 
 
 @overload(_narrow, strict=False, inline="always")
-def _narrow_for(x: Any, like: Any) -> Any:  # noqa: ARG001
+def _narrow_for(x: Any, like: Any) -> Any:
     if like.dtype == types.float32:
         return lambda x, like: x
 
-    def narrow(x, like):  # noqa: ARG001
+    def narrow(x, like):
         bits = bits_of_float(x)
         odd = (bits >> np.int32(16)) & np.int32(1)
         return np.uint16(np.int32(bits + np.int32(32767) + odd) >> np.int32(16))
@@ -75,10 +75,10 @@ def _encode(values: Any, out: Any, row: Any, scales: Any) -> None:
 
 
 @overload(_encode, strict=False, inline="always")
-def _encode_for(values: Any, out: Any, row: Any, scales: Any) -> Any:  # noqa: ARG001
+def _encode_for(values: Any, out: Any, row: Any, scales: Any) -> Any:
     if out.dtype != types.uint8:
 
-        def encode(values, out, row, scales):  # noqa: ARG001
+        def encode(values, out, row, scales):
             for k in range(out.shape[1]):
                 out[row, k] = _narrow(values[k], out)
 

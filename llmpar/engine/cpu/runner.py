@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 
 import numpy as np
 
-from llmpar.engine.cpu.decoder import Array, Decoder, Floats, Pass, Tokens
-from llmpar.engine.cpu.vector import LANES
+from llmpar.engine.cpu.decoder import Array, Decoder, Floats, Pass, Tokens, round_up
+from llmpar.engine.cpu.vector import LANES, TILE_ROWS
+from llmpar.engine.lookup import Lookup
 from llmpar.engine.request import Request, Sequence
 from llmpar.engine.sampler import draw
 
@@ -68,7 +70,9 @@ class DecoderRunner:
     def start(self) -> None:
         """Make room, in the thread that will use it."""
         self._keys, self._values = self._decoder.make_pages(self._num_pages)
-        self._pass = Pass(self._decoder, max(self.num_slots, _PASS_TOKENS), self._keys, self._values)
+        self._pass = Pass(
+            self._decoder, max(round_up(self.num_slots, TILE_ROWS), _PASS_TOKENS), self._keys, self._values
+        )
         num_shared = len(self._prefix.keys)
         self._keys[:num_shared], self._values[:num_shared] = self._prefix.keys, self._prefix.values
         # The last one freed is the next one taken, so that no more memory is touched than is used at once.
@@ -76,7 +80,8 @@ class DecoderRunner:
         self._free_slots = list(reversed(range(self.num_slots)))
         self._tables = np.zeros((self.num_slots, self._num_pages), np.int32)
         self._num_unreserved = len(self._free_pages)
-        self._taken: dict[int, list[int]] = {}
+        self._taken: dict[int, list[int]] = {}  # pages, by slot
+        self._lookups: dict[int, Lookup] = {}  # by slot
 
     def reserve(self, request: Request) -> bool:
         """Set pages aside for a request to its last token; False if there are not enough now."""
@@ -102,13 +107,40 @@ class DecoderRunner:
         self._choose(sequences, last)
 
     def decode(self, sequences: list[Sequence]) -> None:
-        """Append the next token to each of the sequences, which are all that live."""
-        line = [(sequence.slot, sequence.num_tokens - 1, sequence.output_ids[-1]) for sequence in sequences]
-        self._choose(sequences, self._pass.forward(_tokens(line, self._tables)))
+        """Append the next token to each of the sequences, which are all that live; more, where a guess was right.
+
+        Products take TILE_ROWS rows at once. Rows of a tile that would be computed for nothing try what may come next:
+        with few sequences that is most of them, with many there is nothing to gain.
+        """
+        spare = -len(sequences) % TILE_ROWS
+        line: list[tuple[int, int, int]] = []
+        guesses: list[list[int]] = []
+        for sequence in sequences:
+            guess = self._guess(sequence, spare) if spare else []
+            spare -= len(guess)
+            guesses.append(guess)
+            position = sequence.num_tokens - 1
+            ids = [sequence.output_ids[-1], *guess]
+            line += [(sequence.slot, position + i, token_id) for i, token_id in enumerate(ids)]
+        hidden = self._pass.forward(_tokens(line, self._tables))
+        if len(line) == len(sequences):
+            self._choose(sequences, hidden)
+            return
+        rows = [
+            row for sequence, guess in zip(sequences, guesses, strict=True) for row in [sequence] * (len(guess) + 1)
+        ]
+        next_ids = iter(self._next_ids(rows, hidden))
+        for sequence, guess in zip(sequences, guesses, strict=True):
+            right = True
+            for token_id, guessed in zip_longest(islice(next_ids, len(guess) + 1), guess):
+                if right and sequence.finish_reason is None:
+                    sequence.append(token_id, self._stop_ids)
+                    right = token_id == guessed
 
     def release(self, sequence: Sequence) -> None:
         """Free the sequence's slot and pages."""
         self._free_slots.append(sequence.slot)
+        self._lookups.pop(sequence.slot, None)
         pages = self._taken.pop(sequence.slot)
         self._free_pages += reversed(pages)
         self._num_unreserved += len(pages)
@@ -131,14 +163,27 @@ class DecoderRunner:
         num_shared = len(self._prefix.ids) // LANES if self._prefix.begins(request.prompt_ids) else 0
         return -(-(len(request.prompt_ids) + request.params.max_new_tokens) // LANES) - num_shared
 
+    def _guess(self, sequence: Sequence, num_tokens: int) -> list[int]:
+        params = sequence.request.params
+        if params.temperature > 0:  # each draw has its own random number, in order
+            return []
+        if sequence.slot not in self._lookups:
+            self._lookups[sequence.slot] = Lookup(sequence.request.prompt_ids)
+        room = params.max_new_tokens - len(sequence.output_ids) - 1
+        return self._lookups[sequence.slot].propose(sequence.output_ids, min(num_tokens, room))
+
     def _choose(self, sequences: list[Sequence], hidden: Floats) -> None:
-        next_ids = self._pass.likeliest(hidden).tolist()
+        for sequence, token_id in zip(sequences, self._next_ids(sequences, hidden), strict=True):
+            sequence.append(token_id, self._stop_ids)
+
+    def _next_ids(self, sequences: list[Sequence], hidden: Floats) -> list[int]:
+        """Return the token after each row of `hidden` (B, H); row i is of sequences[i]."""
+        next_ids: list[int] = self._pass.likeliest(hidden).tolist()
         drawn = [index for index, sequence in enumerate(sequences) if sequence.request.params.temperature > 0]
         if drawn:
             for index, logits in zip(drawn, self._pass.logits(hidden[drawn]), strict=True):
                 next_ids[index] = draw(logits, sequences[index])
-        for sequence, token_id in zip(sequences, next_ids, strict=True):
-            sequence.append(token_id, self._stop_ids)
+        return next_ids
 
 
 def _tokens(line: list[tuple[int, int, int]], tables: Array) -> Tokens:

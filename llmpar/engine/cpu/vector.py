@@ -318,7 +318,7 @@ def value_tile(
 def nearest(_: Any, x: Any) -> Any:
     """Return the whole number nearest to a float32, as float32; halves go to the even one."""
 
-    def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
         return b.call(_function(b, "llvm.rint.f32", _F32, [_F32]), [values[0]])
 
     return types.float32(types.float32), generate
@@ -328,7 +328,7 @@ def nearest(_: Any, x: Any) -> Any:
 def float_of_bits(_: Any, bits: Any) -> Any:
     """Return the float32 whose bits are those of an int32."""
 
-    def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
         return b.bitcast(values[0], _F32)
 
     return types.float32(types.int32), generate
@@ -338,7 +338,7 @@ def float_of_bits(_: Any, bits: Any) -> Any:
 def bits_of_float(_: Any, x: Any) -> Any:
     """Return the bits of a float32 as an int32."""
 
-    def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
         return b.bitcast(values[0], _I32)
 
     return types.int32(types.float32), generate

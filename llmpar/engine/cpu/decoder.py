@@ -119,7 +119,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """A rotary embedding: the angle of each pair per position (R/2,), and what sines and cosines are multiplied with."""
+    """A rotary embedding: the angle of each pair per position (R/2,), and what to multiply sines and cosines with."""
 
     frequencies: Floats
     scaling: float

@@ -215,8 +215,14 @@ class Pass:
         self._angles = dict.fromkeys(range(-1, len(decoder.ropes)), (nothing, nothing))
 
     def forward(self, tokens: Tokens) -> Floats:
-        """Run tokens through the layers and return their last hidden states (N, H), which hold until the next call."""
+        """Run tokens through the layers and return their last hidden states (N, H), which hold until the next call.
+
+        Raises:
+            ValueError: a token is none of the model's; kernels would read beyond the embedding.
+        """
         decoder, count = self._decoder, len(tokens.ids)
+        if not 0 <= tokens.ids.min() <= tokens.ids.max() < decoder.vocabulary:
+            raise ValueError(f"token {tokens.ids.max()} is not among the model's {decoder.vocabulary}")
         hidden, everyone = self._hidden, np.arange(count)
         inputs, found, active = self._inputs, self._found, self._active
         heads = (decoder.num_heads, decoder.num_kv_heads)

@@ -1,11 +1,12 @@
 """A model of transformers → a Decoder, where its modules are those of the Llama shape and nothing else.
 
 Recognised by its parts, not by its name, and then tried: what the decoder makes of a short text must be what the model
-itself does. Llama, Mistral, Qwen2, Qwen3, Gemma 2 and 3, SmolLM and Phi-3 pass; others go through torch.
+itself does. Llama, Mistral, Qwen2, Qwen3, Gemma 1 to 3, SmolLM and Phi-3 pass; others go through torch.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,8 @@ def describe(model: Any, precision: Precision) -> Decoder:
     activation = _ACTIVATIONS.get(str(getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", "")))
     if activation is None:
         raise OtherShape("its activation function is another one")
+    if (getattr(config, "rope_parameters", None) or {}).get("llama_4_scaling_beta"):
+        raise OtherShape("its attention changes with the position, farther on than is tried here")
     final_norm, epsilon = _norm(body.norm)
     variants, reference = _probe(model)
     ropes: dict[str, Rope] = {}
@@ -151,7 +154,7 @@ def _floats(tensor: torch.Tensor) -> Floats:
 
 
 def _norm(module: Any) -> tuple[Floats, float]:
-    found = rms_norm(module)
+    found = rms_norm(deepcopy(module).float())  # some add 1 to the weight, which would round it in bfloat16
     if found is None:
         raise OtherShape(f"{type(module).__name__} is another norm")
     weight, epsilon = found

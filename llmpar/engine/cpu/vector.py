@@ -42,19 +42,6 @@ _I8, _I16, _I32, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatT
 _INTS, _FLOATS = ir.VectorType(_I32, LANES), ir.VectorType(_F32, LANES)
 
 
-class _BFloat(ir.Type):  # type: ignore[misc]
-    """LLVM's bfloat, which llvmlite has no name for."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat)
-
-    def __hash__(self) -> int:
-        return hash(_BFloat)
-
-
 class _Array:
     """An array argument inside generated code: element addresses and loads."""
 
@@ -125,9 +112,9 @@ def _dot_int8(builder: Any, total: Any, x: Any, w: Any) -> Any:
 
 def _dot_bf16(builder: Any, total: Any, x: Any, w: Any) -> Any:
     if HAS_BF16_DOT:
-        pairs = ir.VectorType(_BFloat(), 2 * LANES)
-        dot = _function(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, [_FLOATS, pairs, pairs])
-        return builder.call(dot, [total, builder.bitcast(x, pairs), builder.bitcast(w, pairs)])
+        # Declared as up to LLVM 15; later ones know the old types and turn them into theirs.
+        dot = _function(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, [_FLOATS, _INTS, _INTS])
+        return builder.call(dot, [total, x, w])
     shift, mask = ir.Constant(_INTS, [16] * LANES), ir.Constant(_INTS, [-65536] * LANES)
     low = [builder.bitcast(builder.shl(v, shift), _FLOATS) for v in (x, w)]
     high = [builder.bitcast(builder.and_(v, mask), _FLOATS) for v in (x, w)]

@@ -33,6 +33,7 @@ def test_a_question_is_answered(llmpar: Callable[..., Outcome]) -> None:
 
 def test_greedy_fp32_equals_generate(tmp_path: Path) -> None:
     import torch
+    from transformers import AutoModelForCausalLM
 
     from llmpar.documents.document import Block, Document, Encoding
     from llmpar.documents.splitter import Splitter
@@ -51,10 +52,11 @@ def test_greedy_fp32_equals_generate(tmp_path: Path) -> None:
     segments = Splitter(document, "sentence").split(Block(document, 0, text, len(text), True, True))
     prompts = [tokenizer.encode(task.render(segment.text)) for segment in segments[:: len(segments) // 6]]
     assert len({len(prompt) for prompt in prompts}) > 3
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     expected = []
     for prompt in prompts:
         ids = torch.tensor([prompt])
-        output = loaded.model.generate(
+        output = model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, do_sample=False, pad_token_id=0
         )
         answer = output[0, len(prompt) :].tolist()

@@ -39,12 +39,16 @@ def answers(runners: SequenceOf[Runner], requests: list[Request], context: int =
     return found
 
 
+def fits(_: Request) -> bool:
+    return True
+
+
 def opened(num_workers: int, window: int) -> Scheduler:
     """Return a scheduler that has been admitting for a while."""
     scheduler = Scheduler(num_workers, window)
     for index in range(40):
         scheduler.submit(request(index))
-        assert scheduler.admit(room=1, running=0)
+        assert scheduler.admit(1, 0, fits)
         scheduler.retire(1)
     return scheduler
 
@@ -54,10 +58,10 @@ class TestScheduler:
         scheduler = opened(num_workers=1, window=4)
         for index, length in enumerate([1, 5, 3, 2, 9]):
             scheduler.submit(request(index, length))
-        admitted = scheduler.admit(room=2, running=0)
+        admitted = scheduler.admit(2, 0, fits)
         assert admitted is not None
         assert [r.id for r in admitted] == [1, 2], "the fifth is outside the window"
-        admitted = scheduler.admit(room=9, running=2)
+        admitted = scheduler.admit(9, 2, fits)
         assert admitted is not None
         assert [r.id for r in admitted] == [4, 3, 0]
 
@@ -65,7 +69,7 @@ class TestScheduler:
         scheduler = Scheduler(num_workers=2, window=64)
         for index in range(64):
             scheduler.submit(request(index, 1 + index))
-        first, second = (scheduler.admit(room=64, running=0) for _ in range(2))
+        first, second = (scheduler.admit(64, 0, fits) for _ in range(2))
         assert first is not None
         assert second is not None
         assert {r.id for r in first} <= {0, 1, 2, 3}
@@ -76,22 +80,22 @@ class TestScheduler:
         scheduler = opened(num_workers=4, window=100)
         for index in range(10):
             scheduler.submit(request(index))
-        counts = [len(scheduler.admit(room=64, running=0) or []) for _ in range(4)]
+        counts = [len(scheduler.admit(64, 0, fits) or []) for _ in range(4)]
         assert counts == [3, 3, 3, 1]
 
     def test_a_busy_worker_leaves_requests_to_an_idle_one(self) -> None:
         scheduler = opened(num_workers=2, window=100)
         for index in range(8):
             scheduler.submit(request(index))
-        first = scheduler.admit(room=4, running=0)
+        first = scheduler.admit(4, 0, fits)
         assert first is not None
         assert len(first) == 4
-        assert scheduler.admit(room=4, running=4) == []
+        assert scheduler.admit(4, 4, fits) == []
 
     def test_close_wakes_a_waiting_worker_and_returns_what_waited(self) -> None:
         scheduler = Scheduler(num_workers=1, window=8)
         got: list[object] = []
-        thread = threading.Thread(target=lambda: got.append(scheduler.admit(room=1, running=0)))
+        thread = threading.Thread(target=lambda: got.append(scheduler.admit(1, 0, fits)))
         thread.start()
         assert scheduler.close() == []
         thread.join(5)
@@ -105,12 +109,81 @@ class TestScheduler:
             scheduler.submit(request(index, length))
         taken: list[int] = []
         while len(taken) < len(lengths):
-            admitted = scheduler.admit(room, running=0)
+            admitted = scheduler.admit(room, 0, fits)
             assert admitted
             assert len(admitted) <= room
             taken += [r.id for r in admitted]
             scheduler.retire(len(admitted))
         assert sorted(taken) == list(range(len(lengths)))
+
+    def test_what_does_not_fit_waits_and_is_not_overtaken(self) -> None:
+        scheduler = opened(num_workers=1, window=8)
+        for index, length in enumerate([3, 5, 1, 4]):
+            scheduler.submit(request(index, length))
+        asked: list[int] = []
+
+        def all_but_4(one: Request) -> bool:
+            asked.append(one.id)
+            return len(one.prompt_ids) != 4
+
+        admitted = scheduler.admit(4, 0, all_but_4)
+        assert admitted is not None
+        assert [r.id for r in admitted] == [1]
+        assert asked == [1, 3], "memory was set aside for one that was not taken"
+        assert scheduler.admit(4, 1, all_but_4) == []
+        admitted = scheduler.admit(4, 1, fits)
+        assert admitted is not None
+        assert [r.id for r in admitted] == [3, 0, 2]
+
+    def test_what_does_not_fit_is_returned_by_close(self) -> None:
+        scheduler = opened(num_workers=1, window=8)
+        for index in range(3):
+            scheduler.submit(request(index))
+        assert scheduler.admit(2, 1, lambda _: False) == []
+        assert [r.id for r in scheduler.close()] == [0, 1, 2]
+
+    @given(st.lists(st.integers(1, 30), max_size=60), st.integers(1, 16), st.integers(1, 8), st.integers(30, 60))
+    def test_nothing_is_lost_however_little_fits(self, lengths: list[int], window: int, room: int, memory: int) -> None:
+        scheduler = Scheduler(num_workers=1, window=window)
+        for index, length in enumerate(lengths):
+            scheduler.submit(request(index, length))
+        taken: list[int] = []
+        running: list[Request] = []
+
+        def reserve(one: Request) -> bool:
+            nonlocal memory
+            if len(one.prompt_ids) > memory:
+                return False
+            memory -= len(one.prompt_ids)
+            return True
+
+        while len(taken) < len(lengths):
+            admitted = scheduler.admit(room - len(running), len(running), reserve)
+            assert admitted is not None
+            assert admitted or running, "nothing runs, so all memory is free, and yet nothing is taken"
+            taken += [r.id for r in admitted]
+            running += admitted
+            assert len(running) <= room
+            memory += len(running.pop(0).prompt_ids)
+            scheduler.retire(1)
+        assert sorted(taken) == list(range(len(lengths)))
+
+
+class NarrowRunner(FakeRunner):
+    """A FakeRunner with memory for few tokens."""
+
+    def __init__(self, num_slots: int, memory: int) -> None:
+        super().__init__(num_slots)
+        self.free = memory
+
+    def reserve(self, request: Request) -> bool:
+        fits = len(request.prompt_ids) <= self.free
+        self.free -= len(request.prompt_ids) if fits else 0
+        return fits
+
+    def release(self, sequence: Sequence) -> None:
+        super().release(sequence)
+        self.free += len(sequence.request.prompt_ids)
 
 
 class TestEngine:
@@ -133,6 +206,13 @@ class TestEngine:
         runner = FakeRunner(num_slots=8)
         answers([runner], [request(index, 1 + index % 7) for index in range(100)])
         assert runner.most_live == 8
+
+    def test_little_memory_only_makes_requests_wait(self) -> None:
+        runners = [NarrowRunner(8, memory) for memory in (40, 20)]
+        requests = [request(index, 1 + index % 20) for index in range(150)]
+        found = answers(runners, requests)
+        assert all(list(found[one.id].output_ids) == fake_answer(one.prompt_ids) for one in requests)
+        assert [runner.free for runner in runners] == [40, 20]
 
     def test_length_is_where_the_limit_is(self) -> None:
         long = next(i for i in range(100) if len(fake_answer([i] * 3)) > 5)

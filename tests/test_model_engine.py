@@ -15,6 +15,7 @@ import transformers
 
 from llmpar.engine import attention
 from llmpar.engine.build import build_engine
+from llmpar.engine.engine import Engine
 from llmpar.engine.request import Request, SamplingParams, Sequence
 from llmpar.engine.resources import usable_cores
 from llmpar.engine.sampler import sample
@@ -41,9 +42,12 @@ OURS = {
     "mistral-window": ("MistralConfig", {"sliding_window": 8}),
     "qwen2": ("Qwen2Config", {}),
     "qwen3": ("Qwen3Config", {}),
+    "gemma": ("GemmaConfig", {}),
     "gemma2-softcap-window": ("Gemma2Config", {"sliding_window": 8, "query_pre_attn_scalar": 16}),
     "gemma3": ("Gemma3TextConfig", {"sliding_window": 8, "query_pre_attn_scalar": 16}),
     "phi3": ("Phi3Config", {}),
+    "phi3-partial-rotary": ("Phi3Config", {"partial_rotary_factor": 0.5}),
+    "smollm3-nope": ("SmolLM3Config", {"no_rope_layers": [1, 0, 1]}),
 }
 PADDED = {
     "gpt-oss-sinks": ("GptOssConfig", {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 8}),
@@ -51,12 +55,22 @@ PADDED = {
 }
 
 
-@cache
-def make(name: str) -> Any:
-    kind, changes = (OURS | PADDED)[name]
+def build(kind: str, **changes: object) -> Any:
+    torch.set_num_threads(1)  # so small a model only waits for more
     torch.manual_seed(0)
     config = getattr(transformers, kind)(**(SMALL | changes))
     return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmpar.engine.build.usable_cores", lambda: 1)
+
+
+@cache
+def make(name: str) -> Any:
+    kind, changes = (OURS | PADDED)[name]
+    return build(kind, **changes)
 
 
 @cache
@@ -72,7 +86,6 @@ def prompts(name: str) -> list[list[int]]:
 def expected(name: str, max_new_tokens: int = 16) -> list[list[int]]:
     model = make(name)
     model.set_attn_implementation("eager")
-    torch.set_num_threads(1)  # so small a model only waits for more
     answers = []
     for prompt in prompts(name):
         ids = torch.tensor([prompt])
@@ -85,13 +98,25 @@ def expected(name: str, max_new_tokens: int = 16) -> list[list[int]]:
 
 
 def answer(
-    name: str, workers: int, batch: int, params: SamplingParams, prefix: SequenceOf[int] = ()
+    name: str,
+    workers: int,
+    batch: int,
+    params: SamplingParams,
+    prefix: SequenceOf[int] = (),
+    model: Any = None,
 ) -> list[list[int]]:
+    """Return what the engine over `model`, by default a copy of transformers' own, answers to each prompt."""
+    model = deepcopy(make(name)) if model is None else model
+    return collected(build_engine(model, 256, frozenset({2}), workers, batch, prefix), prompts(name), params)
+
+
+def collected(engine: Engine, asked: list[list[int]], params: SamplingParams) -> list[list[int]]:
+    """Return an engine's answers in order, and close it."""
     found: dict[int, list[int]] = {}
-    with build_engine(deepcopy(make(name)), 256, frozenset({2}), workers, batch, prefix) as engine:
-        for index, prompt in enumerate(prompts(name)):
+    with engine:
+        for index, prompt in enumerate(asked):
             engine.submit(Request(index, prompt, params))
-        while len(found) < len(prompts(name)):
+        while len(found) < len(asked):
             completion = engine.collect(timeout=60)
             assert completion is not None, "the engine hangs"
             assert completion.error is None, completion.error

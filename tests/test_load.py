@@ -1,0 +1,281 @@
+"""Packed weights and what loading makes of a directory: kept, mapped, made again when damaged, never in others' way."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_cpu_decoder import PARAMS, decoder
+from test_model_engine import answer
+
+from llmpar.engine.cpu import packed, vector
+from llmpar.engine.cpu.decoder import Decoder, Precision
+from llmpar.errors import ModelUnavailable
+from llmpar.models import load
+from llmpar.models.load import find_device, load_model
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+
+
+def same(a: Any, b: Any) -> bool:
+    """Tell whether two decoders, or parts of them, are equal to the last bit and of the same types."""
+    if is_dataclass(a):
+        return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    if isinstance(a, tuple):
+        return isinstance(b, tuple) and len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, np.ndarray):
+        return type(b) is np.ndarray and (a.dtype, a.shape) == (b.dtype, b.shape) and np.array_equal(a, b)
+    return type(a) is type(b) and a == b
+
+
+class TestPack:
+    @pytest.mark.parametrize("name", ["llama-tied-bias", "gemma3", "smollm3-nope"])
+    @pytest.mark.parametrize("precision", PRECISIONS)
+    def test_holds_what_was_written(self, tmp_path: Path, name: str, precision: Precision) -> None:
+        file, before = tmp_path / "pack", decoder(name, precision)
+        packed.write(before, file)
+        after = packed.read(file)
+        assert same(after, before)
+        assert after.head.weight.ctypes.data % 64 == 0, "vectors would straddle cache lines"
+        assert answer(name, 2, 5, PARAMS, (), after) == answer(name, 2, 5, PARAMS, (), before)
+
+    def test_is_read_as_what_is_compiled_already(self, tmp_path: Path) -> None:
+        from numba import typeof
+
+        packed.write(decoder("qwen3", "int8"), tmp_path / "pack")
+        after, before = packed.read(tmp_path / "pack"), decoder("qwen3", "int8")
+        for a, b in zip(after.layers, before.layers, strict=True):
+            assert typeof(a.qkv.weight) == typeof(b.qkv.weight)
+            assert typeof(a.head_norms) == typeof(b.head_norms)
+
+    @pytest.mark.parametrize(
+        "damage",
+        ["absent", "directory", "empty", "header", "cut", "longer", "noise", "text", "list", "number", "format", "kind",
+         "other-kind", "field", "dtype", "beyond"],
+    )  # fmt: skip
+    def test_anything_else_is_damage(self, tmp_path: Path, damage: str) -> None:
+        file = tmp_path / "pack"
+        packed.write(decoder("llama"), file)
+        content = file.read_bytes()
+        line, _, arrays = content.partition(b"\n")
+        header = json.loads(line)
+        whole: dict[str, bytes] = {
+            "empty": b"",
+            "header": content[:100],
+            "cut": content[:-1],
+            "longer": content + b"\0",
+            "noise": np.random.default_rng(0).bytes(5000),
+            "text": b"a model of sorts\n",
+            "list": b"[1]\n",
+            "number": b"7\n",
+        }
+        tree = header["decoder"]
+        if damage == "format":
+            header["format"] += 1
+        elif damage == "kind":
+            tree["head"]["kind"] = "Path"
+        elif damage == "other-kind":
+            header["decoder"] = tree["head"]
+        elif damage == "field":
+            del tree["softcap"]
+        elif damage == "dtype":
+            tree["final_norm"]["dtype"] = "<f5"
+        elif damage == "beyond":
+            tree["final_norm"]["offset"] = len(arrays)
+        if damage in {"absent", "directory"}:
+            file.unlink()
+            if damage == "directory":
+                file.mkdir()
+        else:
+            file.write_bytes(whole.get(damage, json.dumps(header).encode().ljust(len(line)) + b"\n" + arrays))
+        with pytest.raises(packed.DamagedPack, match=str(file)):
+            packed.read(file)
+
+
+@pytest.fixture
+def entry(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny model as an entry of the cache."""
+    monkeypatch.setenv("LLMPAR_CACHE", str(tmp_path / "cache"))
+    return Path(shutil.copytree(tiny_model, tmp_path / "cache" / "models" / "tiny"))
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+class TestLoad:
+    @pytest.mark.parametrize("precision", ["bf16", "int8"])
+    def test_an_entry_is_packed_once(self, entry: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision) -> None:
+        said: list[str] = []
+        before = names(entry)
+        first = load_model(entry, "cpu", precision, notify=said.append)
+        assert names(entry) - before == {f"pack-{precision}-{packed.FORMAT}"}
+        monkeypatch.setattr(load, "_from_pretrained", None)  # the second time nothing else is read
+        second = load_model(entry, "cpu", precision, notify=said.append)
+        assert same(second.model, first.model)
+        assert (second.context_length, second.stop_ids, second.precision) == (1024, frozenset({2}), precision)
+        assert (first.context_length, first.stop_ids, first.precision) == (1024, frozenset({2}), precision)
+        assert said == []
+
+    def test_a_packed_model_is_loaded_without_torch(self, entry: Path) -> None:
+        load_model(entry, "cpu", "int8")
+        script = (
+            "import sys\nfrom pathlib import Path\nfrom llmpar.models.load import load_model\n"
+            "from llmpar.engine.build import build_engine\n"
+            "loaded = load_model(Path(sys.argv[1]), 'cpu', 'int8')\n"
+            "build_engine(loaded.model, loaded.context_length, loaded.stop_ids, 1, 1).close()\n"
+            "print([m for m in ('torch', 'transformers', 'safetensors') if m in sys.modules])"
+        )
+        assert printed(script, str(entry)) == "[]"
+
+    def test_damage_is_told_and_made_again(self, entry: Path) -> None:
+        file = entry / f"pack-int8-{packed.FORMAT}"
+        whole = load_model(entry, "cpu", "int8").model
+        content = file.read_bytes()
+        said: list[str] = []
+        file.write_bytes(content[:-1])
+        assert same(load_model(entry, "cpu", "int8", notify=said.append).model, whole)
+        assert len(said) == 1
+        assert str(file) in said[0]
+        assert "making it again" in said[0]
+        assert file.read_bytes() == content
+
+    def test_packs_of_other_versions_go_and_those_of_other_precisions_stay(self, entry: Path) -> None:
+        for name in ("pack-int8-0", "pack-bf16-0"):
+            (entry / name).write_bytes(b"old")
+        before = names(entry)
+        load_model(entry, "cpu", "int8")
+        assert names(entry) == before - {"pack-int8-0"} | {f"pack-int8-{packed.FORMAT}"}
+
+    @pytest.mark.parametrize("place", ["open", "replace"])
+    def test_what_cannot_be_written_is_told_and_no_error(
+        self, entry: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    ) -> None:
+        reason, real = OSError(errno.EROFS, os.strerror(errno.EROFS)), getattr(Path, place)
+
+        def fail(path: Path, *arguments: Any, **options: Any) -> Any:  # not by mode: root writes everywhere
+            if "pack" in path.name and arguments != ("rb",):
+                raise reason
+            return real(path, *arguments, **options)
+
+        monkeypatch.setattr(Path, place, fail)
+        said: list[str] = []
+        before = names(entry)
+        loaded = load_model(entry, "cpu", "int8", notify=said.append)
+        assert isinstance(loaded.model, Decoder)
+        assert names(entry) == before
+        assert len(said) == 1
+        assert "Read-only file system" in said[0]
+
+    @pytest.mark.parametrize("precision", PRECISIONS)
+    def test_nothing_is_written_into_others_directories(
+        self, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+    ) -> None:
+        monkeypatch.setenv("LLMPAR_CACHE", str(tmp_path / "cache"))
+        directory = Path(shutil.copytree(tiny_model, tmp_path / "models" / "tiny"))
+        before = names(directory)
+        assert load_model(directory, "cpu", precision).model.precision == precision
+        assert names(directory) == before
+        assert not (tmp_path / "cache").exists()
+
+    def test_fp32_is_not_packed(self, entry: Path) -> None:
+        before = names(entry)
+        assert load_model(entry, "cpu", "fp32").precision == "fp32"
+        assert names(entry) == before
+
+    def test_a_model_of_another_shape_goes_through_torch_and_it_is_told(
+        self, entry: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from llmpar.engine.cpu import describe
+
+        def refuse(*_: object) -> None:
+            raise describe.OtherShape("it is too round")
+
+        monkeypatch.setattr(describe, "describe", refuse)
+        monkeypatch.setattr(vector, "HAS_BF16_DOT", True)
+        for precision, native in (("fp32", "fp32"), ("bf16", "bf16"), ("int8", "bf16")):
+            said: list[str] = []
+            loaded = load_model(entry, "cpu", precision, notify=said.append)  # type: ignore[arg-type]
+            assert str(loaded.model.dtype) == {"fp32": "torch.float32", "bf16": "torch.bfloat16"}[native]
+            assert (loaded.precision, loaded.context_length, loaded.stop_ids) == (native, 1024, frozenset({2}))
+            assert len(said) == 1
+            assert f"in {native}: it is too round" in said[0]
+
+
+@pytest.mark.parametrize("has_int8", [True, False])
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_auto_is_no_less_precise_than_the_file_and_native(
+    monkeypatch: pytest.MonkeyPatch, tiny_model: Path, has_int8: bool, has_bf16: bool
+) -> None:
+    monkeypatch.setattr(vector, "HAS_INT8_DOT", has_int8)
+    monkeypatch.setattr(vector, "HAS_BF16_DOT", has_bf16)
+    monkeypatch.setattr(load, "_load_on_cpu", lambda _path, precision, _notify: precision)
+    half = "bf16" if has_bf16 else "fp32"
+    few = "int8" if has_int8 else half
+    for bits, expected in {4: few, 8: few, 9: half, 16: half, 17: "fp32", 32: "fp32", None: "fp32"}.items():
+        assert load_model(tiny_model, "cpu", "auto", bits) == expected, bits
+        for precision in PRECISIONS:
+            assert load_model(tiny_model, "cpu", precision, bits) == precision, "who asks for one gets it"
+
+
+class TestDevice:
+    def test_auto_without_an_accelerator_is_the_cpu_and_torch_is_not_asked(self) -> None:
+        script = (
+            "import sys\nfrom llmpar.models import load\n"
+            "load._may_have_accelerator = lambda: False\n"
+            "print(load.find_device('auto'), load.find_device('cpu'), 'torch' in sys.modules)"
+        )
+        assert printed(script) == "cpu cpu False"
+
+    @pytest.mark.parametrize(
+        ("platform", "devices", "expected"),
+        [
+            ("linux", [], False),
+            ("linux", ["/dev/nvidiactl"], True),
+            ("linux", ["/dev/dxg"], True),
+            ("linux", ["/dev/kfd"], True),
+            ("darwin", [], True),
+        ],
+    )
+    def test_where_an_accelerator_may_be(
+        self, monkeypatch: pytest.MonkeyPatch, platform: str, devices: list[str], expected: bool
+    ) -> None:
+        monkeypatch.setattr(sys, "platform", platform)
+        monkeypatch.setattr(Path, "exists", lambda path: str(path) in devices)
+        assert load._may_have_accelerator() is expected
+
+    def test_what_torch_finds_is_chosen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import torch
+
+        monkeypatch.setattr(load, "_may_have_accelerator", lambda: True)
+        found = {"cuda": True, "mps": True}
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: found["cuda"])
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: found["mps"])
+        assert find_device("auto") == "cuda"
+        found["cuda"] = False
+        assert find_device("auto") == "mps"
+        found["mps"] = False
+        assert find_device("auto") == "cpu"
+        for name in ("cuda", "cuda:1", "mps"):
+            with pytest.raises(ModelUnavailable, match=f"device {name}: not on this machine"):
+                find_device(name)
+
+    def test_int8_is_the_cpus_alone(self, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
+        monkeypatch.setattr(load, "find_device", lambda _: "cuda")
+        with pytest.raises(ModelUnavailable, match="int8: not on cuda; use fp32 or bf16"):
+            load_model(tiny_model, "cuda", "int8")
+
+
+def printed(script: str, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

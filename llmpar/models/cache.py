@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of an entry; raise it when the same source would be converted to other files
 MANIFEST = "llmpar.json"
+_ABANDONED = 3600  # seconds; nothing takes that long to write
 INDEX_LENGTH = 64  # GGUF files whose hash is remembered
 
 
@@ -136,6 +137,9 @@ def keep_pack(file: Path, write: Callable[[Path], None], notify: Notify) -> None
     try:
         for older in file.parent.glob(f"{file.name.rpartition('-')[0]}-*"):
             older.unlink()  # of another version
+        for left in file.parent.glob(f".{file.name}.*"):
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()  # by a process that was killed
         write(fresh)
         fresh.replace(file)
     except OSError as error:

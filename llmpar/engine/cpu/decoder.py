@@ -221,8 +221,8 @@ class Pass:
             ValueError: a token is none of the model's; kernels would read beyond the embedding.
         """
         decoder, count = self._decoder, len(tokens.ids)
-        if not 0 <= tokens.ids.min() <= tokens.ids.max() < decoder.vocabulary:
-            raise ValueError(f"token {tokens.ids.max()} is not among the model's {decoder.vocabulary}")
+        if wrong := tokens.ids[(tokens.ids < 0) | (tokens.ids >= decoder.vocabulary)].tolist():
+            raise ValueError(f"token {wrong[0]} is not among the model's {decoder.vocabulary}")
         hidden, everyone = self._hidden, np.arange(count)
         inputs, found, active = self._inputs, self._found, self._active
         heads = (decoder.num_heads, decoder.num_kv_heads)

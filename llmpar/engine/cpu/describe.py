@@ -61,6 +61,8 @@ def describe(model: Any, precision: Precision) -> Decoder:
         _layer(layer, _layer_rope(body, layer, index, config, ropes), variants[index], epsilon, precision)
         for index, layer in enumerate(body.layers)
     ]
+    if len({(a.qkv.num_outputs, a.output.num_inputs, a.gate_up.num_outputs, a.down.num_inputs) for a in layers}) > 1:
+        raise OtherShape("its layers differ in size")
     embedding = body.embed_tokens
     table = _floats(embedding.weight)
     first = body.layers[0].self_attn

@@ -11,7 +11,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -22,6 +22,9 @@ PANEL = 48
 
 
 def _features() -> dict[str, bool]:
+    """Return what Numba will compile for: this processor, unless its variables name another."""
+    if config.CPU_FEATURES is not None or config.CPU_NAME is not None:
+        return {name[1:]: True for name in (config.CPU_FEATURES or "").split(",") if name.startswith("+")}
     try:
         return dict(llvm.get_host_cpu_features())
     except RuntimeError:  # LLVM cannot tell on this machine

@@ -328,7 +328,7 @@ class TestModel:
     def test_verbose_says_what_was_chosen(self, llmpar: Call, tiny_model: Path) -> None:
         outcome = llmpar("run", "x", "-v", "-j", "2", "--batch-size", "3", "--max-new-tokens", "2",
                          "--device", "cpu", "--precision", "fp32", "--model", str(tiny_model), stdin=b"1.")  # fmt: skip
-        assert "2 workers with 1 intra-op threads and 3 slots each on cpu in float32" in outcome.err
+        assert "2 workers with 3 slots and room for 3,072 tokens each on cpu in fp32" in outcome.err
 
     def test_dry_run_counts_without_weights(
         self, llmpar: Call, tiny_model: Path, monkeypatch: pytest.MonkeyPatch

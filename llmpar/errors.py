@@ -2,14 +2,18 @@
 
 LlmparError
 ├── UsageError            2    an option or value that cannot be meant
+├── SegmentFailed         3    a segment failed, and the user wants none that did (`--on-error fail`)
 ├── InputError           65    input is not what it claims to be
 ├── InputUnreadable      66    input cannot be opened or read
 ├── ModelUnavailable     69    a model that cannot be found, fetched, trusted or loaded
 │   └── EngineFailed     69    the engine or its device died during the run
 ├── OutputUncreatable    73    a destination that cannot be created
-└── WriteFailed          74    writing the output, the cache or the store failed
+├── WriteFailed          74    writing the output, the cache or the store failed
+│   └── StoreUnusable    74    the result store is damaged, too new, or cannot be written
+└── Busy                 75    somebody else holds the lock
 
 Interrupted          128+n    ended by signal n; no Exception, so that nothing takes it for a library's error
+├── TimeUp             124    the time that the user gave ran out
 └── ReaderGone         141    whoever read stdout went away
 """
 
@@ -28,6 +32,12 @@ class UsageError(LlmparError):
     """An option or value that cannot be meant."""
 
     exit_code = 2
+
+
+class SegmentFailed(LlmparError):
+    """A segment failed in a run that was to end at the first that does."""
+
+    exit_code = 3
 
 
 class InputError(LlmparError):
@@ -64,6 +74,16 @@ class WriteFailed(LlmparError):
     exit_code = 74
 
 
+class StoreUnusable(WriteFailed):
+    """A result store that is damaged, from a newer llmpar, or cannot be written. It is left as it is."""
+
+
+class Busy(LlmparError):
+    """Somebody else holds the lock on a destination; later it may be free."""
+
+    exit_code = 75
+
+
 class Interrupted(BaseException):
     """The run was ended by a signal, which may come anywhere.
 
@@ -74,6 +94,18 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
         self.exit_code = 128 + signum
+
+
+class TimeUp(Interrupted):
+    """The time that the user gave a run has passed.
+
+    Args:
+        seconds: how much it was.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        BaseException.__init__(self, f"the time is up ({seconds:g} s)")
+        self.exit_code = 124
 
 
 class ReaderGone(Interrupted):

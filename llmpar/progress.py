@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from llmpar.documents.writer import visible
 from llmpar.report import Report
+from llmpar.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,8 +12,11 @@ PACKAGE = Path(__file__).parent.parent / "llmpar"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "errors": (),
-    "paths": (),
-    "documents": ("llmpar.errors", "llmpar.documents"),
+    "paths": ("llmpar.errors",),
+    "visible": (),
+    "interrupts": ("llmpar.errors",),
+    "store": ("llmpar.errors", "llmpar.paths", "llmpar.visible"),
+    "documents": ("llmpar.errors", "llmpar.interrupts", "llmpar.visible", "llmpar.documents"),
     "engine": ("llmpar.errors", "llmpar.engine", "llmpar.paths"),
     "models": ("llmpar.errors", "llmpar.paths", "llmpar.models", "llmpar.engine.cpu"),  # what a model is loaded as
     "tasks": ("llmpar.errors", "llmpar.tasks", "llmpar.documents.document"),

@@ -13,8 +13,9 @@ import pytest
 
 from llmpar.documents.document import Document, Encoding
 from llmpar.documents.output import DirectoryOutput, SingleOutput
-from llmpar.documents.writer import StreamWriter, TerminalWriter, open_output, visible
+from llmpar.documents.writer import StreamWriter, TerminalWriter, open_output
 from llmpar.errors import OutputUncreatable, ReaderGone, UsageError, WriteFailed
+from llmpar.visible import visible
 
 
 def names(directory: Path) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import llmpar
+from llmpar import interrupts
 from llmpar.cli.commands import NothingToRead, register
 from llmpar.errors import Interrupted, LlmparError, UsageError, WriteFailed
 from llmpar.progress import say
@@ -92,17 +93,9 @@ def _usage_code(error: Exception) -> int | None:
     return UsageError.exit_code
 
 
-def _on_signal(signum: int, _: object) -> None:
-    # A second one means now, whatever the workers are doing.
-    signal.signal(signum, lambda signum, _: os._exit(128 + signum))
-    raise Interrupted(signum)
-
-
 def main() -> NoReturn:
     """Run the program."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup keeps its promise
-            signal.signal(signum, _on_signal)
+    interrupts.install()
     code = run(sys.argv[1:])
     try:
         if sys.stdout is not None:

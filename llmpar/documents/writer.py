@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import select
 import stat
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from llmpar.errors import LlmparError, OutputUncreatable, ReaderGone, UsageError, WriteFailed
+from llmpar.visible import visible
 
 Aside = Callable[[Callable[[], None]], None]
 """Calls a function that writes to the terminal, with whatever is drawn there out of the way."""
@@ -174,22 +174,6 @@ class TerminalWriter:
             self._inner.flush()
 
         self._aside(show)
-
-
-# Everything that can move a cursor, change a colour or reorder what is read; tabs and newlines are innocent.
-_CONTROL = re.compile(
-    "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-
-
-def visible(text: str) -> str:
-    """Return `text` with control and escape characters in visible form: `^[` for ESC, `<U+202E>` for others."""
-    return _CONTROL.sub(lambda match: _show_control(match[0]), text)
-
-
-def _show_control(char: str) -> str:
-    code = ord(char)
-    return f"^{chr(code ^ 64)}" if code < 128 else f"<U+{code:04X}>"
 
 
 def open_output(path: Path, inputs: Sequence[str | Path], aside: Aside = lambda write: write()) -> Writer:

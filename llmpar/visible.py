@@ -1,0 +1,26 @@
+"""What may be shown on a terminal: control characters in visible form. Knows nobody."""
+
+from __future__ import annotations
+
+import re
+
+# Everything that can move a cursor, change a colour or reorder what is read; tabs and newlines are innocent.
+_CONTROL = re.compile(
+    "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_BREAK = re.compile("[\t\n\r\x85\u2028\u2029]")
+
+
+def visible(text: str) -> str:
+    """Return `text` with control and escape characters in visible form: `^[` for ESC, `<U+202E>` for others."""
+    return _CONTROL.sub(lambda match: _show(match[0]), text)
+
+
+def one_line(name: object) -> str:
+    """Return a name as a message can hold it, on one line, whatever is in it (a file's name may be anything)."""
+    return visible(_BREAK.sub(lambda match: _show(match[0]), str(name)))
+
+
+def _show(char: str) -> str:
+    code = ord(char)
+    return f"^{chr(code ^ 64)}" if code < 128 else f"<U+{code:04X}>"

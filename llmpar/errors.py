@@ -91,6 +91,9 @@ class Interrupted(BaseException):
         signum: the signal's number; the exit code is 128 more, as in a shell.
     """
 
+    resumable = False
+    """Whether a store holds what was finished, so that the same command goes on from there."""
+
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
         self.exit_code = 128 + signum

@@ -5,7 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from llmpar.documents.document import Result
+from llmpar.documents.document import OnError, Result
+
+FATES: dict[OnError, tuple[str, str]] = {
+    "keep": ("kept as it was", "kept as they were"),
+    "mark": ("marked", "marked"),
+    "skip": ("left out", "left out"),
+    "fail": ("the run ends", "the run ended"),
+}
+"""What becomes of a segment that failed, and of several."""
 
 
 @dataclass(slots=True)
@@ -13,7 +21,8 @@ class Report:
     """The counts of one run, kept by the pipeline and read by whoever shows progress.
 
     Bytes are input bytes. `num_text_tokens_read` and `num_text_tokens_done` count the tokens of prompts, as a measure
-    of work; `num_looped` are among those that failed; `num_bytes_total` is None while the size of an input is unknown.
+    of work; `num_looped` are among those that failed, `num_retried` among the others; `num_bytes_total` is None while
+    the size of an input is unknown.
     """
 
     num_documents: int = 0
@@ -24,6 +33,8 @@ class Report:
     num_looped: int = 0
     num_cut: int = 0
     num_reused: int = 0
+    num_cached: int = 0
+    num_retried: int = 0
     num_text_tokens_read: int = 0
     num_text_tokens_done: int = 0
     num_prompt_tokens: int = 0
@@ -38,7 +49,10 @@ class Report:
         self.num_text_tokens_done += result.num_prompt_tokens
         if result.reused:
             self.num_reused += 1
+        elif result.cached:
+            self.num_cached += 1
         else:
+            self.num_retried += result.error is None and result.num_attempts > 1
             self.num_prompt_tokens += result.num_prompt_tokens
             self.num_output_tokens += result.num_output_tokens
         self.num_failed += result.error is not None
@@ -78,16 +92,20 @@ class Report:
             return None
         return self.num_text_tokens_read * max(1.0, self.num_bytes_total / self.num_bytes_read)
 
-    def summary(self, name: str) -> str:
+    def summary(self, name: str, on_error: OnError = "keep") -> str:
         """Return the one line that a run leaves on stderr."""
         parts = [_counted(self.num_segments_done, "segment")]
         if self.num_documents != 1:
             parts[0] += f" of {_counted(self.num_documents, 'document')}"
         if self.num_failed:
             loops = f" ({self.num_looped:,} in a loop)" if self.num_looped else ""
-            parts.append(f"{self.num_failed:,} failed and kept as they were{loops}")
+            parts.append(f"{self.num_failed:,} failed and {FATES[on_error][1]}{loops}")
+        if self.num_retried:
+            parts.append(f"{self.num_retried:,} good at a further attempt")
         if self.num_cut:
             parts.append(f"{self.num_cut:,} cut at the limit")
+        if self.num_cached:
+            parts.append(f"{self.num_cached:,} from the store")
         if self.num_reused:
             parts.append(f"{self.num_reused:,} repeated")
         if self.num_unreadable:

@@ -27,6 +27,12 @@ CHATML = (
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds the answers of another, nor leaves any behind."""
+    monkeypatch.setenv("LLMPAR_STATE", str(tmp_path_factory.mktemp("state")))
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a random two-layer Llama, a byte-level tokenizer and a chat template."""

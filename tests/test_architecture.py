@@ -15,7 +15,7 @@ ALLOWED = {
     "paths": ("llmpar.errors",),
     "visible": (),
     "interrupts": ("llmpar.errors",),
-    "store": ("llmpar.errors", "llmpar.paths", "llmpar.visible"),
+    "store": ("llmpar.errors", "llmpar.interrupts", "llmpar.paths", "llmpar.visible", "llmpar.store"),
     "documents": ("llmpar.errors", "llmpar.interrupts", "llmpar.visible", "llmpar.documents"),
     "engine": ("llmpar.errors", "llmpar.engine", "llmpar.paths"),
     "models": ("llmpar.errors", "llmpar.paths", "llmpar.models", "llmpar.engine.cpu"),  # what a model is loaded as

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from llmpar.cli import models
-from llmpar.cli.options import InputOptions, ModelOptions, OutputOptions, SamplingOptions, option, takes_options
+from llmpar.cli import models, store
+from llmpar.cli.options import InputOptions, JobOptions, option, takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
 
 
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command()(summarize)
     app.command()(split)
     app.add_typer(models.app, name="models")
+    app.add_typer(store.app, name="store")
 
 
 @takes_options
@@ -45,10 +46,7 @@ def run(
         option("--prompt-file", help="Read the prompt from here; all arguments are documents.", panel="Input"),
     ] = None,
     system: Annotated[str | None, option("--system", help="The system prompt.", panel="Input")] = None,
-    input: InputOptions = InputOptions(),  # noqa: A002, B008
-    model: ModelOptions = ModelOptions(),  # noqa: B008
-    sampling: SamplingOptions = SamplingOptions(),  # noqa: B008
-    output: OutputOptions = OutputOptions(),  # noqa: B008
+    options: JobOptions = JobOptions(),  # noqa: B008
 ) -> int:
     """Ask PROMPT of every piece, and put the answers in the pieces' places.
 
@@ -67,7 +65,7 @@ def run(
         prompt = arguments.pop(0)
     else:
         raise UsageError("name a prompt: llmpar run PROMPT [FILES]…, or --prompt-file FILE")
-    return _job(task.run(prompt, system), arguments, input, model, sampling, output)
+    return _job(task.run(prompt, system), arguments, options)
 
 
 @takes_options
@@ -75,10 +73,7 @@ def translate(
     files: FILES = None,
     *,
     to: Annotated[str, option("--to", help="The language to translate into.", panel="Input", show_default=False)],
-    input: InputOptions = InputOptions(),  # noqa: A002, B008
-    model: ModelOptions = ModelOptions(),  # noqa: B008
-    sampling: SamplingOptions = SamplingOptions(),  # noqa: B008
-    output: OutputOptions = OutputOptions(),  # noqa: B008
+    options: JobOptions = JobOptions(),  # noqa: B008
 ) -> int:
     """Translate documents, sentence by sentence, layout kept.
 
@@ -86,16 +81,13 @@ def translate(
     """
     from llmpar.tasks import task
 
-    return _job(task.translate(to), files, input, model, sampling, output)
+    return _job(task.translate(to), files, options)
 
 
 @takes_options
 def summarize(
     files: FILES = None,
-    input: InputOptions = InputOptions(),  # noqa: A002, B008
-    model: ModelOptions = ModelOptions(),  # noqa: B008
-    sampling: SamplingOptions = SamplingOptions(),  # noqa: B008
-    output: OutputOptions = OutputOptions(),  # noqa: B008
+    options: JobOptions = JobOptions(),  # noqa: B008
 ) -> int:
     """Summarize each paragraph in its place.
 
@@ -103,7 +95,7 @@ def summarize(
     """
     from llmpar.tasks import task
 
-    return _job(task.summarize(), files, input, model, sampling, output)
+    return _job(task.summarize(), files, options)
 
 
 @takes_options
@@ -163,17 +155,10 @@ def _bytes(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def _job(
-    task: object,
-    files: list[str] | None,
-    input: InputOptions,  # noqa: A002
-    model: ModelOptions,
-    sampling: SamplingOptions,
-    output: OutputOptions,
-) -> int:
+def _job(task: object, files: list[str] | None, options: JobOptions) -> int:
     from llmpar.cli.job import Job
 
-    return Job(task, _sources(files), input, model, sampling, output).run()  # type: ignore[arg-type]
+    return Job(task, _sources(files), options).run()  # type: ignore[arg-type]
 
 
 def _sources(files: list[str] | None) -> list[str]:

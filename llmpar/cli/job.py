@@ -1,36 +1,31 @@
-"""From options to a run: inputs, task, model and output, joined into a pipeline."""
+"""From options to a run: inputs, task, model, store and output, joined into a pipeline."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
-from itertools import takewhile
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from llmpar.cli.options import (
-    InputOptions,
-    ModelOptions,
-    OutputOptions,
-    SamplingOptions,
-    check_output,
-    check_sampling,
-    number,
-)
+from llmpar.answers import Answers, Policy, Sampling
+from llmpar.cli.model import Model
+from llmpar.cli.options import JobOptions, check_options
 from llmpar.documents.document import Block, Document, Encoding, Result, Unit
-from llmpar.documents.output import DirectoryOutput, Output, SingleOutput
+from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output, SingleOutput
 from llmpar.documents.reader import Reader, input_size
 from llmpar.documents.sentences import find_language
 from llmpar.documents.splitter import Splitter
 from llmpar.documents.writer import open_output, open_stdout
-from llmpar.engine.engine import Engine
 from llmpar.errors import InputError, InputUnreadable, Interrupted, UsageError
-from llmpar.pipeline import Backend, Part, Pipeline, Sampling
+from llmpar.interrupts import time_limit
+from llmpar.pipeline import Part, Pipeline
 from llmpar.progress import Progress, say
-from llmpar.report import Report
+from llmpar.records import Records
+from llmpar.report import FATES, Report
+from llmpar.store.store import NoStore, Store, default_path
+from llmpar.tasks.checks import parse_checks
 from llmpar.tasks.task import Task
+from llmpar.visible import one_line
 
 _FAILURES_SHOWN = 20
 
@@ -42,61 +37,106 @@ class Job:
     Args:
         task: what is asked.
         files: the inputs, "-" for stdin.
+        options: the user's.
     """
 
     task: Task
     files: list[str]
-    input: InputOptions
-    model: ModelOptions
-    sampling: SamplingOptions
-    output: OutputOptions
+    options: JobOptions
     report: Report = field(default_factory=Report)
 
     @property
     def unit(self) -> Unit:
         """What a segment is."""
-        return self.input.unit or self.task.unit
+        return self.options.input.unit or self.task.unit
 
     def run(self) -> int:
         """Do it, and return the exit code.
 
         Raises:
             LlmparError: what ended it early.
+            Interrupted: a signal or the time limit did.
         """
-        check_sampling(self.sampling)
-        check_output(self.output)
-        find_language(self.input.language)
+        options = self.options
+        check_options(options)
+        find_language(options.input.language)
         if self.files.count("-") > 1:
             raise UsageError("stdin can be read only once; name - one time")
-        with Progress(self.output.progress, self.task.name, self.report, self.output.verbose) as progress:
+        with (
+            time_limit(options.failures.max_time),
+            Progress(options.output.progress, self.task.name, self.report, options.output.verbose) as progress,
+        ):
             readable = self._readable(progress)
-            if self.output.dry_run:
+            if options.output.dry_run:
                 return self._dry_run(readable, progress)
-            output = self._open_output(readable, progress)
+            self._answer(readable, progress)
+        if not options.output.quiet:
+            say(self.report.summary(self.task.name, options.failures.on_error))
+        return self.report.exit_code
+
+    def _answer(self, sources: list[str], progress: Progress) -> None:
+        failures = self.options.failures
+        model = Model(self.task, self.options.model, progress)
+        with ExitStack() as stack:
+            output = self._open_output(sources, progress)
+            stack.callback(output.abandon)  # once finished, there is nothing left to give up
+            others = [Path(source) for source in sources if source != "-"]
+            others += [self.options.output.output] if self.options.output.output else []
+            records = stack.enter_context(
+                closing(Records(failures.log, failures.errors, model.name, others))
+            )
+            store = self._open_store()
+            if store:
+                stack.callback(store.close)
             pipeline = Pipeline(
-                self.task,
-                Sampling(
-                    self.sampling.max_new_tokens,
-                    self.sampling.temperature,
-                    self.sampling.top_p,
-                    self.sampling.seed,
-                    self.sampling.max_repeats,
+                Answers(
+                    self.task,
+                    self._sampling,
+                    self._policy,
+                    lambda: store.job(self._description(model, store)) if store else NoStore(),
+                    model.open_backend,
+                    self.report,
                 ),
-                lambda: self._open_backend(progress),
                 self.report,
+                failures.on_error,
+                model.max_held,
                 progress.tick,
-                self._failure_noter(progress),
+                self._noter(records, progress),
                 lambda error: progress.note(f"llmpar {self.task.name}: {error}"),
             )
             try:
-                pipeline.run(self._parts(readable), output)
+                pipeline.run(self._parts(sources), output)
             except Interrupted as interrupted:
                 if interrupted.exit_code != 141:
+                    interrupted.resumable = store is not None
                     progress.note(f"llmpar {self.task.name}: {interrupted} {self._fate()}")
                 raise
-        if not self.output.quiet:
-            say(self.report.summary(self.task.name))
-        return self.report.exit_code
+            if store and (count := store.evict(self.options.store.store_size)):
+                progress.remark(f"forgot {count:,} answers, the least recently used, as the store was full")
+
+    @property
+    def _sampling(self) -> Sampling:
+        given = self.options.sampling
+        return Sampling(given.max_new_tokens, given.temperature, given.top_p, given.seed, given.max_repeats)
+
+    @property
+    def _policy(self) -> Policy:
+        given, store = self.options.failures, self.options.store
+        return Policy(parse_checks(given.check), given.retries, given.timeout, store.refresh, store.retry_failed)
+
+    def _open_store(self) -> Store | None:
+        given = self.options.store
+        # An echo is not worth keeping, unless somebody says where.
+        if given.no_store or (self.options.model.engine == "echo" and not given.store):
+            return None
+        return Store(given.store or default_path(), keep_text=not given.no_store_text)
+
+    def _description(self, model: Model, store: Store) -> dict[str, object]:
+        """Return all that decides an answer, but the text."""
+        task = asdict(self.task)
+        for name in ("name", "unit"):  # what decides which texts there are
+            del task[name]
+        return {"task": task, "sampling": asdict(self._sampling), "model": model.identify(store.fingerprint)}
 
     def _readable(self, progress: Progress) -> list[str]:
         """Return the inputs that can be opened, and name the others."""
@@ -121,10 +161,14 @@ class Job:
         return readable
 
     def _open_output(self, sources: list[str], progress: Progress) -> Output:
-        if self.output.output_dir:
-            return DirectoryOutput(self.output.output_dir, sources)
-        if self.output.output:
-            return SingleOutput(open_output(self.output.output, sources, progress.aside))
+        given = self.options.output
+        if given.output_dir:
+            return DirectoryOutput(given.output_dir, sources, given.wait)
+        if given.in_place is not None:
+            return InPlaceOutput(sources, given.in_place, given.wait)
+        if given.output:
+            writer = open_output(given.output, sources, progress.aside, wait=given.wait, partial=given.partial)
+            return SingleOutput(writer)
         return SingleOutput(open_stdout(sources, progress.aside))
 
     def _parts(self, sources: list[str]) -> Iterator[Part]:
@@ -135,25 +179,20 @@ class Job:
                     yield part
                     first = False
             except (InputError, InputUnreadable) as error:
-                if len(sources) == 1 or self.output.output:
+                if len(sources) == 1 or self.options.output.output:
                     raise  # what is damaged must not be published as a whole
                 document = Document(index, source, Path(source), Encoding())
                 yield Part(Block(document, 0, "", 0, first=first, last=True), [], error)
 
     def _document(self, index: int, source: str) -> Iterator[Part]:
-        reader = Reader(index, source, self.input.encoding_errors)
-        splitter = Splitter(reader.document, self.unit, self.input.language, self.input.input_format)
+        reader = Reader(index, source, self.options.input.encoding_errors)
+        splitter = Splitter(reader.document, self.unit, self.options.input.language, self.options.input.input_format)
         with closing(reader):
             for block in reader.blocks(self.unit):
                 yield Part(block, splitter.split(block))
 
-    def _open_backend(self, progress: Progress) -> Backend:
-        if self.model.engine == "echo":
-            return _echo_backend(number(self.model.threads) or 1, number(self.model.batch_size) or 64, progress)
-        return _model_backend(self.task, self.model, progress)
-
     def _dry_run(self, sources: list[str], progress: Progress) -> int:
-        count = _text_counter(self.task, self.model, progress)
+        count = Model(self.task, self.options.model, progress).text_counter()
         num_tokens = 0
         for part in self._parts(sources):
             self.report.num_segments_read += len(part.segments)
@@ -164,87 +203,37 @@ class Job:
             f"documents      {report.num_documents:>12,}",
             f"{self.unit + 's':<14} {report.num_segments_read:>12,}",
         ]
-        if self.model.engine == "model":
+        if self.options.model.engine == "model":
             lines.append(f"prompt tokens  {num_tokens:>12,}")
         writer = open_stdout(aside=progress.aside)
         writer.write("".join(f"{line}\n" for line in lines).encode())
         writer.close()
         return report.exit_code
 
-    def _failure_noter(self, progress: Progress) -> Callable[[Result], None]:
+    def _noter(self, records: Records, progress: Progress) -> Callable[[Result], None]:
+        num_failed = 0
+
         def note(result: Result) -> None:
-            if self.report.num_failed <= _FAILURES_SHOWN:
-                progress.note(f"llmpar {self.task.name}: {result.segment}: {result.error}; kept as it was")
+            nonlocal num_failed
+            records.add(result)
+            if result.error is None:
+                return
+            num_failed += 1
+            if num_failed <= _FAILURES_SHOWN:
+                fate = FATES[self.options.failures.on_error][0]
+                progress.note(f"llmpar {self.task.name}: {result.segment}: {result.error}; {fate}")
+            elif num_failed == _FAILURES_SHOWN + 1:
+                progress.note(f"llmpar {self.task.name}: more failed; --errors FILE records them all")
 
         return note
 
     def _fate(self) -> str:
         done = f"after {self.report.num_segments_done:,} segments"
-        if self.output.output:
-            return f"{done}; {self.output.output} is untouched"
-        if self.output.output_dir:
-            return f"{done}; {self.report.num_documents:,} documents are complete in {self.output.output_dir}"
+        given = self.options.output
+        if given.output:
+            return f"{done}; {one_line(given.output)} is untouched"
+        if given.output_dir:
+            return f"{done}; {self.report.num_documents:,} documents are complete in {one_line(given.output_dir)}"
+        if given.in_place is not None:
+            return f"{done}; {self.report.num_documents:,} documents are replaced, the others untouched"
         return done
-
-
-def _echo_backend(num_workers: int, num_slots: int, progress: Progress) -> Backend:
-    from llmpar.engine.echo import EchoRunner
-
-    engine = Engine([EchoRunner(num_slots) for _ in range(num_workers)], context_length=sys.maxsize)
-    progress.watch(lambda: engine.statuses)
-    return Backend(
-        engine,
-        encode=lambda text: text.encode("utf-8", "surrogatepass"),
-        decode=lambda ids: bytes(ids).decode("utf-8", "surrogatepass"),
-        num_prompt_tokens=0,
-    )
-
-
-def _model_backend(task: Task, options: ModelOptions, progress: Progress) -> Backend:
-    progress.doing(f"loading {options.model}")
-    _forbid_sockets(options)
-    from llmpar.models.registry import resolve
-
-    files = resolve(options.model, offline=options.offline, notify=progress.doing)
-    from llmpar.engine.build import build_engine
-    from llmpar.models.load import load_model
-    from llmpar.models.tokenizer import ChatTokenizer
-
-    tokenizer = ChatTokenizer(files.path, task.system)
-    loaded = load_model(files.path, options.device, options.precision, files.source_bits, progress.remark)
-    # Prompts of texts with nothing in common part where texts begin; one that parts earlier is read whole.
-    prompts = [tokenizer.encode(task.render(text)) for text in ("A", "zebra", "9", "我")]
-    prefix = [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))]
-    engine = build_engine(
-        loaded.model,
-        loaded.context_length,
-        loaded.stop_ids | tokenizer.stop_ids,
-        number(options.threads),
-        number(options.batch_size),
-        prefix,
-        notify=progress.remark,
-    )
-    progress.watch(lambda: engine.statuses)
-    return Backend(
-        engine,
-        encode=lambda text: tokenizer.encode(task.render(text)),
-        decode=lambda ids: tokenizer.decode(ids).strip(),
-        num_prompt_tokens=len(tokenizer.encode(task.render(""))),
-    )
-
-
-def _text_counter(task: Task, options: ModelOptions, progress: Progress) -> Callable[[str], int]:
-    if options.engine == "echo":
-        return len
-    _forbid_sockets(options)
-    from llmpar.models.registry import resolve
-    from llmpar.models.tokenizer import ChatTokenizer
-
-    tokenizer = ChatTokenizer(resolve(options.model, offline=options.offline, notify=progress.doing).path, task.system)
-    return lambda text: len(tokenizer.encode(task.render(text)))
-
-
-def _forbid_sockets(options: ModelOptions) -> None:
-    if options.offline:
-        # Before huggingface_hub is imported, which reads it then.
-        os.environ["HF_HUB_OFFLINE"] = "1"

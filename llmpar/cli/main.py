@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -58,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     command = typer.main.get_command(app)
     try:
-        result = command.main(args=list(arguments), prog_name="llmpar", standalone_mode=False)
+        result = command.main(args=_with_optional_values(arguments), prog_name="llmpar", standalone_mode=False)
     except NothingToRead:
         run([arguments[0], "--help"])
         return NothingToRead.exit_code
@@ -66,6 +68,8 @@ def run(arguments: Sequence[str]) -> int:
         say(f"llmpar: {error}")
         return error.exit_code
     except Interrupted as interrupted:
+        if interrupted.resumable:
+            say(f"llmpar: what is finished is kept; go on with: {shlex.join(['llmpar', *arguments])}")
         return interrupted.exit_code
     except OSError as error:  # help and lists go to stdout without us
         say(f"llmpar: stdout: writing failed: {error.strerror}")
@@ -78,6 +82,14 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return code
     return result if isinstance(result, int) else 0
+
+
+def _with_optional_values(arguments: Sequence[str]) -> list[str]:
+    """Let `--in-place` stand without a value: click would take the next argument for one."""
+    options = list(takewhile(lambda argument: argument != "--", arguments))
+    return [f"{argument}=" if argument == "--in-place" else argument for argument in options] + list(
+        arguments[len(options) :]
+    )
 
 
 def _usage_code(error: Exception) -> int | None:

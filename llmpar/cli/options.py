@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
@@ -12,8 +13,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import typer
 
-from llmpar.documents.document import Unit
+from llmpar.documents.document import OnError, Unit
 from llmpar.errors import UsageError
+from llmpar.tasks.checks import CHECKS, parse_checks
+
+_LONGEST = 366 * 86_400.0  # seconds; beyond, timers overflow
 
 _F = TypeVar("_F", bound=Callable[..., int])
 
@@ -26,6 +30,33 @@ def option(*names: str, help: str, panel: str, **more: Any) -> Any:  # noqa: A00
 def _auto_count(value: str) -> str:
     if value != "auto" and not (value.isascii() and value.isdigit() and 0 < int(value) <= 4096):
         raise typer.BadParameter(f"{value!r} is neither auto nor a number from 1 to 4096")
+    return value
+
+
+def _seconds(value: str) -> float:
+    """Read a time: 90, 90s, 10m, 2h."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).strip())
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]] if match else 0.0
+    if not 0 < seconds <= _LONGEST:
+        raise typer.BadParameter(f"{value!r} is no time; write 90, 10m or 2h")
+    return seconds
+
+
+def _patience(value: str) -> float:
+    return 0.0 if str(value).strip() in ("0", "0.0") else _seconds(value)
+
+
+def _size(value: str) -> int:
+    """Read a size: 500MB, 4GB, 2GiB."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", str(value).strip().lower())
+    size = int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " ")) if match else 0
+    if size < 1:
+        raise typer.BadParameter(f"{value!r} is no size; write 500MB or 4GB")
+    return size
+
+
+def _checks(value: str) -> str:
+    parse_checks(value)
     return value
 
 
@@ -87,6 +118,11 @@ class ModelOptions:
         option("--batch-size", help="Pieces that each thread runs at once.", panel="Model", metavar="N|auto",
                callback=_auto_count),
     ] = "auto"  # fmt: skip
+    max_memory: Annotated[
+        int | None,
+        option("--max-memory", help="For texts and tokens on their way. Default: half of what is free.", panel="Model",
+               metavar="SIZE", parser=_size),
+    ] = None  # fmt: skip
     offline: Annotated[bool, option("--offline", help="Open no socket; fetch nothing.", panel="Model")] = False
 
 
@@ -114,6 +150,63 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureOptions:
+    """Which answers will not do, and what becomes of their segments and of the run."""
+
+    on_error: Annotated[
+        OnError,
+        option("--on-error", help="A piece that fails stays as it was, is marked or left out; or the run ends there.",
+               panel="Failures"),
+    ] = "keep"  # fmt: skip
+    retries: Annotated[
+        int, option("--retries", help="Further attempts at an answer that will not do.", panel="Failures", metavar="N")
+    ] = 1
+    check: Annotated[
+        str,
+        option("--check", help=f"What an answer must not be: {', '.join(CHECKS)}, besides empty and loop; or none.",
+               panel="Failures", metavar="NAMES", callback=_checks),
+    ] = "empty,loop"  # fmt: skip
+    timeout: Annotated[
+        float | None,
+        option("--timeout", help="For each answer: 90, 10m.", panel="Failures", metavar="TIME", parser=_seconds),
+    ] = None
+    max_time: Annotated[
+        float | None,
+        option("--max-time", help="For the whole run, which then ends (exit 124).", panel="Failures", metavar="TIME",
+               parser=_seconds),
+    ] = None  # fmt: skip
+    errors: Annotated[
+        Path | None, option("--errors", help="Record each piece that failed here, as JSONL.", panel="Failures")
+    ] = None
+    log: Annotated[Path | None, option("--log", help="Record each piece here, as JSONL.", panel="Failures")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """Where answers are kept, so that no run computes what an earlier one did."""
+
+    store: Annotated[
+        Path | None,
+        option("--store", help="Keep answers here. Default: see `llmpar store path`.", panel="Store", metavar="FILE"),
+    ] = None
+    no_store: Annotated[bool, option("--no-store", help="Keep and look up nothing.", panel="Store")] = False
+    refresh: Annotated[bool, option("--refresh", help="Compute again what is kept, and replace it.", panel="Store")] = (
+        False
+    )
+    retry_failed: Annotated[
+        bool, option("--retry-failed", help="Try again what failed in an earlier run.", panel="Store")
+    ] = False
+    no_store_text: Annotated[
+        bool, option("--no-store-text", help="Keep answers beside hashes, not texts and prompts.", panel="Store")
+    ] = False
+    store_size: Annotated[
+        int,
+        option("--store-size", help="When a run ends, forget what was least recently used beyond this.",
+               panel="Store", metavar="SIZE", parser=_size, show_default="4GB"),
+    ] = 4_000_000_000  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class OutputOptions:
     """Where answers go, and what is shown."""
 
@@ -125,6 +218,20 @@ class OutputOptions:
         Path | None,
         option("--output-dir", help="Write each document here under its own name.", panel="Output"),
     ] = None
+    in_place: Annotated[
+        str | None,
+        option("--in-place", help="Replace each input by its answer; =.bak keeps the old one as NAME.bak.",
+               panel="Output", metavar="[=SUFFIX]"),
+    ] = None  # fmt: skip
+    partial: Annotated[
+        Path | None,
+        option("--partial", help="With -o: if the run ends early, leave here what is done.", panel="Output"),
+    ] = None
+    wait: Annotated[
+        float,
+        option("--wait", help="How long to wait for another run that writes the same file.", panel="Output",
+               metavar="TIME", parser=_patience),
+    ] = 0.0  # fmt: skip
     progress: Annotated[
         Literal["auto", "bar", "plain", "json", "none"],
         option("--progress", help="What stderr shows; auto: a bar, on a terminal, outside of pipes.", panel="Output"),
@@ -136,10 +243,22 @@ class OutputOptions:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """All that the commands share which run a model over documents."""
+
+    input: InputOptions = InputOptions()
+    model: ModelOptions = ModelOptions()
+    sampling: SamplingOptions = SamplingOptions()
+    failures: FailureOptions = FailureOptions()
+    store: StoreOptions = StoreOptions()
+    output: OutputOptions = OutputOptions()
+
+
 def takes_options(command: _F) -> _F:
     """Let a command take dataclasses of options: Typer sees their fields, the command gets the dataclasses.
 
-    Every option may also be set by the environment, as `LLMPAR_` and its name.
+    Dataclasses may hold others. Every option may also be set by the environment, as `LLMPAR_` and its name.
     """
     hints = get_type_hints(command, include_extras=True)
     plain: list[inspect.Parameter] = []
@@ -147,31 +266,49 @@ def takes_options(command: _F) -> _F:
     groups: dict[str, type] = {}
     for name, parameter in inspect.signature(command).parameters.items():
         kind = hints[name]
-        if not is_dataclass(kind):
+        if is_dataclass(kind):
+            groups[name] = kind  # type: ignore[assignment]
+            spread += _parameters(kind)  # type: ignore[arg-type]
+        else:
             plain.append(parameter.replace(annotation=_with_variable(name, kind), kind=_KEYWORD))
-            continue
-        groups[name] = kind  # type: ignore[assignment]
-        field_hints = get_type_hints(kind, include_extras=True)
-        spread += [
-            inspect.Parameter(
-                field.name,
-                _KEYWORD,
-                default=field.default,
-                annotation=_with_variable(field.name, field_hints[field.name]),
-            )
-            for field in fields(kind)
-        ]
 
     @wraps(command)
     def spread_command(**values: Any) -> int:
         for name, kind in groups.items():
-            values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            values[name] = _gathered(kind, values)
         return command(**values)
 
     parameters = plain + spread
     spread_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return spread_command  # type: ignore[return-value]
+
+
+def _parameters(kind: type) -> list[inspect.Parameter]:
+    """Return a parameter for each option in a dataclass, and in those that it holds."""
+    hints = get_type_hints(kind, include_extras=True)
+    found: list[inspect.Parameter] = []
+    for field in fields(kind):
+        hint = hints[field.name]
+        if is_dataclass(hint):
+            found += _parameters(hint)  # type: ignore[arg-type]
+        else:
+            annotation = _with_variable(field.name, hint)
+            found.append(inspect.Parameter(field.name, _KEYWORD, default=field.default, annotation=annotation))
+    return found
+
+
+def _gathered(kind: type, values: dict[str, Any]) -> Any:
+    """Return a dataclass of options with its values, which are taken out of `values`."""
+    hints = get_type_hints(kind)
+    return kind(
+        **{
+            field.name: _gathered(hints[field.name], values)
+            if is_dataclass(hints[field.name])
+            else values.pop(field.name)
+            for field in fields(kind)
+        }
+    )
 
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
@@ -190,23 +327,33 @@ def number(value: str) -> int | None:
     return None if value == "auto" else int(value)
 
 
-def check_sampling(options: SamplingOptions) -> None:
-    """Raise UsageError when a number is out of its range; not a number (NaN) is out of every one."""
+def check_options(options: JobOptions) -> None:
+    """Raise UsageError when a number is out of its range (not a number, NaN, is out of every one) or options clash."""
+    sampling, output = options.sampling, options.output
     ranges = (
-        ("--temperature", options.temperature, 0, 100),
-        ("--top-p", options.top_p, 0, 1),
-        ("--max-repeats", options.max_repeats, 0, sys.maxsize),
-        ("--max-new-tokens", 1 if options.max_new_tokens is None else options.max_new_tokens, 1, sys.maxsize),
+        ("--temperature", sampling.temperature, 0, 100),
+        ("--top-p", sampling.top_p, 0, 1),
+        ("--max-repeats", sampling.max_repeats, 0, sys.maxsize),
+        ("--retries", options.failures.retries, 0, 1000),
+        ("--max-new-tokens", 1 if sampling.max_new_tokens is None else sampling.max_new_tokens, 1, sys.maxsize),
     )
     for name, value, least, most in ranges:
         if not least <= value <= most:
-            raise UsageError(f"{name} {value}: must be {least} or more" + ("" if most > 100 else f", up to {most}"))
-
-
-def check_output(options: OutputOptions) -> None:
-    """Raise UsageError when options exclude each other."""
-    for name, path in (("-o", options.output), ("--output-dir", options.output_dir)):
+            raise UsageError(
+                f"{name} {value}: must be {least} or more" + ("" if most == sys.maxsize else f", up to {most}")
+            )
+    for name, path in (("-o", output.output), ("--output-dir", output.output_dir)):
         if str(path) == "-":
             raise UsageError(f"{name} -: name a file or directory; stdout needs no option")
-    if options.output and options.output_dir:
-        raise UsageError("-o and --output-dir exclude each other")
+    places = [
+        name
+        for name, place in (("-o", output.output), ("--output-dir", output.output_dir), ("--in-place", output.in_place))
+        if place is not None
+    ]
+    if len(places) > 1:
+        raise UsageError(f"{' and '.join(places)} exclude each other")
+    if output.partial and not output.output:
+        raise UsageError("--partial needs -o: other outputs are published document by document, or as a stream")
+    store = options.store
+    if store.no_store and (store.refresh or store.retry_failed):
+        raise UsageError(f"--no-store and {'--refresh' if store.refresh else '--retry-failed'} exclude each other")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 Unit = Literal["sentence", "paragraph", "line", "document"]
+OnError = Literal["keep", "mark", "skip", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a segment: its `answer`, or the reason (`error`) why there is none.
+    """What became of a segment: its `answer`, or the reason (`error`) why it failed, whatever was answered.
 
-    `cut` says that the answer ends at a limit that the user set, `looped` that there is none as it repeated itself,
-    `reused` that it was computed for an equal segment.
+    `cut` says that the answer ends at a limit that the user set, `looped` that it repeated itself, `reused` that it was
+    computed for an equal segment, `cached` that an earlier run did. `key` names it in the store, `seconds` is what the
+    last attempt took, from a worker's taking it up.
     """
 
     segment: Segment
@@ -112,5 +114,11 @@ class Result:
     cut: bool = False
     looped: bool = False
     reused: bool = False
+    cached: bool = False
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
+    key: bytes = b""
+    finish_reason: str = "stop"
+    num_attempts: int = 1
+    seconds: float = 0.0
+    worker: int | None = None

@@ -53,17 +53,32 @@ def load_model(
     Raises:
         ModelUnavailable: the device is not there, the files are damaged, or this is no causal language model.
     """
+    target, precision = find_arithmetic(device, precision, source_bits)
+    if target == "cpu":
+        return _load_on_cpu(path, precision, notify)
+    import torch
+
+    model = _from_pretrained(path, torch.bfloat16 if precision == "bf16" else torch.float32).to(target)
+    return LoadedModel(model, _context_length(model), stop_ids(path), precision)
+
+
+def find_arithmetic(
+    device: str, precision: Precision | Literal["auto"], source_bits: int | None
+) -> tuple[str, Precision]:
+    """Return the device and the precision that `load_model` computes with; the arguments and errors are its own.
+
+    A model of another shape than the Llama's takes bf16 or fp32 where this says int8.
+    """
     target = find_device(device)
     if target == "cpu":
-        return _load_on_cpu(path, _cpu_precision(source_bits) if precision == "auto" else precision, notify)
+        return target, _cpu_precision(source_bits) if precision == "auto" else precision
     import torch
 
     if precision == "int8":
         raise ModelUnavailable(f"--precision int8: not on {target}; use fp32 or bf16")
     if precision == "auto":
         precision = "bf16" if target.startswith("cuda") and torch.cuda.is_bf16_supported() else "fp32"
-    model = _from_pretrained(path, torch.bfloat16 if precision == "bf16" else torch.float32).to(target)
-    return LoadedModel(model, _context_length(model), stop_ids(path), precision)
+    return target, precision
 
 
 def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedModel:
@@ -117,13 +132,25 @@ def _context_length(model: Any) -> int:
 
 
 def stop_ids(path: Path) -> frozenset[int]:
-    """Return the ids that end an answer, by the model's generation config or else its config."""
+    """Return the ids that end an answer, by the model's generation config or else its config.
+
+    Raises:
+        ModelUnavailable: one of them is damaged.
+    """
     for name in ("generation_config.json", "config.json"):
         if (path / name).exists():
             value = read_json(path / name).get("eos_token_id")
             if value is not None:
-                return frozenset(value if isinstance(value, list) else [value])
+                ids = value if isinstance(value, list) else [value]
+                if not all(map(is_token_id, ids)):
+                    raise ModelUnavailable(f"{path / name}: is damaged: eos_token_id is no token's number")
+                return frozenset(ids)
     return frozenset()
+
+
+def is_token_id(value: object) -> bool:
+    """Tell whether a value out of a file can be a token's number."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 32
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -134,7 +161,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelUnavailable(f"{file}: cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ModelUnavailable(f"{file}: is damaged: not an object")

@@ -1,0 +1,88 @@
+"""`llmpar store`: looking after the answers that are kept from run to run."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmpar.errors import StoreUnusable
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Look after the answers kept from run to run. Example: [bold]llmpar store purge --older-than 30[/bold]",
+)
+_STORE = Annotated[
+    Path | None, typer.Option("--store", metavar="FILE", help="Not the usual store.", envvar="LLMPAR_STORE")
+]
+
+
+@app.command()
+def path(store: _STORE = None) -> int:
+    """Print where the store is, whether or not there is one yet."""
+    typer.echo(_path(store))
+    return 0
+
+
+@app.command()
+def info(store: _STORE = None) -> int:
+    """Tell what the store holds."""
+    from llmpar.store.store import Store
+
+    if not _path(store).exists():
+        typer.echo(f"no store yet at {_path(store)}")
+        return 0
+    found = Store(_path(store)).info()
+    typer.echo(f"path     {_path(store)}")
+    typer.echo(f"answers  {found.num_answers:,}")
+    typer.echo(f"jobs     {found.num_jobs:,}")
+    typer.echo(f"size     {found.size / 1e6:,.1f} MB")
+    if found.oldest_day is not None and found.newest_day is not None:
+        typer.echo(f"used     {_date(found.oldest_day)} to {_date(found.newest_day)}")
+    return 0
+
+
+@app.command()
+def verify(store: _STORE = None) -> int:
+    """Look at every answer in the store, and name those that are damaged."""
+    from llmpar.store.store import Store
+
+    faults = Store(_existing(store)).verify()
+    for fault in faults:
+        typer.echo(fault)
+    if faults:
+        raise StoreUnusable(f"store {_path(store)}: is damaged; move it away, and answers are computed again")
+    return 0
+
+
+@app.command()
+def purge(
+    store: _STORE = None,
+    older_than: Annotated[
+        float, typer.Option("--older-than", metavar="DAYS", min=0, help="Only what no run used for so many days.")
+    ] = 0,
+) -> int:
+    """Delete answers: all of them, or those that were not used lately."""
+    from llmpar.store.store import Store
+
+    typer.echo(f"deleted {Store(_existing(store)).purge(older_than):,} answers")
+    return 0
+
+
+def _path(store: Path | None) -> Path:
+    from llmpar.store.store import default_path
+
+    return store or default_path()
+
+
+def _existing(store: Path | None) -> Path:
+    path = _path(store)
+    if not path.exists():
+        raise StoreUnusable(f"store {path}: there is none")
+    return path
+
+
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * 86_400, timezone.utc).strftime("%Y-%m-%d")

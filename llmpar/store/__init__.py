@@ -1,0 +1,1 @@
+"""What models said, kept from run to run. Knows no engine, no task, no check."""

@@ -1,0 +1,284 @@
+"""Answers under the hash of all that decides them: a job (model, prompt, sampling …) and a text.
+
+Each attempt has an answer of its own. Whether one is any good is not the store's business, so that changing one's mind
+about that computes nothing again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmpar.paths import state_dir
+from llmpar.store.database import Database
+
+_DAY = 86_400
+_TOUCHED_AT_ONCE = 1000
+_EVICTED_AT_ONCE = 0.1  # of the answers
+_SETTLED = 2.0  # seconds after which a file that looks the same is the same: time stamps are coarse
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one attempt, whatever it is worth; `seconds` is the time it took."""
+
+    attempt: int
+    text: str
+    finish_reason: str
+    num_prompt_tokens: int
+    num_output_tokens: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """What a store holds; its size in bytes, days since 1970."""
+
+    num_answers: int
+    num_jobs: int
+    size: int
+    oldest_day: int | None
+    newest_day: int | None
+
+
+def default_path() -> Path:
+    """Return where answers are kept unless the user says otherwise."""
+    return state_dir() / "answers.sqlite"
+
+
+class Store:
+    """An open store, for one thread at a time. Several processes may have the same one open.
+
+    Args:
+        path: the file; it is created, 0600, where there is none.
+        keep_text: whether texts and prompts are kept beside their hashes and the answers.
+
+    Raises:
+        StoreUnusable: it is damaged, from a newer llmpar, or may not be written; it is left as it is. Every method
+            raises this, too.
+    """
+
+    def __init__(self, path: Path, *, keep_text: bool = True) -> None:
+        self._keep_text = keep_text
+        self._touched: list[bytes] = []  # keys used today for the first time
+        self._database = Database(path)
+
+    def job(self, description: Mapping[str, object]) -> JobStore:
+        """Return the part of the store that belongs to a job.
+
+        Args:
+            description: everything that decides an answer, but the text; values that JSON knows.
+        """
+        plain = json.dumps(description, sort_keys=True)
+        digest = hashlib.sha256(plain.encode()).digest()
+        with self._database.transaction() as execute:
+            row = (digest, plain if self._keep_text else None, int(time.time()))
+            execute("INSERT OR IGNORE INTO jobs (digest, description, created) VALUES (?, ?, ?)", row)
+            (number,) = execute("SELECT id FROM jobs WHERE digest = ?", (digest,)).fetchone()
+        return JobStore(self, number, digest)
+
+    def find(self, key: bytes) -> list[Answer]:
+        """Return the answers kept under a key, by attempt."""
+        rows = self._database.read(
+            "SELECT attempt, answer, finish_reason, num_prompt_tokens, num_output_tokens, seconds, checksum, used "
+            "FROM answers WHERE key = ? ORDER BY attempt",
+            (key,),
+        )
+        answers = []
+        for attempt, text, *counts, checksum, _ in rows:
+            if _checksum(key, attempt, text, *counts) != checksum:
+                raise self._database.unusable("an answer in it was altered")
+            answers.append(Answer(attempt, _text(text), *counts))
+        if rows and rows[0][-1] < _today():
+            self._touched.append(key)
+            if len(self._touched) >= _TOUCHED_AT_ONCE:
+                self._touch()
+        return answers
+
+    def write(self, job: int, records: Iterable[tuple[bytes, str, Answer, bool]]) -> None:
+        """Commit answers, each with its key, the text it is about, and whether all earlier ones give way to it."""
+        with self._database.transaction() as execute:
+            for key, text, answer, replaces in records:
+                if replaces:
+                    execute("DELETE FROM answers WHERE key = ?", (key,))
+                said = _bytes(answer.text)
+                counts = (answer.finish_reason, answer.num_prompt_tokens, answer.num_output_tokens, answer.seconds)
+                execute(
+                    # Another process may have been faster; then its answer stands.
+                    "INSERT OR IGNORE INTO answers (job, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
+                    "num_output_tokens, seconds, used, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        job, key, answer.attempt, _bytes(text) if self._keep_text else None, said, *counts,
+                        _today(), _checksum(key, answer.attempt, said, *counts),
+                    ),
+                )  # fmt: skip
+
+    def fingerprint(self, files: Iterable[Path]) -> str:
+        """Return a hash of the names and contents of files; those that look unchanged are not read again.
+
+        Raises:
+            OSError: one cannot be read.
+        """
+        whole = hashlib.sha256()
+        for file in sorted(files):
+            status = file.stat()
+            state = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+            path = os.fsencode(file.absolute())
+            known = self._database.read("SELECT sha256 FROM files WHERE path = ? AND state = ?", (path, state))
+            digest = known[0][0] if known else _file_digest(file)
+            if not known and time.time() - status.st_mtime > _SETTLED:
+                with self._database.transaction() as execute:
+                    execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (path, state, digest))
+            whole.update(hashlib.sha256(os.fsencode(file.name)).digest() + digest)
+        return whole.hexdigest()
+
+    def info(self) -> StoreInfo:
+        """Count what there is."""
+        read = self._database.read
+        ((num_answers, oldest, newest),) = read("SELECT count(*), min(used), max(used) FROM answers")
+        ((num_jobs,),) = read("SELECT count(*) FROM jobs")
+        return StoreInfo(num_answers, num_jobs, self._database.size, oldest, newest)
+
+    def verify(self) -> list[str]:
+        """Look at every page and every answer, and return what is wrong, one line each."""
+        faults = [line for (line,) in self._database.read("PRAGMA integrity_check") if line != "ok"]
+        if faults:
+            return faults
+        rows = self._database.rows(
+            "SELECT answers.id, digest, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
+            "num_output_tokens, seconds, checksum FROM answers LEFT JOIN jobs ON jobs.id = job"
+        )
+        for number, digest, key, attempt, text, answer, *counts, checksum in rows:
+            if _checksum(key, attempt, answer, *counts) != checksum:
+                faults.append(f"answer {number} was altered")
+            elif digest is None:
+                faults.append(f"answer {number} belongs to no job")
+            elif text is not None and _key(digest, text) != key:
+                faults.append(f"the text of answer {number} was altered")
+        return faults
+
+    def purge(self, days: float = 0) -> int:
+        """Delete the answers that no run has used for so many days, 0 for all, and return how many."""
+        with self._database.transaction() as execute:
+            if days:
+                count = execute("DELETE FROM answers WHERE used <= ?", (_today() - days,)).rowcount
+            else:
+                count = execute("DELETE FROM answers").rowcount
+            execute("DELETE FROM jobs WHERE id NOT IN (SELECT job FROM answers)")
+        self._database.shrink()
+        return count
+
+    def evict(self, most: int) -> int:
+        """Delete the least recently used answers until the store takes `most` bytes, and return how many."""
+        if self._touched:
+            self._touch()
+        count = 0
+        while self._database.size > most:
+            with self._database.transaction() as execute:
+                (left,) = execute("SELECT count(*) FROM answers").fetchone()
+                number = max(1, int(left * _EVICTED_AT_ONCE))
+                oldest = "DELETE FROM answers WHERE id IN (SELECT id FROM answers ORDER BY used, id LIMIT ?)"
+                execute(oldest, (number,))
+            if not left:
+                break
+            count += min(left, number)
+        if count:
+            self._database.shrink()
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._touched:
+            self._touch()
+        self._database.close()
+
+    def _touch(self) -> None:
+        with self._database.transaction() as execute:
+            for key in self._touched:
+                execute("UPDATE answers SET used = ? WHERE key = ?", (_today(), key))
+        self._touched.clear()
+
+
+class JobStore:
+    """A store as one job sees it. What is added is there after `commit`.
+
+    Args:
+        store: the store.
+        number: the job's number there.
+        digest: the hash of the job's description.
+    """
+
+    def __init__(self, store: Store, number: int, digest: bytes) -> None:
+        self._store = store
+        self._number = number
+        self._digest = digest
+        self._added: list[tuple[bytes, str, Answer, bool]] = []
+
+    def key(self, text: str) -> bytes:
+        """Return the key of a text in this job."""
+        return _key(self._digest, _bytes(text))
+
+    def find(self, key: bytes) -> list[Answer]:
+        """Return the answers kept under a key, by attempt."""
+        return self._store.find(key)
+
+    def add(self, key: bytes, text: str, answer: Answer, *, replaces: bool = False) -> None:
+        """Keep an answer from the next commit on; if it `replaces`, what was kept under the key goes."""
+        self._added.append((key, text, answer, replaces))
+
+    def commit(self) -> None:
+        """Make what was added last, also if the process is killed the moment after."""
+        if self._added:
+            self._store.write(self._number, self._added)
+            self._added.clear()
+
+
+class NoStore:
+    """Stands for a job's store where nothing is kept."""
+
+    def key(self, text: str) -> bytes:
+        """Return a key that equal texts share."""
+        return hashlib.sha256(_bytes(text)).digest()
+
+    def find(self, key: bytes) -> list[Answer]:  # noqa: ARG002
+        """Return nothing."""
+        return []
+
+    def add(self, key: bytes, text: str, answer: Answer, *, replaces: bool = False) -> None:
+        """Forget it."""
+
+    def commit(self) -> None:
+        """Do nothing."""
+
+
+def _key(digest: bytes, text: bytes) -> bytes:
+    return hashlib.sha256(digest + text).digest()
+
+
+def _checksum(key: bytes, attempt: int, answer: bytes, *counts: object) -> bytes:
+    return hashlib.blake2b(repr((key, attempt, answer, counts)).encode(), digest_size=8).digest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _today() -> int:
+    return int(time.time()) // _DAY
+
+
+def _file_digest(file: Path) -> bytes:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.digest()

@@ -1,0 +1,378 @@
+"""Checks: what is wrong with an answer is found, what only looks like it is not, whatever the text."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from llmpar.errors import UsageError
+from llmpar.tasks.checks import CHECKS, DEFAULT_CHECKS, find_fault, parse_checks
+
+
+def fault(check: str, source: str, answer: str, finish_reason: str = "stop") -> str | None:
+    return find_fault(frozenset({check}), source, answer, finish_reason)
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("length,preamble", {*DEFAULT_CHECKS, "length", "preamble"}),
+        (" echo , empty ", {*DEFAULT_CHECKS, "echo"}),
+        ("none", set()),
+        ("none,length", {"length"}),
+        ("length,none", {"length"}),
+        (",".join(CHECKS), set(CHECKS)),
+    ],
+)
+def test_names_add_to_the_default_unless_there_is_none(text: str, expected: set[str]) -> None:
+    assert parse_checks(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "lenght", "length,", "all", "Echo", "length;echo"])
+def test_an_unknown_name_is_told_the_known_ones(text: str) -> None:
+    with pytest.raises(UsageError, match="empty, echo, length, loop, preamble, refusal, ratio"):
+        parse_checks(text)
+
+
+def test_only_what_was_asked_for_is_checked() -> None:
+    assert find_fault(frozenset(), "Ein Satz.", "", "loop") is None
+    assert find_fault(DEFAULT_CHECKS, "Ein Satz.", "Sure! Here is the translation:", "length") is None
+
+
+def test_the_first_fault_in_order_is_told() -> None:
+    assert find_fault(frozenset(CHECKS), "Ein Satz.", " ", "length") == "the answer is empty"
+    assert find_fault(frozenset(CHECKS), "Ein Satz.", "Sure! A", "length") == "the answer reached its limit"
+    assert find_fault(DEFAULT_CHECKS, "Ein Satz.", "a a a a", "loop") == "the answer repeats itself"
+
+
+@pytest.mark.parametrize(("check", "reason"), [("length", "length"), ("loop", "loop")])
+@pytest.mark.parametrize("finish_reason", ["stop", "length", "loop", "error"])
+def test_how_an_answer_ended(check: str, reason: str, finish_reason: str) -> None:
+    assert (fault(check, "x", "y", finish_reason) is not None) == (finish_reason == reason)
+
+
+# Empty
+
+BLANK = ["", " \t\r\n", "\u200b\u200d\ufeff", "\u00ad", "\u3164\u2800", "\u2028\x85", "\x00\x1b", "\ufe0f\u202e", "　"]
+
+
+@pytest.mark.parametrize("answer", BLANK)
+def test_nothing_to_see_is_empty(answer: str) -> None:
+    assert fault("empty", "Ein Satz.", answer) == "the answer is empty"
+
+
+@pytest.mark.parametrize("answer", ["0", ".", "\u0301", "👍", "\ue000", "\ufffd", "\u200ba", "中"])
+def test_anything_to_see_is_not_empty(answer: str) -> None:
+    assert fault("empty", "Ein Satz.", answer) is None
+
+
+def test_what_cannot_be_seen_may_answer_itself() -> None:
+    assert fault("empty", "\u200b\ufeff", "\u200b\ufeff") is None
+
+
+# Echo
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        ("The cat sat on the mat.", "The cat sat on the mat."),
+        ("The cat sat on the mat.", '  "the CAT sat\n on the mat" '),
+        ("the café is closed", "THE CAFE\u0301 IS CLOSED!"),
+        ("the ｆｕｌｌ width of it", "the full width of it"),
+        ("猫がマットの上に座っていた。", "「猫がマットの上に座っていた」"),
+        ("и это было хорошо", "И это было хорошо."),
+        ("قال لنا هذا أمس", "قال لنا هذا أمس."),
+    ],
+)
+def test_an_echo_is_found(source: str, answer: str) -> None:
+    assert fault("echo", source, answer) == "the answer repeats its source"
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        ("The cat sat on the mat.", "The cat sat on a mat."),
+        ("Johann Sebastian Bach", "Johann Sebastian Bach"),
+        ("Ludwig van Beethoven, 1770–1827", "Ludwig van Beethoven, 1770–1827"),
+        ("Rio de Janeiro, Brasil", "Rio de Janeiro, Brasil"),
+        ("12 345.67 / 89", "12 345.67 / 89"),
+        ("OK", "OK"),
+        ("no comment", "no comment"),
+        ("https://example.org/all/of/this", "https://example.org/all/of/this"),
+        ("北京大学", "北京大学"),
+        ("...", "..."),
+        ("the words in order", "in order the words"),
+        ("it costs five pounds", "it costs five-pounds"),
+    ],
+)
+def test_what_stays_itself_is_no_echo(source: str, answer: str) -> None:
+    assert fault("echo", source, answer) is None
+
+
+# Preambles
+
+TALK = [
+    "Sure! Here is the translation: The dog sleeps.",
+    "Sure, here's the text in French: Le chien dort.",
+    "sure thing! The dog sleeps.",
+    "Certainly! The dog sleeps.",
+    "Certainly, I can help you with that. The dog sleeps.",
+    "Of course. The dog sleeps.",
+    "**Sure!**\n\nThe dog sleeps.",
+    "> Sure:\n\nThe dog sleeps.",
+    "✅ Absolutely! The dog sleeps.",
+    "Okay, here is the summary of the passage: A dog sleeps.",
+    "Here is the translation:\nThe dog sleeps.",
+    "Here's a concise summary of the text:\n\nA dog sleeps.",
+    "Here’s the translated text : The dog sleeps.",
+    "Below is the rewritten sentence:\nThe dog sleeps.",
+    "I have translated the text into English: The dog sleeps.",
+    "The summary is: A dog sleeps.",
+    "The translation of the text is: The dog sleeps.",
+    "Translation: The dog sleeps.",
+    "**Translation:** The dog sleeps.",
+    "French translation: Le chien dort.",
+    "Translation (French): Le chien dort.",
+    "Summary:\nA dog sleeps.",
+    "English: The dog sleeps.",
+    "In French: Le chien dort.",
+    "Answer: The dog sleeps.",
+    "Natürlich! Hier ist die Übersetzung: Der Hund schläft.",
+    "Gerne, hier ist die Übersetzung ins Deutsche: Der Hund schläft.",
+    "Hier ist eine kurze Zusammenfassung des Textes:\nEin Hund schläft.",
+    "Die Übersetzung lautet: Der Hund schläft.",
+    "Übersetzung: Der Hund schläft.",
+    "Antwort: Der Hund schläft.",
+    "Bien sûr ! Voici la traduction : Le chien dort.",
+    "Voici la traduction en français :\nLe chien dort.",
+    "Traduction : Le chien dort.",
+    "Résumé : Un chien dort.",
+    "¡Claro! Aquí está la traducción: El perro duerme.",
+    "Por supuesto, aquí tienes la traducción: El perro duerme.",
+    "A continuación, la traducción al español:\nEl perro duerme.",
+    "Traducción: El perro duerme.",
+    "Certo! Ecco la traduzione: Il cane dorme.",
+    "Ecco il riassunto del testo:\nUn cane dorme.",
+    "Traduzione: Il cane dorme.",
+    "Claro! Aqui está a tradução: O cão dorme.",
+    "Aqui está o resumo do texto:\nUm cão dorme.",
+    "Tradução: O cão dorme.",
+    "好的，以下是翻译：狗在睡觉。",
+    "当然！狗在睡觉。",
+    "以下是这段文字的翻译：\n狗在睡觉。",
+    "这是摘要：狗在睡觉。",
+    "译文：狗在睡觉。",
+    "もちろんです！犬は眠っています。",
+    "はい、以下が翻訳です：\n犬は眠っています。",
+    "以下は翻訳です：\n犬は眠っています。",
+    "翻訳：犬は眠っています。",
+    "承知しました。犬は眠っています。",
+]
+
+
+@pytest.mark.parametrize("answer", TALK)
+@pytest.mark.parametrize("source", ["Le petit chien brun dort.", "Собака спит."])
+def test_talk_about_the_answer_is_found(source: str, answer: str) -> None:
+    assert fault("preamble", source, answer) == "the answer opens with talk about itself"
+
+
+@pytest.mark.parametrize("text", TALK)
+def test_talk_that_the_source_has_too_is_no_fault(text: str) -> None:
+    assert fault("preamble", text, text) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        ("„Klar“, sagte er, „ich komme.“", "“Sure,” he said, “I'll come.”"),
+        ("Sure, I'll be there at eight.", "Sure, I'll be there by eight o'clock."),
+        ("Ja, natürlich! Komm herein.", "Of course! Come in."),
+        ("Der Preis ist natürlich gestiegen.", "Of course, the price has risen."),
+        ("Цена, конечно, выросла.", "Of course, the price has risen."),
+        ("A hinta tietysti nousi!", "Certainly! The price rose."),
+        ("Selbstverständlich.", "Of course."),
+        ("Oui.", "Sure."),
+        ("Le chien est sûr de lui.", "Surely the dog is sure of itself: it sleeps."),
+        ("Il est certain que la pluie viendra.", "Certainly the rain will come."),
+        ("Pewność jest rzadka.", "Certainty is rare: nobody has it."),
+        ("Hier ist das Haus, in dem er wohnt.", "Here is the house that he lives in."),
+        ("Вот список: хлеб, сыр.", "Here is the list: bread, cheese."),
+        ("Übersetzung: Hans Müller", "Translation: Hans Müller"),
+        ("Перевод: Иван Петров", "Translation: Ivan Petrov"),
+        ("Resümee: Es regnet.", "Summary: It rains."),
+        ("Dies ist die Zusammenfassung des Berichts:", "This is the summary of the report:"),
+        ("La traduction est un art : elle demande du temps.", "Translation is an art: it takes time."),
+        ("Er übersetzte langsam.", "He translated slowly and with care."),
+        ("Antwort: 42", "Answer: 42"),
+        ("Klar! Hier ist deine Übersetzung: viel Spaß.", "Sure! Here is your translation: have fun."),
+        ("Aquí está el resumen: llueve.", "Here is the summary: it rains."),
+        ("Q: what? A: that", "Answer: that"),
+        ("回答は四十二です：", "回答：42"),
+        ("Sklep był zamknięty.", "The shop was closed."),
+        ("OK", "OK"),
+        ("", ""),
+        ("x", "Sure"),
+        ("Zusammenfassend lässt sich sagen, dass es regnet.", "In summary, it can be said that it rains."),
+        ("Er ist hier, und hier bleibt er.", "Here he is, and here he stays."),
+        ("好人一生平安。", "好人一生平安。"),
+        ("Good people live in peace.", "好人一生平安。"),
+        ("He was good at it.", "好久不见。"),
+        ("The next stop is Ueno.", "次は上野です。"),
+        ("She is sure of it.", "Sicher ist sie sich."),
+        ("The French were first.", "French ships came first."),
+    ],
+)
+def test_what_a_text_may_say_is_no_preamble(source: str, answer: str) -> None:
+    assert fault("preamble", source, answer) is None
+
+
+# Refusals
+
+REFUSALS = [
+    "I'm sorry, but I can't assist with that.",
+    "I’m sorry, but I can’t translate this text.",
+    "I am very sorry, but I cannot do this.",
+    "Sorry, I can't.",
+    "Unfortunately, I am unable to translate this.",
+    "I apologize, but I'm not able to help.",
+    "I cannot assist with that request.",
+    "I can't help with that.",
+    "I cannot provide a summary of this text.",
+    "I'm unable to fulfill your request.",
+    '"I cannot translate this."',
+    "As an AI language model, I do not have feelings.",
+    "As an AI, I can only say this.",
+    "As a large language model, I have no opinion.",
+    "I am an AI assistant and have no opinion.",
+    "Es tut mir leid, aber ich kann das nicht übersetzen.",
+    "Leider kann ich dabei nicht helfen.",
+    "Ich kann Ihnen bei dieser Anfrage nicht helfen.",
+    "Als KI-Sprachmodell habe ich keine Meinung.",
+    "Je suis désolé, mais je ne peux pas traduire ce texte.",
+    "Désolée, je ne peux pas.",
+    "Je ne peux pas vous aider.",
+    "En tant qu'IA, je n'ai pas d'avis.",
+    "En tant que modèle de langage, je n'ai pas d'avis.",
+    "Lo siento, pero no puedo ayudar con eso.",
+    "No puedo traducir este texto.",
+    "Como modelo de lenguaje, no tengo opiniones.",
+    "Mi dispiace, ma non posso tradurre questo testo.",
+    "Non posso aiutarti.",
+    "In quanto modello linguistico, non ho opinioni.",
+    "Desculpe, mas não posso traduzir este texto.",
+    "Não posso ajudar com isso.",
+    "Como uma IA, não tenho opiniões.",
+    "很抱歉，我无法翻译这段文字。",
+    "对不起，我不能帮助您。",
+    "作为一个人工智能语言模型，我没有意见。",
+    "我无法提供帮助。",
+    "申し訳ありませんが、この文章を翻訳することはできません。",
+    "すみません、お手伝いできません。",
+    "AI言語モデルとして、意見はありません。",
+    "そのご質問にはお答えできません。",
+]
+
+
+@pytest.mark.parametrize("answer", REFUSALS)
+@pytest.mark.parametrize("source", ["Wie kann ich ein Schloss öffnen?", "J'ai tué un homme."])
+def test_a_refusal_is_found(source: str, answer: str) -> None:
+    assert fault("refusal", source, answer) == "the answer is a refusal"
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_a_refusal_that_the_source_has_too_is_no_fault(text: str) -> None:
+    assert fault("refusal", text, text) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        ("Es tut mir leid, aber ich kann morgen nicht kommen.", "I'm sorry, but I can't come tomorrow."),
+        ("Przykro mi, ale nie mogę przyjść.", "I'm sorry, but I can't come."),
+        ("К сожалению, я не могу вам помочь.", "Unfortunately, I can't help you with this."),
+        ("죄송하지만 도와드릴 수 없습니다.", "I'm sorry, but I cannot assist you."),
+        ("Ne pot veni.", "I can't come."),
+        ("Не ело ми се яде.", "I can't eat."),
+        ("The shop cannot open.", "Der Laden kann nicht öffnen."),
+        ("She said: I'm sorry, I can't.", "Sie sagte, es tue ihr leid, sie könne nicht."),
+        ("As an AI researcher, she knows.", "Als KI-Forscherin weiß sie es."),
+        ("Als KI-Forscherin weiß sie es.", "As an AI researcher, she knows."),
+        ("Ils l'ont prise comme aide.", "They took her as an aide."),
+        ("En tant qu'assistante, elle aide.", "As an assistant, she helps."),
+        ("Es tut mir leid.", "I'm sorry."),
+        ("", ""),
+    ],
+)
+def test_what_a_text_may_say_is_no_refusal(source: str, answer: str) -> None:
+    assert fault("refusal", source, answer) is None
+
+
+# Proportion
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        ("Hello.", "Hallo. " * 30),
+        ("a b c " * 100, "a b c d e " * 300),
+        ("A sentence that is more than sixty letters long, even when nobody counts its spaces.", "Ein Satz."),
+        ("我" * 30, "I."),
+    ],
+)
+def test_an_answer_out_of_proportion_is_found(source: str, answer: str) -> None:
+    assert "than its source" in str(fault("ratio", source, answer))
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        ("Hi", "Guten Tag, und ein herzliches Willkommen in unserem Hause!"),
+        ("NATO", "Organisation des Nordatlantikvertrags (North Atlantic Treaty Organization)"),
+        (
+            "我们昨天去了北京大学参观，天气非常好，大家都很高兴。" * 3,
+            "We went to see Peking University yesterday. " * 6,
+        ),
+        ("The weather was very good yesterday, and everybody was happy about it.", "昨天天气很好，大家都很高兴。"),
+        ("A short sentence, cut to a word.", "Cut."),
+        ("| a |" + " " * 500 + "| b |", "| c | d |"),
+        ("\n" * 500 + "Hello.", "Hallo."),
+    ],
+)
+def test_languages_differ_in_length(source: str, answer: str) -> None:
+    assert fault("ratio", source, answer) is None
+
+
+# Hostile text
+
+MEGABYTE = 1_000_000
+HOSTILE = {
+    "accents in the wrong order": "\u0301\u0316" * (MEGABYTE // 2),
+    "accents on a letter": "a" + "\u0316\u0301" * (MEGABYTE // 2),
+    "nothing visible": "\u200b" * MEGABYTE,
+    "no space": "a" * MEGABYTE,
+    "white space": " " * MEGABYTE + "a",
+    "quotes": '"' * MEGABYTE,
+    "underscores": "_" * MEGABYTE + "sure",
+    "here": "here is " * (MEGABYTE // 8),
+    "sorry": "i'm sorry " * (MEGABYTE // 10),
+    "kann": "kann " * (MEGABYTE // 5),
+    "wide": "以下" * (MEGABYTE // 2),
+    "long forms": "\ufdfa" * MEGABYTE,
+    "surrogates": "\ud800" * MEGABYTE,
+    "words": "sure thing of course " * (MEGABYTE // 21),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_text_takes_linear_time(name: str) -> None:
+    text = HOSTILE[name]
+    started = time.process_time()
+    for source, answer in ((text, text[:-1] + "!"), ("So geht das nicht.", text)):
+        for check in CHECKS:
+            fault(check, source, answer)
+    assert time.process_time() - started < 10, "quadratic: that would be minutes"

@@ -276,8 +276,8 @@ _REGRET = (
 _ON_MACHINES = (
     r"(?<!\w)(?<!j')(?:ai|ki|ia|llms?)(?!\w)|chatbot|chatgpt|artificial intelligence|language model"
     r"|künstliche intelligenz|sprachmodell|intelligence artificielle|modèle de lang|inteligencia artificial"
-    r"|inteligência artificial|modelo de l|intelligenza artificiale|modello|人工智|语言模型|語言模型|人工知能|言語モデル|искусственн|sztuczn"
-    r"|virtual assistant|digital assistant|assist"
+    r"|inteligência artificial|modelo de l|intelligenza artificiale|modello|人工智|语言模型|語言模型"
+    r"|人工知能|言語モデル|искусственн|sztuczn|virtual assistant|digital assistant|assist"
 )
 _REFUSALS = (
     (re.compile(rf"(?:{_SORRY}.{{0,40}}?{_UNABLE}|{_SERVICE})", re.DOTALL), re.compile(_REGRET, re.DOTALL)),

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SAMPLES, LoopingRunner, Outcome, fake_answer
 
-from llmpar.cli.options import ModelOptions
 from llmpar.progress import Progress
 from llmpar.report import Report
 
@@ -366,15 +365,16 @@ class TestLoops:
 
     @pytest.fixture(autouse=True)
     def _looping(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from llmpar.cli import job
+        from llmpar.answers import Backend
+        from llmpar.cli.model import Model
         from llmpar.engine.engine import Engine
-        from llmpar.pipeline import Backend
 
-        def looping(_: object, options: ModelOptions, __: object) -> Backend:
-            runners = [LoopingRunner(2, delay=0.001, seed=i) for i in range(int(options.threads))]
+        def looping(model: Model) -> Backend:
+            runners = [LoopingRunner(2, delay=0.001, seed=i) for i in range(int(model._options.threads))]
             return Backend(Engine(runners, 10_000), lambda text: text.encode(), lambda ids: bytes(ids).decode(), 0)
 
-        monkeypatch.setattr(job, "_model_backend", looping)
+        monkeypatch.setattr(Model, "open_backend", looping)
+        monkeypatch.setenv("LLMPAR_NO_STORE", "1")
 
     @pytest.mark.parametrize("threads", ["1", "2", "7"])
     def test_a_loop_is_stopped_named_and_counted(self, llmpar: Call, threads: str) -> None:

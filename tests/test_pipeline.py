@@ -6,24 +6,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 from conftest import FakeRunner, LoopingRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmpar.documents.document import Block, Document, Encoding, Result
+from llmpar.answers import Answers, Backend, Policy, Sampling
+from llmpar.documents.document import Block, Document, Encoding, OnError, Result
 from llmpar.documents.output import SingleOutput
 from llmpar.documents.splitter import Splitter
 from llmpar.engine.engine import Engine
 from llmpar.engine.request import Sequence
-from llmpar.errors import EngineFailed, InputError, ReaderGone
-from llmpar.pipeline import Backend, Part, Pipeline, Sampling
+from llmpar.errors import EngineFailed, InputError, ReaderGone, SegmentFailed
+from llmpar.pipeline import Part, Pipeline
 from llmpar.report import Report
+from llmpar.store.store import NoStore
 from llmpar.tasks.task import Task
 
 DOCUMENT = Document(0, "test", None, Encoding())
 DEFAULTS = Sampling()
+POLICY = Policy()
 TASK = Task("test", "{text}", growth=0, margin=64)
 
 
@@ -66,13 +70,28 @@ def backend(runners: list[FakeRunner], context: int = 100_000) -> Callable[[], B
     return lambda: Backend(Engine(runners, context), lambda text: text.encode(), decode, 0)
 
 
+def pipeline(
+    open_backend: Callable[[], Backend],
+    report: Report | None = None,
+    sampling: Sampling = DEFAULTS,
+    policy: Policy = POLICY,
+    task: Task = TASK,
+    **more: Any,
+) -> Pipeline:
+    report = report or Report()
+    return Pipeline(Answers(task, sampling, policy, NoStore, open_backend, report), report, **more)
+
+
 def run(
     text: str, runners: list[FakeRunner], sampling: Sampling = DEFAULTS, context: int = 100_000, size: int = 200
 ) -> tuple[str, Report, list[Result]]:
     writer, report, failures = Collected(), Report(), []
-    Pipeline(TASK, sampling, backend(runners, context), report, failed=failures.append).run(
-        parts(text, size), SingleOutput(writer)
-    )
+
+    def note(result: Result) -> None:
+        if result.error is not None:
+            failures.append(result)
+
+    pipeline(backend(runners, context), report, sampling, done=note).run(parts(text, size), SingleOutput(writer))
     assert writer.ending == "closed"
     return writer.data.decode(), report, failures
 
@@ -167,7 +186,7 @@ def test_a_segment_that_fails_stays_as_it_was_and_leaves_its_neighbours_alone() 
 def test_what_is_too_short_for_the_task_is_left_as_it_is() -> None:
     writer, runner = Collected(), FakeRunner()
     task = Task("test", "{text}", margin=64, min_text_tokens=6)
-    Pipeline(task, Sampling(), backend([runner]), Report()).run(parts("Title\nA longer line."), SingleOutput(writer))
+    pipeline(backend([runner]), task=task).run(parts("Title\nA longer line."), SingleOutput(writer))
     title, answer = writer.data.decode().split("\n")
     assert title == "Title"
     assert answer != "A longer line."
@@ -191,9 +210,9 @@ def test_equal_segments_are_computed_once() -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmpar.pipeline._MOST_REMEMBERED", 2)
-    text, report, _ = run("a\nb\nc\nd\na", [FakeRunner(1)])
-    assert (text.split("\n")[0], report.num_reused) == (text.split("\n")[4], 0)
+    monkeypatch.setattr("llmpar.answers._MOST_REMEMBERED", 2)
+    text, report, _ = run("\n".join(["a", *map(str, range(2000)), "a"]), [FakeRunner(4)])
+    assert (text.split("\n")[0], report.num_reused) == (text.split("\n")[-1], 0)
 
 
 def test_blank_input_needs_no_backend() -> None:
@@ -202,15 +221,15 @@ def test_blank_input_needs_no_backend() -> None:
 
     for text in ("", "\n", "  \n\t\n", "-----\n"):
         writer = Collected()
-        Pipeline(TASK, Sampling(), never, Report()).run(parts(text), SingleOutput(writer))
+        pipeline(never).run(parts(text), SingleOutput(writer))
         assert writer.data.decode() == text
 
 
 def test_a_dead_worker_ends_the_run_and_publishes_nothing() -> None:
     writer = Collected()
-    pipeline = Pipeline(TASK, Sampling(), backend([FakeRunner(2, fail_at=9), FakeRunner(2, delay=0.001)]), Report())
+    dying = backend([FakeRunner(2, fail_at=9), FakeRunner(2, delay=0.001)])
     with pytest.raises(EngineFailed, match="on fire"):
-        pipeline.run(parts("\n".join(f"line {i}" for i in range(200))), SingleOutput(writer))
+        pipeline(dying).run(parts("\n".join(f"line {i}" for i in range(200))), SingleOutput(writer))
     assert writer.ending == "abandoned"
 
 
@@ -221,7 +240,7 @@ def test_bad_input_halfway_ends_the_run() -> None:
 
     writer = Collected()
     with pytest.raises(InputError):
-        Pipeline(TASK, Sampling(), backend([FakeRunner()]), Report()).run(source(), SingleOutput(writer))
+        pipeline(backend([FakeRunner()])).run(source(), SingleOutput(writer))
     assert writer.ending == "abandoned"
 
 
@@ -245,8 +264,7 @@ def test_memory_is_bounded_when_the_first_segment_is_slow() -> None:
 
     writer = Collected()
     runners: list[FakeRunner] = [Slow(2), Slow(2)]
-    pipeline = Pipeline(TASK, Sampling(), backend(runners), Report())
-    thread = threading.Thread(target=pipeline.run, args=(source(), SingleOutput(writer)), daemon=True)
+    thread = threading.Thread(target=pipeline(backend(runners)).run, args=(source(), SingleOutput(writer)), daemon=True)
     thread.start()
     time.sleep(1.5)
     held = most * 100
@@ -270,7 +288,7 @@ def test_a_slow_pipe_is_answered_as_it_speaks() -> None:
         seen_before_second.append(writer.flushed)
         yield lines[1]
 
-    Pipeline(TASK, Sampling(), backend([FakeRunner()]), Report()).run(source(), SingleOutput(writer))
+    pipeline(backend([FakeRunner()])).run(source(), SingleOutput(writer))
     assert seen_before_second[0], "the first answer waited for the second line"
 
 
@@ -284,7 +302,81 @@ def test_a_reader_that_goes_away_is_noticed_while_nothing_is_written() -> None:
                 raise ReaderGone
 
     started = time.monotonic()
-    pipeline = Pipeline(TASK, Sampling(), backend([FakeRunner(1, delay=3.0)]), Report())
     with pytest.raises(ReaderGone):
-        pipeline.run(parts("one\ntwo\nthree"), SingleOutput(Gone()))
+        pipeline(backend([FakeRunner(1, delay=3.0)])).run(parts("one\ntwo\nthree"), SingleOutput(Gone()))
     assert time.monotonic() - started < 2.5
+
+
+def numbers_of_attempts(answers: dict[str, list[str]]) -> tuple[type[FakeRunner], list[tuple[str, int, float]]]:
+    """Return a runner that gives each text its answers in turn, and the list of what it was asked."""
+    asked: list[tuple[str, int, float]] = []
+
+    class Scripted(FakeRunner):
+        def prefill(self, sequences: list[Sequence]) -> None:
+            for sequence in sequences:
+                params, text = sequence.request.params, bytes(sequence.request.prompt_ids).decode()
+                asked.append((text, params.seed, params.temperature))
+            super().prefill(sequences)
+
+        def _step(self, sequences: list[Sequence]) -> None:
+            for sequence in sequences:
+                text = bytes(sequence.request.prompt_ids).decode()
+                times = sum(1 for earlier, *_ in asked if earlier == text)
+                answer = answers[text][min(times, len(answers[text])) - 1].encode()
+                done = len(sequence.output_ids)
+                sequence.append(answer[done] if done < len(answer) else -1, frozenset({-1}))
+
+    return Scripted, asked
+
+
+def test_an_answer_that_will_not_do_is_asked_for_again_and_drawn_differently() -> None:
+    runner, asked = numbers_of_attempts({"good": ["fine"], "bad": ["", "", "at last"], "worse": [""]})
+    writer, report, results = Collected(), Report(), []
+    pipeline(backend([runner(1)]), report, policy=Policy(retries=2), done=results.append).run(
+        parts("good\nbad\nworse"), SingleOutput(writer)
+    )
+    assert writer.data == b"fine\nat last\nworse"
+    assert [(result.num_attempts, result.error) for result in results] == [
+        (1, None), (3, None), (3, "the answer is empty"),
+    ]  # fmt: skip
+    assert (report.num_retried, report.num_failed, report.exit_code) == (1, 1, 3)
+    of_bad = [(seed, temperature) for text, seed, temperature in asked if text == "bad"]
+    assert of_bad[0] == (0, 0.0)
+    assert len(set(of_bad)) == 3
+    assert all(temperature > 0 for _, temperature in of_bad[1:])
+
+
+@pytest.mark.parametrize(
+    ("on_error", "expected"),
+    [("keep", "fine\nbad\nfine"), ("mark", "fine\n[llmpar: the answer is empty] bad\nfine"), ("skip", "fine\n\nfine")],
+)
+def test_what_becomes_of_a_segment_that_fails_is_the_users_choice(on_error: OnError, expected: str) -> None:
+    runner, _ = numbers_of_attempts({"good": ["fine"], "bad": [""]})
+    writer = Collected()
+    pipeline(backend([runner(2)]), on_error=on_error).run(parts("good\nbad\ngood"), SingleOutput(writer))
+    assert writer.data.decode() == expected
+
+
+def test_a_run_that_must_not_fail_ends_at_the_first_failure() -> None:
+    runner, _ = numbers_of_attempts({"good": ["fine"], "bad": [""]})
+    writer = Collected()
+    with pytest.raises(SegmentFailed, match=r"segment 2.*empty"):
+        pipeline(backend([runner(2)]), on_error="fail").run(parts("good\nbad\ngood"), SingleOutput(writer))
+    assert writer.ending == "abandoned"
+
+
+def test_text_on_its_way_is_bounded_in_characters_too() -> None:
+    class Watching(FakeRunner):
+        most = 0
+
+        def prefill(self, sequences: list[Sequence]) -> None:
+            super().prefill(sequences)
+            Watching.most = max(Watching.most, sum(len(s.request.prompt_ids) for s in self._live))
+
+    text = "\n".join(f"{i} " + "long " * 200 for i in range(40))
+    writer = Collected()
+    pipeline(backend([Watching(64)]), max_held=2500).run(parts(text), SingleOutput(writer))
+    assert 1000 < Watching.most <= 2500
+    assert writer.data.count(b"\n") == 39
+
+    pipeline(backend([Watching(64)]), max_held=10).run(parts(text), SingleOutput(Collected()))

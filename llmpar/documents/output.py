@@ -1,15 +1,18 @@
-"""Which writer each document goes to: all to one, or each to its own file in a directory."""
+"""Which writer each document goes to: all to one, each to a file in a directory, or each back to where it came from."""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from llmpar.documents.destination import FileWriter, back_up, temporary_path
 from llmpar.documents.document import Document
-from llmpar.documents.writer import Writer, open_output
-from llmpar.errors import OutputUncreatable, UsageError
+from llmpar.documents.writer import Writer
+from llmpar.errors import InputError, InputUnreadable, OutputUncreatable, UsageError
+from llmpar.visible import one_line
 
 
 class Output(Protocol):
@@ -58,40 +61,48 @@ class SingleOutput:
         self._writer.abandon()
 
 
-class DirectoryOutput:
-    """Each document becomes a file of its own name in a directory, published when it is complete.
+class _FilePerDocument:
+    """Each document becomes a file of its own, published when it is complete.
+
+    Args:
+        destinations: each source and its file.
+        wait: seconds to wait for somebody else who writes one of them.
+        suffix: of the copies that are kept of what is replaced, "" for none.
 
     Raises:
-        OutputUncreatable: the directory is missing or may not be written to, or holds a link that leads elsewhere.
-        UsageError: an input has no name, two have the same one, or an output would overwrite an input.
+        Busy: somebody else writes one of the files, now or when its document begins.
+        OutputUncreatable: something is in the way of one of them.
+        UsageError: a source is named twice, or a file is needed for two.
     """
 
-    def __init__(self, directory: Path, sources: Sequence[str]) -> None:
-        if not directory.is_dir():
-            raise OutputUncreatable(f"{directory}: is not a directory; create it first (mkdir -p)")
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise OutputUncreatable(f"{directory}: may not be written to")
-        self._directory = directory
-        self._writer: Writer | None = None
-        self._inputs = [Path(source) for source in sources if source != "-"]
-        names: dict[str, str] = {}
-        for source in sources:
-            if source == "-":
-                raise UsageError("stdin has no name for --output-dir; use -o FILE, or name the input")
-            name = Path(source).name
-            if name in names:
-                raise UsageError(f"{source} and {names[name]}: both would become {directory / name}")
-            names[name] = source
-            if not Path(os.path.realpath(directory / name)).is_relative_to(os.path.realpath(directory)):
-                raise OutputUncreatable(f"{directory / name}: leads out of {directory}; remove it first")
-            for other in self._inputs:
-                if _same(directory / name, other):
-                    raise UsageError(f"{directory / name}: is also an input; choose another --output-dir")
+    def __init__(self, destinations: Sequence[tuple[str, Path]], wait: float, suffix: str = "") -> None:
+        self._paths: dict[Path, Path] = {}
+        self._wait = wait
+        self._suffix = suffix
+        self._writer: FileWriter | None = None
+        owners = {os.path.realpath(source): source for source, _ in destinations}
+        for source, path in destinations:
+            if Path(source) in self._paths:
+                raise UsageError(f"{one_line(source)}: is named twice; name it one time")
+            self._paths[Path(source)] = path
+            files = [_real(path), self._backup(path)] if suffix else [_real(path)]
+            for place in (*files, *map(temporary_path, files)):
+                if (owner := owners.setdefault(str(place), source)) != source:
+                    raise UsageError(
+                        f"{one_line(owner)} and {one_line(source)}: both would become {one_line(place)}; "
+                        "name only one of them"
+                    )
+            for file in files:
+                _refuse_irregular(file)
+        for path in self._paths.values():
+            if os.path.lexists(temporary_path(_real(path))):  # somebody writes it, or was killed when he did
+                FileWriter(path, wait).abandon()
 
     def begin(self, document: Document) -> Writer:
         """Open the document's file."""
         assert document.path is not None
-        self._writer = open_output(self._directory / document.path.name, self._inputs)
+        source = document.path
+        self._writer = FileWriter(self._paths[source], self._wait, check=lambda: self._make_way(source))
         return self._writer
 
     def end(self) -> None:
@@ -113,9 +124,136 @@ class DirectoryOutput:
             self._writer.abandon()
             self._writer = None
 
+    def _backup(self, path: Path) -> Path:
+        path = _real(path)
+        return path.with_name(path.name + self._suffix)
 
-def _same(path: Path, other: Path) -> bool:
+    def _make_way(self, source: Path) -> None:
+        """Do what comes right before a document's file takes its name; raise to keep it from that."""
+
+
+class DirectoryOutput(_FilePerDocument):
+    """Each document becomes a file of its own name in a directory, published when it is complete.
+
+    Args:
+        directory: where they go.
+        sources: the paths that are read.
+        wait: seconds to wait for somebody else who writes one of the files.
+
+    Raises:
+        Busy: somebody else writes one of the files, now or when its document begins.
+        OutputUncreatable: the directory is missing or may not be written to, or something is in the way in it.
+        UsageError: an input has no name, two have the same one, or an output would overwrite an input.
+    """
+
+    def __init__(self, directory: Path, sources: Sequence[str], wait: float = 0.0) -> None:
+        if not directory.is_dir():
+            raise OutputUncreatable(f"{one_line(directory)}: is not a directory; create it first (mkdir -p)")
+        _refuse_unwritable(directory)
+        inputs = {_identity(Path(source)) for source in sources} - {None}
+        destinations: list[tuple[str, Path]] = []
+        for source in sources:
+            if source == "-":
+                raise UsageError("stdin has no name for --output-dir; use -o FILE, or name the input")
+            name = Path(source).name
+            if name in ("", ".."):
+                raise UsageError(f"{source!r}: has no name for --output-dir; name a file")
+            path = directory / name
+            if not _real(path).is_relative_to(_real(directory)):
+                raise OutputUncreatable(f"{one_line(path)}: leads out of {one_line(directory)}; remove it first")
+            if _identity(path) in inputs:
+                raise UsageError(f"{one_line(path)}: is also an input; choose another --output-dir")
+            destinations.append((source, path))
+        super().__init__(destinations, wait)
+
+
+class InPlaceOutput(_FilePerDocument):
+    """Each document replaces the file it was read from when it is complete.
+
+    Another hard link to the file keeps the old content; a symbolic link stays one, and its target is replaced.
+
+    Args:
+        sources: the paths that are read.
+        suffix: the old file is kept under its name with this at the end; "" for no backup. An older backup is replaced.
+        wait: seconds to wait for somebody else who writes one of the files.
+
+    Raises:
+        Busy: somebody else writes one of the files, now or when its document begins.
+        InputError: a file was changed after this was made; its document is not published.
+        InputUnreadable: a file is missing.
+        OutputUncreatable: a directory may not be written to, or something is in the way of a backup.
+        UsageError: a source is no regular file, is named twice, or would be overwritten by another's backup.
+    """
+
+    def __init__(self, sources: Sequence[str], suffix: str = "", wait: float = 0.0) -> None:
+        if "/" in suffix:
+            raise UsageError(f"{suffix!r}: a backup's suffix holds no /; it stays in the file's directory")
+        names: dict[tuple[int, int], str] = {}
+        for source in sources:
+            if source == "-":
+                raise UsageError("stdin cannot be replaced in place; use -o FILE, or name the input")
+            status = _input_status(source)
+            if not stat.S_ISREG(status.st_mode):
+                raise UsageError(f"{one_line(source)}: is no regular file, and cannot be replaced in place")
+            if other := names.get((status.st_dev, status.st_ino)):
+                raise UsageError(f"{one_line(other)} and {one_line(source)}: are one file; name it one time")
+            names[status.st_dev, status.st_ino] = source
+            _refuse_unwritable(_real(Path(source)).parent)
+        super().__init__([(source, Path(source)) for source in sources], wait, suffix)
+        # Not before: whoever wrote one of them may have been waited for.
+        self._states = {Path(source): _state(_input_status(source)) for source in sources}
+
+    def _make_way(self, source: Path) -> None:
+        def check() -> None:
+            try:
+                unchanged = _state(source.stat()) == self._states[source]
+            except OSError:
+                unchanged = False
+            if not unchanged:
+                raise InputError(f"{one_line(source)}: was changed while it was read; run again when it is complete")
+
+        check()
+        if self._suffix:
+            back_up(_real(source), self._backup(source), check)
+
+
+def _real(path: Path) -> Path:
+    """Return where a symbolic link leads, a path that need not exist."""
+    return Path(os.path.realpath(path))
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what changes when somebody writes to a file, or replaces it."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _input_status(source: str) -> os.stat_result:
     try:
-        return path.samefile(other)
-    except OSError:  # one of them does not exist
-        return False
+        return Path(source).stat()
+    except OSError as error:
+        raise InputUnreadable(f"{one_line(source)}: cannot be read: {error.strerror}") from error
+
+
+def _refuse_unwritable(directory: Path) -> None:
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise OutputUncreatable(f"{one_line(directory)}: may not be written to")
+
+
+def _refuse_irregular(path: Path) -> None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputUncreatable(f"{one_line(path)}: cannot be created: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise OutputUncreatable(f"{one_line(path)}: is in the way, and no regular file; remove it first")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what all names of a file have in common, None where nothing is."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,4 +1,4 @@
-"""Bytes out: stdout as a stream, or a file that is replaced whole. Knows no segment."""
+"""Bytes out: stdout or a device as a stream, or a file that is replaced whole. Knows no segment."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import os
 import select
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from llmpar.documents.destination import FileWriter, temporary_path
 from llmpar.errors import LlmparError, OutputUncreatable, ReaderGone, UsageError, WriteFailed
-from llmpar.visible import visible
+from llmpar.visible import one_line, visible
 
 Aside = Callable[[Callable[[], None]], None]
 """Calls a function that writes to the terminal, with whatever is drawn there out of the way."""
@@ -39,6 +39,9 @@ class Writer(Protocol):
 class StreamWriter:
     """Writes to stdout, or to a device or pipe that has a name.
 
+    The stream may be unbuffered (PYTHONUNBUFFERED) and take a part of what it is given, and whoever shares a pipe with
+    us may have made it one that does not block.
+
     Raises:
         ReaderGone: the other end was closed.
         WriteFailed: any other failure, a full disk for instance.
@@ -51,21 +54,28 @@ class StreamWriter:
 
     def write(self, data: bytes) -> None:
         """Take the next bytes."""
+        rest = memoryview(data)
         with self._translated():
-            self._stream.write(data)
+            while rest:
+                try:
+                    num_taken = self._stream.write(rest) or 0  # None: an unbuffered stream that would block
+                except BlockingIOError as error:
+                    num_taken = error.characters_written
+                rest = rest[num_taken:]
+                if rest:
+                    self._wait()
 
     def flush(self) -> None:
         """Hand on what was taken so far, and notice a reader that has gone."""
-        with self._translated():
-            self._stream.flush()
+        self._flush()
         if self._poll and self._poll.poll(0):
             raise ReaderGone
 
     def close(self) -> None:
         """Hand on the rest; a device is closed, stdout stays open."""
-        with self._translated():
-            self._stream.flush()
-            if self._stream is not getattr(sys.stdout, "buffer", None):
+        self._flush()
+        if self._stream is not getattr(sys.stdout, "buffer", None):
+            with self._translated():
                 self._stream.close()
 
     def abandon(self) -> None:
@@ -74,58 +84,28 @@ class StreamWriter:
             with contextlib.suppress(OSError):  # what could not be written still cannot
                 self._stream.close()
 
-    def _translated(self) -> contextlib.AbstractContextManager[None]:
-        return _translate(self._name)
+    def _flush(self) -> None:
+        with self._translated():
+            while True:
+                try:
+                    self._stream.flush()
+                except BlockingIOError:
+                    self._wait()
+                else:
+                    return
 
+    def _wait(self) -> None:
+        """Let time pass until the stream takes more, or its reader has gone."""
+        poll = select.poll()
+        poll.register(self._stream.fileno(), select.POLLOUT)
+        poll.poll()
 
-class FileWriter:
-    """Replaces a file at once: the path holds the old file or the complete new one, never something between.
-
-    Raises:
-        OutputUncreatable: the directory is missing or may not be written to.
-        WriteFailed: writing, syncing or renaming failed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        # A symbolic link stays one: its target is replaced.
-        self._path = Path(os.path.realpath(path))
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            descriptor, name = tempfile.mkstemp(
-                prefix=f".{self._path.name[:40]}.", suffix=".tmp", dir=self._path.parent
-            )
+            yield
         except OSError as error:
-            raise OutputUncreatable(f"{path}: cannot be created: {error.strerror}") from error
-        self._temporary = Path(name)
-        self._stream = os.fdopen(descriptor, "wb")
-        with contextlib.suppress(OSError):  # not every file system has modes
-            os.fchmod(descriptor, _mode(self._path))
-
-    def write(self, data: bytes) -> None:
-        """Take the next bytes."""
-        with _translate(str(self._path)):
-            self._stream.write(data)
-
-    def flush(self) -> None:
-        """Do nothing: nobody reads before the end."""
-
-    def close(self) -> None:
-        """Sync and rename."""
-        try:
-            with _translate(str(self._path)):
-                self._stream.flush()
-                os.fsync(self._stream.fileno())
-                self._stream.close()
-                self._temporary.replace(self._path)
-                _sync_directory(self._path.parent)
-        except BaseException:
-            self.abandon()
-            raise
-
-    def abandon(self) -> None:
-        """Remove the temporary file."""
-        with contextlib.suppress(OSError):  # a full disk fails again at close; the file goes all the same
-            self._stream.close()
-        self._temporary.unlink(missing_ok=True)
+            raise _failure(self._name, error) from error
 
 
 class TerminalWriter:
@@ -158,8 +138,10 @@ class TerminalWriter:
         self._inner.close()
 
     def abandon(self) -> None:
-        """Show the rest."""
-        self._show_rest()
+        """Show the rest, if the terminal is still there."""
+        with contextlib.suppress(WriteFailed, ReaderGone):  # why the run ends is known already
+            self._show_rest()
+        self._inner.abandon()
 
     def _show_rest(self) -> None:
         rest, self._line = self._line, b""
@@ -176,29 +158,41 @@ class TerminalWriter:
         self._aside(show)
 
 
-def open_output(path: Path, inputs: Sequence[str | Path], aside: Aside = lambda write: write()) -> Writer:
+def open_output(
+    path: Path,
+    inputs: Sequence[str | Path],
+    aside: Aside = lambda write: write(),
+    *,
+    wait: float = 0.0,
+    partial: Path | None = None,
+) -> Writer:
     """Return a writer for `path`.
 
     Args:
         path: a file to replace, or a device or pipe to write to.
         inputs: the paths that are read, "-" for stdin.
         aside: how to write to a terminal that something else is drawn on.
+        wait: seconds to wait for somebody else who writes the file.
+        partial: a file that takes what was written when the writer is abandoned.
 
     Raises:
-        OutputUncreatable: it cannot be created.
-        UsageError: it is one of the inputs, under whatever name.
+        OutputUncreatable: it, or `partial`, cannot be created.
+        UsageError: one of the two is an input, or the other one, under whatever name; `partial` of what is no file.
+        Busy: somebody else writes the file.
     """
+    status = _status(path)
+    for place in (path, temporary_path(Path(os.path.realpath(path))), partial):
+        with contextlib.suppress(OSError):
+            if place:
+                _refuse_input(place.stat(), one_line(place), inputs)
+    if partial:
+        _check_partial(partial, path, status)
+    if status is None or stat.S_ISREG(status.st_mode):
+        return FileWriter(path, wait, partial)
     try:
-        status = path.stat()
-    except OSError:
-        return FileWriter(path)
-    _refuse_input(status, str(path), inputs)
-    if stat.S_ISREG(status.st_mode):
-        return FileWriter(path)
-    try:
-        return _stream_writer(path.open("wb"), str(path), aside)
+        return _stream_writer(path.open("wb"), one_line(path), aside)
     except OSError as error:
-        raise OutputUncreatable(f"{path}: cannot be opened: {error.strerror}") from error
+        raise OutputUncreatable(f"{one_line(path)}: cannot be opened: {error.strerror}") from error
 
 
 def open_stdout(inputs: Sequence[str | Path] = (), aside: Aside = lambda write: write()) -> Writer:
@@ -225,23 +219,28 @@ def _refuse_input(status: os.stat_result, name: str, inputs: Sequence[str | Path
                 raise UsageError(f"{name}: is also an input; write to another file")
 
 
-def _mode(path: Path) -> int:
-    if path.exists():
-        return stat.S_IMODE(path.stat().st_mode)
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
+def _check_partial(partial: Path, path: Path, status: os.stat_result | None) -> None:
+    """Refuse a place for what is unfinished; `path` is the output's, and `status` its state."""
+    name, target = one_line(partial), Path(os.path.realpath(partial))
+    if status and not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{name}: {one_line(path)} is no regular file, so nothing unfinished can be kept of it")
+    other = _status(target)
+    if str(target) == os.path.realpath(path) or (other and status and os.path.samestat(other, status)):
+        raise UsageError(f"{name}: is also the output; keep what is unfinished in another file")
+    if other and not stat.S_ISREG(other.st_mode):
+        raise OutputUncreatable(f"{name}: is no regular file; keep what is unfinished in one")
+    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
+        raise OutputUncreatable(f"{name}: cannot be created: {one_line(target.parent)} is no directory to write to")
 
 
-def _sync_directory(path: Path) -> None:
+def _status(path: Path) -> os.stat_result | None:
+    """Return the state of what is there, None for nothing."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:  # a directory may be writable and not readable
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise OutputUncreatable(f"{one_line(path)}: cannot be created: {error.strerror}") from error
 
 
 def _hangup_poll(stream: BinaryIO) -> select.poll | None:
@@ -254,14 +253,6 @@ def _hangup_poll(stream: BinaryIO) -> select.poll | None:
     poll = select.poll()
     poll.register(descriptor, select.POLLERR)
     return poll
-
-
-@contextlib.contextmanager
-def _translate(name: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _failure(name, error) from error
 
 
 def _failure(name: str, error: OSError) -> LlmparError | ReaderGone:

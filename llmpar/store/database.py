@@ -8,15 +8,13 @@ import sqlite3
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from llmpar.errors import StoreUnusable
 from llmpar.interrupts import shielded
 from llmpar.visible import one_line
-
-Execute = Callable[..., sqlite3.Cursor]
 
 VERSION = 1
 _APPLICATION_ID = 0x6C6C6D70  # "llmp", in the file's header
@@ -78,8 +76,10 @@ class Database:
 
     def read(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
-        with self._translated():
+        try:
             return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._translation(error) from error
 
     def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query that has many."""
@@ -87,12 +87,12 @@ class Database:
             yield from self._connection.execute(query)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Execute]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         """Commit what is done inside together, or nothing of it."""
         with self._translated(), shielded():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection.execute
+                yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):  # SQLite has already done so after some failures
@@ -153,22 +153,24 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            if "locked" in str(error) or "busy" in str(error):
-                raise StoreUnusable(
-                    f"store {one_line(self._path)}: another process keeps it locked; end that, or take another "
-                    "(--store PATH) or none (--no-store)"
-                ) from error
-            if isinstance(error, sqlite3.OperationalError):
-                raise StoreUnusable(
-                    f"store {one_line(self._path)}: cannot be used: {error}; see to its disk and permissions, or take "
-                    "another (--store PATH) or none (--no-store)"
-                ) from error
-            raise self.unusable(str(error)) from error
+            raise self._translation(error) from error
         except OSError as error:
             raise StoreUnusable(
                 f"store {one_line(self._path)}: cannot be used: {error.strerror}; take another (--store PATH) or none "
                 "(--no-store)"
             ) from error
+
+    def _translation(self, error: sqlite3.Error) -> StoreUnusable:
+        instead = "take another (--store PATH) or none (--no-store)"
+        if "locked" in str(error) or "busy" in str(error):
+            return StoreUnusable(
+                f"store {one_line(self._path)}: another process keeps it locked; end that, or {instead}"
+            )
+        if isinstance(error, sqlite3.OperationalError):
+            return StoreUnusable(
+                f"store {one_line(self._path)}: cannot be used: {error}; see to its disk and permissions, or {instead}"
+            )
+        return self.unusable(str(error))
 
 
 def _create(path: Path) -> None:

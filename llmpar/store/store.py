@@ -76,10 +76,10 @@ class Store:
         """
         plain = json.dumps(description, sort_keys=True)
         digest = hashlib.sha256(plain.encode()).digest()
-        with self._database.transaction() as execute:
+        with self._database.transaction() as connection:
             row = (digest, plain if self._keep_text else None, int(time.time()))
-            execute("INSERT OR IGNORE INTO jobs (digest, description, created) VALUES (?, ?, ?)", row)
-            (number,) = execute("SELECT id FROM jobs WHERE digest = ?", (digest,)).fetchone()
+            connection.execute("INSERT OR IGNORE INTO jobs (digest, description, created) VALUES (?, ?, ?)", row)
+            (number,) = connection.execute("SELECT id FROM jobs WHERE digest = ?", (digest,)).fetchone()
         return JobStore(self, number, digest)
 
     def find(self, key: bytes) -> list[Answer]:
@@ -102,21 +102,23 @@ class Store:
 
     def write(self, job: int, records: Iterable[tuple[bytes, str, Answer, bool]]) -> None:
         """Commit answers, each with its key, the text it is about, and whether all earlier ones give way to it."""
-        with self._database.transaction() as execute:
-            for key, text, answer, replaces in records:
-                if replaces:
-                    execute("DELETE FROM answers WHERE key = ?", (key,))
-                said = _bytes(answer.text)
-                counts = (answer.finish_reason, answer.num_prompt_tokens, answer.num_output_tokens, answer.seconds)
-                execute(
-                    # Another process may have been faster; then its answer stands.
-                    "INSERT OR IGNORE INTO answers (job, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
-                    "num_output_tokens, seconds, used, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        job, key, answer.attempt, _bytes(text) if self._keep_text else None, said, *counts,
-                        _today(), _checksum(key, answer.attempt, said, *counts),
-                    ),
-                )  # fmt: skip
+        today = _today()
+        rows, replaced = [], []
+        for key, text, answer, replaces in records:
+            said = _bytes(answer.text)
+            counts = (answer.finish_reason, answer.num_prompt_tokens, answer.num_output_tokens, answer.seconds)
+            asked = _bytes(text) if self._keep_text else None
+            checksum = _checksum(key, answer.attempt, said, *counts)
+            rows.append((job, key, answer.attempt, asked, said, *counts, today, checksum))
+            replaced += [(key,)] if replaces else []
+        with self._database.transaction() as connection:
+            connection.executemany("DELETE FROM answers WHERE key = ?", replaced)
+            # Another process may have been faster; then its answer stands.
+            connection.executemany(
+                "INSERT OR IGNORE INTO answers (job, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
+                "num_output_tokens, seconds, used, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
 
     def fingerprint(self, files: Iterable[Path]) -> str:
         """Return a hash of the names and contents of files; those that look unchanged are not read again.
@@ -132,8 +134,8 @@ class Store:
             known = self._database.read("SELECT sha256 FROM files WHERE path = ? AND state = ?", (path, state))
             digest = known[0][0] if known else _file_digest(file)
             if not known and time.time() - status.st_mtime > _SETTLED:
-                with self._database.transaction() as execute:
-                    execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (path, state, digest))
+                with self._database.transaction() as connection:
+                    connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (path, state, digest))
             whole.update(hashlib.sha256(os.fsencode(file.name)).digest() + digest)
         return whole.hexdigest()
 
@@ -164,12 +166,12 @@ class Store:
 
     def purge(self, days: float = 0) -> int:
         """Delete the answers that no run has used for so many days, 0 for all, and return how many."""
-        with self._database.transaction() as execute:
+        with self._database.transaction() as connection:
             if days:
-                count = execute("DELETE FROM answers WHERE used <= ?", (_today() - days,)).rowcount
+                count = connection.execute("DELETE FROM answers WHERE used <= ?", (_today() - days,)).rowcount
             else:
-                count = execute("DELETE FROM answers").rowcount
-            execute("DELETE FROM jobs WHERE id NOT IN (SELECT job FROM answers)")
+                count = connection.execute("DELETE FROM answers").rowcount
+            connection.execute("DELETE FROM jobs WHERE id NOT IN (SELECT job FROM answers)")
         self._database.shrink()
         return count
 
@@ -179,11 +181,11 @@ class Store:
             self._touch()
         count = 0
         while self._database.size > most:
-            with self._database.transaction() as execute:
-                (left,) = execute("SELECT count(*) FROM answers").fetchone()
+            with self._database.transaction() as connection:
+                (left,) = connection.execute("SELECT count(*) FROM answers").fetchone()
                 number = max(1, int(left * _EVICTED_AT_ONCE))
                 oldest = "DELETE FROM answers WHERE id IN (SELECT id FROM answers ORDER BY used, id LIMIT ?)"
-                execute(oldest, (number,))
+                connection.execute(oldest, (number,))
             if not left:
                 break
             count += min(left, number)
@@ -198,9 +200,9 @@ class Store:
         self._database.close()
 
     def _touch(self) -> None:
-        with self._database.transaction() as execute:
-            for key in self._touched:
-                execute("UPDATE answers SET used = ? WHERE key = ?", (_today(), key))
+        with self._database.transaction() as connection:
+            rows = [(_today(), key) for key in self._touched]
+            connection.executemany("UPDATE answers SET used = ? WHERE key = ?", rows)
         self._touched.clear()
 
 
@@ -261,7 +263,7 @@ def _key(digest: bytes, text: bytes) -> bytes:
 
 
 def _checksum(key: bytes, attempt: int, answer: bytes, *counts: object) -> bytes:
-    return hashlib.blake2b(repr((key, attempt, answer, counts)).encode(), digest_size=8).digest()
+    return hashlib.blake2b(key + answer + repr((attempt, counts)).encode(), digest_size=8).digest()
 
 
 def _bytes(text: str) -> bytes:

@@ -1,0 +1,110 @@
+"""What keeping answers costs: `python tests/benchmarks/store.py [--segments 10000] [--rate 1000] [--rounds 5]`.
+
+A runner that answers a given number of segments a second, which is more than a CPU does, stands for the engine; runs
+with the store and without alternate. Besides wall-clock time, processor time is given: an engine that keeps all cores
+busy loses that much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmpar.answers import Answers, Backend, Policy, Sampling
+from llmpar.documents.document import Block, Document, Encoding
+from llmpar.documents.output import SingleOutput
+from llmpar.documents.splitter import Splitter
+from llmpar.engine.echo import EchoRunner
+from llmpar.engine.engine import Engine
+from llmpar.engine.request import Sequence
+from llmpar.pipeline import Part, Pipeline
+from llmpar.report import Report
+from llmpar.store.store import NoStore, Store
+from llmpar.tasks.task import Task
+
+_SLOTS = 32
+_DOCUMENT = Document(0, "benchmark", None, Encoding())
+
+
+class _Paced(EchoRunner):
+    """Answers with the prompt, a full batch at a time, at a given rate."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__(_SLOTS)
+        self._rate = rate
+        self._due = 0.0
+
+    def prefill(self, sequences: list[Sequence]) -> None:
+        now = time.perf_counter()
+        self._due = max(self._due, now) + len(sequences) / self._rate
+        time.sleep(self._due - now)
+        super().prefill(sequences)
+
+
+class _Nowhere:
+    """A writer that takes everything."""
+
+    def write(self, data: bytes) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    def abandon(self) -> None: ...
+
+
+def _parts(num_segments: int) -> Iterator[Part]:
+    splitter = Splitter(_DOCUMENT, "line")
+    for start in range(0, num_segments, 500):
+        lines = [
+            f"{i} A sentence of about a hundred characters, as they are in texts, number {i}.\n"
+            for i in range(start, start + 500)
+        ]
+        block = Block(_DOCUMENT, start, "".join(lines), 0, start == 0, start + 500 >= num_segments)
+        yield Part(block, splitter.split(block))
+
+
+def _run(num_segments: int, rate: float, store: Store | None) -> tuple[float, float]:
+    """Return wall-clock and processor seconds."""
+    report = Report()
+    engine = Engine([_Paced(rate)], 1 << 20)
+    backend = Backend(engine, lambda text: text.encode(), lambda ids: bytes(ids).decode(), 0)
+    answers = Answers(
+        Task("benchmark", "{text}"),
+        Sampling(),
+        Policy(),
+        lambda: store.job({"benchmark": time.time()}) if store else NoStore(),
+        lambda: backend,
+        report,
+    )
+    started, busy = time.perf_counter(), time.process_time()
+    Pipeline(answers, report).run(_parts(num_segments), SingleOutput(_Nowhere()))
+    return time.perf_counter() - started, time.process_time() - busy
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--segments", type=int, default=10_000)
+    parser.add_argument("--rate", type=float, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--directory", type=Path, help="where the store lies; default: a temporary one")
+    given = parser.parse_args()
+    times: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    with tempfile.TemporaryDirectory(dir=given.directory) as place:
+        store = Store(Path(place) / "answers.sqlite")
+        for _ in range(given.rounds):
+            for keeps in (False, True):
+                times[keeps].append(_run(given.segments, given.rate, store if keeps else None))
+    wall, busy = ({keeps: statistics.median(pair[i] for pair in times[keeps]) for keeps in times} for i in (0, 1))
+    for keeps, name in ((False, "without store"), (True, "with store")):
+        print(
+            f"{name:<14} {wall[keeps]:7.3f} s {given.segments / wall[keeps]:8.1f} segments/s {busy[keeps]:6.3f} s busy"
+        )
+    print(f"the store costs {wall[True] / wall[False] - 1:.2%} of the time at this rate, and of one processor")
+    print(f"{(busy[True] - busy[False]) / given.segments * 1e6:.1f} µs for each segment")
+
+
+if __name__ == "__main__":
+    main()

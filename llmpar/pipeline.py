@@ -16,7 +16,8 @@ from llmpar.documents.document import Block, OnError, Result, Segment
 from llmpar.documents.merger import merge
 from llmpar.documents.output import Output
 from llmpar.documents.writer import Writer
-from llmpar.errors import LlmparError, SegmentFailed
+from llmpar.errors import InputError, LlmparError, SegmentFailed
+from llmpar.interrupts import shielded
 from llmpar.report import Report
 
 _TICK = 0.1  # seconds between looks at what is shown, and at whether anybody still reads
@@ -51,7 +52,8 @@ class Pipeline:
         max_held: how many characters of segments may be on their way at a time; one segment always is.
         tick: called often, for progress.
         done: called with each result, in order.
-        damaged: called with the reason why a document could not be read to its end; the others go on.
+        damaged: called with the reason why a document could not be read to its end, or was changed before it was to be
+            replaced; unless it raises, the others go on.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Pipeline:
         self._tick = tick
         self._done = done
         self._damaged = damaged
+        self.finished = False  # whether all there is has been published
         self._source: _Feeder | None = None
         self._parts: deque[_Opened] = deque()  # read, and not yet written; the first is being written
         self._to_submit: deque[tuple[Segment, deque[Pending]]] = deque()
@@ -108,14 +111,20 @@ class Pipeline:
             assert writer is not None
             for text in merge(block, opened.part.segments, self._results(opened, writer), self._on_error):
                 writer.write(block.document.encoding.encode(text))
+            if block.last and not damage:
+                try:
+                    output.end()
+                except InputError as changed:  # what was to be replaced is no longer what was read
+                    damage = changed
+                else:
+                    self._report.num_documents += 1
             if damage:
                 output.drop()
                 self._report.num_unreadable += 1
                 self._damaged(damage)
-            elif block.last:
-                output.end()
-                self._report.num_documents += 1
-        output.finish()
+        with shielded():
+            output.finish()
+            self.finished = True
 
     def _next_part(self, writer: Writer | None) -> _Opened | None:
         assert self._source is not None

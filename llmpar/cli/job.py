@@ -16,7 +16,7 @@ from llmpar.documents.reader import Reader, input_size
 from llmpar.documents.sentences import find_language
 from llmpar.documents.splitter import Splitter
 from llmpar.documents.writer import open_output, open_stdout
-from llmpar.errors import InputError, InputUnreadable, Interrupted, UsageError
+from llmpar.errors import InputError, InputUnreadable, Interrupted, LlmparError, UsageError
 from llmpar.interrupts import time_limit
 from llmpar.pipeline import Part, Pipeline
 from llmpar.progress import Progress, say
@@ -102,14 +102,14 @@ class Job:
                 model.max_held,
                 progress.tick,
                 self._noter(records, progress),
-                lambda error: progress.note(f"llmpar {self.task.name}: {error}"),
+                self._damage_noter(progress),
             )
             try:
                 pipeline.run(self._parts(sources), output)
             except Interrupted as interrupted:
                 if interrupted.exit_code != 141:
                     interrupted.resumable = store is not None
-                    progress.note(f"llmpar {self.task.name}: {interrupted} {self._fate()}")
+                    progress.note(f"llmpar {self.task.name}: {interrupted} {self._fate(pipeline.finished)}")
                 raise
             if store and (count := store.evict(self.options.store.store_size)):
                 progress.remark(f"forgot {count:,} answers, the least recently used, as the store was full")
@@ -179,7 +179,7 @@ class Job:
                     yield part
                     first = False
             except (InputError, InputUnreadable) as error:
-                if len(sources) == 1 or self.options.output.output:
+                if self.options.output.output:
                     raise  # what is damaged must not be published as a whole
                 document = Document(index, source, Path(source), Encoding())
                 yield Part(Block(document, 0, "", 0, first=first, last=True), [], error)
@@ -227,11 +227,19 @@ class Job:
 
         return note
 
-    def _fate(self) -> str:
+    def _damage_noter(self, progress: Progress) -> Callable[[LlmparError], None]:
+        def note(error: LlmparError) -> None:
+            if len(self.files) == 1:
+                raise error
+            progress.note(f"llmpar {self.task.name}: {error}")
+
+        return note
+
+    def _fate(self, finished: bool) -> str:
         done = f"after {self.report.num_segments_done:,} segments"
         given = self.options.output
         if given.output:
-            return f"{done}; {one_line(given.output)} is untouched"
+            return f"{done}; {one_line(given.output)} is {'complete' if finished else 'untouched'}"
         if given.output_dir:
             return f"{done}; {self.report.num_documents:,} documents are complete in {one_line(given.output_dir)}"
         if given.in_place is not None:

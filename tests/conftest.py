@@ -74,7 +74,7 @@ class FakeRunner:
     Args:
         num_slots: sequences at a time.
         delay: the longest pause of a step, in seconds.
-        fail_at: the step that raises.
+        fail_at: the step from which on all raise.
     """
 
     continuous = True
@@ -94,6 +94,10 @@ class FakeRunner:
     def reserve(self, request: Request) -> bool:
         return True
 
+    def resize(self, num_slots: int) -> None:
+        assert not self._live
+        self.num_slots = num_slots
+
     def prefill(self, sequences: list[Sequence]) -> None:
         assert len(self._live) + len(sequences) <= self.num_slots
         self._live += sequences
@@ -111,7 +115,7 @@ class FakeRunner:
         self._steps += 1
         if self._delay:
             time.sleep(self._random.random() * self._delay)
-        if self._steps == self._fail_at:
+        if self._fail_at and self._steps >= self._fail_at:
             raise RuntimeError("the device is on fire")
         for sequence in sequences:
             answer = fake_answer(sequence.request.prompt_ids)

@@ -9,10 +9,12 @@ from typing import Any
 from llmpar.engine.engine import Engine
 from llmpar.engine.resources import available_memory, usable_cores
 from llmpar.engine.worker import Runner
+from llmpar.errors import UsageError
 
 _CPU_SLOTS = 64  # a step of a small model then takes a tenth of a second; more rows gain little
 _DEVICE_SLOTS = 256
 _MEMORY_SHARE = 0.5  # of what is available, for keys and values
+_LEAST_TOKENS = 256  # after the shared prefix: with room for fewer, a run would mostly fail
 
 
 def build_engine(
@@ -23,6 +25,8 @@ def build_engine(
     batch_size: int | None = None,
     prefix_ids: SequenceOf[int] = (),
     *,
+    max_memory: int | None = None,
+    stall_limit: float | None = 1800.0,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     """Return an engine over a model.
@@ -34,48 +38,64 @@ def build_engine(
         num_workers: None for one for each core on a CPU, one on any other device.
         batch_size: sequences that each worker runs at once; None for the device's usual.
         prefix_ids: what most prompts begin with; it is computed once.
+        max_memory: bytes for keys and values of all workers; None for a share of what is free on a CPU decoder, and
+            for as much as it takes with a model of transformers.
+        stall_limit: see `Engine`.
         notify: is told what was chosen, for people who asked.
+
+    Raises:
+        UsageError: `max_memory` is too little to run anything.
     """
-    if hasattr(model, "page_bytes"):
-        return _decoder_engine(model, context_length, stop_ids, num_workers, batch_size, prefix_ids, notify)
-    return _torch_engine(model, context_length, stop_ids, num_workers, batch_size, prefix_ids, notify)
+    make = _decoder_runners if hasattr(model, "page_bytes") else _torch_runners
+    runners, room = make(model, context_length, stop_ids, num_workers, batch_size, prefix_ids, max_memory, notify)
+    return Engine(runners, min(context_length, room), stall_limit)
 
 
-def _decoder_engine(
+def _decoder_runners(
     decoder: Any,
     context_length: int,
     stop_ids: frozenset[int],
     num_workers: int | None,
     batch_size: int | None,
     prefix_ids: SequenceOf[int],
+    max_memory: int | None,
     notify: Callable[[str], None],
-) -> Engine:
+) -> tuple[SequenceOf[Runner], int]:
     from llmpar.engine.cpu.runner import DecoderRunner, Prefix
     from llmpar.engine.cpu.vector import LANES
 
     workers, slots = num_workers or usable_cores(), batch_size or _CPU_SLOTS
     prefix = Prefix.compute(decoder, prefix_ids)
     longest = -(-context_length // LANES)
-    budget = int(available_memory() * _MEMORY_SHARE / workers / decoder.page_bytes)
+    num_shared = len(prefix.keys)
+    if max_memory is None:
+        budget = int(available_memory() * _MEMORY_SHARE / workers / decoder.page_bytes)
+    else:
+        least = -(-min(context_length, len(prefix_ids) + _LEAST_TOKENS) // LANES)
+        # The prefix's pages are there once more than there are workers.
+        budget = _share(max_memory, decoder.page_bytes, workers, num_shared, least + num_shared) - num_shared
     num_pages = max(1, min(slots * longest, budget))
+    memory = (workers * (num_pages + num_shared) + num_shared) * decoder.page_bytes
     notify(
         f"{workers} workers with {slots} slots and room for {num_pages * LANES:,} tokens each on cpu "
-        f"in {decoder.precision}"
+        f"in {decoder.precision}, up to {memory / 1e6:,.0f} MB for keys and values"
     )
-    runners = [DecoderRunner(decoder, slots, num_pages + len(prefix.keys), stop_ids, prefix) for _ in range(workers)]
-    return Engine(runners, min(context_length, num_pages * LANES))
+    runners = [DecoderRunner(decoder, slots, num_pages + num_shared, stop_ids, prefix) for _ in range(workers)]
+    return runners, num_pages * LANES
 
 
-def _torch_engine(
+def _torch_runners(
     model: Any,
     context_length: int,
     stop_ids: frozenset[int],
     num_workers: int | None,
     batch_size: int | None,
     prefix_ids: SequenceOf[int],
+    max_memory: int | None,
     notify: Callable[[str], None],
-) -> Engine:
+) -> tuple[SequenceOf[Runner], int]:
     from llmpar.engine import attention
+    from llmpar.engine.kv_cache import COLUMNS, round_up
     from llmpar.engine.linear import optimize
     from llmpar.engine.model_runner import ModelRunner, compute_prefix
     from llmpar.engine.padded_runner import PaddedRunner
@@ -86,17 +106,47 @@ def _torch_engine(
     slots = batch_size or (_CPU_SLOTS if on_cpu else _DEVICE_SLOTS)
     threads = max(1, cores // workers)
     runners: list[Runner]
+    room = context_length
+    num_cells = None
+    if max_memory is not None:
+        least = round_up(min(context_length, len(prefix_ids) + _LEAST_TOKENS))
+        num_cells = _share(max_memory, _token_bytes(model), workers, len(prefix_ids), least)
+        room = num_cells // COLUMNS * COLUMNS
     if attention.is_supported(model):
         if on_cpu:
             optimize(model)
         model.set_attn_implementation(attention.IMPLEMENTATION)
         prefix = compute_prefix(model, prefix_ids)
-        runners = [ModelRunner(model, slots, stop_ids, threads, prefix) for _ in range(workers)]
+        runners = [ModelRunner(model, slots, stop_ids, threads, prefix, num_cells=num_cells) for _ in range(workers)]
     else:
         notify(f"{model.config.model_type} does not take our attention; padded batches are slower")
-        runners = [PaddedRunner(model, slots, stop_ids, threads) for _ in range(workers)]
+        runners = [PaddedRunner(model, slots, stop_ids, threads, num_cells) for _ in range(workers)]
     notify(
         f"{workers} workers with {threads} intra-op threads and {slots} slots each on {model.device} "
         f"in {str(model.dtype).removeprefix('torch.')}"
+        + ("" if max_memory is None else f", up to {max_memory / 1e6:,.0f} MB for keys and values")
     )
-    return Engine(runners, context_length)
+    return runners, room
+
+
+def _share(max_memory: int, unit: int, workers: int, shared: int, least: int) -> int:
+    """Return how many units of memory each worker has, after those that are shared, if they are not too few."""
+    units = (max_memory // unit - shared) // workers
+    if units < least:
+        needed = -(-(workers * least + shared) * unit // 1_000_000)
+        raise UsageError(
+            f"--max-memory {max_memory / 1e6:g}MB: too little for keys and values; at least {needed}MB with {workers} "
+            "workers"
+        )
+    return units
+
+
+def _token_bytes(model: Any) -> int:
+    """Return what keys and values of a token take in a model of transformers: tried, as there are many kinds."""
+    import torch
+
+    with torch.inference_mode():
+        cache = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=True)
+    layers = getattr(cache.past_key_values, "layers", ())
+    kept = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
+    return max(1, sum(int(tensor.nbytes) for tensor in kept if tensor is not None))

@@ -20,6 +20,10 @@ class EchoRunner:
         """Always true: nothing is kept."""
         return True
 
+    def resize(self, num_slots: int) -> None:
+        """Take so many at a time from now on."""
+        self.num_slots = num_slots
+
     def prefill(self, sequences: list[Sequence]) -> None:
         """Answer with the prompt."""
         for sequence in sequences:

@@ -1,9 +1,12 @@
-"""One copy of the weights, N workers: submit and collect, fail, close."""
+"""One copy of the weights, N workers: submit and collect, fail, watch, close."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import queue
 import threading
+import time
 from collections.abc import Sequence as SequenceOf
 from types import TracebackType
 
@@ -13,24 +16,29 @@ from llmpar.engine.worker import Runner, Worker, WorkerStatus
 from llmpar.errors import EngineFailed
 
 _WINDOW = 4  # times the slots of all workers
+_LOOK = 1.0  # seconds between looks at the workers, for those who wait longer
 
 
 class Engine:
     """Answers requests on one thread for each runner.
 
-    Every request that was submitted comes back from `collect` exactly once, whatever happens to the workers.
+    Every request that was submitted comes back from `collect` exactly once, whatever happens to the workers; but what
+    a worker held that hangs, or ended without a word, does not come back when `collect` raises.
 
     Args:
         runners: one for each worker.
         context_length: the most tokens, prompt and output together, that the model can take.
+        stall_limit: after how many seconds in one step a worker counts as hanging; None for never.
     """
 
-    def __init__(self, runners: SequenceOf[Runner], context_length: int) -> None:
+    def __init__(self, runners: SequenceOf[Runner], context_length: int, stall_limit: float | None = 1800.0) -> None:
         self.context_length = context_length
         self.num_slots = sum(runner.num_slots for runner in runners)
         self._completions: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._scheduler = Scheduler(len(runners), _WINDOW * self.num_slots)
+        self._stall_limit = stall_limit
         self._failure: str | None = None
+        self._is_stalled = False
         self._lock = threading.Lock()
         self._workers = [
             Worker(index, runner, self._scheduler, self._completions.put, self._fail)
@@ -41,7 +49,7 @@ class Engine:
 
     @property
     def failure(self) -> str | None:
-        """Why a worker died; None while all are well."""
+        """Why the engine came to an end; None while all workers are well."""
         return self._failure
 
     @property
@@ -67,20 +75,35 @@ class Engine:
             raise EngineFailed(self._failure or "the engine is closed")
 
     def collect(self, timeout: float | None = None) -> Completion | None:
-        """Return the next completion, or None after `timeout` seconds without one.
+        """Return the next completion, or None after `timeout` seconds without one, or if none can come any more.
 
         Raises:
-            EngineFailed: a worker died, and every completion has been collected.
+            EngineFailed: a worker died or hangs, and every completion has been collected.
         """
-        try:
-            return self._completions.get(timeout=timeout)
-        except queue.Empty:
-            if self._failure and not any(worker.is_alive() for worker in self._workers) and self._completions.empty():
-                raise EngineFailed(self._failure) from None
-            return None
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._completions.get(timeout=max(0.0, min(_LOOK, until - time.monotonic())))
+            may_come = self._look()
+            if self._completions.empty():
+                if self._failure and not may_come:
+                    raise EngineFailed(self._failure)
+                if not may_come or time.monotonic() >= until:
+                    return None
+
+    def drain(self) -> list[Completion]:
+        """Return the completions that are there, without waiting and whatever has failed."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self._completions.get_nowait())
+        return found
 
     def close(self, timeout: float | None = None) -> None:
-        """Give up what is not finished, and wait up to `timeout` seconds for each worker's step in progress."""
+        """Give up what is not finished, and wait up to `timeout` seconds for each worker's step in progress.
+
+        What is given up comes from `collect` as errors, for a worker's own when its step is over.
+        """
         self._stop("the engine was closed")
         for worker in self._workers:
             worker.join(timeout)
@@ -96,13 +119,33 @@ class Engine:
     def _refuse(self, request: Request, reason: str) -> None:
         self._completions.put(Completion(request.id, (), "error", reason))
 
+    def _look(self) -> bool:
+        """Fail if a worker hangs or is gone; return whether a completion may still come."""
+        now = time.monotonic()
+        for index, worker in enumerate(self._workers):
+            if not worker.is_alive():
+                if not worker.was_stopped:
+                    self._fail(f"worker {index} ended without a reason; run again, what is finished is kept")
+            elif (
+                self._stall_limit is not None
+                and worker.status.num_running
+                and now - worker.status.last_step > self._stall_limit
+            ):
+                self._is_stalled = True
+                self._fail(
+                    f"worker {index} has not ended a step for {self._stall_limit:g} s: the device hangs, or is too "
+                    "slow for so much at once; run again, with a smaller --batch-size or model"
+                )
+        return not self._is_stalled and any(worker.is_alive() for worker in self._workers)
+
     def _fail(self, reason: str) -> None:
         with self._lock:
             self._failure = self._failure or reason
         self._stop(self._failure)
 
     def _stop(self, reason: str) -> None:
-        for request in self._scheduler.close():
-            self._refuse(request, reason)
+        # First the workers: one that finds the queue closed knows why.
         for worker in self._workers:
             worker.stop(reason)
+        for request in self._scheduler.close():
+            self._refuse(request, reason)

@@ -4,10 +4,58 @@ from __future__ import annotations
 
 import torch
 
+COLUMNS = 32  # lengths are rounded up to a multiple of this
 _GROWTH = 1.25  # so that copying on growth stays a small share of the work
-_COLUMNS = 32  # lengths are rounded up to a multiple of this
 
 Layers = dict[int, tuple[torch.Tensor, torch.Tensor]]
+
+
+class Room:
+    """What the sequences of one worker will have become when they end: rows, all as long as the longest.
+
+    Args:
+        num_cells: how many rows times columns there may be; None for any number.
+    """
+
+    def __init__(self, num_cells: int | None) -> None:
+        self.num_cells = num_cells
+        self._num_rows = self._longest_prompt = self._longest_answer = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no row."""
+        return not self._num_rows
+
+    @property
+    def num_columns(self) -> int:
+        """The length of a row."""
+        return round_up(self._longest_prompt + self._longest_answer)
+
+    def take(self, num_prompt_tokens: int, num_answer_tokens: int) -> bool:
+        """Add a row, if there is room."""
+        prompt = max(self._longest_prompt, num_prompt_tokens)
+        answer = max(self._longest_answer, num_answer_tokens)
+        if self.num_cells is not None and (self._num_rows + 1) * round_up(prompt + answer) > self.num_cells:
+            return False
+        self._num_rows, self._longest_prompt, self._longest_answer = self._num_rows + 1, prompt, answer
+        return True
+
+    def leave(self) -> None:
+        """Take a row away. Lengths are forgotten with the last: until then, what was made for them stays."""
+        self._num_rows -= 1
+        if not self._num_rows:
+            self._longest_prompt = self._longest_answer = 0
+
+
+def round_up(num_columns: int) -> int:
+    """Return the length that is made for so many columns."""
+    return -(-num_columns // COLUMNS) * COLUMNS
+
+
+def give_memory_back(device: torch.device) -> None:
+    """Let others have what torch keeps of a device's memory for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 class KVCache:
@@ -20,10 +68,13 @@ class KVCache:
         num_slots: how many rows.
         prefix: the keys (1, H_kv, D, P) and values (1, H_kv, P, D) of what every prompt begins with, by layer; shared
             by all workers and never written to.
+        num_cells: how many rows times columns there may be, None for any number. With it there are fewer rows, the
+            longer they get.
     """
 
-    def __init__(self, num_slots: int, prefix: Layers | None = None) -> None:
-        self._num_slots = num_slots
+    def __init__(self, num_slots: int, prefix: Layers | None = None, num_cells: int | None = None) -> None:
+        self._num_slots = self._num_rows = num_slots
+        self._num_cells = num_cells
         self._num_columns = 0
         self._layers: Layers = {}
         self._prefix = prefix or {}
@@ -33,12 +84,22 @@ class KVCache:
         if num_columns <= self._num_columns:
             return
         old = self._num_columns
-        self._num_columns = -(-max(num_columns, int(old * _GROWTH)) // _COLUMNS) * _COLUMNS
+        if self._num_cells is None:
+            self._num_columns = round_up(max(num_columns, int(old * _GROWTH)))
+        else:
+            self._num_columns = round_up(num_columns)
+            self._num_rows = min(self._num_slots, self._num_cells // self._num_columns)
+        rows = self._num_rows
         for index, (keys, values) in self._layers.items():
             grown = self._empty(keys.transpose(2, 3), values)
-            grown[0][..., :old] = keys
-            grown[1][:, :, :old] = values
+            grown[0][..., :old] = keys[:rows]
+            grown[1][:, :, :old] = values[:rows]
             self._layers[index] = grown
+
+    def clear(self) -> None:
+        """Forget all rows, and how long they were."""
+        self._layers = {}
+        self._num_columns = 0
 
     def write(self, layer: int, slot: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Store the first L columns of rows from `slot` on, and return them as they are kept.
@@ -91,6 +152,6 @@ class KVCache:
         """Return a layer for keys and values like these, (B, H_kv, L, D)."""
         # Zeros, not whatever was there: a masked NaN would still poison a sum.
         return (
-            key.new_zeros(self._num_slots, key.shape[1], key.shape[3], self._num_columns),
-            value.new_zeros(self._num_slots, value.shape[1], self._num_columns, value.shape[3]),
+            key.new_zeros(self._num_rows, key.shape[1], key.shape[3], self._num_columns),
+            value.new_zeros(self._num_rows, value.shape[1], self._num_columns, value.shape[3]),
         )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from llmpar.engine.attention import Batch, DecodeBatch, PrefillBatch
-from llmpar.engine.kv_cache import KVCache, Layers
+from llmpar.engine.kv_cache import KVCache, Layers, Room, give_memory_back
 from llmpar.engine.request import Request, Sequence
 from llmpar.engine.sampler import sample
 
@@ -56,6 +56,8 @@ class ModelRunner:
         num_threads: intra-op threads for this worker.
         prefix: what prompts begin with; one that does not is read whole.
         prefill_tokens: how many prompt tokens are read in one pass, which bounds the memory of activations.
+        num_cells: how many rows times columns of keys and values it may keep, the prefix not counted; None for any
+            number.
     """
 
     continuous = True
@@ -68,6 +70,7 @@ class ModelRunner:
         num_threads: int = 1,
         prefix: Prefix | None = None,
         prefill_tokens: int = 512,
+        num_cells: int | None = None,
     ) -> None:
         self.num_slots = num_slots
         self._model = model
@@ -75,7 +78,8 @@ class ModelRunner:
         self._num_threads = num_threads
         self._prefix = prefix or Prefix()
         self._prefill_tokens = prefill_tokens
-        self._cache = KVCache(num_slots, self._prefix.layers)
+        self._room = Room(num_cells)
+        self._cache = KVCache(num_slots, self._prefix.layers, num_cells)
         self._live: list[Sequence] = []
         self._shares: list[bool] = []  # by slot: whether the sequence begins with the prefix
 
@@ -83,19 +87,31 @@ class ModelRunner:
         """Give the calling thread its intra-op threads (torch keeps that number for each thread)."""
         torch.set_num_threads(self._num_threads)
 
-    def reserve(self, request: Request) -> bool:  # noqa: ARG002
-        """Always true: the cache grows as it must."""
-        return True
+    def reserve(self, request: Request) -> bool:
+        """Count on a request to its last token; False if the cache would become too large with it."""
+        if self._room.num_cells is not None and self._room.is_empty:
+            self._cache.clear()  # its rows may be too long, and so too few
+        num_shared = len(self._prefix.ids) if self._prefix.begins(request.prompt_ids) else 0
+        return self._room.take(len(request.prompt_ids) - num_shared, request.params.max_new_tokens)
+
+    def resize(self, num_slots: int) -> None:
+        """Run so many sequences at once from now on, and give back all memory; called when none lives."""
+        self.num_slots = num_slots
+        self._cache = KVCache(num_slots, self._prefix.layers, self._room.num_cells)
+        give_memory_back(self._model.device)
 
     @torch.inference_mode()
     def prefill(self, sequences: list[Sequence]) -> None:
         """Read the prompts of new sequences, and append the first token to each."""
-        batch: list[Sequence] = []
-        num_tokens = 0
-        for sequence in sequences:
+        if self._room.num_cells is not None:
+            self._cache.reserve(self._room.num_columns)
+        for sequence in sequences:  # all, before anything can fail: what has a slot can be released
             sequence.slot = len(self._live)
             self._live.append(sequence)
             self._shares.append(self._prefix.begins(sequence.request.prompt_ids))
+        batch: list[Sequence] = []
+        num_tokens = 0
+        for sequence in sequences:
             length = self._columns(sequence)
             if batch and num_tokens + length > self._prefill_tokens:
                 self._prefill(batch)
@@ -121,6 +137,9 @@ class ModelRunner:
     @torch.inference_mode()
     def release(self, sequence: Sequence) -> None:
         """Free the sequence's slot; the last one moves there."""
+        self._room.leave()
+        if sequence.slot < 0:  # its prefill did not come to it
+            return
         last, shares = self._live.pop(), self._shares.pop()
         if last is not sequence:
             self._cache.move(last.slot, sequence.slot, self._columns(last, shares))
@@ -145,7 +164,7 @@ class ModelRunner:
             positions += range(len(prompt) - length, len(prompt))
         self._cache.reserve(max(lengths) + 1)
         last = torch.tensor(lengths, device=device).cumsum(0) - 1
-        rows = PrefillBatch(self._cache, first, lengths, self._shares[first:], device)
+        rows = PrefillBatch(self._cache, first, lengths, self._shares[first : first + len(batch)], device)
         self._forward(torch.tensor(ids, device=device), torch.tensor(positions, device=device), rows, last, batch)
 
     def _forward(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from llmpar.engine.kv_cache import Room, give_memory_back
 from llmpar.engine.request import Request, Sequence
 from llmpar.engine.sampler import sample
 
@@ -18,15 +19,24 @@ class PaddedRunner:
         num_slots: how many sequences make a batch.
         stop_ids: the tokens that end an answer.
         num_threads: intra-op threads for this worker.
+        num_cells: how many rows times columns of keys and values it may keep; None for any number.
     """
 
     continuous = False
 
-    def __init__(self, model: Any, num_slots: int, stop_ids: frozenset[int], num_threads: int = 1) -> None:
+    def __init__(
+        self,
+        model: Any,
+        num_slots: int,
+        stop_ids: frozenset[int],
+        num_threads: int = 1,
+        num_cells: int | None = None,
+    ) -> None:
         self.num_slots = num_slots
         self._model = model
         self._stop_ids = stop_ids
         self._num_threads = num_threads
+        self._room = Room(num_cells)
         self._rows: list[Sequence | None] = []
         self._mask = torch.empty(0)  # (B, T): 1 for a token, 0 for padding
         self._cache: Any = None
@@ -35,9 +45,14 @@ class PaddedRunner:
         """Give the calling thread its intra-op threads (torch keeps that number for each thread)."""
         torch.set_num_threads(self._num_threads)
 
-    def reserve(self, request: Request) -> bool:  # noqa: ARG002
-        """Always true: the cache grows as it must."""
-        return True
+    def reserve(self, request: Request) -> bool:
+        """Count on a request to its last token; False if the batch would become too large with it."""
+        return self._room.take(len(request.prompt_ids), request.params.max_new_tokens)
+
+    def resize(self, num_slots: int) -> None:
+        """Take so many rows from now on, and give back all memory; called when none lives."""
+        self.num_slots = num_slots
+        give_memory_back(self._model.device)
 
     @torch.inference_mode()
     def prefill(self, sequences: list[Sequence]) -> None:
@@ -58,8 +73,11 @@ class PaddedRunner:
         self._forward(torch.tensor(last, device=self._model.device), self._mask.sum(-1, keepdim=True) - 1)
 
     def release(self, sequence: Sequence) -> None:
-        """Mark the sequence's row as ended."""
+        """Mark the sequence's row as ended, and drop the batch with the last."""
+        self._room.leave()
         self._rows[self._rows.index(sequence)] = None
+        if not any(self._rows):
+            self._cache = None
 
     def _forward(self, input_ids: torch.Tensor, positions: torch.Tensor) -> None:
         output = self._model(

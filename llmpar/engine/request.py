@@ -36,20 +36,22 @@ class SamplingParams:
 class Request:
     """One prompt. `id` is the caller's and comes back with the completion.
 
-    `num_answered` tells how many of its last tokens are an earlier answer, with which this one goes on.
+    `num_answered` tells how many of its last tokens are an earlier answer, with which this one goes on. `timeout` is
+    how many seconds a worker may take for it, from its admission on; None for any time.
     """
 
     id: int
     prompt_ids: SequenceOf[int]
     params: SamplingParams
     num_answered: int = 0
+    timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """The answer to a request; `error` says why there is none when `finish_reason` is "error".
 
-    `output_ids` end before the token that stopped them.
+    `output_ids` end before the token that stopped them. `seconds` is the time from a worker's admission on.
     """
 
     id: int
@@ -57,6 +59,7 @@ class Completion:
     finish_reason: FinishReason
     error: str | None = None
     worker: int | None = None
+    seconds: float = 0.0
 
 
 @dataclass(eq=False, slots=True)
@@ -67,6 +70,8 @@ class Sequence:
     output_ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     slot: int = -1
+    started: float = 0.0  # by time.monotonic()
+    error: str | None = None
     _random: random.Random | None = None
     _loop: LoopFinder | None = None
 

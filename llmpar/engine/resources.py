@@ -1,4 +1,7 @@
-"""What this process may use of the machine: its affinity and its control group count, not the machine's size."""
+"""What this process may use of the machine: its affinity and its control group count, not the machine's size.
+
+And how the machine says, through whichever library, that it has no more memory, or is gone.
+"""
 
 from __future__ import annotations
 
@@ -51,3 +54,19 @@ def available_memory() -> int:
         except (OSError, ValueError):
             continue
     return min(free)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether there was no memory, of the machine or a device: then less of the same may well succeed."""
+    if not isinstance(error, RuntimeError):  # which torch's are, of every kind of device
+        return isinstance(error, MemoryError)
+    text = str(error).lower()
+    return any(sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed"))
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Tell whether a device will compute nothing any more: after most of its errors, CUDA refuses every call."""
+    text = str(error)
+    return not is_out_of_memory(error) and any(
+        sign in text for sign in ("CUDA error", "HIP error", "device-side assert")
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from llmpar.engine.request import Request
 
@@ -57,6 +57,15 @@ class Scheduler:
             self._num_running += len(taken)
             return taken
 
+    def put_back(self, requests: list[Request]) -> bool:
+        """Let requests that were admitted wait again, before all others; False when the queue was closed."""
+        with self._changed:
+            if not self._closed:
+                self._num_running -= len(requests)
+                self._waiting.extendleft(reversed(requests))
+                self._changed.notify_all()
+            return not self._closed
+
     def retire(self, count: int) -> None:
         """Note that `count` running requests have ended."""
         with self._changed:
@@ -72,10 +81,12 @@ class Scheduler:
             return left
 
     def _take(self, count: int, reserve: Callable[[Request], bool]) -> list[Request]:
-        window = [self._waiting.popleft() for _ in range(min(self._window, self._opened, len(self._waiting)))]
+        window = list(islice(self._waiting, min(self._window, self._opened)))
         order = sorted(range(len(window)), key=lambda i: -_cost(window[i]))
         # Up to the first that does not fit: if smaller ones went before it, it might wait for ever.
         chosen = list(takewhile(lambda i: reserve(window[i]), order[:count]))
+        for _ in window:  # not earlier: `reserve` may raise
+            self._waiting.popleft()
         self._waiting.extendleft(window[i] for i in reversed(range(len(window))) if i not in set(chosen))
         return [window[i] for i in chosen]
 

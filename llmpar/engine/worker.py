@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from llmpar.engine.request import Completion, Request, Sequence
+from llmpar.engine.resources import is_device_lost, is_out_of_memory
 from llmpar.engine.scheduler import Scheduler
+
+_MOST_BROKEN = 3  # requests that fail by themselves, one after another: then it is not they that are broken
 
 
 class Runner(Protocol):
-    """What a worker computes with. Each worker has its own; they share the weights, and nothing that changes."""
+    """What a worker computes with. Each worker has its own; they share the weights, and nothing that changes.
+
+    After a prefill or decode that raised, its sequences can be released, and the others go on as if it had not been.
+    """
 
     num_slots: int
     continuous: bool
@@ -24,6 +32,12 @@ class Runner(Protocol):
     def reserve(self, request: Request) -> bool:
         """Set memory aside for a request that will be prefilled next; False if there is not enough now."""
 
+    def resize(self, num_slots: int) -> None:
+        """Run so many sequences at once from now on, at most as many as at first, and give back what memory it can.
+
+        Called when none lives.
+        """
+
     def prefill(self, sequences: list[Sequence]) -> None:
         """Read the prompts of new sequences, and append the first token to each."""
 
@@ -31,28 +45,36 @@ class Runner(Protocol):
         """Append one token or more to each of the sequences, which are all that live."""
 
     def release(self, sequence: Sequence) -> None:
-        """Free what a finished sequence held."""
+        """Free what a sequence has held since it was reserved."""
 
 
 @dataclass(slots=True)
 class WorkerStatus:
-    """What a worker is doing, for whoever watches: written by the worker alone, read by anyone."""
+    """What a worker is doing, for whoever watches: written by the worker alone, read by anyone.
+
+    `last_step` is when it ended its last step, or took up work after none (by time.monotonic()).
+    """
 
     phase: Literal["idle", "prefill", "decode", "ended"] = "idle"
     num_running: int = 0
     num_done: int = 0
     num_tokens: int = 0
+    last_step: float = 0.0
 
 
 class Worker(threading.Thread):
     """One thread with its own slots.
+
+    Where memory runs out, the worker goes on with half its slots, unless it was for one request alone. A step that
+    fails otherwise is tried again by halves, until those requests are alone that fail by themselves. Sequences begin
+    again at their prompts, so that answers are what they would have been.
 
     Args:
         index: its number, from 0.
         runner: what it computes with.
         scheduler: where its requests come from.
         done: takes each completion, as soon as there is one.
-        failed: is told when the runner raised; the worker's own sequences have been completed by then.
+        failed: is told when the worker cannot go on; its own sequences have been completed by then.
     """
 
     def __init__(
@@ -72,6 +94,15 @@ class Worker(threading.Thread):
         self._failed = failed
         self._stop_reason: str | None = None
         self._running: list[Sequence] = []
+        self._num_slots = self._limit = runner.num_slots
+        self._suspects: list[list[Request]] = []  # groups that run by themselves before anything else, the last first
+        self._num_broken = 0  # requests given up since one was answered
+        self._deadline = math.inf  # of the first to run out of time, or earlier
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether it was told to give up; else it has no reason to end."""
+        return self._stop_reason is not None
 
     def stop(self, reason: str) -> None:
         """Give up after the step in progress: what runs is completed as an error with this reason."""
@@ -84,53 +115,151 @@ class Worker(threading.Thread):
             while self._stop_reason is None and self._step():
                 pass
             reason = self._stop_reason
-        except Exception as error:  # whatever a runner raises must reach those who wait
+        except BaseException as error:  # whatever ends the thread must reach those who wait
             reason = f"{type(error).__name__}: {error}"
             self._fail_running(reason)
             self._failed(f"worker {self._index} died: {reason}")
         else:
             self._fail_running(reason or "")
-        self.status.phase = "ended"
+        self.status.phase, self.status.num_running = "ended", 0
 
     def _step(self) -> bool:
         running = self._running
         self.status.num_running = len(running)
-        room = self._runner.num_slots - len(running)
-        admitted: list[Sequence] = []
-        # A prefill makes the running sequences wait, so it should be worth it.
-        if not running or (self._runner.continuous and room >= max(1, self._runner.num_slots // 4)):
-            if not running:
-                self.status.phase = "idle"
-            requests = self._scheduler.admit(room, len(running), self._runner.reserve)
-            if requests is None:
-                return False
-            admitted = [Sequence(request) for request in requests]
-        if admitted:
-            running.extend(admitted)
-            self.status.phase, self.status.num_running = "prefill", len(running)
-            self._runner.prefill(admitted)
-            self.status.num_tokens += len(admitted)
-        elif running:
-            self.status.phase = "decode"
-            before = sum(len(sequence.output_ids) for sequence in running)
-            self._runner.decode(running)
-            self.status.num_tokens += sum(len(sequence.output_ids) for sequence in running) - before
-        self._retire()
+        admitted = self._admit()
+        if admitted is None:
+            return False
+        failure = None
+        try:
+            if admitted:
+                self.status.phase = "prefill"
+                self._runner.prefill(admitted)
+                self.status.num_tokens += len(admitted)
+            elif running:
+                self.status.phase = "decode"
+                before = sum(len(sequence.output_ids) for sequence in running)
+                self._runner.decode(running)
+                self.status.num_tokens += sum(len(sequence.output_ids) for sequence in running) - before
+        except Exception as error:
+            failure = error.with_traceback(None)  # its frames hold tensors, and memory may be what is wanting
+        now = self.status.last_step = time.monotonic()
+        if failure:
+            self._recover(failure, admitted or running)
+        elif now > self._deadline:
+            self._expire(now)
+        self._retire(now)
         return True
 
-    def _retire(self) -> None:
+    def _admit(self) -> list[Sequence] | None:
+        """Take up sequences, if it is time for some; None when nothing will come any more."""
+        running, runner = self._running, self._runner
+        requests: list[Request] | None
+        if self._suspects:
+            if running:
+                return []
+            runner.resize(len(self._suspects[-1]))
+            for request in self._suspects[-1]:
+                runner.reserve(request)  # there is room: they have run together
+            requests = self._suspects.pop()
+        else:
+            if not running:
+                self.status.phase = "idle"
+                if runner.num_slots != self._limit:
+                    runner.resize(self._limit)
+            room = runner.num_slots - len(running)
+            # A prefill makes the running sequences wait, so it should be worth it.
+            worth = runner.continuous and room >= max(1, runner.num_slots // 4)
+            if running and not (worth and runner.num_slots == self._limit):
+                return []
+            requests = self._scheduler.admit(room, len(running), runner.reserve)
+            if requests is None:
+                return None
+            if not requests:
+                return []
+        now = time.monotonic()
+        if not running:
+            self.status.last_step = now
+        admitted = [Sequence(request, started=now) for request in requests]
+        running.extend(admitted)
+        self.status.num_running = len(running)
+        self._deadline = min([self._deadline, *map(_deadline, admitted)])
+        return admitted
+
+    def _recover(self, error: Exception, failed: list[Sequence]) -> None:
+        """Take back what a failed step was computing, to try it in smaller company; give up what fails alone."""
+        if is_device_lost(error):
+            raise error
+        is_memory = is_out_of_memory(error)
+        failed = list(self._running if is_memory else failed)
+        for sequence in reversed(failed):
+            self._runner.release(sequence)
+        requests = [sequence.request for sequence in failed]
+        if len(requests) == 1 and (not is_memory or self._runner.num_slots == 1):
+            self._give_up(failed[0], error, is_memory)
+        elif not is_memory:
+            half = len(requests) // 2
+            self._suspects += [requests[half:], requests[:half]]
+        elif len(requests) == 1:
+            self._suspects.append(requests)  # once more, when there is but one slot
+        else:
+            self._limit = max(1, self._limit // 2)
+            if not self._scheduler.put_back(requests):
+                return  # it was closed, and what runs is to be failed
+        self._running[:] = [sequence for sequence in self._running if sequence not in failed]
+        if is_memory:
+            self._runner.resize(self._limit)
+
+    def _give_up(self, sequence: Sequence, error: Exception, is_memory: bool) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        if is_memory:
+            self._limit = self._num_slots  # it was this one, and not how many there were
+            reason = (
+                f"memory ran out for this one alone ({len(sequence.request.prompt_ids):,} tokens and room for "
+                f"{sequence.request.params.max_new_tokens:,} more); split smaller (--unit), or run less at once (-j 1)"
+            )
+        else:
+            self._num_broken += 1
+            if self._num_broken == _MOST_BROKEN:
+                raise error
+        sequence.finish_reason, sequence.error = "error", reason
+        self._complete(sequence, time.monotonic())
+
+    def _expire(self, now: float) -> None:
+        for sequence in self._running:
+            if sequence.finish_reason is None and now > _deadline(sequence):
+                sequence.finish_reason = "error"
+                sequence.error = f"took longer than {sequence.request.timeout:g} s"
+        self._deadline = min((_deadline(s) for s in self._running if s.finish_reason is None), default=math.inf)
+
+    def _retire(self, now: float) -> None:
         finished = [sequence for sequence in self._running if sequence.finish_reason]
-        if not finished:
-            return
-        self._scheduler.retire(len(finished))
-        self.status.num_done += len(finished)
         for sequence in finished:
-            assert sequence.finish_reason is not None
             self._running.remove(sequence)
-            self._done(Completion(sequence.request.id, sequence.output_ids, sequence.finish_reason, worker=self._index))
+            self._complete(sequence, now)
             self._runner.release(sequence)
 
+    def _complete(self, sequence: Sequence, now: float) -> None:
+        assert sequence.finish_reason is not None
+        self._scheduler.retire(1)
+        self.status.num_done += 1
+        if sequence.error is None:
+            self._num_broken = 0
+        request, seconds = sequence.request, now - sequence.started
+        self._done(
+            Completion(request.id, sequence.output_ids, sequence.finish_reason, sequence.error, self._index, seconds)
+        )
+
     def _fail_running(self, reason: str) -> None:
+        now = time.monotonic()
         for sequence in self._running:
-            self._done(Completion(sequence.request.id, sequence.output_ids, "error", reason, self._index))
-        self._running = []
+            seconds = now - sequence.started
+            self._done(Completion(sequence.request.id, sequence.output_ids, "error", reason, self._index, seconds))
+        self._running.clear()
+        for request in (request for group in self._suspects for request in group):
+            self._done(Completion(request.id, (), "error", reason, self._index))
+        self._suspects.clear()
+
+
+def _deadline(sequence: Sequence) -> float:
+    timeout = sequence.request.timeout
+    return math.inf if timeout is None else sequence.started + timeout

@@ -91,6 +91,11 @@ class DecoderRunner:
         self._num_unreserved -= num_pages
         return True
 
+    def resize(self, num_slots: int) -> None:
+        """Run so many sequences at once from now on, no more than at first; called when none lives."""
+        self.num_slots = num_slots
+        self._free_slots = list(reversed(range(num_slots)))
+
     def prefill(self, sequences: list[Sequence]) -> None:
         """Read the prompts of new sequences, and append the first token to each."""
         last = np.empty((len(sequences), self._decoder.hidden_size), np.float32)
@@ -138,7 +143,10 @@ class DecoderRunner:
                     right = token_id == guessed
 
     def release(self, sequence: Sequence) -> None:
-        """Free the sequence's slot and pages."""
+        """Free the sequence's slot and pages, or what was set aside if its prefill did not come to it."""
+        if sequence.slot < 0:
+            self._num_unreserved += self._num_own_pages(sequence.request)
+            return
         self._free_slots.append(sequence.slot)
         self._lookups.pop(sequence.slot, None)
         pages = self._taken.pop(sequence.slot)

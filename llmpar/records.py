@@ -28,10 +28,20 @@ class Records:
 
     def __init__(self, log: Path | None, errors: Path | None, model: str, others: Sequence[Path]) -> None:
         self._model = model
-        self._log = _opened("--log", log, others)
-        self._errors = _opened("--errors", errors, others)
-        if log and errors and log.exists() and errors.exists() and log.samefile(errors):
-            raise UsageError("--log and --errors: name two files")
+        self._streams: dict[str, BinaryIO] = {}
+        places = {name: place for name, place in (("--log", log), ("--errors", errors)) if place}
+        taken = list(others)
+        for name, place in places.items():
+            if any(place == other or _same(place, other) for other in taken):
+                raise UsageError(f"{name} {one_line(place)}: is also an input or output of this run; name another file")
+            taken.append(place)
+        try:
+            for name, place in places.items():
+                self._streams[name] = place.open("wb", buffering=0)
+        except OSError as error:
+            self.close()
+            reason = f"{name} {one_line(place)}: cannot be created: {error.strerror}"
+            raise OutputUncreatable(reason) from error
 
     def add(self, result: Result) -> None:
         """Record a result.
@@ -39,17 +49,16 @@ class Records:
         Raises:
             WriteFailed: the disk is full, for instance.
         """
-        if self._log:
-            self._write(self._log, self._record(result))
-        if self._errors and result.error is not None:
+        if log := self._streams.get("--log"):
+            self._write(log, self._record(result))
+        if (errors := self._streams.get("--errors")) and result.error is not None:
             told = {"text": result.segment.source, "answer": result.answer}
-            self._write(self._errors, self._record(result) | told)
+            self._write(errors, self._record(result) | told)
 
     def close(self) -> None:
         """Close the files."""
-        for stream in (self._log, self._errors):
-            if stream:
-                stream.close()
+        for stream in self._streams.values():
+            stream.close()
 
     def _record(self, result: Result) -> dict[str, object]:
         start, end = result.segment.span
@@ -82,13 +91,5 @@ class Records:
             raise WriteFailed(f"{one_line(stream.name)}: writing failed: {error.strerror}") from error
 
 
-def _opened(option: str, path: Path | None, others: Sequence[Path]) -> BinaryIO | None:
-    if path is None:
-        return None
-    for other in others:
-        if path == other or (path.exists() and other.exists() and path.samefile(other)):
-            raise UsageError(f"{option} {one_line(path)}: is also an input or output of this run; name another file")
-    try:
-        return path.open("wb", buffering=0)
-    except OSError as error:
-        raise OutputUncreatable(f"{option} {one_line(path)}: cannot be created: {error.strerror}") from error
+def _same(path: Path, other: Path) -> bool:
+    return path.exists() and other.exists() and path.samefile(other)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, SAMPLES, LoopingRunner, Outcome, fake_answer
@@ -94,6 +95,78 @@ class TestOutput:
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
             p.name: p.read_bytes() for p in SAMPLES
         }
+
+    def test_inputs_are_replaced_in_place(self, llmpar: Call, tmp_path: Path) -> None:
+        from llmpar.cli.main import _with_optional_values
+
+        first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+        for path in (first, second):
+            path.write_text("One. Two.\n")
+            path.chmod(0o604)
+        outcome = llmpar(*ECHO, "--on-error", "mark", "--check", "echo", "--in-place=.bak", str(first), str(second))
+        assert outcome.code == 0, outcome.err
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+            ("a.txt", "a.txt.bak", "b.txt", "b.txt.bak"), "One. Two.\n"
+        )
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o604}
+        # Alone it takes no value, least of all the file that follows.
+        assert llmpar(*ECHO, "--in-place", str(first), "--", str(second)).code == 0
+        assert _with_optional_values(["--in-place", "a", "--", "--in-place"]) == [
+            "--in-place=",
+            "a",
+            "--",
+            "--in-place",
+        ]
+        assert llmpar(*ECHO, "--in-place", stdin=b"x").code == 2
+        assert llmpar(*ECHO, "--in-place", "-o", "x", str(first)).code == 2
+
+    def test_a_file_that_is_edited_meanwhile_is_not_replaced(
+        self, llmpar: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from llmpar.engine.echo import EchoRunner
+
+        files = [tmp_path / name for name in "ab"]
+        for path in files:
+            path.write_text("One. Two.\n")
+        prefill = EchoRunner.prefill
+
+        def edit(*arguments: Any) -> None:
+            files[0].write_text("Edited.\n")
+            prefill(*arguments)
+
+        monkeypatch.setattr(EchoRunner, "prefill", edit)
+        outcome = llmpar(*ECHO, "--in-place", *map(str, files))
+        assert (outcome.code, files[0].read_text()) == (3, "Edited.\n")
+        assert re.search(r"a: was changed while it was read", outcome.err)
+        assert llmpar(*ECHO, "--in-place", str(files[0])).code == 65
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+    def test_what_another_run_writes_is_left_to_it(self, llmpar: Call, tmp_path: Path) -> None:
+        from llmpar.documents.destination import FileWriter
+
+        target = tmp_path / "out"
+        other = FileWriter(target)
+        outcome = llmpar(*ECHO, "-o", str(target), ARTICLE)
+        assert (outcome.code, outcome.out) == (75, b"")
+        assert "--wait" in outcome.err
+        timer = threading.Timer(0.5, other.close)
+        timer.start()
+        assert llmpar(*ECHO, "-o", str(target), "--wait", "30s", ARTICLE).code == 0
+        timer.join()
+        assert target.read_bytes() == Path(ARTICLE).read_bytes()
+
+    def test_records_go_to_files_of_their_own(self, llmpar: Call, tmp_path: Path) -> None:
+        log, text = tmp_path / "log", tmp_path / "text"
+        text.write_text("One. Two.\n")
+        assert llmpar(*ECHO, "--log", str(log), str(text)).code == 0
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        assert [(record["index"], record["start"], record["end"]) for record in records] == [(0, 0, 4), (1, 5, 9)]
+        for option in ("--log", "--errors"):
+            for place, code in ((text, 2), (tmp_path / "missing" / "log", 73)):
+                assert llmpar(*ECHO, option, str(place), str(text)).code == code
+            assert llmpar(*ECHO, option, "/dev/full", "--log", "/dev/full", str(text)).code in (2, 74)
+        assert llmpar(*ECHO, "--log", str(log), "--errors", str(log), str(text)).code == 2
+        assert text.read_text() == "One. Two.\n"
 
     def test_an_error_halfway_leaves_the_old_file(self, llmpar: Call, tmp_path: Path) -> None:
         target = tmp_path / "out"

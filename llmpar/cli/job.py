@@ -22,7 +22,7 @@ from llmpar.pipeline import Part, Pipeline
 from llmpar.progress import Progress, say
 from llmpar.records import Records
 from llmpar.report import FATES, Report
-from llmpar.store.store import NoStore, Store, default_path
+from llmpar.store.store import NoStore, Store
 from llmpar.tasks.checks import parse_checks
 from llmpar.tasks.task import Task
 from llmpar.visible import one_line
@@ -82,9 +82,7 @@ class Job:
             stack.callback(output.abandon)  # once finished, there is nothing left to give up
             others = [Path(source) for source in sources if source != "-"]
             others += [self.options.output.output] if self.options.output.output else []
-            records = stack.enter_context(
-                closing(Records(failures.log, failures.errors, model.name, others))
-            )
+            records = stack.enter_context(closing(Records(failures.log, failures.errors, model.name, others)))
             store = self._open_store()
             if store:
                 stack.callback(store.close)
@@ -129,7 +127,7 @@ class Job:
         # An echo is not worth keeping, unless somebody says where.
         if given.no_store or (self.options.model.engine == "echo" and not given.store):
             return None
-        return Store(given.store or default_path(), keep_text=not given.no_store_text)
+        return Store(given.store, keep_text=not given.no_store_text)
 
     def _description(self, model: Model, store: Store) -> dict[str, object]:
         """Return all that decides an answer, but the text."""

@@ -201,8 +201,8 @@ class StoreOptions:
     ] = False
     store_size: Annotated[
         int,
-        option("--store-size", help="When a run ends, forget what was least recently used beyond this.",
-               panel="Store", metavar="SIZE", parser=_size, show_default="4GB"),
+        option("--store-size", help="When a run ends, forget what was least recently used beyond this (4GB).",
+               panel="Store", metavar="SIZE", parser=_size, show_default=False),
     ] = 4_000_000_000  # fmt: skip
 
 
@@ -230,7 +230,7 @@ class OutputOptions:
     wait: Annotated[
         float,
         option("--wait", help="How long to wait for another run that writes the same file.", panel="Output",
-               metavar="TIME", parser=_patience),
+               metavar="TIME", parser=_patience, show_default=False),
     ] = 0.0  # fmt: skip
     progress: Annotated[
         Literal["auto", "bar", "plain", "json", "none"],

@@ -34,7 +34,7 @@ def info(store: _STORE = None) -> int:
     if not _path(store).exists():
         typer.echo(f"no store yet at {_path(store)}")
         return 0
-    found = Store(_path(store)).info()
+    found = Store(store).info()
     typer.echo(f"path     {_path(store)}")
     typer.echo(f"answers  {found.num_answers:,}")
     typer.echo(f"jobs     {found.num_jobs:,}")

@@ -50,16 +50,19 @@ class Database:
 
     Args:
         path: the file; it is created, 0600, where there is none.
+        makes_directory: whether its directory is created, too.
 
     Raises:
         StoreUnusable: it is damaged, from a newer llmpar, or may not be written; it is left as it is. Every method
             raises this, too.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, makes_directory: bool = False) -> None:
         self._path = path
         with self._translated():
             if not os.path.lexists(path):
+                if makes_directory:
+                    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _create(path)
             self._check_header()
             # Closed from another thread than it was opened by at most.
@@ -175,7 +178,6 @@ class Database:
 
 def _create(path: Path) -> None:
     """Make an empty store in one step: at no moment is there half of one under its name."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=".llmpar-", suffix=".sqlite", dir=path.parent)  # 0600
     os.close(descriptor)
     made = Path(name)

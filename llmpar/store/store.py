@@ -55,7 +55,8 @@ class Store:
     """An open store, for one thread at a time. Several processes may have the same one open.
 
     Args:
-        path: the file; it is created, 0600, where there is none.
+        path: the file; it is created, 0600, where there is none. None is the user's own store, in a directory, 0700,
+            that is created, too.
         keep_text: whether texts and prompts are kept beside their hashes and the answers.
 
     Raises:
@@ -63,10 +64,10 @@ class Store:
             raises this, too.
     """
 
-    def __init__(self, path: Path, *, keep_text: bool = True) -> None:
+    def __init__(self, path: Path | None = None, *, keep_text: bool = True) -> None:
         self._keep_text = keep_text
         self._touched: list[bytes] = []  # keys used today for the first time
-        self._database = Database(path)
+        self._database = Database(path or default_path(), makes_directory=path is None)
 
     def job(self, description: Mapping[str, object]) -> JobStore:
         """Return the part of the store that belongs to a job.

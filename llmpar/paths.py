@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,21 @@ def state_dir() -> Path:
     from platformdirs import user_state_path
 
     return _directory("LLMPAR_STATE", user_state_path)
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory, 0700, unless it is there, for what is run or mapped into memory when it is read back.
+
+    Raises:
+        WriteFailed: others may have put something there. What is root's is as good as ours.
+        OSError: it cannot be made.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.stat()
+    if status.st_uid not in (0, os.getuid()):
+        raise WriteFailed(f"{str(directory)!r} belongs to another user; set LLMPAR_CACHE=DIR to have your own")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise WriteFailed(f"others may write to {str(directory)!r}; run `chmod go-w` on it if you trust what it holds")
 
 
 def _directory(variable: str, usual: Callable[[str], Path]) -> Path:

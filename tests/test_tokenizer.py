@@ -43,6 +43,17 @@ def test_the_prompt_is_what_transformers_renders(tiny_model: Path, tokenizer: Ch
     assert tokenizer.encode("How are you?\n") == expected
 
 
+def test_white_space_goes_where_the_template_strips_it(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    strips = CHATML.replace("message['content']", "(message['content'] | trim)")
+    model = with_template(tiny_model, tmp_path / "m", strips)
+    theirs = AutoTokenizer.from_pretrained(model)
+    messages = [{"role": "system", "content": "\n Be brief. "}, {"role": "user", "content": " \tHow\n are you?\n "}]
+    expected = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert ChatTokenizer(model, "\n Be brief. ").encode(" \tHow\n are you?\n ") == expected
+
+
 def test_text_is_data_and_comes_back(tokenizer: ChatTokenizer) -> None:
     @given(st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(CONTROL).map(lambda t: f"a{t}{t}b"))
     def check(text: str) -> None:
@@ -110,16 +121,16 @@ def test_a_model_without_a_template_continues_the_text(tiny_model: Path, tmp_pat
 
 @pytest.mark.parametrize("template", ["{% if %}", "{{ nothing.there }}", "{{ raise_exception('never') }}", "Hello."])
 def test_a_broken_template_is_named(tiny_model: Path, tmp_path: Path, template: str) -> None:
-    tokenizer = ChatTokenizer(with_template(tiny_model, tmp_path / "m", template))
+    model = with_template(tiny_model, tmp_path / "m", template)
     with pytest.raises(ModelUnavailable, match="chat template"):
-        tokenizer.encode("Hi")
+        ChatTokenizer(model)
 
 
 def test_a_template_cannot_reach_out(tiny_model: Path, tmp_path: Path) -> None:
     escape = "{{ ''.__class__.__mro__[1].__subclasses__() }}" + CHATML
-    tokenizer = ChatTokenizer(with_template(tiny_model, tmp_path / "m", escape))
+    model = with_template(tiny_model, tmp_path / "m", escape)
     with pytest.raises(ModelUnavailable, match="chat template"):
-        tokenizer.encode("Hi")
+        ChatTokenizer(model)
 
 
 def test_a_damaged_tokenizer_is_named(tiny_model: Path, tmp_path: Path) -> None:

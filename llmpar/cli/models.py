@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from llmpar.progress import say
+from llmpar.visible import one_line
 
 app = typer.Typer(
     no_args_is_help=True, help="List, fetch and remove models. Example: [bold]llmpar models pull smollm2-135m[/bold]"
@@ -19,7 +24,7 @@ def list_() -> int:
 
     for entry in models():
         size = f"{entry.size / 1e6:,.0f} MB" if entry.present else "not fetched"
-        typer.echo(f"{entry.name:<40} {size:>12}  {entry.source}")
+        typer.echo(f"{entry.name:<40} {size:>12}  {one_line(entry.source)}")
     return 0
 
 
@@ -28,7 +33,7 @@ def pull(name: _NAME) -> int:
     """Fetch a model and make it ready, so that later runs need no network."""
     from llmpar.models.registry import resolve
 
-    typer.echo(resolve(name, notify=lambda message: typer.echo(message, err=True)).path)
+    _show(resolve(name, notify=say).path)
     return 0
 
 
@@ -37,7 +42,7 @@ def path(name: _NAME) -> int:
     """Print the directory of a model that is there, for other programs."""
     from llmpar.models.registry import resolve
 
-    typer.echo(resolve(name, offline=True).path)
+    _show(resolve(name, offline=True).path)
     return 0
 
 
@@ -47,5 +52,9 @@ def remove(name: _NAME) -> int:
     from llmpar.models.registry import remove as remove_model
 
     freed = remove_model(name)
-    typer.echo(f"removed {name} ({freed / 1e6:,.0f} MB)")
+    typer.echo(f"removed {one_line(name)} ({freed / 1e6:,.0f} MB)")
     return 0
+
+
+def _show(path: Path) -> None:
+    typer.echo(os.fsencode(path))  # for programs: its bytes, whatever they are

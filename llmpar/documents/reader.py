@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal
 
 from llmpar.documents.document import Block, Document, Encoding, Unit
 from llmpar.errors import InputError, InputUnreadable
+from llmpar.visible import one_line
 
 _CHUNK = 1 << 18  # bytes for each read of a file; a pipe gives less at a time
 _LONGEST = 1 << 18  # characters of a paragraph that stay together
@@ -44,6 +45,7 @@ class Reader:
 
     def __init__(self, index: int, source: str, errors: Literal["strict", "surrogateescape"] = "strict") -> None:
         self._name = "<stdin>" if source == "-" else source
+        self._shown = one_line(self._name)
         self._stream = _open(source)
         self._state = _file_state(self._stream)
         self._read = 0
@@ -97,18 +99,24 @@ class Reader:
             try:
                 text = held + decode.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
+                # A NUL before it is told first, as it would be if the bytes had come one at a time.
+                self._refuse_nul(error.object[: error.start].decode(encoding.name, encoding.errors), position - pending)
                 at = position - pending + error.start
                 remedy = "it is damaged, or not what its byte order mark says"
                 if encoding.name == "utf-8":
                     remedy = "convert it (iconv -f LATIN1 -t UTF-8)"
                     remedy += ", or carry such bytes through with --encoding-errors surrogateescape"
-                raise InputError(f"{self._name}: not valid {encoding.name.upper()} at byte {at}; {remedy}") from error
-            if encoding.errors == "strict" and "\0" in text:
-                at = position - pending + len(encoding.encode(text[len(held) : text.index("\0")]))
-                raise InputError(f"{self._name}: NUL at byte {at}; this is not text")
+                raise InputError(f"{self._shown}: not valid {encoding.name.upper()} at byte {at}; {remedy}") from error
+            self._refuse_nul(text[len(held) :], position - pending)
             held = "\r" if text.endswith("\r") and chunk else ""
             yield text[: len(text) - len(held)], not chunk
             position += len(chunk)
+
+    def _refuse_nul(self, text: str, position: int) -> None:
+        encoding = self.document.encoding
+        if encoding.errors == "strict" and "\0" in text:
+            at = position + len(encoding.encode(text[: text.index("\0")]))
+            raise InputError(f"{self._shown}: NUL at byte {at}; this is not text")
 
     def _chunks(self) -> Iterator[bytes]:
         """Yield the bytes after the byte order mark, and an empty chunk at the end."""
@@ -120,13 +128,13 @@ class Reader:
 
     def _check_unchanged(self) -> None:
         if _file_state(self._stream) != self._state:
-            raise InputError(f"{self._name}: was changed while it was read; run again when it is complete")
+            raise InputError(f"{self._shown}: was changed while it was read; run again when it is complete")
 
     def _chunk(self) -> bytes:
         try:
             chunk = self._stream.read(_CHUNK)
         except OSError as error:
-            raise InputUnreadable(f"{self._name}: cannot be read: {error.strerror}") from error
+            raise InputUnreadable(f"{self._shown}: cannot be read: {error.strerror}") from error
         self._read += len(chunk)
         return chunk
 
@@ -168,11 +176,11 @@ def _open(source: str) -> BinaryIO:
             return sys.stdin.buffer
     try:
         if Path(source).is_dir():
-            raise InputUnreadable(f"{source}: is a directory; name the files in it")
+            raise InputUnreadable(f"{one_line(source)}: is a directory; name the files in it")
         return Path(source).open("rb", buffering=0)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputUnreadable(f"{source}: cannot be read: {reason}") from error
+        raise InputUnreadable(f"{one_line(source)}: cannot be read: {reason}") from error
 
 
 def _file_state(stream: BinaryIO) -> tuple[int, int] | None:

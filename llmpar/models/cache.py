@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmpar.errors import ModelUnavailable, WriteFailed
-from llmpar.paths import cache_dir
+from llmpar.paths import cache_dir, make_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,10 +67,12 @@ def cached(key: str, name: str) -> ModelFiles | None:
 
     Raises:
         ModelUnavailable: the entry is damaged: a file is missing or has another size than it was given.
+        WriteFailed: others may have written it.
     """
     entry = _entry(key)
     if not entry.exists():
         return None
+    make_private(entry.parent)
     try:
         manifest = json.loads((entry / MANIFEST).read_bytes())
         sizes, bits = manifest["sizes"], manifest["source_bits"]
@@ -128,7 +130,10 @@ def made(key: str, name: str, source: str, make: Make, notify: Notify) -> ModelF
 
 def pack_file(directory: Path, name: str) -> Path | None:
     """Return where an entry's weights are kept as one kind of engine takes them; None for a directory of others'."""
-    return directory / f"pack-{name}" if directory.parent == _entry("") else None
+    with contextlib.suppress(WriteFailed):  # where there is no cache, nothing is kept
+        if directory.parent == _entry(""):
+            return directory / f"pack-{name}"
+    return None
 
 
 def keep_pack(file: Path, write: Callable[[Path], None], notify: Notify) -> None:
@@ -143,7 +148,7 @@ def keep_pack(file: Path, write: Callable[[Path], None], notify: Notify) -> None
         write(fresh)
         fresh.replace(file)
     except OSError as error:
-        notify(f"{file}: cannot be written ({error.strerror}); every run will pack the weights anew")
+        notify(f"{str(file)!r}: cannot be written ({error.strerror}); every run will pack the weights anew")
         fresh.unlink(missing_ok=True)
 
 
@@ -186,7 +191,7 @@ def gguf_key(path: Path) -> str:
     if time.time_ns() - status.st_mtime_ns > 2_000_000_000:
         known = dict([*known.items(), (str(path.resolve()), [*stamp, hasher.hexdigest()])][-INDEX_LENGTH:])
         with contextlib.suppress(OSError):  # it only saves time
-            _create(index.parent)
+            index.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fresh = index.with_suffix(f".{os.getpid()}")
             fresh.write_text(json.dumps(known))
             fresh.replace(index)
@@ -244,8 +249,8 @@ def _entry(key: str) -> Path:
 
 def _create(directory: Path) -> None:
     # The cache directory by itself first: `parents=True` would give it the default mode.
-    for path in (cache_dir(), directory):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    cache_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(directory)
 
 
 def _workplace(entry: Path) -> Path:

@@ -11,15 +11,16 @@ import io
 import json
 import re
 import shutil
+import tempfile
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmpar.errors import LlmparError, ModelUnavailable, WriteFailed
-from llmpar.models.fetch import is_write_failure
+from llmpar.models.fetch import check_counts, is_write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tokenizers import Tokenizer
 
@@ -57,10 +58,10 @@ def from_gguf(source: Path, destination: Path, notify: Callable[[str], None]) ->
         ModelUnavailable: not GGUF, damaged, one part of several, or an architecture transformers cannot read.
         WriteFailed: a full disk, told by a library that hides the errno. OSErrors with one pass through.
     """
-    with _translated(f"{source.name}: this GGUF file cannot be converted"):
+    with _translated(f"{source.name!r}: this GGUF file cannot be converted"), _alone(source) as source:
         fields, types = _read(source)
         if fields.get("split.count", 1) > 1:
-            raise ModelUnavailable(f"{source.name} is one part of several; join them with `llama-gguf-split --merge`")
+            raise ModelUnavailable(f"{source.name!r} is one part of several; join them with `llama-gguf-split --merge`")
         kind = types.most_common(1)[0][0]
         ids = _ending_ids(fields)
         with _quiet():
@@ -69,11 +70,13 @@ def from_gguf(source: Path, destination: Path, notify: Callable[[str], None]) ->
             if tokenizer is None:
                 from transformers import AutoTokenizer
 
-                known = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
+                known = AutoTokenizer.from_pretrained(
+                    str(source.parent), gguf_file=source.name, trust_remote_code=False, local_files_only=True
+                )
                 known.save_pretrained(destination)
         if tokenizer is None:
             pre = fields.get("tokenizer.ggml.pre", fields.get("tokenizer.ggml.model"))
-            notify(f"{source.name}: tokenizer kind {pre!r} left to transformers' own conversion")
+            notify(f"{source.name!r}: tokenizer kind {pre!r} left to transformers' own conversion")
         else:
             _save_tokenizer(tokenizer, fields, destination)
     bits = re.search(r"\d+", kind)
@@ -93,12 +96,12 @@ def with_fast_tokenizer(source: Path, destination: Path) -> None:
             shutil.copyfile(path, destination / path.name)
         elif path.suffix == ".safetensors":
             (destination / path.name).symlink_to(path.resolve())
-    with _translated(f"{source}: its tokenizer cannot be made into tokenizer.json"), _quiet():
+    with _translated(f"{str(source)!r}: its tokenizer cannot be made into tokenizer.json"), _quiet():
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False, local_files_only=True)
         if not getattr(tokenizer, "is_fast", False):
-            raise ModelUnavailable(f"{source}: its tokenizer runs only in Python; add a tokenizer.json")
+            raise ModelUnavailable(f"{str(source)!r}: its tokenizer runs only in Python; add a tokenizer.json")
         tokenizer.save_pretrained(destination)
 
 
@@ -164,7 +167,14 @@ def _read(source: Path) -> tuple[dict[str, Any], Counter[str]]:
     """Return the file's metadata, and how many weights it stores in each type."""
     from gguf import GGUFReader
 
-    reader = GGUFReader(source)
+    class Reader(GGUFReader):  # type: ignore[misc]  # untyped
+        def _get(self, offset: int, dtype: Any, count: int = 1, **more: Any) -> Any:
+            got = super()._get(offset, dtype, count, **more)
+            if len(got) < count:  # numpy gives nothing beyond the end, as often as a damaged file asks for it
+                raise ModelUnavailable(f"{source.name!r} is truncated or damaged; fetch it again")
+            return got
+
+    reader = Reader(source)
     types: Counter[str] = Counter()
     for tensor in reader.tensors:
         types[tensor.tensor_type.name] += int(tensor.n_elements)
@@ -185,7 +195,10 @@ def _save_weights(source: Path, destination: Path, kind: str, ids: list[int], fi
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
     dtype = {"F16": torch.float16, "BF16": torch.bfloat16}.get(kind, torch.float32)
-    config = AutoConfig.from_pretrained(str(source.parent), gguf_file=source.name, trust_remote_code=False)
+    config = AutoConfig.from_pretrained(
+        str(source.parent), gguf_file=source.name, trust_remote_code=False, local_files_only=True
+    )
+    check_counts(config.to_dict(), source.name)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     # Not `from_pretrained(gguf_file=…)`: that wants accelerate, and what it loads cannot be saved since it counts
@@ -197,7 +210,7 @@ def _save_weights(source: Path, destination: Path, kind: str, ids: list[int], fi
     model.tie_weights()
     absent = [name for name, parameter in model.named_parameters() if parameter.is_meta]
     if absent:
-        raise ModelUnavailable(f"{source.name} has no weights for {absent[0]} ({len(absent)} missing)")
+        raise ModelUnavailable(f"{source.name!r} has no weights for {absent[0]} ({len(absent)} missing)")
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=fields.get("tokenizer.ggml.bos_token_id"),
         eos_token_id=ids if len(ids) > 1 else next(iter(ids), None),
@@ -219,6 +232,15 @@ def _translated(what: str) -> Iterator[None]:
         if is_write_failure(str(error)):
             raise WriteFailed(f"the model cache cannot be written: {reason}") from error
         raise ModelUnavailable(f"{what}: {reason}") from error
+
+
+@contextlib.contextmanager
+def _alone(source: Path) -> Iterator[Path]:
+    """Give a path to a file in a directory without others, because transformers heeds those, even code, beside it."""
+    with tempfile.TemporaryDirectory(prefix="llmpar-") as directory:
+        alone = Path(directory) / source.name
+        alone.symlink_to(source.resolve())
+        yield alone
 
 
 @contextlib.contextmanager

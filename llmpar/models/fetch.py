@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SAFE_KINDS = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.model"]
 UNWANTED = ["*/*", "consolidated*"]
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+MOST_PARTS = 4096
+_COUNT = re.compile(r"(?:num|n)_.*(?:layers?|experts?)(?:_\w+)?")
 BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
 # ENOSPC, EDQUOT, EFBIG, EROFS, EACCES, EIO, as Python and Rust print them.
 _NO_WRITE = re.compile(r"(?:\[Errno |os error )(?:28|122|27|30|13|5)\b|No space left on device")
@@ -175,15 +177,27 @@ def _first_line(error: Exception) -> str:
 def inspect(directory: Path, name: str) -> int | None:
     """Check that a model directory is whole and asks for no foreign code; return its bits per weight.
 
+    Links are followed, wherever they lead: the hub's cache is made of them, and people link to large files.
+
     Raises:
         ModelUnavailable: no or damaged config, pickle weights only, truncated or missing weights, remote code.
     """
+    for path in directory.iterdir():
+        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe or device would be read for ever
+            raise ModelUnavailable(f"model {name!r}: {path.name!r} is no ordinary file")
     config = _read_json(directory / "config.json", name)
+    check_counts(config, name)
     if "auto_map" in config and not _is_native(config):
         raise ModelUnavailable(
             f"model {name!r} asks to run Python code that came with it (auto_map in config.json), which is refused\n"
             "choose a model whose architecture is part of transformers"
         )
+    if _names_kernels(config):
+        raise ModelUnavailable(
+            f"model {name!r} asks for code from the hub (attn_implementation in config.json), which is refused"
+        )
+    if (directory / "adapter_config.json").exists():
+        raise ModelUnavailable(f"model {name!r} is an adapter of another model; merge the two, and give the result")
     weights = sorted(directory.glob("*.safetensors"))
     if not weights:
         kinds = {path.suffix for path in directory.iterdir()}
@@ -193,8 +207,12 @@ def inspect(directory: Path, name: str) -> int | None:
     index = directory / "model.safetensors.index.json"
     if index.exists():
         listed = _read_json(index, name).get("weight_map")
-        shards = sorted(set(listed.values())) if isinstance(listed, dict) else []
-        missing = [shard for shard in shards if not (directory / str(shard)).is_file()]
+        shards = sorted({str(shard) for shard in listed.values()}) if isinstance(listed, dict) else []
+        if outside := [
+            shard for shard in shards if "/" in shard or "\\" in shard or not shard.endswith(".safetensors")
+        ]:
+            raise ModelUnavailable(f"model {name!r}: {index.name} names {outside[0]!r}, which is no weights file of it")
+        missing = [repr(shard) for shard in shards if not (directory / shard).is_file()]
         if missing or not shards:
             raise ModelUnavailable(f"model {name!r} is incomplete: {missing[0] if missing else index.name} is missing")
     sizes: dict[str, int] = {}
@@ -207,13 +225,36 @@ def inspect(directory: Path, name: str) -> int | None:
     return BITS.get(max(sizes, key=sizes.__getitem__)) if sizes else None
 
 
+def check_counts(config: dict[str, Any], name: str) -> None:
+    """Refuse a config that wants layers or experts without end: each is an object, before any weight is looked at.
+
+    Raises:
+        ModelUnavailable: it does.
+    """
+    for key, value in config.items():
+        if isinstance(value, dict):
+            check_counts(value, name)
+        elif _COUNT.fullmatch(str(key)) and isinstance(value, int | float) and not value <= MOST_PARTS:
+            raise ModelUnavailable(f"model {name!r} is damaged: its config says {key} is {value}")
+
+
+def _names_kernels(config: dict[str, Any]) -> bool:
+    """Tell whether a config names code on the hub, which transformers would fetch and run."""
+    return any(
+        _names_kernels(value) or (key.endswith("_implementation") and "/" in json.dumps(value))
+        if isinstance(value, dict)
+        else key.endswith("_implementation") and "/" in str(value)
+        for key, value in config.items()
+    )
+
+
 def _read_json(path: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"model {name!r}: {path.name} cannot be read ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelUnavailable(f"model {name!r}: {path.name!r} cannot be read ({error})") from error
     if not isinstance(value, dict):
-        raise ModelUnavailable(f"model {name!r}: {path.name} is not a JSON object")
+        raise ModelUnavailable(f"model {name!r}: {path.name!r} is not a JSON object")
     return value
 
 
@@ -231,11 +272,11 @@ def _measure(path: Path, sizes: dict[str, int], name: str) -> None:
                 end = max(end, 8 + length + stop)
         whole = path.stat().st_size >= end
     except OSError as error:
-        raise ModelUnavailable(f"model {name!r}: {path.name} cannot be read ({error.strerror})") from error
+        raise ModelUnavailable(f"model {name!r}: {path.name!r} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
-        raise ModelUnavailable(f"model {name!r}: {path.name} is truncated or damaged; fetch it again")
+        raise ModelUnavailable(f"model {name!r}: {path.name!r} is truncated or damaged; fetch it again")
 
 
 def _is_native(config: dict[str, Any]) -> bool:

@@ -102,7 +102,7 @@ def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedMode
         decoder = describe(model, precision)
     except OtherShape as reason:
         native: Precision = "bf16" if precision != "fp32" and _has_bf16() else "fp32"
-        notify(f"{path.name} runs through torch, which is slower, and in {native}: {reason}")
+        notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
         model = model.to(torch.bfloat16 if native == "bf16" else torch.float32)
         return LoadedModel(model, _context_length(model), stop_ids(path), native)
     if file:
@@ -118,17 +118,28 @@ def _from_pretrained(path: Path, dtype: Any) -> Any:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     except Exception as error:  # whatever transformers and safetensors make of damaged files
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelUnavailable(f"{path}: cannot be loaded: {reason}") from error
+        reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+        if "ignore_mismatched_sizes" in reason:  # an option of theirs
+            reason = "its weights have other sizes than its config.json says"
+        raise ModelUnavailable(f"{str(path)!r}: cannot be loaded: {reason}") from error
+    model, found = loaded
+    if missing := sorted(found["missing_keys"]):  # transformers makes them up, at random
+        raise ModelUnavailable(f"{str(path)!r}: has no weights for {missing[0]} ({len(missing)} missing)")
     return model.eval().requires_grad_(False)
 
 
 def _context_length(model: Any) -> int:
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 2048)
+    length = getattr(model.config.get_text_config(), "max_position_embeddings", 0)
+    return length if isinstance(length, int) and length > 0 else 2048
 
 
 def stop_ids(path: Path) -> frozenset[int]:
@@ -142,9 +153,9 @@ def stop_ids(path: Path) -> frozenset[int]:
             value = read_json(path / name).get("eos_token_id")
             if value is not None:
                 ids = value if isinstance(value, list) else [value]
-                if not all(map(is_token_id, ids)):
-                    raise ModelUnavailable(f"{path / name}: is damaged: eos_token_id is no token's number")
-                return frozenset(ids)
+                if not all(is_token_id(token_id) or token_id == -1 for token_id in ids):  # -1 is a way to say none
+                    raise ModelUnavailable(f"{str(path / name)!r}: is damaged: eos_token_id is no token's number")
+                return frozenset(ids) - {-1}
     return frozenset()
 
 
@@ -162,9 +173,9 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelUnavailable(f"{file}: cannot be read: {error}") from error
+        raise ModelUnavailable(f"{str(file)!r}: cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise ModelUnavailable(f"{file}: is damaged: not an object")
+        raise ModelUnavailable(f"{str(file)!r}: is damaged: not an object")
     return content
 
 

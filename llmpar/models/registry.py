@@ -148,7 +148,7 @@ def _gguf(path: Path, notify: Notify) -> ModelFiles:
         raise ModelUnavailable(f"model file {str(path)!r} is not GGUF, whatever its name says")
 
     def make(_: Path, destination: Path) -> int | None:
-        notify(f"converting {path.name} (once)")
+        notify(f"converting {path.name!r} (once)")
         return convert.from_gguf(path, destination, notify)
 
     return cache.made(key, path.name, str(path), make, notify)

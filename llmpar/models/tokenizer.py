@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from llmpar.errors import ModelUnavailable
+from llmpar.models.load import is_token_id, read_json
+from llmpar.models.template import BadTemplate, Slot, mark, render, split
 
-# What stands for a text while the template is rendered. The text itself never passes through the template, so that
-# nothing in it can be taken for markup, and what looks like this in it is not looked for.
-_SYSTEM = "\ue000system\ue000"
-_USER = "\ue000user\ue000"
-_SLOT = re.compile(f"({_SYSTEM}|{_USER})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# What models call their control tokens; a vocabulary may hold one as a word that nobody declared to be more.
+_CONTROL_NAME = re.compile(
+    r"<[|｜].+[|｜]>|</?s>|<(?:unk|pad|bos|eos|mask|sep|cls|eod|eot|eom|unused_?\d+|(?:start|end)_of_\w+)>"
+    r"|\[/?[A-Z][A-Z_]+\]|<</?SYS>>"
+)
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class ChatTokenizer:
@@ -26,35 +30,53 @@ class ChatTokenizer:
         system: the system prompt, None for what the template says itself.
 
     Raises:
-        ModelUnavailable: the tokenizer or the chat template is damaged.
+        ModelUnavailable: the tokenizer or the chat template is damaged, or the template changes what it is given.
     """
 
     def __init__(self, path: Path, system: str | None = None) -> None:
         from tokenizers import Tokenizer
 
         self._path = path
-        self._system = system
-        try:
+        self._config = _config(path)
+        self._special_tokens = _special_tokens(self._config)
+        template = self._chat_template()
+        with self._translated("cannot be read"):
             description = (path / "tokenizer.json").read_text(encoding="utf-8")
             self._tokenizer = Tokenizer.from_str(description)
-            self._plain = _without_added_tokens(description)
-        except Exception as error:  # tokenizers raises bare Exceptions
-            raise ModelUnavailable(f"{path}: its tokenizer cannot be read: {error}") from error
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self._control_ids = frozenset(self._tokenizer.get_added_tokens_decoder())
+            self._plain = Tokenizer.from_str(_plain(json.loads(description), opens=template is None))
+            self._tokenizer.no_padding()
+            self._tokenizer.no_truncation()
+            self._control_ids = frozenset(self._tokenizer.get_added_tokens_decoder()) | self._undeclared()
+        self.encode_data("A\n é我")  # what it cannot do at all, it should not fail at in the middle of a run
+        self._template: list[list[int] | Slot] = []
+        for part in self._unformatted(system) if template is None else self._rendered(template, system):
+            if isinstance(part, str):
+                with self._translated("fails"):
+                    self._template.append(self._tokenizer.encode(part, add_special_tokens=False).ids)
+            elif part.role == "system":
+                self._template.append(self.encode_data(part.fit(system or "")))
+            else:
+                self._template.append(part)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the whole prompt with `text` as the user's message."""
         ids: list[int] = []
         for part in self._template:
-            ids += part if isinstance(part, list) else self.encode_data(text)
+            ids += self.encode_data(part.fit(text)) if isinstance(part, Slot) else part
         return ids
 
     def encode_data(self, text: str) -> list[int]:
-        """Return the ids of text that is data: none of them is an added token, special or not."""
+        """Return the ids of text that is data: none of them is a control token.
+
+        Those are all added tokens, special or not, and what the model's files name as tokens that begin, end or fill
+        a text, or what is called like one. A single character is a word, whatever it is named.
+
+        Raises:
+            ModelUnavailable: the tokenizer fails.
+        """
         text = _SURROGATE.sub("\ufffd", text)
-        encoding = self._plain.encode(text, add_special_tokens=False)
+        with self._translated("fails"):
+            encoding = self._plain.encode(text, add_special_tokens=False)
         ids: list[int] = encoding.ids
         if self._control_ids.isdisjoint(ids):
             return ids
@@ -62,7 +84,7 @@ class ChatTokenizer:
         cuts = [
             (first + last) // 2
             for token_id, (first, last) in zip(ids, encoding.offsets, strict=True)
-            if token_id in self._control_ids and last - first > 1
+            if token_id in self._control_ids and last - first > 1 and last <= len(text)
         ]
         if not cuts:
             return [token_id for token_id in ids if token_id not in self._control_ids]
@@ -71,91 +93,9 @@ class ChatTokenizer:
 
     def decode(self, ids: Any) -> str:
         """Return the text of output ids, without control tokens."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        with self._translated("fails"):
+            text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
-
-    @cached_property
-    def _template(self) -> list[list[int] | None]:
-        """The prompt's parts: ids, and None where the user's message goes."""
-        parts: list[list[int] | None] = []
-        for piece in _SLOT.split(self._rendered()):
-            if piece == _USER:
-                parts.append(None)
-            elif piece == _SYSTEM:
-                parts.append(self.encode_data(self._system or ""))
-            elif piece:
-                parts.append(self._tokenizer.encode(piece, add_special_tokens=False).ids)
-        return parts
-
-    def _rendered(self) -> str:
-        template = self._chat_template()
-        if template is None:
-            return self._unformatted()
-        user = [{"role": "user", "content": _USER}]
-        if self._system is None:
-            return self._render(template, user)
-        try:
-            return self._render(template, [{"role": "system", "content": _SYSTEM}, *user])
-        except ModelUnavailable:
-            # A template that knows no system role (Gemma): the instruction opens the user's message.
-            return self._render(template, [{"role": "user", "content": f"{_SYSTEM}\n\n{_USER}"}])
-
-    def _render(self, template: str, messages: list[dict[str, str]]) -> str:
-        from jinja2 import TemplateError
-        from transformers.utils import chat_template_utils
-
-        render: Any = chat_template_utils.render_jinja_template
-        try:
-            rendered, _ = render(
-                conversations=[messages],
-                chat_template=template,
-                add_generation_prompt=True,
-                enable_thinking=False,
-                **self._special_tokens,
-            )
-        except (TemplateError, TypeError, ValueError) as error:
-            raise ModelUnavailable(f"{self._path}: its chat template fails: {error}") from error
-        text: str = rendered[0]
-        if any(message["role"] == role and slot not in text for role, slot in _SLOTS for message in messages):
-            raise ModelUnavailable(f"{self._path}: its chat template leaves a message out")
-        return text
-
-    def _unformatted(self) -> str:
-        # A model without a chat template continues text; it still expects the token its tokenizer puts first.
-        opening = self._tokenizer.encode("", add_special_tokens=True).tokens
-        bos = self._special_tokens.get("bos_token", "")
-        begin = bos if bos in opening else ""
-        return f"{begin}{_SYSTEM}\n\n{_USER}" if self._system else f"{begin}{_USER}"
-
-    def _chat_template(self) -> str | None:
-        file = self._path / "chat_template.jinja"
-        if file.exists():
-            return file.read_text(encoding="utf-8")
-        template = self._config.get("chat_template")
-        if isinstance(template, list):  # several by name; "default" is for chat
-            template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
-        return template if isinstance(template, str) else None
-
-    @cached_property
-    def _config(self) -> dict[str, Any]:
-        config: dict[str, Any] = {}
-        for name in ("special_tokens_map.json", "tokenizer_config.json"):
-            if (self._path / name).exists():
-                try:
-                    config |= json.loads((self._path / name).read_text(encoding="utf-8"))
-                except ValueError as error:
-                    raise ModelUnavailable(f"{self._path / name}: is damaged: {error}") from error
-        return config
-
-    @cached_property
-    def _special_tokens(self) -> dict[str, str]:
-        tokens = {}
-        for name, value in self._config.items():
-            if name.endswith("_token"):
-                content = value.get("content") if isinstance(value, dict) else value
-                if isinstance(content, str):
-                    tokens[name] = content
-        return tokens
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -163,15 +103,125 @@ class ChatTokenizer:
         token_id = self._tokenizer.token_to_id(self._special_tokens.get("eos_token", ""))
         return frozenset() if token_id is None else frozenset({token_id})
 
+    def _undeclared(self) -> frozenset[int]:
+        """Return the ids of control tokens that are not among the added tokens."""
+        names = {*self._special_tokens.values(), *_names(self._config)}
+        ids = {self._tokenizer.token_to_id(name) for name in names}
+        for file in ("config.json", "generation_config.json"):
+            if (self._path / file).exists():
+                ids |= _token_ids(read_json(self._path / file))
+        words = self._tokenizer.get_vocab()
+        ids |= {words[word] for word in words if word[:1] in ("<", "[") and _CONTROL_NAME.fullmatch(word)}
+        named = {token_id: self._tokenizer.id_to_token(token_id) for token_id in ids if token_id is not None}
+        # A character has no other spelling, and a text without its newlines or its `!` is another text.
+        return frozenset(i for i, word in named.items() if word and len(word) > 1 and not _BYTE.fullmatch(word))
 
-_SLOTS = (("user", _USER), ("system", _SYSTEM))
+    def _rendered(self, template: str, system: str | None) -> list[str | Slot]:
+        user = {"role": "user", "content": mark("user")}
+        try:
+            if system is None:
+                return render(template, [user], self._special_tokens)
+            try:
+                return render(template, [{"role": "system", "content": mark("system")}, user], self._special_tokens)
+            except BadTemplate:
+                # One that knows no system role (Gemma): the instruction opens the user's message.
+                user["content"] = f"{mark('system')}\n\n{mark('user')}"
+                return render(template, [user], self._special_tokens)
+        except BadTemplate as error:
+            raise ModelUnavailable(f"{str(self._path)!r}: its chat template fails: {error}") from error
+
+    def _unformatted(self, system: str | None) -> list[str | Slot]:
+        # A model without a chat template continues text; it still expects the token its tokenizer puts first.
+        with self._translated("fails"):
+            opening = self._tokenizer.encode("", add_special_tokens=True).tokens
+        bos = self._special_tokens.get("bos_token", "")
+        begin = bos if bos in opening else ""
+        return split(f"{begin}{mark('system')}\n\n{mark('user')}" if system else f"{begin}{mark('user')}")
+
+    def _chat_template(self) -> str | None:
+        file = self._path / "chat_template.jinja"
+        if file.exists():
+            try:
+                return file.read_text(encoding="utf-8")
+            except (OSError, ValueError) as error:
+                raise ModelUnavailable(f"{str(file)!r}: cannot be read: {error}") from error
+        template = self._config.get("chat_template")
+        if isinstance(template, list):  # several by name; "default" is for chat
+            named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+            template = named.get("default")
+        return template if isinstance(template, str) else None
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            # tokenizers raises bare Exceptions, and where it panics what is no Exception at all.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelUnavailable(f"{str(self._path)!r}: its tokenizer {what}: {reason}") from error
 
 
-def _without_added_tokens(description: str) -> Any:
-    from tokenizers import Tokenizer
+def _config(path: Path) -> dict[str, Any]:
+    files = (path / "special_tokens_map.json", path / "tokenizer_config.json")
+    config: dict[str, Any] = {}
+    for file in files:
+        if file.exists():
+            config |= read_json(file)
+    return config
 
-    fields = json.loads(description)
+
+def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    tokens = {name: _content(value) for name, value in config.items() if name.endswith("_token")}
+    return {name: content for name, content in tokens.items() if content is not None}
+
+
+def _names(config: dict[str, Any]) -> Iterator[str]:
+    """Yield the tokens that a tokenizer's config lists beside its special tokens."""
+    for key in ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"):
+        listed = config.get(key)
+        for value in listed.values() if isinstance(listed, dict) else listed if isinstance(listed, list) else ():
+            if content := _content(value):
+                yield content
+
+
+def _content(token: Any) -> str | None:
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None
+
+
+def _token_ids(config: dict[str, Any]) -> set[Any]:
+    """Return the ids that a config names: `eos_token_id`, `image_token_id`, … in any of its parts."""
+    ids: set[Any] = set()
+    for key, value in config.items():
+        if isinstance(value, dict):
+            ids |= _token_ids(value)
+        elif key.endswith("_token_id"):
+            ids |= {token_id for token_id in (value if isinstance(value, list) else [value]) if is_token_id(token_id)}
+    return ids
+
+
+def _plain(fields: dict[str, Any], *, opens: bool) -> str:
+    """Return a tokenizer's description without its added tokens; text that opens no prompt gets no space before it."""
     # Only their names are dropped: a model that holds them in its vocabulary keeps its numbering.
     fields["added_tokens"] = []
     fields["post_processor"] = fields["truncation"] = fields["padding"] = None
-    return Tokenizer.from_str(json.dumps(fields))
+    if not opens:
+        for key in ("normalizer", "pre_tokenizer"):
+            fields[key] = _without_prefix(fields.get(key))
+    return json.dumps(fields)
+
+
+def _without_prefix(step: Any) -> Any:
+    if not isinstance(step, dict):
+        return step
+    for key in ("normalizers", "pretokenizers"):
+        if isinstance(step.get(key), list):
+            kept = [part for part in map(_without_prefix, step[key]) if part is not None]
+            return {**step, key: kept}
+    if step.get("type") == "Prepend":
+        return None
+    if step.get("type") == "Metaspace":
+        return {**step, "prepend_scheme": "never"}
+    return {**step, "add_prefix_space": False} if "add_prefix_space" in step else step

@@ -93,7 +93,7 @@ class Pending:
     segment: Segment
     key: bytes = b""
     prompt_ids: SequenceOf[int] = ()
-    output_ids: list[int] = field(default_factory=list)
+    output_ids: SequenceOf[int] = ()
     limit: int = 0
     extended: bool = False
     seconds: float = 0.0
@@ -271,7 +271,9 @@ class Answers:
         if backend.engine.failure and not self._ending:
             raise EngineFailed(backend.engine.failure)
         pending = self._running.pop(completion.id)
-        pending.output_ids.extend(completion.output_ids)
+        pending.output_ids = (
+            [*pending.output_ids, *completion.output_ids] if pending.extended else completion.output_ids
+        )
         pending.seconds += completion.seconds
         if completion.finish_reason == "error":
             # A matter of the machine and of this moment, which the store has no business to remember.
@@ -313,7 +315,7 @@ class Answers:
         again = pending.attempt + (answer.finish_reason != "error")
         if fault and again <= pending.last_attempt and not self._ending:
             pending.attempt = again
-            pending.output_ids, pending.extended, pending.seconds = [], False, 0.0
+            pending.output_ids, pending.extended, pending.seconds = (), False, 0.0
             self._request(self._backend, pending, pending.limit)
             return
         self._finish(pending, answer, fault, worker=completion.worker)
@@ -360,7 +362,7 @@ class Answers:
             seconds=answer.seconds,
             worker=worker,
         )
-        pending.prompt_ids, pending.output_ids = (), []
+        pending.prompt_ids = pending.output_ids = ()
         self._report.add(result)
         self._in_flight.pop(pending.key, None)
         if len(result.answer) <= _LONGEST_REMEMBERED:

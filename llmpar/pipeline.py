@@ -77,6 +77,7 @@ class Pipeline:
         self._source: _Feeder | None = None
         self._parts: deque[_Opened] = deque()  # read, and not yet written; the first is being written
         self._to_submit: deque[tuple[Segment, deque[Pending]]] = deque()
+        self._gathered: list[bytes] = []  # of the block being written
         self._num_held = 0  # segments submitted and not yet written
         self._held = 0  # characters of them
 
@@ -109,8 +110,13 @@ class Pipeline:
                 writer = output.begin(block.document)
                 writer.write(block.document.encoding.bom)
             assert writer is not None
-            for text in merge(block, opened.part.segments, self._results(opened, writer), self._on_error):
-                writer.write(block.document.encoding.encode(text))
+            try:
+                for text in merge(block, opened.part.segments, self._results(opened, writer), self._on_error):
+                    self._gathered.append(block.document.encoding.encode(text))
+            except SegmentFailed:
+                self._hand_on(writer)
+                raise
+            self._hand_on(writer)
             if block.last and not damage:
                 try:
                     output.end()
@@ -125,6 +131,11 @@ class Pipeline:
         with shielded():
             output.finish()
             self.finished = True
+
+    def _hand_on(self, writer: Writer) -> None:
+        """Write what was gathered: at once, as each write is a chance for another thread to keep this one waiting."""
+        writer.write(b"".join(self._gathered))
+        self._gathered.clear()
 
     def _next_part(self, writer: Writer | None) -> _Opened | None:
         assert self._source is not None
@@ -155,6 +166,7 @@ class Pipeline:
         """Let time pass until something may have come: input, or an answer."""
         assert self._source is not None
         if writer:
+            self._hand_on(writer)
             writer.flush()
         self._tick()
         self._advance()

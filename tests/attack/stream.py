@@ -1,0 +1,100 @@
+"""Inputs larger than memory, in a pipe: `python tests/attack/stream.py [--gigabytes 10] [--unit paragraph]`.
+
+What comes out must be what went in, byte for byte; the peak of the process's memory is printed, and held against a cap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+_CAP = 500  # MB
+_WORDS = ["the", "of", "and", "to", "in", "is", "that", "it", "was", "for", "on", "are", "with", "as", "his", "they", "at"]
+
+
+def text(num_bytes: int, seed: int = 0) -> Iterator[bytes]:
+    """Yield paragraphs of sentences, about a kilobyte each, numbered so that none comes twice; a megabyte at a time."""
+    draw = random.Random(seed)
+    sentences = [" ".join(draw.choices(_WORDS, k=draw.randint(5, 25))).capitalize() + "." for _ in range(5000)]
+    total = number = 0
+    while total < num_bytes:
+        paragraphs = []
+        for number in range(number, number + 1000):  # noqa: B020 (it goes on where it was)
+            paragraphs.append(f"Paragraph {number}. {' '.join(draw.choices(sentences, k=12))}\r\n\r\n")
+        number += 1
+        data = "".join(paragraphs).encode()
+        total += len(data)
+        yield data
+
+
+def lines(count: int) -> Iterator[bytes]:
+    """Yield equal lines."""
+    for _ in range(count // 1000):
+        yield b"The same line, again and again.\n" * 1000
+
+
+def unbroken(num_bytes: int) -> Iterator[bytes]:
+    """Yield text without a space, a line's end or a full stop."""
+    for _ in range(num_bytes // 1000):
+        yield b"abcdefghij" * 100
+
+
+def stream(name: str, source: Iterator[bytes], unit: str) -> bool:
+    """Send `source` through llmpar, and print how it went; tell whether it went well."""
+    command = [sys.executable, "-m", "llmpar", "run", "{text}", "--engine", "echo", "--unit", unit]
+    started = time.monotonic()
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    sent, received, size = hashlib.sha256(), hashlib.sha256(), 0
+
+    def feed() -> None:
+        for chunk in source:
+            sent.update(chunk)
+            process.stdin.write(chunk)  # type: ignore[union-attr]
+        process.stdin.close()  # type: ignore[union-attr]
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    while chunk := process.stdout.read(1 << 20):
+        received.update(chunk)
+        size += len(chunk)
+    feeder.join()
+    said = process.stderr.read().decode().strip()
+    code = process.wait()
+    seconds = time.monotonic() - started
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
+    well = code == 0 and sent.digest() == received.digest() and peak < _CAP
+    print(f"{name}: {size / 1e6:,.0f} MB in {seconds:,.0f} s, {size / 1e6 / seconds:.1f} MB/s, exit {code}, ", end="")
+    print(f"{'the same bytes' if sent.digest() == received.digest() else 'OTHER BYTES'}, peak so far {peak:,.0f} MB")
+    print(f"  {said}", flush=True)
+    return well
+
+
+def main() -> int:
+    """Run all three; 1 if one of them did not go well."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gigabytes", type=float, default=10)
+    parser.add_argument("--unit", default="paragraph")
+    given = parser.parse_args()
+    return int(
+        not all(
+            [
+                stream("equal lines", lines(1_000_000), "line"),
+                stream("without a space", unbroken(10_000_000), "sentence"),
+                stream("text", text(int(given.gigabytes * 1e9)), given.unit),
+            ]
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 
 _CAP = 500  # MB
-_WORDS = ["the", "of", "and", "to", "in", "is", "that", "it", "was", "for", "on", "are", "with", "as", "his", "they", "at"]
+_WORDS = ["the", "of", "and", "to", "in", "is", "that", "it", "was", "for", "on", "are", "with", "as", "his", "they"]
 
 
 def text(num_bytes: int, seed: int = 0) -> Iterator[bytes]:

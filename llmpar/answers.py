@@ -24,7 +24,7 @@ _MOST_REMEMBERED = 10_000  # answers kept at hand for segments that come again
 _LONGEST_REMEMBERED = 2_000  # characters of such an answer, which bounds their memory
 # What a greedy answer is drawn with when it is asked for again: the same once more would fail once more.
 _RETRY_TEMPERATURE, _RETRY_TOP_P, _RETRY_SEED = 0.7, 0.95, 1_000_003
-_KEPT, _OVERFLOW = "kept", "overflow"  # finish reasons of what never reached a model
+_KEPT = "kept"  # the finish reason of what no model needs to see
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ class Answers:
             pending.attempt = known[-1].attempt + 1
             num_attempts += pending.attempt if self._policy.retry_failed else 0
         pending.last_attempt = num_attempts - 1
-        if good is None and known and (pending.attempt >= num_attempts or known[-1].finish_reason == _OVERFLOW):
+        if known and pending.attempt >= num_attempts:
             good = known[-1]
         if good is None:
             return False
@@ -229,6 +229,7 @@ class Answers:
         return True
 
     def _ask(self, pending: Pending) -> None:
+        assert self._memory is not None
         if self._backend is None:
             self._backend = self._open_backend()
         backend, text = self._backend, pending.segment.text
@@ -237,7 +238,9 @@ class Answers:
         self._report.num_text_tokens_read += num_prompt_tokens
         num_text_tokens = num_prompt_tokens - backend.num_prompt_tokens
         if num_text_tokens < self._task.min_text_tokens:
-            self._keep(pending, Answer(0, "", _KEPT, num_prompt_tokens, 0))
+            kept = Answer(0, "", _KEPT, num_prompt_tokens, 0)
+            self._memory.add(pending.key, text, kept, replaces=self._policy.refresh)
+            self._finish(pending, kept, None)
             return
         wanted = self._sampling.max_new_tokens or self._task.max_new_tokens(num_text_tokens)
         room = backend.engine.context_length - num_prompt_tokens
@@ -246,7 +249,8 @@ class Answers:
                 f"its prompt takes {num_prompt_tokens:,} of the {backend.engine.context_length:,} tokens the model "
                 "can read; split it smaller, or take a model with a longer context"
             )
-            self._keep(pending, Answer(0, reason, _OVERFLOW, num_prompt_tokens, 0))
+            # Not for the store: on a larger machine it may fit.
+            self._finish(pending, Answer(0, "", "error", num_prompt_tokens, 0), reason)
             return
         pending.limit = min(wanted, room)
         self._in_flight[pending.key] = pending
@@ -320,18 +324,10 @@ class Answers:
             return
         self._finish(pending, answer, fault, worker=completion.worker)
 
-    def _keep(self, pending: Pending, answer: Answer) -> None:
-        """Finish, and keep, what no model needs to see."""
-        assert self._memory is not None
-        self._memory.add(pending.key, pending.segment.text, answer, replaces=self._policy.refresh)
-        self._finish(pending, answer, self._fault(pending, answer))
-
     def _fault(self, pending: Pending, answer: Answer) -> str | None:
         """Return what is wrong with an answer, None if it will do."""
         if answer.finish_reason == _KEPT:
             return None
-        if answer.finish_reason == _OVERFLOW:
-            return answer.text
         num_tokens = answer.num_output_tokens
         if answer.finish_reason == "length" and not self._is_cut(answer):
             return f"the answer did not end within {num_tokens:,} tokens"
@@ -349,7 +345,7 @@ class Answers:
         kept = answer.finish_reason == _KEPT
         result = pending.result = Result(
             pending.segment,
-            pending.segment.text if kept else "" if answer.finish_reason == _OVERFLOW else answer.text,
+            pending.segment.text if kept else answer.text,
             fault,
             cut=fault is None and self._is_cut(answer),
             looped=fault is not None and answer.finish_reason == "loop",

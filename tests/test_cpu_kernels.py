@@ -560,3 +560,38 @@ def test_an_older_processor_computes_the_same_compiled_now_or_before(tmp_path: P
             assert np.array_equal(found[0][name], numbers), name
         else:
             assert close(found[0][name], numbers, "int8" if name in {"attention", "norm"} else "fp32"), name
+
+
+def _doubled(number: int) -> int:
+    return 2 * number
+
+
+def test_kept_code_that_is_damaged_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    assert kernel(_doubled)(3) == 6
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".nbi", ".nbc"}
+    for damaged in files:
+        whole = damaged.read_bytes()
+        for content in (b"", b"no pickle", whole[: len(whole) // 2]):
+            damaged.write_bytes(content)
+            assert kernel(_doubled)(4) == 8
+            assert kernel(_doubled)(5) == 10
+    again = kernel(_doubled)
+    assert again(6) == 12
+    assert again.stats.cache_hits, "what was damaged is kept anew"
+
+
+def test_code_is_kept_only_where_nobody_else_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmpar.engine.cpu import compiled
+
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    place = compiled._find_place()
+    assert place
+    assert Path(place).stat().st_mode & 0o777 == 0o700
+    Path(place).chmod(0o770)
+    assert compiled._find_place() is None
+    monkeypatch.setattr("numba.config.CACHE_DIR", "/proc/nowhere")
+    assert compiled._find_place() is None
+    monkeypatch.setattr(compiled, "_place", None)
+    assert kernel(_doubled)(3) == 6

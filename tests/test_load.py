@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -37,6 +38,11 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
+def sealed(header: bytes) -> bytes:
+    """Return a header as `write` begins a file with it."""
+    return hashlib.sha256(header).hexdigest().encode() + header
+
+
 class TestPack:
     @pytest.mark.parametrize("name", ["llama-tied-bias", "gemma3", "smollm3-nope"])
     @pytest.mark.parametrize("precision", PRECISIONS)
@@ -57,17 +63,28 @@ class TestPack:
             assert typeof(a.qkv.weight) == typeof(b.qkv.weight)
             assert typeof(a.head_norms) == typeof(b.head_norms)
 
+    def test_a_header_with_a_wrong_byte_is_damage(self, tmp_path: Path) -> None:
+        file = tmp_path / "pack"
+        packed.write(decoder("llama"), file)
+        content = file.read_bytes()
+        for place in range(0, content.index(b"\n"), 7):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << place % 8
+            file.write_bytes(damaged)
+            with pytest.raises(packed.DamagedPack):
+                packed.read(file)
+
     @pytest.mark.parametrize(
         "damage",
         ["absent", "directory", "empty", "header", "cut", "longer", "noise", "text", "list", "number", "format", "kind",
-         "other-kind", "field", "dtype", "beyond"],
+         "digest", "other-kind", "field", "dtype", "beyond"],
     )  # fmt: skip
     def test_anything_else_is_damage(self, tmp_path: Path, damage: str) -> None:
         file = tmp_path / "pack"
         packed.write(decoder("llama"), file)
         content = file.read_bytes()
         line, _, arrays = content.partition(b"\n")
-        header = json.loads(line)
+        header = json.loads(line[64:])
         whole: dict[str, bytes] = {
             "empty": b"",
             "header": content[:100],
@@ -75,8 +92,9 @@ class TestPack:
             "longer": content + b"\0",
             "noise": np.random.default_rng(0).bytes(5000),
             "text": b"a model of sorts\n",
-            "list": b"[1]\n",
-            "number": b"7\n",
+            "list": sealed(b"[1]\n"),
+            "number": sealed(b"7\n"),
+            "digest": b"0" * 64 + content[64:],
         }
         tree = header["decoder"]
         if damage == "format":
@@ -96,7 +114,9 @@ class TestPack:
             if damage == "directory":
                 file.mkdir()
         else:
-            file.write_bytes(whole.get(damage, json.dumps(header).encode().ljust(len(line)) + b"\n" + arrays))
+            file.write_bytes(
+                whole.get(damage, sealed(json.dumps(header).encode().ljust(len(line) - 64) + b"\n") + arrays)
+            )
         with pytest.raises(packed.DamagedPack, match=str(file)):
             packed.read(file)
 

@@ -20,6 +20,7 @@ from llmpar import interrupts
 from llmpar.cli.commands import NothingToRead, register
 from llmpar.errors import Interrupted, LlmparError, UsageError, WriteFailed
 from llmpar.progress import say
+from llmpar.visible import one_line
 
 app = typer.Typer(
     name="llmpar",
@@ -72,8 +73,10 @@ def run(arguments: Sequence[str]) -> int:
             say(f"llmpar: what is finished is kept; go on with: {shlex.join(['llmpar', *arguments])}")
         return interrupted.exit_code
     except OSError as error:  # help and lists go to stdout without us
-        say(f"llmpar: stdout: writing failed: {error.strerror}")
-        return 141 if error.errno == errno.EPIPE else WriteFailed.exit_code
+        if error.errno == errno.EPIPE:
+            return 141
+        say(f"llmpar: {one_line(error.filename or 'stdout')}: failed: {error.strerror}")
+        return WriteFailed.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
@@ -107,6 +110,9 @@ def _usage_code(error: Exception) -> int | None:
 
 def main() -> NoReturn:
     """Run the program."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # no file that we open may get a number that libraries write their complaints to
+    os.close(descriptor)
     interrupts.install()
     code = run(sys.argv[1:])
     try:

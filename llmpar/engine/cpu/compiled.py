@@ -6,14 +6,17 @@ another that changed. So each state of all these files has a directory of its ow
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from numba import config, njit
+from numba.core.caching import IndexDataCacheFile
 
-from llmpar.paths import cache_dir
+from llmpar.errors import WriteFailed
+from llmpar.paths import cache_dir, make_private
 
 _OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
@@ -25,7 +28,41 @@ def _source_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-config.CACHE_DIR = str(Path(config.CACHE_DIR or cache_dir()) / f"kernels-{_source_digest()}")
+def _find_place() -> str | None:
+    """Return a directory for kept code that nobody else can write to, as loading it runs it; None without one."""
+    try:
+        place = Path(config.CACHE_DIR or cache_dir()) / f"kernels-{_source_digest()}"
+        make_private(place)
+    except (WriteFailed, OSError):
+        return None
+    return str(place)
+
+
+_place = _find_place()
+if _place:
+    config.CACHE_DIR = _place
+
+
+class _KeptCode(IndexDataCacheFile):  # type: ignore[misc]
+    """Numba's files of one function, of which no failure matters: what they lack is compiled again."""
+
+    def load(self, key: object) -> Any:
+        """Return the function's code, None if it is not there or damaged."""
+        try:
+            return super().load(key)
+        except Exception:  # whatever unpickling makes of damage
+            return None
+
+    def save(self, key: object, data: object) -> None:
+        """Keep the function's code, if the disk has room."""
+        with contextlib.suppress(OSError):
+            super().save(key, data)
+
+    def _load_index(self) -> dict[object, str]:
+        try:
+            return super()._load_index()  # type: ignore[no-any-return]
+        except Exception:
+            return {}
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -39,7 +76,11 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, and keep the result for the next process."""
+    if _place is None:
+        return njit(**_OPTIONS)(function)
     try:
-        return njit(**_OPTIONS, cache=True)(function)
+        compiled = njit(**_OPTIONS, cache=True)(function)
     except RuntimeError:  # there is nowhere to keep it: compile in every run
         return njit(**_OPTIONS)(function)
+    compiled._cache._cache_file.__class__ = _KeptCode  # noqa: SLF001 (Numba lets nobody choose)
+    return compiled

@@ -76,7 +76,7 @@ def describe(model: Any, precision: Precision) -> Decoder:
         final_norm=final_norm,
         head=_projection(precision, model.lm_head),
         vocabulary=len(table),
-        context_length=int(getattr(config, "max_position_embeddings", 0) or 2048),
+        context_length=max(0, int(getattr(config, "max_position_embeddings", 0) or 0)) or 2048,
         softcap=float(getattr(config, "final_logit_softcapping", None) or 0),
         epsilon=epsilon,
         activation=activation,

@@ -1,11 +1,12 @@
 """A decoder in one file, as it lies in memory: written once, then mapped, and shared by all processes that read it.
 
-The file is a line of JSON, padded with spaces, that has the decoder's fields, and then its arrays, each on a cache
-line. It is made for one version of llmpar and kept in its cache; nothing else need read it.
+The file is a line: a SHA-256 of its rest, and JSON, padded with spaces, that has the decoder's fields; then its arrays,
+each on a cache line. It is made for one version of llmpar and kept in its cache; nothing else need read it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ import numpy as np
 
 from llmpar.engine.cpu.decoder import Decoder, Layer, Projection, Rope
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the same weights would be packed otherwise."""
 _ALIGNMENT = 64
+_DIGITS = 64  # of a SHA-256
 _KINDS = {kind.__name__: kind for kind in (Decoder, Layer, Projection, Rope)}
 
 
@@ -46,9 +48,9 @@ def write(decoder: Decoder, file: Path) -> None:
 
     tree = describe(decoder)
     header = json.dumps({"format": FORMAT, "bytes": offset, "decoder": tree}).encode()
-    header += b" " * (-(len(header) + 1) % _ALIGNMENT) + b"\n"
+    header += b" " * (-(_DIGITS + len(header) + 1) % _ALIGNMENT) + b"\n"
     with file.open("wb") as out:
-        out.write(header)
+        out.write(hashlib.sha256(header).hexdigest().encode() + header)
         for array in arrays:
             out.write(np.ascontiguousarray(array).data)
             out.write(bytes(-array.nbytes % _ALIGNMENT))
@@ -63,7 +65,9 @@ def read(file: Path) -> Decoder:
     try:
         with file.open("rb") as source:
             line = source.readline()
-        header = json.loads(line)
+        if hashlib.sha256(line[_DIGITS:]).hexdigest().encode() != line[:_DIGITS]:
+            raise DamagedPack(f"{file} was altered")
+        header = json.loads(line[_DIGITS:])
         if header["format"] != FORMAT or file.stat().st_size != len(line) + header["bytes"]:
             raise DamagedPack(f"{file} is cut short or of another version")
         data = np.memmap(file, np.uint8, "c")  # "c" because arrays that cannot be written are another type to compile

@@ -134,8 +134,9 @@ class Pipeline:
 
     def _hand_on(self, writer: Writer) -> None:
         """Write what was gathered: at once, as each write is a chance for another thread to keep this one waiting."""
-        writer.write(b"".join(self._gathered))
-        self._gathered.clear()
+        if self._gathered:  # else the writer may be closed: its document is complete, and the next not yet there
+            writer.write(b"".join(self._gathered))
+            self._gathered.clear()
 
     def _next_part(self, writer: Writer | None) -> _Opened | None:
         assert self._source is not None

@@ -63,7 +63,8 @@ class Database:
             if not os.path.lexists(path):
                 if makes_directory:
                     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _create(path)
+                with shielded():  # what is half made would stay
+                    _create(path)
             self._check_header()
             # Closed from another thread than it was opened by at most.
             self._connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)

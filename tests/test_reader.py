@@ -152,6 +152,13 @@ def test_nul_is_named_by_its_byte_wherever_reads_end(before: str, encoding: str)
             read(data + "\0b".encode(encoding or "utf-8"), size)
 
 
+@pytest.mark.parametrize("data", [b"a\0b\xff", codecs.BOM_UTF16_LE + "a\0".encode("utf-16-le") + b"\0\xdc\0\xdc"])
+def test_what_is_wrong_first_is_told_at_any_pace(data: bytes) -> None:
+    for size in (1, 1 << 20):
+        with pytest.raises(InputError, match="NUL at byte"):
+            read(data, size)
+
+
 def test_nul_can_be_carried_through() -> None:
     assert joined(read(b"a\0b", errors="surrogateescape")[1]) == "a\0b"
 

@@ -146,6 +146,25 @@ def test_blanks_do_not_make_a_paragraph_long(size: int) -> None:
     assert [len(s.text) for _, segments in parts for s in segments] == [1, 39, 1]
 
 
+def test_newlines_are_the_paragraphs_own_at_any_pace() -> None:
+    data = b"One\rline.\n\nTwo.\r\n\r\nThree.\n\nFour."
+    for size in (1, 1 << 20):
+        segments = [segment for _, found in segments_of(data, "x.txt", "paragraph", size) for segment in found]
+        assert [segment.layout.newline for segment in segments] == ["\r", "\r\n", "\n", "\n"]
+
+
+@pytest.mark.parametrize("unit", UNITS[:3])
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_front_matter_is_no_prose_at_any_pace(unit: Unit, size: int) -> None:
+    def texts(data: bytes) -> list[str]:
+        return [segment.text for _, found in segments_of(data, "x.md", unit, size) for segment in found]
+
+    assert texts(b"---\ntitle: A. B.\nname: C\n---\nProse.\n") == ["Prose."]
+    assert texts(b"+++\r\nn = 1\r\n+++\r\nProse.") == ["Prose."]
+    assert texts(b"---\nNo matter.\n---\nProse.\n") == ["No matter.", "Prose."]
+    assert texts(b"---\n\nname: x\n") == ["name: x"]
+
+
 def test_a_fence_goes_on_from_block_to_block() -> None:
     for size in (1, 1 << 20):
         parts = segments_of(b"A.\n\n```\nB.\n\nC.\n```\n\nD.", "x.md", "sentence", size)

@@ -13,7 +13,8 @@ _CELL = re.compile(r"(?:\\.|`[^`]*`|[^|\\])+")
 _REFERENCE = re.compile(r"[ ]{0,3}\[[^\]]+\]:[ \t]*\S+.*")
 _TAGS = re.compile(r"[ \t]*(?:(?:<!--(?:(?!-->).)*-->|</?[A-Za-z][^<>]*>)[ \t]*)+")
 _HTML = re.compile(r"[ \t]*<(!--|(?:script|style|pre)\b)", re.IGNORECASE)
-_FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*(?:\r\n|\n|\r)[\w\"'#-][^\r\n]*[:=#]")
+_FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*")
+_FIELD = re.compile(r"[\w\"'#-].*[:=#]")
 _CODE = re.compile(r"(?: {4}| {0,3}\t)[ \t]*\S")
 _ITEM = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)])[ \t]")
 
@@ -29,6 +30,7 @@ class Markdown(Plain):
         super().__init__()
         self._closing = ""  # what ends the fence, formula, HTML or front matter that we are in
         self._started = False
+        self._front = ""  # the document's first line, where front matter may begin; the next line tells
         self._in_table = False
         self._in_list = False
         self._may_be_code = True  # nothing but blank lines or code stands directly above
@@ -41,8 +43,12 @@ class Markdown(Plain):
             if self._closes(line):
                 self._closing = ""
             return ()
-        if not started and (front := _FRONT_MATTER.match(text, head)):
-            self._closing = front[1]
+        front, self._front = self._front, ""
+        if front and _FIELD.match(line):
+            self._closing = front
+            return ()
+        if not started and (opening := _FRONT_MATTER.fullmatch(line)):
+            self._front = opening[1]
             return ()
         if not line.strip():
             self._may_be_code, self._in_table = True, False

@@ -76,6 +76,7 @@ class Plain:
 
     def __init__(self) -> None:
         self._ordinals = {0}
+        self._newline = "\n"  # the last one seen; a paragraph that ends without one is set with it
 
     def paragraphs(self, text: str, *, apart: bool = False) -> Iterator[Paragraph]:
         """Yield the paragraphs of a block, in order; what lies outside of them is to be copied.
@@ -84,9 +85,10 @@ class Plain:
             text: the block's.
             apart: take each line for a paragraph of its own.
         """
-        newline = newline_of(text)
+        newline = self._newline
         gathered: list[Line] = []
-        for head, end in _lines(text):
+        for head, end, following in _lines(text):
+            self._newline = following or self._newline
             cut_out = self.verbatim(text, head, end)
             if cut_out is not None or _SEPARATOR.fullmatch(text, _after_quote(text, head, end), end):
                 yield from _close(text, gathered, newline)
@@ -98,6 +100,8 @@ class Plain:
             if gathered and (apart or _begins_anew(text, gathered, line)):
                 yield from _close(text, gathered, newline)
                 gathered = []
+            # A paragraph's own, and not its block's: where blocks end is a matter of the input's pace.
+            newline = newline if gathered else self._newline
             gathered.append(line)
         yield from _close(text, gathered, newline)
 
@@ -122,13 +126,14 @@ class Plain:
         return Line(head, quoted, start + len(text[start:end]) - len(text[start:end].lstrip()), end)
 
 
-def _lines(text: str) -> Iterator[tuple[int, int]]:
+def _lines(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield where each line begins and ends, and its newline, which the last one may not have."""
     start = 0
     for match in NEWLINE.finditer(text):
-        yield start, match.start()
+        yield start, match.start(), match[0]
         start = match.end()
     if start < len(text):
-        yield start, len(text)
+        yield start, len(text), ""
 
 
 def _after_quote(text: str, head: int, end: int) -> int:

@@ -76,12 +76,7 @@ class Store:
             description: everything that decides an answer, but the text; values that JSON knows.
         """
         plain = json.dumps(description, sort_keys=True)
-        digest = hashlib.sha256(plain.encode()).digest()
-        with self._database.transaction() as connection:
-            row = (digest, plain if self._keep_text else None, int(time.time()))
-            connection.execute("INSERT OR IGNORE INTO jobs (digest, description, created) VALUES (?, ?, ?)", row)
-            (number,) = connection.execute("SELECT id FROM jobs WHERE digest = ?", (digest,)).fetchone()
-        return JobStore(self, number, digest)
+        return JobStore(self, hashlib.sha256(plain.encode()).digest(), plain if self._keep_text else None)
 
     def find(self, key: bytes) -> list[Answer]:
         """Return the answers kept under a key, by attempt."""
@@ -101,8 +96,8 @@ class Store:
                 self._touch()
         return answers
 
-    def write(self, job: int, records: Iterable[tuple[bytes, str, Answer, bool]]) -> None:
-        """Commit answers, each with its key, the text it is about, and whether all earlier ones give way to it."""
+    def write(self, digest: bytes, description: str | None, records: Iterable[tuple[bytes, str, Answer, bool]]) -> None:
+        """Commit a job's answers, each with its key, its text, and whether all earlier ones give way to it."""
         today = _today()
         rows, replaced = [], []
         for key, text, answer, replaces in records:
@@ -110,14 +105,18 @@ class Store:
             counts = (answer.finish_reason, answer.num_prompt_tokens, answer.num_output_tokens, answer.seconds)
             asked = _bytes(text) if self._keep_text else None
             checksum = _checksum(key, answer.attempt, said, *counts)
-            rows.append((job, key, answer.attempt, asked, said, *counts, today, checksum))
+            rows.append((digest, key, answer.attempt, asked, said, *counts, today, checksum))
             replaced += [(key,)] if replaces else []
         with self._database.transaction() as connection:
+            # Each time, as another process may have purged the job meanwhile.
+            job = (digest, description, int(time.time()))
+            connection.execute("INSERT OR IGNORE INTO jobs (digest, description, created) VALUES (?, ?, ?)", job)
             connection.executemany("DELETE FROM answers WHERE key = ?", replaced)
             # Another process may have been faster; then its answer stands.
             connection.executemany(
                 "INSERT OR IGNORE INTO answers (job, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
-                "num_output_tokens, seconds, used, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "num_output_tokens, seconds, used, checksum) "
+                "VALUES ((SELECT id FROM jobs WHERE digest = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
 
@@ -212,14 +211,14 @@ class JobStore:
 
     Args:
         store: the store.
-        number: the job's number there.
         digest: the hash of the job's description.
+        description: what is kept of it, None for nothing.
     """
 
-    def __init__(self, store: Store, number: int, digest: bytes) -> None:
+    def __init__(self, store: Store, digest: bytes, description: str | None) -> None:
         self._store = store
-        self._number = number
         self._digest = digest
+        self._description = description
         self._added: list[tuple[bytes, str, Answer, bool]] = []
 
     def key(self, text: str) -> bytes:
@@ -237,7 +236,7 @@ class JobStore:
     def commit(self) -> None:
         """Make what was added last, also if the process is killed the moment after."""
         if self._added:
-            self._store.write(self._number, self._added)
+            self._store.write(self._digest, self._description, self._added)
             self._added.clear()
 
 

@@ -86,7 +86,8 @@ def render(source: str, messages: list[dict[str, str]], names: dict[str, str]) -
             )
     except Exception as error:  # a template can raise anything that Python can
         raise BadTemplate((str(error).strip() or type(error).__name__).splitlines()[0]) from error
-    parts = split(text)
+    # A mark is some thousand characters long; looking for them in far more than they can make takes too long.
+    parts = split(text) if len(text) <= 2 * _LONGEST else [text]
     if sum(len(part) for part in parts if isinstance(part, str)) > _LONGEST:
         raise BadTemplate(f"it makes more than {_LONGEST:,} characters")
     shown = {part.role for part in parts if isinstance(part, Slot)}

@@ -165,6 +165,13 @@ def test_front_matter_is_no_prose_at_any_pace(unit: Unit, size: int) -> None:
     assert texts(b"---\n\nname: x\n") == ["name: x"]
 
 
+def test_blanks_inside_a_line_are_no_blank_line_at_any_pace() -> None:
+    data = b"a" * (1 << 18) + b" " * 300_000 + b"Prose.\n"
+    for size in (5000, 1 << 20):
+        texts = [segment.text for _, found in segments_of(data, "x.md", "line", size) for segment in found]
+        assert texts[-1] == "Prose."
+
+
 def test_a_fence_goes_on_from_block_to_block() -> None:
     for size in (1, 1 << 20):
         parts = segments_of(b"A.\n\n```\nB.\n\nC.\n```\n\nD.", "x.md", "sentence", size)

@@ -122,7 +122,7 @@ def _directory(random: Random, place: Path, record: dict[str, Any]) -> Path:
 def _damaged(random: Random, name: str, data: bytes) -> bytes:
     if name.endswith(".jinja") and random.randrange(3):
         template = random.choice(_TEMPLATES)
-        return (template + data.decode() if random.randrange(2) else template).encode()
+        return (template + data.decode("utf-8", "replace") if random.randrange(2) else template).encode()
     if name.endswith(".safetensors") and random.randrange(4):
         return _damaged_safetensors(random, data)
     if name.endswith(".json") and random.randrange(4):

@@ -51,7 +51,8 @@ class Markdown(Plain):
             self._front = opening[1]
             return ()
         if not line.strip():
-            self._may_be_code, self._in_table = True, False
+            if end < len(text):  # otherwise the line may go on in the next block
+                self._may_be_code, self._in_table = True, False
             return ()
         if self._is_code(line):
             return ()

@@ -16,7 +16,7 @@ from typing import Any
 Target = Callable[[Random, dict[str, Any]], None]
 """Makes an input from a Random, notes it in a dictionary, and raises unless all is well."""
 
-_SECONDS, _SECONDS_PER_MB = 2.0, 20.0  # of computing
+_SECONDS, _SECONDS_PER_MB = 2.0, 60.0  # of computing; a segment may have one character, and is read twice
 _FRAME = re.compile(r'File "[^"]*?([^/"]+/[^/"]+\.py)", line (\d+)')
 
 

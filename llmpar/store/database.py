@@ -82,7 +82,7 @@ class Database:
         """Return the rows of a query."""
         try:
             return self._connection.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._translation(error) from error
 
     def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
@@ -113,7 +113,8 @@ class Database:
 
     def shrink(self) -> None:
         """Give back the bytes that are not in use."""
-        self.read("PRAGMA incremental_vacuum")
+        with self._translated():
+            self._connection.executescript("PRAGMA incremental_vacuum")  # `execute` would give back one page alone
         self.read("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def unusable(self, reason: str) -> StoreUnusable:
@@ -156,7 +157,7 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # also of a message, which can quote what is damaged
             raise self._translation(error) from error
         except OSError as error:
             raise StoreUnusable(
@@ -164,7 +165,7 @@ class Database:
                 "(--no-store)"
             ) from error
 
-    def _translation(self, error: sqlite3.Error) -> StoreUnusable:
+    def _translation(self, error: sqlite3.Error | UnicodeDecodeError) -> StoreUnusable:
         instead = "take another (--store PATH) or none (--no-store)"
         if "locked" in str(error) or "busy" in str(error):
             return StoreUnusable(

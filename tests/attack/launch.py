@@ -272,7 +272,7 @@ def random_scene(random: Random, place: Path, num_segments: int) -> Scene:
         outputs, command = [f"done/{name}" for name in names], [*command, "--output-dir", "done"]
     else:
         outputs, command = ["out"], [*command, "-o", "out"]
-    return Scene(place, command, outputs, Fake(delay=2 / num_segments, seed=random.getrandbits(32)))
+    return Scene(place, command, outputs, Fake(delay=0.6 / num_segments, seed=random.getrandbits(32)))
 
 
 def digest(data: bytes | None) -> str:

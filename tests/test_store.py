@@ -1,0 +1,431 @@
+"""The store: equal to a dict, whoever writes it, whatever befalls it; and what a run takes from it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Outcome
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from llmpar.errors import StoreUnusable
+from llmpar.store.store import Answer, Store
+
+Call = Callable[..., Outcome]
+JOB = {"task": {"prompt": "Do: {text}"}, "sampling": {"seed": 0}}
+SECRET = "a secret that nobody should find"
+
+
+def answer(text: str, attempt: int = 0) -> Answer:
+    return Answer(attempt, text, "stop", 3, 4, 0.5)
+
+
+def filled(path: Path, number: int = 40, size: int = 1) -> dict[str, list[Answer]]:
+    """Make a store that holds answers to so many texts, and return them."""
+    with closing(Store(path)) as store:
+        job = store.job(JOB)
+        kept = {f"text {i}": [answer(f"answer {i} " * size), answer("more", 1)][: 1 + i % 2] for i in range(number)}
+        for text, answers in kept.items():
+            for one in answers:
+                job.add(job.key(text), text, one)
+        job.commit()
+    return kept
+
+
+def held(path: Path, texts: Iterator[str] | list[str] | dict[str, Any]) -> dict[str, list[Answer]]:
+    with closing(Store(path)) as store:
+        job = store.job(JOB)
+        return {text: job.find(job.key(text)) for text in texts}
+
+
+texts = st.text(st.characters(codec=None), max_size=8)
+descriptions = st.dictionaries(st.text(max_size=3), st.one_of(st.integers(), st.text(max_size=3), st.none(), st.floats(allow_nan=False)))  # fmt: skip  # noqa: E501
+
+
+class LikeADict(RuleBasedStateMachine):
+    """Two connections and a dict: what one commits, both find."""
+
+    @initialize(path=st.builds(lambda: None))
+    def begin(self, path: None) -> None:
+        import tempfile
+
+        self.directory = tempfile.TemporaryDirectory()
+        self.path = Path(self.directory.name) / "store"
+        self.stores = [Store(self.path), Store(self.path)]
+        self.jobs = [store.job(JOB) for store in self.stores]
+        self.model: dict[tuple[str, int], Answer] = {}
+        self.added: list[list[tuple[str, Answer, bool]]] = [[], []]
+
+    @rule(which=st.integers(0, 1), text=texts, said=texts, attempt=st.integers(0, 3), replaces=st.booleans())
+    def add(self, which: int, text: str, said: str, attempt: int, replaces: bool) -> None:
+        if replaces and any(text == other for other, *_ in self.added[which]):
+            return  # a run replaces with its first attempt
+        job = self.jobs[which]
+        job.add(job.key(text), text, answer(said, attempt), replaces=replaces)
+        self.added[which].append((text, answer(said, attempt), replaces))
+
+    @rule(which=st.integers(0, 1))
+    def commit(self, which: int) -> None:
+        self.jobs[which].commit()
+        replaced = {text for text, _, replaces in self.added[which] if replaces}
+        self.model = {place: one for place, one in self.model.items() if place[0] not in replaced}
+        for text, one, _ in self.added[which]:
+            self.model.setdefault((text, one.attempt), one)
+        self.added[which].clear()
+
+    @rule(which=st.integers(0, 1), text=texts)
+    def find(self, which: int, text: str) -> None:
+        expected = [one for (other, _), one in sorted(self.model.items(), key=lambda i: i[0][1]) if other == text]
+        assert self.jobs[which].find(self.jobs[which].key(text)) == expected
+
+    @rule(which=st.integers(0, 1))
+    def reopen(self, which: int) -> None:
+        self.stores[which].close()
+        self.stores[which] = Store(self.path)
+        self.jobs[which], self.added[which] = self.stores[which].job(JOB), []
+
+    @rule(which=st.integers(0, 1))
+    def purge(self, which: int) -> None:
+        assert self.stores[which].purge() == len(self.model)
+        self.model.clear()
+
+    @rule(which=st.integers(0, 1))
+    def evict_nothing(self, which: int) -> None:
+        assert self.stores[which].evict(1 << 30) == 0
+
+    @rule(which=st.integers(0, 1))
+    def evict_all(self, which: int) -> None:
+        assert self.stores[which].evict(1) == len(self.model)
+        self.model.clear()
+
+    def teardown(self) -> None:
+        for text, _ in list(self.model):
+            self.find(0, text)
+        assert self.stores[1].verify() == []
+        assert self.stores[0].info().num_answers == len(self.model)
+        for store in self.stores:
+            store.close()
+        self.directory.cleanup()
+
+
+TestLikeADict = LikeADict.TestCase
+TestLikeADict.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+class TestKeys:
+    @settings(max_examples=60, deadline=None)
+    @given(one=st.tuples(descriptions, texts), other=st.tuples(descriptions, texts))
+    def test_differ_where_anything_differs(self, one: Any, other: Any, tmp_path_factory: Any) -> None:
+        with closing(Store(tmp_path_factory.getbasetemp() / "keys")) as store:
+            keys = [store.job(description).key(text) for description, text in (one, other)]
+        same = json.dumps(one[0], sort_keys=True) == json.dumps(other[0], sort_keys=True) and one[1] == other[1]
+        assert (keys[0] == keys[1]) == same
+
+    def test_do_not_run_into_each_other(self, tmp_path: Path) -> None:
+        with closing(Store(tmp_path / "store")) as store:
+            jobs = [store.job({"a": "b"}), store.job({"a": "b", "c": None}), store.job({"a": ["b"]})]
+            assert len({job.key(text) for job in jobs for text in ("", "b", "bb", "\ud800", "\ufffd")}) == 15
+
+    def test_lone_surrogates_come_back(self, tmp_path: Path) -> None:
+        said = "a\ud800\udcff\0\U0001f600"
+        with closing(Store(tmp_path / "store")) as store:
+            job = store.job(JOB)
+            job.add(job.key(said), said, answer(said))
+            job.commit()
+        assert held(tmp_path / "store", [said]) == {said: [answer(said)]}
+
+
+class TestFile:
+    def test_is_private(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LLMPAR_STATE", str(tmp_path / "a" / "b"))
+        umask = os.umask(0)
+        try:
+            with closing(Store()) as store:
+                job = store.job(JOB)
+                job.add(job.key("x"), "x", answer("y"))
+                job.commit()
+                files = list((tmp_path / "a" / "b").iterdir())
+                assert {file.name for file in files} >= {"answers.sqlite", "answers.sqlite-wal"}
+                assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+                assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+        finally:
+            os.umask(umask)
+
+    def test_without_texts_holds_none(self, tmp_path: Path) -> None:
+        store = Store(tmp_path / "store", keep_text=False)
+        job = store.job({"prompt": SECRET + " prompt"})
+        for i in range(500):
+            job.add(job.key(f"{SECRET} {i}"), f"{SECRET} {i}", answer(f"the answer {i}"))
+            job.commit()
+        for _ in range(2):
+            found = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+            assert b"the answer 1" in found
+            assert b"secret" not in found
+            assert "secret".encode("utf-16-le") not in found
+            store.close()
+
+    def test_created_by_eight_at_once_is_whole(self, tmp_path: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        processes = [context.Process(target=write, args=(tmp_path / "store", n, 60)) for n in range(8)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0] * 8
+        self.check_written(tmp_path / "store", 8, 60)
+        assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+    def test_written_by_threads_is_whole(self, tmp_path: Path) -> None:
+        threads = [threading.Thread(target=write, args=(tmp_path / "store", n, 60)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        self.check_written(tmp_path / "store", 8, 60)
+
+    @staticmethod
+    def check_written(path: Path, num_writers: int, number: int) -> None:
+        with closing(Store(path)) as store:
+            assert store.verify() == []
+            assert store.info().num_answers == number * (num_writers + 1)
+        mine = [f"{n}: {i}" for n in range(num_writers) for i in range(number)]
+        assert held(path, mine) == {text: [answer(text.upper())] for text in mine}
+        shared = held(path, [f"all: {i}" for i in range(number)])
+        assert all(len(found) == 1 and found[0].text.startswith("by ") for found in shared.values())
+
+
+def write(path: Path, number: int, count: int) -> None:
+    """Write answers to texts of one's own, and to some that all write."""
+    with closing(Store(path)) as store:
+        job = store.job(JOB)
+        for i in range(count):
+            for text, said in ((f"{number}: {i}", f"{number}: {i}".upper()), (f"all: {i}", f"by {number}")):
+                job.add(job.key(text), text, answer(said))
+            job.commit()
+
+
+class TestForgetting:
+    def test_the_least_recently_used_goes_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        today = [20_000]
+        monkeypatch.setattr("llmpar.store.store._today", lambda: today[0])
+        kept = filled(tmp_path / "store", 400, size=20)
+        used = [f"text {i}" for i in range(0, 400, 4)]
+        today[0] += 3
+        held(tmp_path / "store", used)
+        with closing(Store(tmp_path / "store")) as store:
+            before = store.info()
+            assert (before.oldest_day, before.newest_day) == (20_000, 20_003)
+            most = before.size // 2
+            assert store.evict(most) > 0
+            assert store.info().size <= most
+            assert store.verify() == []
+        assert held(tmp_path / "store", used) == {text: kept[text] for text in used}
+        assert (tmp_path / "store").stat().st_size <= most, "the file gives the room back"
+
+    def test_by_age(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        today = [20_000]
+        monkeypatch.setattr("llmpar.store.store._today", lambda: today[0])
+        kept = filled(tmp_path / "store")
+        today[0] += 10
+        held(tmp_path / "store", ["text 0", "text 1"])
+        with closing(Store(tmp_path / "store")) as store:
+            assert store.purge(11) == 0
+            assert store.purge(10) == sum(map(len, kept.values())) - 3
+            assert store.info().num_answers == 3
+        assert held(tmp_path / "store", ["text 1"]) == {"text 1": kept["text 1"]}
+
+    def test_a_purge_beside_a_run_leaves_no_answer_without_its_job(self, tmp_path: Path) -> None:
+        with closing(Store(tmp_path / "store")) as store, closing(Store(tmp_path / "store")) as other:
+            job = store.job(JOB)
+            for text in ("before", "after"):
+                job.add(job.key(text), text, answer("x"))
+                job.commit()
+                assert other.verify() == []
+                assert other.purge() == 1
+                stranger = other.job({"another": "job"})  # may be given the number that is free now
+                stranger.add(stranger.key(text), text, answer("y"))
+                stranger.commit()
+                other.purge()
+
+
+class TestFingerprint:
+    @pytest.fixture
+    def files(self, tmp_path: Path) -> list[Path]:
+        (tmp_path / "model").mkdir()
+        for name in ("config.json", "model.safetensors"):
+            (tmp_path / "model" / name).write_bytes(name.encode() * 100)
+            os.utime(tmp_path / "model" / name, (1, 1))
+        return sorted((tmp_path / "model").iterdir())
+
+    def test_follows_the_contents_and_names(self, tmp_path: Path, files: list[Path]) -> None:
+        with closing(Store(tmp_path / "store")) as store:
+            found = {store.fingerprint(files), store.fingerprint(files[:1]), store.fingerprint(files[1:])}
+            assert len(found) == 3
+            assert store.fingerprint(reversed(files)) in found
+            files[0].rename(files[0].with_name("other.json"))
+            found.add(store.fingerprint([files[0].with_name("other.json"), files[1]]))
+        assert len(found) == 4
+
+    def test_sees_a_change_behind_the_same_size_and_time(self, tmp_path: Path, files: list[Path]) -> None:
+        with closing(Store(tmp_path / "store")) as store:
+            before = store.fingerprint(files)
+            data = bytearray(files[1].read_bytes())
+            data[50] ^= 1
+            files[1].write_bytes(data)
+            os.utime(files[1], (1, 1))
+            assert store.fingerprint(files) != before
+
+    def test_reads_what_looks_the_same_once(
+        self, tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with closing(Store(tmp_path / "store")) as store:
+            before = store.fingerprint(files)
+            monkeypatch.setattr("llmpar.store.store._file_digest", lambda file: pytest.fail("read again"))
+            assert store.fingerprint(files) == before
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
+
+
+class TestDamage:
+    """A damaged store is refused and left as it is, or what it says is right all the same."""
+
+    def look(self, path: Path, kept: dict[str, list[Answer]], data: bytes) -> str:
+        """Use a store in which something may be wrong; return how that goes."""
+        for suffix in ("-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        path.write_bytes(data)
+        num_found = 0
+        try:
+            with closing(Store(path)) as store:
+                job = store.job(JOB)
+                for text, answers in kept.items():
+                    found = job.find(job.key(text))
+                    assert all(one in answers for one in found), "an answer was altered"
+                    num_found += len(found)
+                store.verify()
+        except StoreUnusable as error:
+            refusal = str(error)
+        else:
+            return "right" if num_found == sum(map(len, kept.values())) else "unfound"
+        assert "--store PATH" in refusal
+        assert path.read_bytes() == data, "what is refused is left as it is"
+        return "refused"
+
+    def test_cut_anywhere(self, tmp_path: Path) -> None:
+        kept = filled(tmp_path / "store", 300, size=10)
+        data = (tmp_path / "store").read_bytes()
+        page = 4096
+        for length in (0, 1, 15, 16, 50, 99, 100, 101, page - 1, page, page + 1, len(data) // 2, len(data) - page):
+            assert self.look(tmp_path / "store", kept, data[:length]) == "refused", length
+        assert self.look(tmp_path / "store", kept, data[: len(data) - 1]) == "refused"
+        assert self.look(tmp_path / "store", kept, data) == "right"
+
+    def test_flipped_bits(self, tmp_path: Path) -> None:
+        kept = filled(tmp_path / "store", 60)
+        data = (tmp_path / "store").read_bytes()
+        draw = random.Random(1)
+        seen = set()
+        for _ in range(250):
+            damaged = bytearray(data)
+            for _ in range(draw.choice([1, 1, 8, 64])):
+                damaged[draw.randrange(draw.choice([100, 4096, len(data)]))] ^= 1 << draw.randrange(8)
+            seen.add(self.look(tmp_path / "store", kept, bytes(damaged)))
+        assert "refused" in seen
+
+    def test_verify_sees_what_was_altered(self, tmp_path: Path) -> None:
+        filled(tmp_path / "store", 60)
+        for column, value in (("answer", b"forged"), ("text", b"forged"), ("finish_reason", "loop"), ("job", 77)):
+            copy = tmp_path / f"copy-{column}"
+            copy.write_bytes((tmp_path / "store").read_bytes())
+            with closing(sqlite3.connect(copy)) as connection:
+                connection.execute(f"UPDATE answers SET {column} = ? WHERE id = 3", (value,))
+                connection.commit()
+            with closing(Store(copy)) as store:
+                assert len(store.verify()) == 1, column
+
+    def test_other_files(self, tmp_path: Path) -> None:
+        kept = filled(tmp_path / "store", 5)
+        data = (tmp_path / "store").read_bytes()
+        assert self.look(tmp_path / "store", kept, b"Dear diary, " * 1000) == "refused"
+        assert self.look(tmp_path / "store", kept, data[:68] + b"GPKG" + data[72:]) == "refused"
+        assert self.look(tmp_path / "store", kept, data[:60] + b"\0\0\0\2" + data[64:]) == "refused"
+        (tmp_path / "other").mkdir()
+        (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+        for name in ("other", "dangling"):
+            with pytest.raises(StoreUnusable, match=name):
+                Store(tmp_path / name)
+        assert not (tmp_path / "nothing").exists()
+
+    def test_a_newer_one_is_told_from_a_damaged_one(self, tmp_path: Path) -> None:
+        filled(tmp_path / "store", 5)
+        with closing(sqlite3.connect(tmp_path / "store")) as connection:
+            connection.execute("PRAGMA user_version = 2")
+        with pytest.raises(StoreUnusable, match="newer llmpar"):
+            Store(tmp_path / "store")
+
+    def test_one_that_may_only_be_read(self, tmp_path: Path) -> None:
+        filled(tmp_path / "store", 5)
+        (tmp_path / "store").chmod(0o444)
+        for parent in (tmp_path, *tmp_path.parents[:2]):
+            parent.chmod(0o755)
+        data = (tmp_path / "store").read_bytes()
+        with nobody(), pytest.raises(StoreUnusable, match=r"readonly|unable|permission"):
+            Store(tmp_path / "store")
+        assert (tmp_path / "store").read_bytes() == data
+
+
+class TestCommands:
+    def test_on_no_store(self, llmpar: Call, tmp_path: Path) -> None:
+        place = ("--store", str(tmp_path / "none"))
+        assert llmpar("store", "path", *place).out.decode().strip() == str(tmp_path / "none")
+        info = llmpar("store", "info", *place)
+        assert (info.code, info.out.decode()) == (0, f"no store yet at {tmp_path / 'none'}\n")
+        for command in ("verify", "purge"):
+            outcome = llmpar("store", command, *place)
+            assert (outcome.code, outcome.err) == (74, f"llmpar: store {tmp_path / 'none'}: there is none\n")
+        assert not (tmp_path / "none").exists()
+
+    def test_on_a_store(self, llmpar: Call, tmp_path: Path) -> None:
+        filled(tmp_path / "store")
+        place = ("--store", str(tmp_path / "store"))
+        assert "answers  60\njobs     1\n" in llmpar("store", "info", *place).out.decode()
+        assert llmpar("store", "verify", *place) == Outcome(0, b"", "")
+        assert llmpar("store", "purge", "--older-than", "1", *place).out == b"deleted 0 answers\n"
+        assert llmpar("store", "purge", *place).out == b"deleted 60 answers\n"
+        assert "answers  0\n" in llmpar("store", "info", *place).out.decode()
+
+    def test_on_a_damaged_store(self, llmpar: Call, tmp_path: Path) -> None:
+        filled(tmp_path / "store")
+        place = ("--store", str(tmp_path / "store"))
+        with closing(sqlite3.connect(tmp_path / "store")) as connection:
+            connection.execute("UPDATE answers SET answer = x'00' WHERE id = 7")
+            connection.commit()
+        outcome = llmpar("store", "verify", *place)
+        assert (outcome.code, outcome.out) == (74, b"answer 7 was altered\n")
+        assert "is damaged" in outcome.err
+        (tmp_path / "store").write_bytes(b"")
+        for command in ("info", "verify", "purge"):
+            outcome = llmpar("store", command, *place)
+            assert (outcome.code, outcome.out) == (74, b"")
+            assert "is damaged: it is empty" in outcome.err

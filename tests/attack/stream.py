@@ -69,6 +69,8 @@ def stream(name: str, source: Iterator[bytes], unit: str) -> bool:
         size += len(chunk)
     feeder.join()
     said = process.stderr.read().decode().strip()
+    process.stdout.close()
+    process.stderr.close()
     code = process.wait()
     seconds = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000

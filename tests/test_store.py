@@ -11,15 +11,18 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attack.program import Fake
 from conftest import Outcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from llmpar.cli.main import run
 from llmpar.errors import StoreUnusable
 from llmpar.store.store import Answer, Store
 
@@ -51,7 +54,8 @@ def held(path: Path, texts: Iterator[str] | list[str] | dict[str, Any]) -> dict[
 
 
 texts = st.text(st.characters(codec=None), max_size=8)
-descriptions = st.dictionaries(st.text(max_size=3), st.one_of(st.integers(), st.text(max_size=3), st.none(), st.floats(allow_nan=False)))  # fmt: skip  # noqa: E501
+values = st.one_of(st.integers(), st.text(max_size=3), st.none(), st.floats(allow_nan=False))
+descriptions = st.dictionaries(st.text(max_size=3), values)
 
 
 class LikeADict(RuleBasedStateMachine):
@@ -429,3 +433,204 @@ class TestCommands:
             outcome = llmpar("store", command, *place)
             assert (outcome.code, outcome.out) == (74, b"")
             assert "is damaged: it is empty" in outcome.err
+
+
+PROMPT = Fake()  # no pauses
+
+
+class Bench:
+    """A document, a store, and a count of what is generated when they meet."""
+
+    def __init__(self, llmpar: Call, place: Path, patch: pytest.MonkeyPatch) -> None:
+        self._llmpar = llmpar
+        self._log = place / "generated"
+        self.input = place / "in"
+        self.log, self.errors = place / "log.jsonl", place / "errors.jsonl"
+        self._store = ("--engine", "echo", "--store", str(place / "store"))
+        self._patch = patch
+
+    def __call__(
+        self, text: str, *options: str, prompt: str = "Do: {text}", fake: Fake = PROMPT
+    ) -> tuple[Outcome, int]:
+        """Run, and return the outcome with the number of prompts that were generated."""
+        self.input.write_text(text, newline="")
+        self._log.unlink(missing_ok=True)
+        replace(fake, log=str(self._log)).install(self._patch.setattr)
+        outcome = self._llmpar("run", *self._store, "-u", "line", *options, "--", prompt, str(self.input))
+        return outcome, len(self._log.read_text().splitlines()) if self._log.exists() else 0
+
+    def lines(self, path: Path) -> list[dict[str, Any]]:
+        data = path.read_bytes()
+        assert not data or data.endswith(b"\n")
+        return [json.loads(line) for line in data.splitlines()]
+
+
+@pytest.fixture
+def bench(llmpar: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(llmpar, tmp_path, monkeypatch)
+
+
+TEXT = "One.\nTwo.\n\nOne.\nThree [empty].\nFour [weaker].\n"
+
+
+class TestAgain:
+    """What a second run computes, and what it takes from the first."""
+
+    def test_the_same_is_not_computed_again(self, bench: Bench) -> None:
+        first, num_generated = bench(TEXT)
+        assert (first.code, num_generated) == (3, 2 + 2 + 2)
+        for options in ((), ("-j", "7"), ("--batch-size", "1"), ("-q",), ("--no-store-text",)):
+            second, num_generated = bench(TEXT, *options)
+            assert (second.code, second.out, num_generated) == (3, first.out, 0)
+        assert "from the store" in bench(TEXT)[0].err
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            (TEXT.replace("Two", "Twice"), 1), ("Zero.\n" + TEXT, 1), (TEXT.replace("Two.\n", ""), 0),
+            (TEXT.replace("\n", "\r\n"), 0), ("\n\n".join(reversed(TEXT.split("\n"))), 0),
+            ("Four [weaker].\nTwo.\nOne.", 0),
+        ],
+    )  # fmt: skip
+    def test_an_edited_document_is_computed_where_it_was_edited(self, bench: Bench, text: str, expected: int) -> None:
+        bench(TEXT)
+        again, num_generated = bench(text)
+        assert num_generated == expected
+        assert again.out == bench(text, "--no-store")[0].out
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ("--system", "Be brief."), ("--temperature", "0.5"), ("--top-p", "0.5"), ("--seed", "5"),
+            ("--max-repeats", "9"), ("--max-new-tokens", "4000"),
+        ],
+    )  # fmt: skip
+    def test_what_decides_answers_makes_all_new(self, bench: Bench, options: tuple[str, ...]) -> None:
+        bench("One.\nTwo.")
+        again, num_generated = bench("One.\nTwo.", *options)
+        assert num_generated == 2
+        assert again.out == bench("One.\nTwo.", *options, "--no-store")[0].out
+        assert bench("One.\nTwo.", *options)[1] == bench("One.\nTwo.")[1] == 0
+
+    def test_so_do_the_prompt_and_the_version_of_answers(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        first, _ = bench("One.\nTwo.")
+        other, num_generated = bench("One.\nTwo.", prompt="Do {text}")
+        assert num_generated == 2
+        assert other.out != first.out
+        monkeypatch.setattr("llmpar.cli.model._ANSWERS_VERSION", 2)
+        assert bench("One.\nTwo.")[1] == 2
+
+    def test_what_decides_only_whether_they_will_do_makes_none_new(self, bench: Bench) -> None:
+        bench(TEXT)
+        assert bench(TEXT, "--check", "none")[1] == 0
+        assert bench(TEXT, "--check", "none")[0].code == 0
+        for on_error in ("keep", "mark", "skip", "fail"):
+            assert bench(TEXT, "--on-error", on_error)[1] == 0
+        outcome, num_generated = bench(TEXT, "--retries", "2")
+        assert num_generated == 2, "a third attempt at each of the two that had failed"
+        assert b"[weaker]" not in outcome.out
+        assert bench(TEXT, "--retries", "2")[1] == 0
+        again, num_generated = bench(TEXT, "--retries", "0")
+        assert (num_generated, again.out) == (0, outcome.out), "a good answer is taken, whichever attempt it was"
+
+    def test_what_failed_is_tried_again_on_request(self, bench: Bench) -> None:
+        bench(TEXT)
+        outcome, num_generated = bench(TEXT, "--retry-failed")
+        assert num_generated == 2 + 1, "[weaker] is good at the third attempt, [empty] never"
+        assert outcome.code == 3
+        assert b"[weaker]" not in outcome.out
+        assert bench(TEXT)[1] == 0
+        assert bench(TEXT, "--retry-failed")[1] == 2
+
+    def test_a_refresh_computes_all_once_and_replaces(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        first, _ = bench("One.\nTwo.\nOne.")
+        monkeypatch.setattr("attack.program.answer", lambda prompt, seed, num_tokens: b"new " + prompt[-4:])
+        assert bench("One.\nTwo.\nOne.")[0].out == first.out
+        outcome, num_generated = bench("One.\nTwo.\nOne.", "--refresh")
+        assert (outcome.out, num_generated) == (b"new One.\nnew Two.\nnew One.", 2)
+        assert bench("One.\nTwo.\nOne.")[0].out == outcome.out
+
+    def test_without_a_store_nothing_is_kept_or_found(self, bench: Bench) -> None:
+        bench(TEXT)
+        for _ in range(2):
+            assert bench(TEXT, "--no-store")[1] == 6
+
+    def test_an_answer_that_a_fault_of_the_machine_prevented_is_not_held_against_its_text(self, bench: Bench) -> None:
+        outcome, _ = bench("One.\nTwo.", fake=Fake(starving=1.0))
+        assert (outcome.code, outcome.out) == (3, b"One.\nTwo.")
+        outcome, num_generated = bench("One.\nTwo.")
+        assert (outcome.code, num_generated) == (0, 2)
+
+
+class TestFates:
+    @pytest.mark.parametrize(
+        ("on_error", "expected", "code"),
+        [
+            ("keep", "A\n[empty] x\nB\n", 3), ("mark", "A\n[llmpar: the answer is empty] [empty] x\nB\n", 3),
+            ("skip", "A\n\nB\n", 3), ("fail", "A\n", 3),
+        ],
+    )  # fmt: skip
+    def test_of_a_segment_that_fails(self, bench: Bench, on_error: str, expected: str, code: int) -> None:
+        good = [bench(text)[0].out.decode() for text in ("One.", "Two.")]
+        outcome, _ = bench("One.\n[empty] x\nTwo.\n", "--on-error", on_error)
+        assert outcome.code == code
+        assert outcome.out.decode() == expected.replace("A", good[0]).replace("B", good[1])
+
+    def test_a_run_that_fails_leaves_the_old_file(self, bench: Bench, tmp_path: Path) -> None:
+        (tmp_path / "out").write_text("old")
+        outcome, _ = bench("One.\n[empty] x\nTwo.\n", "--on-error", "fail", "-o", str(tmp_path / "out"))
+        assert outcome.code == 3
+        assert (tmp_path / "out").read_text() == "old"
+
+
+class TestRecords:
+    def test_are_complete_and_in_order(self, bench: Bench) -> None:
+        text = "".join(f"Line {i % 37}{' [empty]' * (i % 50 == 3)}.\n" for i in range(300))
+        options = ("--log", str(bench.log), "--errors", str(bench.errors), "-j", "3")
+        for cached in (False, True):
+            bench(text, *options, fake=Fake(delay=0.001))
+            log, errors = bench.lines(bench.log), bench.lines(bench.errors)
+            assert [record["index"] for record in log] == list(range(300))
+            assert [text[record["start"] : record["end"]] for record in log] == text.splitlines()
+            assert all(record["cached"] for record in log if cached or (record["index"] > 60 and not record["error"]))
+            assert [record["index"] for record in errors] == [record["index"] for record in log if record["error"]]
+            assert [record["text"] for record in errors] == [line for line in text.splitlines() if "empty" in line]
+            assert {record["attempts"] for record in errors} == {2}
+            assert {(record["document"], record["model"]) for record in log} == {(str(bench.input), "echo")}
+            assert len({record["key"] for record in log}) == len(set(text.splitlines()))
+
+    def test_of_a_run_that_ends_early_are_whole_lines(self, bench: Bench) -> None:
+        text = "".join(f"Line {i}.\n" for i in range(400)) + "[empty] x\n"
+        bench(text, "--log", str(bench.log), "--on-error", "fail")
+        assert [record["index"] for record in bench.lines(bench.log)] == list(range(401))
+        bench(text + "more\n", "--log", str(bench.log), "--max-time", "0.15", "--refresh", fake=Fake(delay=0.02))
+        log = bench.lines(bench.log)
+        assert [record["index"] for record in log] == list(range(len(log)))
+        assert len(log) < 402
+
+
+LINES = ["One.", "Two two.", "[weak] x", "[empty] y", "[loop] z", "[long] w", "", " "]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lines=st.lists(st.sampled_from(LINES), max_size=30),
+    threads=st.sampled_from([1, 2, 8, 32]),
+    batch_size=st.sampled_from([1, 3, 64]),
+    delay=st.sampled_from([0.0, 0.001, 0.004]),
+    seed=st.integers(0, 9),
+)
+def test_any_number_of_workers_gives_the_same_bytes(
+    lines: list[str], threads: int, batch_size: int, delay: float, seed: int, tmp_path_factory: Any
+) -> None:
+
+    place = tmp_path_factory.mktemp("workers")
+    (place / "in").write_text("\n".join(lines))
+    outputs = []
+    with pytest.MonkeyPatch.context() as patch:
+        for workers, slots, pause in ((1, 1, 0.0), (threads, batch_size, delay)):
+            Fake(delay=pause, seed=seed).install(patch.setattr)
+            command = ["run", "x", str(place / "in"), "-o", str(place / "out"), "-u", "line", "--engine", "echo", "-q"]
+            code = run([*command, "-j", str(workers), "--batch-size", str(slots), "--progress", "none"])
+            outputs.append((code, (place / "out").read_bytes()))
+    assert outputs[0] == outputs[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -201,3 +202,10 @@ def test_failed_segments_keep_their_text() -> None:
     results = [Result(segment, "X" * 3) for segment in segments]
     results[1] = Result(segments[1], "lost", error="no")
     assert "".join(merge(block, [result.segment for result in results], iter(results))) == "XXX\n\nTwo.\n\nXXX"
+
+
+def test_width_is_measured_in_linear_time() -> None:
+    started = time.process_time()
+    assert 100_000 <= cells("\U0001f1e9\U0001f1ea" * 100_000) <= 400_000
+    assert time.process_time() - started < 10, "the square of this would be minutes"
+    assert cells("a\u0301" * 1000) == 1000

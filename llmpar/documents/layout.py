@@ -15,6 +15,7 @@ from llmpar.documents.document import Layout
 _NARROWEST_WRAP, _WIDEST_WRAP = 30, 120
 # From here on a paragraph that is filled to the last word is taken for wrapped, whatever letters its lines begin with.
 _TYPICAL_WRAP = 60
+_MEASURED_AT_ONCE = 256  # characters; no line that was wrapped by hand has more
 NEWLINE = re.compile(r"\r\n|\n|\r")
 CLAUSE_END = (".", "!", "?", ":", ";", "。", "！", "？", "：", "؟", "۔", "।", "…", '"', "”", "»", ")")
 
@@ -30,6 +31,9 @@ def cells(text: str) -> int:
     """Return the columns that `text` takes on a terminal from the first one on; control characters count as one."""
     if text.isascii() and text.isprintable():
         return len(text)
+    if len(text) > _MEASURED_AT_ONCE:  # wcwidth's time grows with the square of a row of flags
+        starts = range(0, len(text), _MEASURED_AT_ONCE)
+        return sum(cells(text[start : start + _MEASURED_AT_ONCE]) for start in starts)
     text = text.expandtabs(8)
     width = wcswidth(text)
     return width if width >= 0 else sum(1 if (cell := wcwidth(char)) < 0 else cell for char in text)

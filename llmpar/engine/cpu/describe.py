@@ -38,6 +38,7 @@ class OtherShape(Exception):
 
 
 @torch.inference_mode()
+@np.errstate(all="ignore")  # weights that are no numbers come out far from anything, which is said in our words
 def describe(model: Any, precision: Precision) -> Decoder:
     """Return a decoder with the weights of a causal language model, packed for `precision`.
 
@@ -85,8 +86,7 @@ def describe(model: Any, precision: Precision) -> Decoder:
         num_kv_heads=int(getattr(config, "num_key_value_heads", None) or num_heads),
         head_dim=head_dim,
     )
-    with np.errstate(all="ignore"):  # weights that are no numbers come out far from anything, which is said below
-        error = _distance(_try(decoder), reference)
+    error = _distance(_try(decoder), reference)
     if not error < _TOLERANCE[precision]:
         raise OtherShape(f"computed by its parts it gives something else (by {error:.1%})")
     return decoder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from copy import deepcopy
@@ -303,11 +304,17 @@ class TestDeath:
         assert sorted(end.id for end in [*ends, *engine.drain()]) == list(range(40))
 
     def test_who_has_nothing_to_do_does_not_hang(self) -> None:
-        with Engine([FakeRunner(delay=0.05)], 10_000, stall_limit=0.3) as engine:
-            for _ in range(2):
-                assert engine.collect(timeout=0.5) is None
-                engine.submit(request(0))
-                assert engine.collect(timeout=20)
+        class Slow(FaultyRunner):
+            def _step(self, sequences: list[Sequence]) -> None:
+                time.sleep(0.1)
+                super()._step(sequences)
+
+        with Engine([Slow()], 10_000, stall_limit=0.4) as engine:
+            for index in range(2):
+                assert engine.collect(timeout=0.6) is None
+                engine.submit(Request(index, [index], SamplingParams(2)))
+                while engine.collect(timeout=0.02) is None:  # which looks each time
+                    pass
 
     @pytest.mark.parametrize("workers", [1, 3])
     @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()], ids=repr)
@@ -335,6 +342,24 @@ class TestDeath:
         engine = Engine([FakeRunner()], 10_000)
         engine.close()
         assert engine.collect() is None
+
+    def test_memory_that_runs_out_as_the_engine_closes(self) -> None:
+        class Closing(FaultyRunner):
+            def _step(self, sequences: list[Sequence]) -> None:
+                if len(self._live) > 1:
+                    engine._stop("the engine was closed")
+                    raise MemoryError
+                super()._step(sequences)
+
+        engine = Engine([Closing()], 10_000)
+        ends = []
+        with contextlib.suppress(EngineFailed):
+            for index in range(9):
+                engine.submit(request(index))
+                ends.append(index)
+        found = [engine.collect(timeout=20) for _ in ends]
+        assert sorted(end.id for end in found if end) == ends
+        assert engine.collect(timeout=0.1) is None
 
     def test_drain_returns_what_is_there_at_once(self) -> None:
         runner = Waiting(1, frozenset([3]))
@@ -398,6 +423,16 @@ class TestScheduler:
         assert scheduler.put_back(taken)
         assert [one.id for one in scheduler.close()] == [0, 1, 2, 3]
         assert not scheduler.put_back(taken)
+
+    def test_what_is_put_back_is_shared_anew(self) -> None:
+        scheduler = Scheduler(num_workers=2, window=8)
+        for index in range(4):
+            scheduler.submit(request(index))
+        for _ in range(3):
+            taken = scheduler.admit(8, 0, fits)
+            assert taken is not None
+            assert len(taken) == 2
+            scheduler.put_back(taken)
 
     def test_what_is_put_back_wakes_another_worker(self) -> None:
         scheduler = Scheduler(num_workers=2, window=8)

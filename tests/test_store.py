@@ -180,6 +180,15 @@ class TestFile:
             assert "secret".encode("utf-16-le") not in found
             store.close()
 
+    def test_what_a_killed_run_left_of_making_one_goes_with_time(self, tmp_path: Path) -> None:
+        old, new, other = (tmp_path / name for name in (".llmpar-new-1.sqlite", ".llmpar-new-2.sqlite", ".llmpar"))
+        for file in (old, new, other):
+            file.touch()
+        for file in (old, other):
+            os.utime(file, (1, 1))
+        Store(tmp_path / "store").close()
+        assert {path.name for path in tmp_path.iterdir()} == {"store", new.name, other.name}
+
     def test_created_by_eight_at_once_is_whole(self, tmp_path: Path) -> None:
         context = multiprocessing.get_context("spawn")
         processes = [context.Process(target=write, args=(tmp_path / "store", n, 60)) for n in range(8)]

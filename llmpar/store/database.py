@@ -20,6 +20,8 @@ VERSION = 1
 _APPLICATION_ID = 0x6C6C6D70  # "llmp", in the file's header
 _MAGIC = b"SQLite format 3\0"
 _PATIENCE = 60.0  # seconds to wait for another process's transaction, which takes milliseconds
+_UNFINISHED = ".llmpar-new-"
+_ABANDONED = 3600.0  # seconds after which nobody is still making a store
 _SCHEMA = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
@@ -180,7 +182,11 @@ class Database:
 
 def _create(path: Path) -> None:
     """Make an empty store in one step: at no moment is there half of one under its name."""
-    descriptor, name = tempfile.mkstemp(prefix=".llmpar-", suffix=".sqlite", dir=path.parent)  # 0600
+    for left in path.parent.glob(f"{_UNFINISHED}*"):  # by a run that was killed in here
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()
+    descriptor, name = tempfile.mkstemp(prefix=_UNFINISHED, suffix=".sqlite", dir=path.parent)  # 0600
     os.close(descriptor)
     made = Path(name)
     try:

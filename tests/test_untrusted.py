@@ -297,7 +297,7 @@ class TestModelFiles:
         [
             {"hidden_size": 10**9}, {"vocab_size": 10**12}, {"vocab_size": 7}, {"num_attention_heads": 10**9},
             {"head_dim": 10**9}, {"num_hidden_layers": 10**9}, {"num_hidden_layers": 1e300}, {"num_hidden_layers": 3},
-            {"num_hidden_layers": 0},
+            {"num_hidden_layers": 0}, {"num_hidden_layers": -1},
             {"text_config": {"num_experts": 10**9}}, {"attn_implementation": "evil/kernel"},
             {"text_config": {"_attn_implementation": {"": "evil/kernel"}}}, {"transformers_weights": "../../x.bin"},
             {"model_type": "nonesuch"}, {"model_type": "gpt2"}, {"model_type": ["a"]}, {"eos_token_id": "2"},

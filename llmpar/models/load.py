@@ -134,7 +134,7 @@ def _from_pretrained(path: Path, dtype: Any) -> Any:
     model, found = loaded
     if missing := sorted(found["missing_keys"]):  # transformers makes them up, at random
         raise ModelUnavailable(f"{str(path)!r}: has no weights for {missing[0]} ({len(missing)} missing)")
-    if not getattr(model.config.get_text_config(), "num_hidden_layers", 1):
+    if getattr(model.config.get_text_config(), "num_hidden_layers", 1) < 1:
         raise ModelUnavailable(f"{str(path)!r}: is damaged: its config.json says that it has no layers")
     return model.eval().requires_grad_(False)
 

@@ -13,7 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from attack.program import Fake
+from conftest import ROOT, Outcome
+
+from llmpar import interrupts
+from llmpar.answers import Backend
+from llmpar.cli.model import Model
 
 PROGRAM = str(ROOT / "tests" / "attack" / "program.py")
 TEXT = "".join(f"Line {i} of {i % 90}.\n" for i in range(240))
@@ -135,6 +140,27 @@ def test_one_signal_is_enough_while_a_worker_hangs(bench: Bench, signum: signal.
     code, said = end(process, 2)
     assert code == CODES[signum]
     assert "go on with" in said
+
+
+@pytest.mark.xfail(reason="what a signal raises while an object is finalized goes nowhere", strict=True)
+def test_a_signal_while_an_object_is_finalized(llmpar: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def open_backend(model: Model) -> Backend:
+        Late()
+        return Fake(delay=0.01).open_backend(model)
+
+    handlers = {signum: signal.getsignal(signum) for signum in CODES}
+    monkeypatch.setattr(Model, "_echo_backend", open_backend)
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: None)  # pytest's would fail the test for it
+    try:
+        interrupts.install()
+        assert llmpar("run", "--engine", "echo", "x", stdin=b"One. Two.").code == 130
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
 
 
 def test_a_signal_while_the_model_loads(bench: Bench) -> None:

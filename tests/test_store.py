@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -17,7 +18,8 @@ from typing import Any
 
 import pytest
 from attack.program import Fake
-from conftest import Outcome
+from attack.writer import write
+from conftest import ROOT, Outcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -190,13 +192,10 @@ class TestFile:
         assert {path.name for path in tmp_path.iterdir()} == {"store", new.name, other.name}
 
     def test_created_by_eight_at_once_is_whole(self, tmp_path: Path) -> None:
-        context = multiprocessing.get_context("spawn")
-        processes = [context.Process(target=write, args=(tmp_path / "store", n, 60)) for n in range(8)]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(60)
-        assert [process.exitcode for process in processes] == [0] * 8
+        command = [sys.executable, str(ROOT / "tests" / "attack" / "writer.py"), str(tmp_path / "store")]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        processes = [subprocess.Popen([*command, str(n), "60"], env=environment) for n in range(8)]
+        assert [process.wait(60) for process in processes] == [0] * 8
         self.check_written(tmp_path / "store", 8, 60)
         assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
@@ -217,16 +216,6 @@ class TestFile:
         assert held(path, mine) == {text: [answer(text.upper())] for text in mine}
         shared = held(path, [f"all: {i}" for i in range(number)])
         assert all(len(found) == 1 and found[0].text.startswith("by ") for found in shared.values())
-
-
-def write(path: Path, number: int, count: int) -> None:
-    """Write answers to texts of one's own, and to some that all write."""
-    with closing(Store(path)) as store:
-        job = store.job(JOB)
-        for i in range(count):
-            for text, said in ((f"{number}: {i}", f"{number}: {i}".upper()), (f"all: {i}", f"by {number}")):
-                job.add(job.key(text), text, answer(said))
-            job.commit()
 
 
 class TestForgetting:

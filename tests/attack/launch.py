@@ -145,26 +145,8 @@ class Scene:
         return [line.partition(" ")[2] for line in lines]
 
     def committed(self) -> set[str]:
-        """Return what the store holds, in the words of `generation`, from a copy: whoever comes next recovers it."""
-        if not self.store.exists():
-            return set()
-        with tempfile.TemporaryDirectory() as place:
-            for suffix in ("", "-wal"):
-                source = Path(f"{self.store}{suffix}")
-                if source.exists():
-                    shutil.copy(source, Path(place) / f"copy{suffix}")
-            with closing(sqlite3.connect(Path(place) / "copy")) as connection:
-                assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-                rows = connection.execute(
-                    "SELECT description, text, attempt FROM answers JOIN jobs ON jobs.id = job"
-                ).fetchall()
-        found = set()
-        for description, text, attempt in rows:
-            known = json.loads(description)
-            prompt = Task("run", known["task"]["prompt"]).render(text.decode("utf-8", "surrogatepass"))
-            seed = known["sampling"]["seed"] + attempt * RETRY_SEED
-            found.add(generation(prompt.encode("utf-8", "surrogatepass"), seed))
-        return found
+        """Return what the store holds, in the words of `generation`."""
+        return committed(self.store)
 
     def verify(self) -> None:
         """Assert that nothing is wrong with the store, if there is one."""
@@ -184,6 +166,29 @@ class Scene:
     def litter_of_store(self) -> list[str]:
         """Return what lies beside the store once nobody has it open."""
         return [path.name for path in self.store.parent.glob("*") if path != self.store]
+
+
+def committed(store: Path) -> set[str]:
+    """Return what a store holds, in the words of `generation`, from a copy: whoever comes next recovers it."""
+    if not store.exists():
+        return set()
+    with tempfile.TemporaryDirectory() as place:
+        for suffix in ("", "-wal"):
+            source = Path(f"{store}{suffix}")
+            if source.exists():
+                shutil.copy(source, Path(place) / f"copy{suffix}")
+        with closing(sqlite3.connect(Path(place) / "copy")) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            rows = connection.execute(
+                "SELECT description, text, attempt FROM answers JOIN jobs ON jobs.id = job"
+            ).fetchall()
+    found = set()
+    for description, text, attempt in rows:
+        known = json.loads(description)
+        prompt = Task("run", known["task"]["prompt"]).render(text.decode("utf-8", "surrogatepass"))
+        seed = known["sampling"]["seed"] + attempt * RETRY_SEED
+        found.add(generation(prompt.encode("utf-8", "surrogatepass"), seed))
+    return found
 
 
 def read(path: Path) -> bytes | None:

@@ -12,6 +12,7 @@ from types import FrameType
 from llmpar.errors import Interrupted, TimeUp
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_MOMENT = 0.01  # seconds
 _SHOW_CURSOR = b"\x1b[?25h"
 _depth = 0  # of the shields that are up
 _pending: Interrupted | None = None
@@ -22,6 +23,7 @@ def install() -> None:
     for signum in _SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup keeps its promise
             signal.signal(signum, _on_signal)
+    sys.unraisablehook = _on_unraisable
 
 
 @contextlib.contextmanager
@@ -72,6 +74,16 @@ def _interrupt(reason: Interrupted) -> None:
     if not _depth:
         raise reason
     _pending = _pending or reason
+
+
+def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Raise once more, a moment later, what came while an object was finalized: there Python drops it."""
+    reason = unraisable.exc_value
+    if not isinstance(reason, Interrupted):
+        sys.__unraisablehook__(unraisable)
+        return
+    signal.signal(signal.SIGALRM, lambda *_: _interrupt(reason))
+    signal.setitimer(signal.ITIMER_REAL, _MOMENT)
 
 
 def _end_now(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -91,8 +91,8 @@ class Interrupted(BaseException):
         signum: the signal's number; the exit code is 128 more, as in a shell.
     """
 
-    resumable = False
-    """Whether a store holds what was finished, so that the same command goes on from there."""
+    resumption: str | None = None
+    """What the same command, which goes on from what a store holds, needs besides; None if it does not go on."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}")

@@ -13,7 +13,7 @@ from llmpar.errors import Interrupted, TimeUp
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MOMENT = 0.01  # seconds
-_SHOW_CURSOR = b"\x1b[?25h"
+_SHOW_CURSOR = b"\x1b[?25h\n"
 _depth = 0  # of the shields that are up
 _pending: Interrupted | None = None
 

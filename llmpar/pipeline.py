@@ -74,6 +74,7 @@ class Pipeline:
         self._done = done
         self._damaged = damaged
         self.finished = False  # whether all there is has been published
+        self.published: set[int] = set()  # documents, by their index
         self._source: _Feeder | None = None
         self._parts: deque[_Opened] = deque()  # read, and not yet written; the first is being written
         self._to_submit: deque[tuple[Segment, deque[Pending]]] = deque()
@@ -119,7 +120,9 @@ class Pipeline:
             self._hand_on(writer)
             if block.last and not damage:
                 try:
-                    output.end()
+                    with shielded():
+                        output.end()
+                        self.published.add(block.document.index)
                 except InputError as changed:  # what was to be replaced is no longer what was read
                     damage = changed
                 else:

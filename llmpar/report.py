@@ -94,9 +94,9 @@ class Report:
 
     def summary(self, name: str, on_error: OnError = "keep") -> str:
         """Return the one line that a run leaves on stderr."""
-        parts = [_counted(self.num_segments_done, "segment")]
+        parts = [counted(self.num_segments_done, "segment")]
         if self.num_documents != 1:
-            parts[0] += f" of {_counted(self.num_documents, 'document')}"
+            parts[0] += f" of {counted(self.num_documents, 'document')}"
         if self.num_failed:
             loops = f" ({self.num_looped:,} in a loop)" if self.num_looped else ""
             parts.append(f"{self.num_failed:,} failed and {FATES[on_error][1]}{loops}")
@@ -109,12 +109,13 @@ class Report:
         if self.num_reused:
             parts.append(f"{self.num_reused:,} repeated")
         if self.num_unreadable:
-            parts.append(f"{_counted(self.num_unreadable, 'input')} unreadable")
-        parts.append(f"{_counted(self.num_prompt_tokens, 'token')} in")
+            parts.append(f"{counted(self.num_unreadable, 'input')} unreadable")
+        parts.append(f"{counted(self.num_prompt_tokens, 'token')} in")
         parts.append(f"{self.num_output_tokens:,} out")
         parts.append(f"{self.seconds:.1f} s")
         return f"llmpar {name}: " + ", ".join(parts)
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

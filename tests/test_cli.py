@@ -120,6 +120,33 @@ class TestOutput:
         assert llmpar(*ECHO, "--in-place", stdin=b"x").code == 2
         assert llmpar(*ECHO, "--in-place", "-o", "x", str(first)).code == 2
 
+    def test_an_interrupt_names_what_is_left_to_replace(
+        self, llmpar: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from llmpar.documents.output import InPlaceOutput
+        from llmpar.errors import Interrupted
+
+        files = [tmp_path / name for name in ("a", "b c", "d")]
+        for path in files:
+            path.write_text("One. Two.\n")
+        publish = InPlaceOutput.end
+
+        def end(output: InPlaceOutput) -> None:
+            calls.append(output)
+            if len(calls) > 1:
+                raise Interrupted(2)
+            publish(output)
+
+        calls: list[InPlaceOutput] = []
+        monkeypatch.setattr(InPlaceOutput, "end", end)
+        outcome = llmpar(*ECHO, "--store", str(tmp_path / "store"), "--in-place", *map(str, files))
+        assert outcome.code == 130
+        assert f"replaced: 1 document; go on with the others: '{files[1]}' {files[2]}" in outcome.err
+        assert "llmpar run --engine" not in outcome.err, "the same command would answer the answers"
+
+        missing = llmpar(*ECHO, "--in-place", str(tmp_path / "missing"), str(files[0]))
+        assert missing.code == 66, "nothing is replaced by a command that may not be what was meant"
+
     def test_a_file_that_is_edited_meanwhile_is_not_replaced(
         self, llmpar: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

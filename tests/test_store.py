@@ -412,7 +412,7 @@ class TestCommands:
         filled(tmp_path / "store")
         place = ("--store", str(tmp_path / "store"))
         assert "answers  60\njobs     1\n" in llmpar("store", "info", *place).out.decode()
-        assert llmpar("store", "verify", *place) == Outcome(0, b"", "")
+        assert llmpar("store", "verify", *place) == Outcome(0, b"every answer is as it was kept\n", "")
         assert llmpar("store", "purge", "--older-than", "1", *place).out == b"deleted 0 answers\n"
         assert llmpar("store", "purge", *place).out == b"deleted 60 answers\n"
         assert "answers  0\n" in llmpar("store", "info", *place).out.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
@@ -21,7 +22,7 @@ from llmpar.interrupts import time_limit
 from llmpar.pipeline import Part, Pipeline
 from llmpar.progress import Progress, say
 from llmpar.records import Records
-from llmpar.report import FATES, Report
+from llmpar.report import FATES, Report, counted
 from llmpar.store.store import NoStore, Store
 from llmpar.tasks.checks import parse_checks
 from llmpar.tasks.task import Task
@@ -106,8 +107,9 @@ class Job:
                 pipeline.run(self._parts(sources), output)
             except Interrupted as interrupted:
                 if interrupted.exit_code != 141:
-                    interrupted.resumable = store is not None
-                    progress.note(f"llmpar {self.task.name}: {interrupted} {self._fate(pipeline.finished)}")
+                    if store and self.report.num_segments_done and self.options.output.in_place is None:
+                        interrupted.resumption = " on the same stdin" if "-" in self.files else ""
+                    progress.note(f"llmpar {self.task.name}: {interrupted} {self._fate(pipeline)}")
                 raise
             if store and (count := store.evict(self.options.store.store_size)):
                 progress.remark(f"forgot {count:,} answers, the least recently used, as the store was full")
@@ -145,8 +147,8 @@ class Job:
             try:
                 size = input_size(source)
             except InputUnreadable as error:
-                if len(self.files) == 1:
-                    raise
+                if len(self.files) == 1 or self.options.output.in_place is not None:
+                    raise  # before anything is replaced: the command may not be what was meant
                 failure = error
                 self.report.num_unreadable += 1
                 progress.note(f"llmpar {self.task.name}: {error}")
@@ -214,7 +216,7 @@ class Job:
         def note(result: Result) -> None:
             nonlocal num_failed
             records.add(result)
-            if result.error is None:
+            if result.error is None or self.options.failures.on_error == "fail":  # the end of the run says it
                 return
             num_failed += 1
             if num_failed <= _FAILURES_SHOWN:
@@ -233,13 +235,17 @@ class Job:
 
         return note
 
-    def _fate(self, finished: bool) -> str:
-        done = f"after {self.report.num_segments_done:,} segments"
+    def _fate(self, pipeline: Pipeline) -> str:
+        done = f"after {counted(self.report.num_segments_done, 'segment')}"
         given = self.options.output
         if given.output:
-            return f"{done}; {one_line(given.output)} is {'complete' if finished else 'untouched'}"
+            return f"{done}; {one_line(given.output)} is {'complete' if pipeline.finished else 'untouched'}"
         if given.output_dir:
-            return f"{done}; {self.report.num_documents:,} documents are complete in {one_line(given.output_dir)}"
+            complete = counted(len(pipeline.published), "document")
+            return f"{done}; complete in {one_line(given.output_dir)}: {complete}"
         if given.in_place is not None:
-            return f"{done}; {self.report.num_documents:,} documents are replaced, the others untouched"
+            # Not the same command: it would ask about the answers that stand in the place of the others.
+            left = [file for index, file in enumerate(self.files) if index not in pipeline.published]
+            replaced = counted(len(pipeline.published), "document")
+            return f"{done}; replaced: {replaced}; go on with the others: {shlex.join(map(one_line, left))}"
         return done

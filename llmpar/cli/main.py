@@ -64,13 +64,15 @@ def run(arguments: Sequence[str]) -> int:
         result = command.main(args=_with_optional_values(arguments), prog_name="llmpar", standalone_mode=False)
     except NothingToRead:
         run([arguments[0], "--help"])
+        say(f"llmpar {arguments[0]}: no input: name files, or pipe text in")
         return NothingToRead.exit_code
     except LlmparError as error:
         say(f"llmpar: {error}")
         return error.exit_code
     except Interrupted as interrupted:
-        if interrupted.resumable:
-            say(f"llmpar: what is finished is kept; go on with: {shlex.join(['llmpar', *arguments])}")
+        if interrupted.resumption is not None:
+            again = shlex.join(["llmpar", *arguments])
+            say(f"llmpar: what is finished is kept; go on{interrupted.resumption} with: {again}")
         return interrupted.exit_code
     except OSError as error:  # help and lists go to stdout without us
         if error.errno == errno.EPIPE:

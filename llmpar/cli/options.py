@@ -225,7 +225,7 @@ class OutputOptions:
     ] = None  # fmt: skip
     partial: Annotated[
         Path | None,
-        option("--partial", help="With -o: if the run ends early, leave here what is done.", panel="Output"),
+        option("--partial", help="With -o: if the run ends early, leave its beginning here.", panel="Output"),
     ] = None
     wait: Annotated[
         float,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import stat
 from collections.abc import Sequence
@@ -174,7 +175,8 @@ class InPlaceOutput(_FilePerDocument):
 
     Args:
         sources: the paths that are read.
-        suffix: the old file is kept under its name with this at the end; "" for no backup. An older backup is replaced.
+        suffix: the old file is kept under its name with this at the end; "" for no backup. One that is there is never
+            replaced by another.
         wait: seconds to wait for somebody else who writes one of the files.
 
     Raises:
@@ -200,6 +202,14 @@ class InPlaceOutput(_FilePerDocument):
             names[status.st_dev, status.st_ino] = source
             _refuse_unwritable(_real(Path(source)).parent)
         super().__init__([(source, Path(source)) for source in sources], wait, suffix)
+        for source in sources if suffix else ():
+            backup = self._backup(Path(source))
+            # It may be all that is left of what somebody wrote, with answers already in its place.
+            if backup.exists() and not filecmp.cmp(source, backup, shallow=False):
+                raise OutputUncreatable(
+                    f"{one_line(backup)}: is there already, and differs from {one_line(source)}; move it away, or give "
+                    "another suffix"
+                )
         # Not before: whoever wrote one of them may have been waited for.
         self._states = {Path(source): _state(_input_status(source)) for source in sources}
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import random
-import resource
 import subprocess
 import sys
 import threading
@@ -71,12 +71,13 @@ def stream(name: str, source: Iterator[bytes], unit: str) -> bool:
     said = process.stderr.read().decode().strip()
     process.stdout.close()
     process.stderr.close()
-    code = process.wait()
+    _, status, usage = os.wait4(process.pid, 0)
+    code = process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - started
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
+    peak = usage.ru_maxrss / 1000
     well = code == 0 and sent.digest() == received.digest() and peak < _CAP
     print(f"{name}: {size / 1e6:,.0f} MB in {seconds:,.0f} s, {size / 1e6 / seconds:.1f} MB/s, exit {code}, ", end="")
-    print(f"{'the same bytes' if sent.digest() == received.digest() else 'OTHER BYTES'}, peak so far {peak:,.0f} MB")
+    print(f"{'the same bytes' if sent.digest() == received.digest() else 'OTHER BYTES'}, peak {peak:,.0f} MB")
     print(f"  {said}", flush=True)
     return well
 

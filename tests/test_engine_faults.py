@@ -522,6 +522,7 @@ class TestRealRunners:
         for worker in engine._workers:
             runner: Any = worker._runner
             assert runner._live == runner._shares == []
+            assert runner._cache._num_slots == runner.num_slots, "no memory was given back"
             assert runner._room.is_empty
 
     @pytest.mark.parametrize(("steps", "error"), FAULTS, ids=str)
@@ -607,6 +608,7 @@ class TestMaxMemory:
         running: list[int] = []
         runner: Any = engine._workers[0]._runner
         real = runner.decode
+        runner.resize = lambda _: pytest.fail("something went wrong and was tried again")
         runner.decode = lambda sequences: running.append(len(sequences)) or real(sequences)
         for _ in range(2):
             for length in (200, 5):

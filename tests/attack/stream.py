@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import random
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 _CAP = 500  # MB
 _WORDS = ["the", "of", "and", "to", "in", "is", "that", "it", "was", "for", "on", "are", "with", "as", "his", "they"]
@@ -64,22 +64,33 @@ def stream(name: str, source: Iterator[bytes], unit: str) -> bool:
 
     feeder = threading.Thread(target=feed)
     feeder.start()
-    while chunk := process.stdout.read(1 << 20):
+    peak = 0.0
+    while chunk := process.stdout.read1(1 << 16):
         received.update(chunk)
         size += len(chunk)
+        peak = max(peak, _peak(process.pid))
     feeder.join()
     said = process.stderr.read().decode().strip()
     process.stdout.close()
     process.stderr.close()
-    _, status, usage = os.wait4(process.pid, 0)
-    code = process.returncode = os.waitstatus_to_exitcode(status)
+    code = process.wait()
     seconds = time.monotonic() - started
-    peak = usage.ru_maxrss / 1000
-    well = code == 0 and sent.digest() == received.digest() and peak < _CAP
+    well = code == 0 and sent.digest() == received.digest() and 0 < peak < _CAP
     print(f"{name}: {size / 1e6:,.0f} MB in {seconds:,.0f} s, {size / 1e6 / seconds:.1f} MB/s, exit {code}, ", end="")
     print(f"{'the same bytes' if sent.digest() == received.digest() else 'OTHER BYTES'}, peak {peak:,.0f} MB")
     print(f"  {said}", flush=True)
     return well
+
+
+def _peak(pid: int) -> float:
+    """Return the most memory that a process has held so far, in MB; 0 when it has ended.
+
+    What `wait4` tells is not less than what this process held when it forked.
+    """
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1000
+    return 0.0
 
 
 def main() -> int:

@@ -115,7 +115,8 @@ class Trial:
             assert len(ends) == (found != self.code), "there is not one line that says why"
             assert lasting or found == self.code or _thing(step) in ends[0], f"does not name {_thing(step)}"
         if is_signal and found != self.code and scene.committed() and written != self.right:
-            assert "go on with: llmpar " in said, "does not say how to go on"
+            how = "go on with the others: in" if self.name == "in-place" else "go on with: llmpar "
+            assert how in said, "does not say how to go on"
         if fault != "killed" and not silent and not lasting:
             assert not scene.litter_of_store(), f"leaves {scene.litter_of_store()}"
 

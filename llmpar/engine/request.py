@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llmpar.engine.constraint import Constraint
 from llmpar.engine.loops import LOOK_EVERY, LoopFinder
 
 FinishReason = Literal["stop", "length", "loop", "error"]
@@ -45,6 +47,8 @@ class Request:
     params: SamplingParams
     num_answered: int = 0
     timeout: float | None = None
+    constraint: Callable[[], Constraint] | None = None
+    ends: Callable[[SequenceOf[int]], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

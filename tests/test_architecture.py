@@ -17,6 +17,7 @@ ALLOWED = {
     "interrupts": ("llmpar.errors",),
     "store": ("llmpar.errors", "llmpar.interrupts", "llmpar.paths", "llmpar.visible", "llmpar.store"),
     "documents": ("llmpar.errors", "llmpar.interrupts", "llmpar.visible", "llmpar.documents"),
+    "batches": ("llmpar.errors", "llmpar.visible", "llmpar.batches"),
     "engine": ("llmpar.errors", "llmpar.engine", "llmpar.paths"),
     "models": ("llmpar.errors", "llmpar.paths", "llmpar.models", "llmpar.engine.cpu"),  # what a model is loaded as
     "tasks": ("llmpar.errors", "llmpar.paths", "llmpar.tasks", "llmpar.documents.document"),

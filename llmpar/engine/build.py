@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from functools import partial
 from typing import Any
 
 from llmpar.engine.engine import Engine
@@ -25,6 +26,7 @@ def build_engine(
     batch_size: int | None = None,
     prefix_ids: SequenceOf[int] = (),
     *,
+    num_opening: int = 1,
     max_memory: int | None = None,
     stall_limit: float | None = 1800.0,
     notify: Callable[[str], None] = lambda _: None,
@@ -32,12 +34,13 @@ def build_engine(
     """Return an engine over a model.
 
     Args:
-        model: a Decoder, or a causal language model of transformers on its device.
+        model: a Decoder, or a causal language model or encoder-decoder of transformers on its device.
         context_length: the most tokens, prompt and output together.
         stop_ids: the tokens that end an answer.
         num_workers: None for one for each core on a CPU, one on any other device.
         batch_size: sequences that each worker runs at once; None for the device's usual.
-        prefix_ids: what most prompts begin with; it is computed once.
+        prefix_ids: what most prompts begin with; it is computed once. An encoder reads every prompt whole.
+        num_opening: of an encoder-decoder, how many ids at the end of a prompt the decoder opens with.
         max_memory: bytes for keys and values of all workers; None for a share of what is free on a CPU decoder, and
             for as much as it takes with a model of transformers.
         stall_limit: see `Engine`.
@@ -46,7 +49,7 @@ def build_engine(
     Raises:
         UsageError: `max_memory` is too little to run anything.
     """
-    make = _decoder_runners if hasattr(model, "page_bytes") else _torch_runners
+    make = _decoder_runners if hasattr(model, "page_bytes") else partial(_torch_runners, num_opening)
     runners, room = make(model, context_length, stop_ids, num_workers, batch_size, prefix_ids, max_memory, notify)
     return Engine(runners, min(context_length, room), stall_limit)
 
@@ -85,6 +88,7 @@ def _decoder_runners(
 
 
 def _torch_runners(
+    num_opening: int,
     model: Any,
     context_length: int,
     stop_ids: frozenset[int],
@@ -99,6 +103,7 @@ def _torch_runners(
     from llmpar.engine.linear import optimize
     from llmpar.engine.model_runner import ModelRunner, compute_prefix
     from llmpar.engine.padded_runner import PaddedRunner
+    from llmpar.engine.seq2seq_batch import form_batches, suppressed_ids
 
     on_cpu = model.device.type == "cpu"
     cores = usable_cores()
@@ -112,7 +117,10 @@ def _torch_runners(
         least = round_up(min(context_length, len(prefix_ids) + _LEAST_TOKENS))
         num_cells = _share(max_memory, _token_bytes(model), workers, len(prefix_ids), least)
         room = num_cells // COLUMNS * COLUMNS
-    if attention.is_supported(model):
+    if model.config.is_encoder_decoder:
+        form = partial(form_batches, num_opening=num_opening, suppressed=suppressed_ids(model, stop_ids))
+        runners = [PaddedRunner(model, slots, stop_ids, threads, num_cells, form) for _ in range(workers)]
+    elif attention.is_supported(model):
         if on_cpu:
             optimize(model)
         model.set_attn_implementation(attention.IMPLEMENTATION)
@@ -145,8 +153,11 @@ def _token_bytes(model: Any) -> int:
     """Return what keys and values of a token take in a model of transformers: tried, as there are many kinds."""
     import torch
 
+    token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    # What an encoder's token takes, for the decoder to look at, is as large as what one of the decoder's takes.
+    asked = {"decoder_input_ids": token} if model.config.is_encoder_decoder else {}
     with torch.inference_mode():
-        cache = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=True)
-    layers = getattr(cache.past_key_values, "layers", ())
+        cache = model(input_ids=token, use_cache=True, **asked).past_key_values
+    layers = getattr(getattr(cache, "self_attention_cache", cache), "layers", ())
     kept = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
     return max(1, sum(int(tensor.nbytes) for tensor in kept if tensor is not None))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
+from typing import Any, Protocol
 
 import torch
 
@@ -11,15 +13,75 @@ from llmpar.engine.request import Request, Sequence
 from llmpar.engine.sampler import sample
 
 
+class Batch(Protocol):
+    """Sequences that are computed together, from their prompts to the end of the last one."""
+
+    rows: list[Sequence | None]
+    """Its sequences; None for one that ended, which is computed along and ignored."""
+
+    def forward(self) -> torch.Tensor:
+        """Read the prompts, and later each row's last token; return the logits (B, V) of the next."""
+
+
+FormBatches = Callable[[Any, list[Sequence]], SequenceOf[Batch]]
+
+
+class PromptBatch:
+    """A batch for any causal language model, padded on the left."""
+
+    def __init__(self, model: Any, sequences: list[Sequence]) -> None:
+        self.rows: list[Sequence | None] = list(sequences)
+        self._model = model
+        self._prompts = [list(sequence.request.prompt_ids) for sequence in sequences]
+        self._mask = torch.empty(0)  # (B, T): 1 for a token, 0 for padding
+        self._cache: Any = None
+
+    def forward(self) -> torch.Tensor:
+        """Return the logits (B, V) of each row's next token."""
+        device = self._model.device
+        if self._cache is None:
+            width = max(len(prompt) for prompt in self._prompts)
+            ids = [[prompt[0]] * (width - len(prompt)) + prompt for prompt in self._prompts]
+            mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in self._prompts]
+            self._mask = torch.tensor(mask, device=device)
+            positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
+        else:
+            ids = last_ids(self.rows)
+            self._mask = torch.cat([self._mask, self._mask.new_ones(len(self.rows), 1)], dim=1)
+            positions = self._mask.sum(-1, keepdim=True) - 1
+        output = self._model(
+            input_ids=torch.tensor(ids, device=device),
+            attention_mask=self._mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._cache = output.past_key_values
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+
+def last_ids(rows: list[Sequence | None]) -> list[list[int]]:
+    """Return the last token of each row (B, 1)."""
+    return [[row.output_ids[-1] if row else 0] for row in rows]
+
+
+def form_one(model: Any, sequences: list[Sequence]) -> SequenceOf[Batch]:
+    """Return sequences as one batch for a causal language model."""
+    return [PromptBatch(model, sequences)]
+
+
 class PaddedRunner:
-    """Runs batches padded on the left, each to its end before the next begins.
+    """Runs padded batches, each to its end before the next begins.
 
     Args:
-        model: any causal language model of transformers.
-        num_slots: how many sequences make a batch.
+        model: any language model of transformers.
+        num_slots: how many sequences are run at once.
         stop_ids: the tokens that end an answer.
         num_threads: intra-op threads for this worker.
         num_cells: how many rows times columns of keys and values it may keep; None for any number.
+        form_batches: makes sequences that begin together the batches they are computed in; nothing is computed yet.
     """
 
     continuous = False
@@ -31,15 +93,15 @@ class PaddedRunner:
         stop_ids: frozenset[int],
         num_threads: int = 1,
         num_cells: int | None = None,
+        form_batches: FormBatches = form_one,
     ) -> None:
         self.num_slots = num_slots
         self._model = model
         self._stop_ids = stop_ids
         self._num_threads = num_threads
         self._room = Room(num_cells)
-        self._rows: list[Sequence | None] = []
-        self._mask = torch.empty(0)  # (B, T): 1 for a token, 0 for padding
-        self._cache: Any = None
+        self._form_batches = form_batches
+        self._batches: list[Batch] = []
 
     def start(self) -> None:
         """Give the calling thread its intra-op threads (torch keeps that number for each thread)."""
@@ -54,43 +116,24 @@ class PaddedRunner:
         self.num_slots = num_slots
         give_memory_back(self._model.device)
 
-    @torch.inference_mode()
     def prefill(self, sequences: list[Sequence]) -> None:
         """Read the prompts, and append the first token to each."""
-        self._rows, self._cache = list(sequences), None
-        prompts = [list(sequence.request.prompt_ids) for sequence in sequences]
-        width = max(len(prompt) for prompt in prompts)
-        padded = [[prompt[0]] * (width - len(prompt)) + prompt for prompt in prompts]
-        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        self._mask = torch.tensor(mask, device=self._model.device)
-        self._forward(torch.tensor(padded, device=self._model.device), (self._mask.cumsum(-1) - 1).clamp(min=0))
+        self._batches = list(self._form_batches(self._model, sequences))
+        self.decode(sequences)
 
     @torch.inference_mode()
-    def decode(self, sequences: list[Sequence]) -> None:  # noqa: ARG002 (the rows of the batch, less those that ended)
-        """Append the next token to each row; rows that ended are computed along and ignored."""
-        last = [[row.output_ids[-1] if row else 0] for row in self._rows]
-        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._rows), 1)], dim=1)
-        self._forward(torch.tensor(last, device=self._model.device), self._mask.sum(-1, keepdim=True) - 1)
+    def decode(self, sequences: list[Sequence]) -> None:  # noqa: ARG002 (the rows of the batches, less those that ended)
+        """Append the next token to each row."""
+        for batch in self._batches:
+            logits = batch.forward()
+            live = [(index, row) for index, row in enumerate(batch.rows) if row]
+            next_ids = sample(logits[[index for index, _ in live]], [row for _, row in live])
+            for (_, row), token_id in zip(live, next_ids, strict=True):
+                row.append(token_id, self._stop_ids)
 
     def release(self, sequence: Sequence) -> None:
-        """Mark the sequence's row as ended, and drop the batch with the last."""
+        """Mark the sequence's row as ended, and drop a batch with its last."""
         self._room.leave()
-        self._rows[self._rows.index(sequence)] = None
-        if not any(self._rows):
-            self._cache = None
-
-    def _forward(self, input_ids: torch.Tensor, positions: torch.Tensor) -> None:
-        output = self._model(
-            input_ids=input_ids,
-            attention_mask=self._mask,
-            position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self._cache = output.past_key_values
-        rows = [(index, row) for index, row in enumerate(self._rows) if row]
-        sequences = [row for _, row in rows]
-        next_ids = sample(output.logits[[index for index, _ in rows], -1], sequences)
-        for sequence, token_id in zip(sequences, next_ids, strict=True):
-            sequence.append(token_id, self._stop_ids)
+        for batch in self._batches:
+            batch.rows = [None if row is sequence else row for row in batch.rows]
+        self._batches = [batch for batch in self._batches if any(batch.rows)]

@@ -20,7 +20,7 @@ Precision = Literal["fp32", "bf16", "int8"]
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A causal language model, and what its files say about using it.
+    """A language model, and what its files say about using it.
 
     `model` is a Decoder where the CPU computes and the model has the Llama shape, else transformers' own.
     `context_length` is the most tokens, prompt and output together; `stop_ids` end an answer. `precision` is what it
@@ -32,6 +32,11 @@ class LoadedModel:
     stop_ids: frozenset[int]
     precision: Precision
 
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether an encoder reads the prompt and a decoder writes the answer; else it is a causal language model."""
+        return not hasattr(self.model, "page_bytes") and bool(self.model.config.is_encoder_decoder)
+
 
 def load_model(
     path: Path,
@@ -42,6 +47,8 @@ def load_model(
 ) -> LoadedModel:
     """Load the weights of a model directory, safetensors only, without running any code from it.
 
+    Of a model that also takes images, the part for text is loaded.
+
     Args:
         path: the directory.
         device: "auto" (CUDA, then MPS, if there), "cpu", "cuda", "cuda:N" or "mps".
@@ -51,7 +58,7 @@ def load_model(
         notify: is told what was not as one might expect, for people who asked.
 
     Raises:
-        ModelUnavailable: the device is not there, the files are damaged, or this is no causal language model.
+        ModelUnavailable: the device is not there, the files are damaged, or this is no language model.
     """
     target, precision = find_arithmetic(device, precision, source_bits)
     if target == "cpu":
@@ -111,20 +118,23 @@ def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedMode
 
 
 def _from_pretrained(path: Path, dtype: Any) -> Any:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging  # untyped
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        loaded: Any = kind.from_pretrained(
             path,
             dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **_text_part(config),
         )
     except Exception as error:  # whatever transformers and safetensors make of damaged files
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
@@ -137,6 +147,17 @@ def _from_pretrained(path: Path, dtype: Any) -> Any:
     if getattr(model.config.get_text_config(), "num_hidden_layers", 1) < 1:
         raise ModelUnavailable(f"{str(path)!r}: is damaged: its config.json says that it has no layers")
     return model.eval().requires_grad_(False)
+
+
+def _text_part(config: Any) -> dict[str, Any]:
+    """Return the options by which the model for text in a larger one is loaded; none where transformers has no such."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NATIVE
+
+    text = config.get_text_config()
+    if config.is_encoder_decoder or NATIVE.get(text.model_type) in (None, NATIVE.get(config.model_type)):
+        return {}
+    names = {r"^(?:model\.)?language_model\.(?:model\.)?(?!lm_head)": "model.", r"^language_model\.lm_head": "lm_head"}
+    return {"config": text, "key_mapping": names}
 
 
 def _context_length(model: Any) -> int:

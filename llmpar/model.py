@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from llmpar.backend import Backend
+from llmpar.engine.constraint import Constraint
 from llmpar.engine.engine import Engine
 from llmpar.engine.worker import WorkerStatus
 from llmpar.errors import ModelUnavailable
 from llmpar.tasks.question import Question
-from llmpar.tasks.task import QUESTION_FIELDS
+from llmpar.tasks.task import QUESTION_FIELDS, Form
 
 if TYPE_CHECKING:
     from llmpar.models.cache import ModelFiles
+    from llmpar.models.grammar import Grammar
+    from llmpar.models.load import LoadedModel
     from llmpar.models.tokenizer import ChatTokenizer
 
 _ANSWERS_VERSION = 2
@@ -32,6 +36,7 @@ _HELD_SHARE = (
 )
 _DECIDING = (".json", ".jinja", ".safetensors", ".model", ".txt", ".spm")  # the files that decide what a model says
 _USUAL_CONTEXT = 2048
+_FORMS_KEPT = 64
 _DIFFERENT = ("A", "zebra", "9", "我")  # texts with nothing in common
 
 Precision = Literal["auto", "fp32", "bf16", "int8"]
@@ -188,7 +193,7 @@ class Model:
             notify=watcher.remark,
         )
         watcher.watch(lambda: engine.statuses)
-        return Backend(engine, self.encode, tokenizer.decode, self.measure)
+        return Backend(engine, self.encode, tokenizer.decode, self.measure, self._constrainer(loaded))
 
     @property
     def _is_echo(self) -> bool:
@@ -217,6 +222,19 @@ class Model:
 
         with self._opening:
             return ChatTokenizer(self._files.path)
+
+    def _constrainer(self, loaded: LoadedModel) -> Callable[[Form], Callable[[], Constraint]]:
+        """Return what makes constraints of forms; what it has worked out about a form is kept for the next answer."""
+
+        @lru_cache(_FORMS_KEPT)
+        def grammar(form: Form) -> Grammar:
+            from llmpar.models.grammar import Grammar, choices_rule, schema_rule
+
+            rule = choices_rule(form.choices) if form.choices else schema_rule(json.loads(form.schema))
+            stop_ids = loaded.stop_ids | self._tokenizer.stop_ids
+            return Grammar(self._files.path, loaded.vocabulary, stop_ids, rule)
+
+        return lambda form: grammar(form).constrain
 
     def _echo_backend(self) -> Backend:
         from llmpar.engine.echo import EchoRunner

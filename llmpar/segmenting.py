@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from llmpar.documents.document import INLINE, Block, Segment, count_lines
+from llmpar.documents.document import INLINE, Block, Layout, Segment, count_lines
 
 Blocks = Iterator[tuple[Block, list[Segment]]]
 """The blocks of one document, in order, each with its segments."""
@@ -74,15 +74,15 @@ def pack(blocks: Blocks, most: int, measure: Callable[[str], int]) -> Blocks:
 def _before_headings(chunk: _Chunk) -> int:
     """Return how many pieces stay when the headings at the end go to what comes next; all, if there is nothing else."""
     count = len(chunk.pieces)
-    while count and _is_heading(chunk.pieces[count - 1][2]):
+    while count and is_heading(chunk.pieces[count - 1][2].text, chunk.pieces[count - 1][2].layout):
         count -= 1
     return count
 
 
-def _is_heading(segment: Segment) -> bool:
-    text = segment.text
+def is_heading(text: str, layout: Layout) -> bool:
+    """Tell whether a segment's text looks like a heading: short, on a line of its own, and no sentence."""
     is_short = "\n" not in text and len(text.split()) <= _MOST_HEADING_WORDS
-    return is_short and (segment.layout is INLINE or not text.endswith(_CLOSED))
+    return is_short and (layout is INLINE or not text.endswith(_CLOSED))
 
 
 def _packed(

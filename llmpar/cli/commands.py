@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +12,11 @@ from typing import Annotated, Literal
 import typer
 
 from llmpar.cli import models, store, tasks
+from llmpar.cli.arguments import FILES, read_text, sources_of
+from llmpar.cli.ask import ask
 from llmpar.cli.options import InputOptions, JobOptions, option, takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.tasks.task import QUESTION_FIELDS, Form, Task
-
-
-class NothingToRead(UsageError):
-    """No file was named and nobody pipes anything in: a person wants to know how the command works."""
-
-
-FILES = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[FILES]...", help="Documents; - or none is stdin.", show_default=False),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command()(run)
     app.command()(translate)
     app.command()(summarize)
+    app.command()(ask)
     app.command()(reply)
     app.command()(split)
     app.add_typer(tasks.app, name="tasks")
@@ -256,7 +248,7 @@ def _job(
 def _prompt(arguments: list[str], prompt_file: Path | None) -> str:
     """Return the prompt, and take it out of the arguments if it is one of them."""
     if prompt_file:
-        return _read_prompt(prompt_file)
+        return read_text(prompt_file)
     if len(arguments) == 1 and Path(arguments[0]).is_file():
         raise UsageError(f"name a prompt first: llmpar run PROMPT {arguments[0]}")
     if not arguments:
@@ -287,36 +279,18 @@ def _formed(task: Task, choices: str | None, schema: Path | None) -> Task:
     if choices is not None and schema is not None:
         raise UsageError("--choices and --schema exclude each other")
     if choices is not None:
+        from llmpar.models.grammar import choices_rule
+
         named = tuple(choice.strip() for choice in choices.split(","))
-        if not all(named) or len(set(named)) < len(named):
-            raise UsageError(f"--choices {choices!r}: name them apart, separated by commas: yes,no")
+        choices_rule(named)  # what cannot be used is said before the model loads
         return replace(task, form=Form(choices=named))
     if schema is not None:
+        from llmpar.models.grammar import schema_rule
+
         try:
-            content = json.loads(_read_prompt(schema))
+            content = json.loads(read_text(schema))
         except (ValueError, RecursionError) as error:
             raise UsageError(f"--schema {schema}: is no JSON: {error}") from error
-        return replace(task, form=Form(schema=json.dumps(content, sort_keys=True)))
+        schema_rule(content, f"--schema {schema}")
+        return replace(task, form=Form(schema=json.dumps(content)))
     return task
-
-
-def sources_of(files: list[str] | None) -> list[str]:
-    """Return what is read: the files, or stdin if something is piped in.
-
-    Raises:
-        NothingToRead: a person sits there.
-    """
-    if files:
-        return files
-    if sys.stdin is not None and sys.stdin.isatty():
-        raise NothingToRead
-    return ["-"]
-
-
-def _read_prompt(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputUnreadable(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not valid UTF-8 at byte {error.start}") from error

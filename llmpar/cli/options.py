@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -303,9 +304,13 @@ def takes_options(command: _F) -> _F:
         kind = hints[name]
         if is_dataclass(kind):
             groups[name] = kind  # type: ignore[assignment]
-            spread += _parameters(kind)  # type: ignore[arg-type]
         else:
             plain.append(parameter.replace(annotation=_with_variable(name, kind), kind=_KEYWORD))
+
+    # A short name that the command has a use for is no longer that of an option that many share.
+    taken = {name for parameter in plain for name in _names(parameter.annotation)}
+    for kind in groups.values():
+        spread += [_without(parameter, taken) for parameter in _parameters(kind)]
 
     @wraps(command)
     def spread_command(**values: Any) -> int:
@@ -317,6 +322,21 @@ def takes_options(command: _F) -> _F:
     spread_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return spread_command  # type: ignore[return-value]
+
+
+def _names(annotation: Any) -> tuple[str, ...]:
+    options = [extra for extra in get_args(annotation)[1:] if isinstance(extra, typer.models.OptionInfo)]
+    return tuple(name for option in options for name in option.param_decls or ())
+
+
+def _without(parameter: inspect.Parameter, taken: set[str]) -> inspect.Parameter:
+    """Return an option's parameter without those of its names that are taken."""
+    if not taken.intersection(_names(parameter.annotation)):
+        return parameter
+    kind, *extras = get_args(parameter.annotation)
+    info = copy(next(extra for extra in extras if isinstance(extra, typer.models.OptionInfo)))
+    info.param_decls = tuple(name for name in info.param_decls or () if name not in taken)
+    return parameter.replace(annotation=Annotated[kind, info])
 
 
 def _parameters(kind: type) -> list[inspect.Parameter]:

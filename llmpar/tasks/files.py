@@ -127,7 +127,7 @@ class _Parser:
         if choices and schema:
             raise self._refusal("schema", "is given beside choices; an answer can have but one form")
         if choices or schema is not None:
-            given["form"] = Form(tuple(choices), json.dumps(schema, sort_keys=True) if schema is not None else "")
+            given["form"] = Form(tuple(choices), json.dumps(schema) if schema is not None else "")
         if "checks" in given:
             given["checks"] = frozenset(given["checks"]) | DEFAULT_CHECKS
         if given.get("merge") == "reduce" and not given.get("reduce"):

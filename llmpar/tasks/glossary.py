@@ -149,12 +149,13 @@ def _terms(shown: str, text: str) -> Iterator[tuple[str, str]]:
         source, target = (" ".join(cell.split()) for cell in row[:2])
         if not source or not target or not _TOKEN.search(source):
             raise InputError(f"{shown}:{line}: the {'target' if source and not target else 'source'} is empty")
-        if source in known and known[source][0] != target:
-            earlier, above = known[source]
+        tokens = _tokens(source)
+        key = " ".join(tokens if _has_inner_capital(tokens) else (token.casefold() for token in tokens))
+        earlier, above = known.setdefault(key, (target, line))
+        if earlier != target:
             raise InputError(
                 f"{shown}:{line}: {one_line(source)!r} is {one_line(earlier)!r} in line {above}; leave one of them"
             )
-        known.setdefault(source, (target, line))
         yield source, target
 
 
@@ -165,9 +166,9 @@ def _rows(shown: str, text: str) -> Iterator[tuple[int, list[str]]]:
     line = 1
     try:
         for row in rows:
-            while row and not row[-1].strip():
+            while len(row) > 2 and not row[-1].strip():
                 del row[-1]
-            if row:
+            if any(cell.strip() for cell in row):
                 yield line, row
             line = rows.line_num + 1
     except csv.Error as error:

@@ -34,7 +34,7 @@ _LISTS: dict[str, tuple[str, ...]] = {
 }
 _WORDS: dict[str, tuple[str, ...]] = {"unit": get_args(Unit), "merge": get_args(Merge)}
 _KEYS = (*_TEXTS, *_COUNTS, *_WORDS, "growth", "checks", "skip", "choices", "required", "schema", "values", "family")
-_FAMILY_KEYS = ("match", "prompt", "system", "reduce")
+_FAMILY_KEYS = ("match", "prompt", "system", "reduce", "chunk")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 

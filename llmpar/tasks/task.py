@@ -37,12 +37,17 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What a task says differently to models whose name or type fits one of the patterns (as in a shell, any case)."""
+    """What a task says differently to models whose name or type fits one of the patterns (as in a shell, any case).
+
+    `chunk` bounds the text of one question, of answers that are reduced too: a small model loses the thread of a text
+    long before its context is full.
+    """
 
     match: tuple[str, ...]
     prompt: str | None = None
     system: str | None = None
     reduce: str | None = None
+    chunk: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,7 @@ class Task:
                     prompt=self.prompt if family.prompt is None else family.prompt,
                     system=self.system if family.system is None else family.system,
                     reduce=self.reduce if family.reduce is None else family.reduce,
+                    chunk=self.chunk if family.chunk is None else family.chunk,
                     families=(),
                 )
         return replace(self, families=())
@@ -136,7 +142,7 @@ class Task:
         families = tuple(
             replace(family, prompt=family.reduce, reduce=None)
             for family in self.families
-            if family.reduce or family.system
+            if family.reduce or family.system or family.chunk
         )
         return replace(
             self, prompt=self.reduce, families=families, min_text_tokens=0, chunk=None, context=0, skip=frozenset()

@@ -63,7 +63,10 @@ _NUMBERS = {
             ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
         )
     },
-    **{"twice": "2", "thirty": "30", "sixty": "60", "ninety": "90"},
+    "twice": "2",
+    "thirty": "30",
+    "sixty": "60",
+    "ninety": "90",
 }
 _ABOUT_ITSELF = re.compile(
     r"\W*(?:(?:the|this|these)\s+(?:following\s+)?(?:provided\s+)?(?:given\s+)?"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import unicodedata
 import warnings
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,8 @@ def t5(path: Path, *, declared: bool) -> Path:
     if declared:
         tokenizer.add_special_tokens({"additional_special_tokens": MADLAD})
     tokenizer.save_pretrained(path)
+    file = path / "tokenizer.json"  # its normalizer makes other characters into those of a token's name
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"normalizer": {"type": "NFKC"}}))
     config = transformers.T5Config(**T5 | {"vocab_size": len(tokenizer), "feed_forward_proj": "gated-gelu"})
     save_model(path, "T5ForConditionalGeneration", config)
     return path
@@ -357,8 +360,9 @@ def test_no_text_becomes_a_control_token(
         assert not set(data) & (set(vocabulary._control_ids) - {getattr(vocabulary, "_unknown", None)})
         assert ids[-len(prompt.opening_ids) :] == list(prompt.opening_ids)
         assert ids[: len(prompt.source_ids)] == list(prompt.source_ids)
-        shown = prompt.decode(data).replace(" ", "")
-        assert "＜" in text or shown == text.replace(" ", ""), "it is another text now"
+        assert unicodedata.normalize("NFKC", prompt.decode(data)).replace(" ", "") == unicodedata.normalize(
+            "NFKC", text
+        ).replace(" ", ""), "it is another text now"
 
 
 def test_a_control_token_that_is_a_piece_is_spelled(multilingual: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ They are recognised by what they are made of, never by name. Knows no engine and
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
@@ -65,7 +66,9 @@ class Prompt:
         """Return the ids of a whole prompt."""
         ids = self.vocabulary.encode_data(text)
         if not self.language_ids.isdisjoint(ids):
-            # Such a token is a word of the vocabulary; cut in two, its name is spelled with others.
+            # Such a token is a word of the vocabulary; cut in two, its name is spelled with others. Normalised as
+            # SentencePiece does it, or other characters would become those of the name later.
+            text = unicodedata.normalize("NFKC", text)
             cuts = [(match.start() + match.end()) // 2 for match in _MADLAD.finditer(text)]
             pieces = [text[first:last] for first, last in zip([0, *cuts], [*cuts, len(text)], strict=True)]
             ids = [token_id for piece in pieces for token_id in self.vocabulary.encode_data(piece)]

@@ -35,6 +35,17 @@ def state_dir() -> Path:
     return _directory("LLMPAR_STATE", user_state_path)
 
 
+def config_dir() -> Path:
+    """Return the directory of what the user wrote for llmpar; it need not be there.
+
+    Raises:
+        WriteFailed: there is no home directory, and LLMPAR_CONFIG names no other.
+    """
+    from platformdirs import user_config_path
+
+    return _directory("LLMPAR_CONFIG", user_config_path)
+
+
 def make_private(directory: Path) -> None:
     """Make a directory, 0700, unless it is there, for what is run or mapped into memory when it is read back.
 

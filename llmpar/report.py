@@ -21,8 +21,8 @@ class Report:
     """The counts of one run, kept by the pipeline and read by whoever shows progress.
 
     Bytes are input bytes. `num_text_tokens_read` and `num_text_tokens_done` count the tokens of prompts, as a measure
-    of work; `num_looped` are among those that failed, `num_retried` among the others; `num_bytes_total` is None while
-    the size of an input is unknown.
+    of work; `num_looped` are among those that failed, `num_retried` among the others; `num_refused` requests were none
+    that can be asked; `num_bytes_total` is None while the size of an input is unknown.
     """
 
     num_documents: int = 0
@@ -35,6 +35,7 @@ class Report:
     num_reused: int = 0
     num_cached: int = 0
     num_retried: int = 0
+    num_refused: int = 0
     num_text_tokens_read: int = 0
     num_text_tokens_done: int = 0
     num_prompt_tokens: int = 0
@@ -62,7 +63,7 @@ class Report:
     @property
     def exit_code(self) -> int:
         """0 when everything was done, 3 when segments or inputs failed."""
-        return 3 if self.num_failed or self.num_unreadable else 0
+        return 3 if self.num_failed or self.num_unreadable or self.num_refused else 0
 
     @property
     def seconds(self) -> float:
@@ -100,6 +101,8 @@ class Report:
         if self.num_failed:
             loops = f" ({self.num_looped:,} in a loop)" if self.num_looped else ""
             parts.append(f"{self.num_failed:,} failed and {FATES[on_error][1]}{loops}")
+        if self.num_refused:
+            parts.append(f"{self.num_refused:,} refused")
         if self.num_retried:
             parts.append(f"{self.num_retried:,} good at a further attempt")
         if self.num_cut:

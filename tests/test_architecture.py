@@ -17,9 +17,10 @@ ALLOWED = {
     "interrupts": ("llmpar.errors",),
     "store": ("llmpar.errors", "llmpar.interrupts", "llmpar.paths", "llmpar.visible", "llmpar.store"),
     "documents": ("llmpar.errors", "llmpar.interrupts", "llmpar.visible", "llmpar.documents"),
+    "batches": ("llmpar.errors", "llmpar.visible", "llmpar.batches"),
     "engine": ("llmpar.errors", "llmpar.engine", "llmpar.paths"),
     "models": ("llmpar.errors", "llmpar.paths", "llmpar.models", "llmpar.engine.cpu"),  # what a model is loaded as
-    "tasks": ("llmpar.errors", "llmpar.tasks", "llmpar.documents.document"),
+    "tasks": ("llmpar.errors", "llmpar.paths", "llmpar.tasks", "llmpar.documents.document"),
 }
 HEAVY = {"numba", "torch", "transformers"}
 # These are imported by commands that need no weights.

@@ -465,13 +465,13 @@ class TestLoops:
 
     @pytest.fixture(autouse=True)
     def _looping(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from llmpar.answers import Backend
-        from llmpar.cli.model import Model
+        from llmpar.backend import Backend
         from llmpar.engine.engine import Engine
+        from llmpar.model import Model
 
-        def looping(model: Model) -> Backend:
-            runners = [LoopingRunner(2, delay=0.001, seed=i) for i in range(int(model._options.threads))]
-            return Backend(Engine(runners, 10_000), lambda text: text.encode(), lambda ids: bytes(ids).decode(), 0)
+        def looping(model: Model, _: object) -> Backend:
+            runners = [LoopingRunner(2, delay=0.001, seed=i) for i in range(model._choice.num_workers or 1)]
+            return Backend(Engine(runners, 10_000), lambda q: q.text.encode(), lambda ids: bytes(ids).decode())
 
         monkeypatch.setattr(Model, "open_backend", looping)
         monkeypatch.setenv("LLMPAR_NO_STORE", "1")

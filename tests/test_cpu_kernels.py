@@ -204,13 +204,20 @@ class TestProduct:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 class TestLikeliest:
-    def found(self, case: Whole, bias: Array | None = None) -> list[int]:
+    def found(self, case: Whole, bias: Array | None = None, allowed: Array | None = None) -> list[int]:
+        """Return the likeliest ids; `allowed` (B, V) is a mask for each row, and one that allows all is none."""
         ids = np.full(len(case.x), -1, np.int32)
         p = case.projection
-        nothing = np.zeros(0, np.float32)
+        nothing, vocabulary = np.zeros(0, np.float32), len(case.weight)
+        if allowed is None:
+            allowed = np.ones((len(ids), vocabulary), bool)
+        masked = np.where(allowed.all(1), -1, np.arange(len(ids), dtype=np.int32))
+        bits = np.zeros((len(ids), -(-vocabulary // 32) * 32), np.uint8)
+        bits[:, :vocabulary] = allowed
+        masks = np.packbits(bits, axis=1, bitorder="little").view(np.uint32)
         kernels.likeliest(
             case.inputs.values, case.inputs.scales, p.weight, p.biases, p.factors,
-            nothing if bias is None else bias, len(case.weight), ids,
+            nothing if bias is None else bias, vocabulary, masks, masked, ids,
         )  # fmt: skip
         return ids.tolist()
 
@@ -226,6 +233,20 @@ class TestLikeliest:
         weight = np.tile(base.weight, (10, 1))  # each channel ten times, in its own panel and in others
         case = Whole(base.x, weight, base.bias, Projection.pack(weight, None, precision), base.inputs)
         assert self.found(case) == base.expected.argmax(1).tolist()
+
+    @pytest.mark.parametrize("vocabulary", [1, 33, 49, 150, 400])
+    @pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
+    def test_is_the_argmax_of_what_is_allowed(self, precision: Precision, vocabulary: int, share: float) -> None:
+        draw = np.random.default_rng(vocabulary)
+        for num_rows in (1, 8, 21):
+            case = Whole.make(num_rows, vocabulary, 68, precision)
+            allowed = draw.random((num_rows, vocabulary)) < share
+            allowed[np.arange(num_rows), draw.integers(0, vocabulary, num_rows)] = True
+            allowed[::3] = True  # these have no mask
+            expected = np.where(allowed, case.expected, -np.inf).argmax(1)
+            assert self.found(case, allowed=allowed) == expected.tolist()
+            biased = np.where(allowed, case.expected + case.bias * 16, -np.inf).argmax(1)
+            assert self.found(case, case.bias * 16, allowed) == biased.tolist()
 
     def test_padding_does_not_win_over_negative_logits(self, precision: Precision) -> None:
         case = Whole.make(5, 50, 64, precision)

@@ -42,15 +42,15 @@ def test_greedy_fp32_equals_generate(tmp_path: Path) -> None:
     from llmpar.models.load import load_model
     from llmpar.models.registry import DEFAULT_MODEL, resolve
     from llmpar.models.tokenizer import ChatTokenizer
-    from llmpar.tasks.task import translate
+    from llmpar.tasks.translation import make_task
 
-    task = translate("French")
+    task = make_task("French")
     path = resolve(DEFAULT_MODEL, offline=True).path
-    tokenizer, loaded = ChatTokenizer(path, task.system), load_model(path, "cpu", "fp32")
+    tokenizer, loaded = ChatTokenizer(path), load_model(path, "cpu", "fp32")
     document = Document(0, "story", None, Encoding())
     text = (ROOT / "sample_data" / "story.txt").read_text(encoding="utf-8")
     segments = Splitter(document, "sentence").split(Block(document, 0, text, len(text), True, True))
-    prompts = [tokenizer.encode(task.render(segment.text)) for segment in segments[:: len(segments) // 6]]
+    prompts = [tokenizer.encode_messages(task.messages(segment.text)) for segment in segments[:: len(segments) // 6]]
     assert len({len(prompt) for prompt in prompts}) > 3
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     expected = []

@@ -13,16 +13,20 @@ from conftest import FakeRunner, LoopingRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmpar.answers import Answers, Backend, Policy, Sampling
+from llmpar.answers import Answers
+from llmpar.backend import Backend, Policy
 from llmpar.documents.document import Block, Document, Encoding, OnError, Result
+from llmpar.documents.merger import DocumentMerger
 from llmpar.documents.output import SingleOutput
 from llmpar.documents.splitter import Splitter
 from llmpar.engine.engine import Engine
 from llmpar.engine.request import Sequence
-from llmpar.errors import EngineFailed, InputError, ReaderGone, SegmentFailed
-from llmpar.pipeline import Part, Pipeline
+from llmpar.errors import EngineFailed, InputError, LlmparError, ReaderGone, SegmentFailed
+from llmpar.flow import Flow, Part
+from llmpar.pipeline import Pipeline
 from llmpar.report import Report
 from llmpar.store.store import NoStore
+from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
 
 DOCUMENT = Document(0, "test", None, Encoding())
@@ -52,38 +56,45 @@ class Collected:
         self.ending = "abandoned"
 
 
-def parts(text: str, size: int = 200) -> Iterator[Part]:
+def parts(text: str, size: int = 200, task: Task = TASK) -> Iterator[Part]:
     splitter = Splitter(DOCUMENT, "line")
     lines = text.splitlines(keepends=True)
     blocks = ["".join(lines[i : i + size]) for i in range(0, len(lines), size)] or [""]
     offset = 0
     for index, block_text in enumerate(blocks):
         block = Block(DOCUMENT, offset, block_text, len(block_text), index == 0, index == len(blocks) - 1)
-        yield Part(block, splitter.split(block))
+        yield Part(block, [Question(segment, task) for segment in splitter.split(block)])
         offset += len(block_text)
 
 
-def backend(runners: list[FakeRunner], context: int = 100_000) -> Callable[[], Backend]:
+def backend(runners: list[FakeRunner], context: int = 100_000) -> Callable[[Question], Backend]:
     def decode(ids: object) -> str:
         return bytes(ids).decode().strip()  # type: ignore[call-overload, no-any-return]
 
-    return lambda: Backend(Engine(runners, context), lambda text: text.encode(), decode, 0)
+    return lambda _: Backend(Engine(runners, context), lambda question: question.text.encode(), decode)
 
 
 def pipeline(
-    open_backend: Callable[[], Backend],
+    open_backend: Callable[[Question], Backend],
     report: Report | None = None,
     sampling: Sampling = DEFAULTS,
     policy: Policy = POLICY,
-    task: Task = TASK,
+    on_error: OnError = "keep",
+    damaged: Callable[[LlmparError], None] = lambda _: None,
     **more: Any,
 ) -> Pipeline:
     report = report or Report()
-    return Pipeline(Answers(task, sampling, policy, NoStore, open_backend, report), report, **more)
+    answers = Answers(sampling, policy, lambda task: (task, NoStore()), open_backend, report)
+    return Pipeline(Flow(answers, report, on_error, **more), DocumentMerger(on_error), report, damaged)
 
 
 def run(
-    text: str, runners: list[FakeRunner], sampling: Sampling = DEFAULTS, context: int = 100_000, size: int = 200
+    text: str,
+    runners: list[FakeRunner],
+    sampling: Sampling = DEFAULTS,
+    context: int = 100_000,
+    size: int = 200,
+    policy: Policy = POLICY,
 ) -> tuple[str, Report, list[Result]]:
     writer, report, failures = Collected(), Report(), []
 
@@ -91,7 +102,8 @@ def run(
         if result.error is not None:
             failures.append(result)
 
-    pipeline(backend(runners, context), report, sampling, done=note).run(parts(text, size), SingleOutput(writer))
+    flow = pipeline(backend(runners, context), report, sampling, policy, done=note)
+    flow.run(parts(text, size), SingleOutput(writer))
     assert writer.ending == "closed"
     return writer.data.decode(), report, failures
 
@@ -174,7 +186,11 @@ def test_a_segment_that_fails_stays_as_it_was_and_leaves_its_neighbours_alone() 
                 )
 
     text, report, failures = run(
-        f"good\nbad\n{'long ' * 200}\ngood", [Empty()], Sampling(max_new_tokens=3), context=300
+        f"good\nbad\n{'long ' * 200}\ngood",
+        [Empty()],
+        Sampling(max_new_tokens=3),
+        context=300,
+        policy=Policy(overflow="error"),
     )
     assert text.split("\n") == ["yyy", "bad", "long " * 200, "yyy"]
     assert ["empty" in (f.error or "") for f in failures] == [True, False]
@@ -186,7 +202,7 @@ def test_a_segment_that_fails_stays_as_it_was_and_leaves_its_neighbours_alone() 
 def test_what_is_too_short_for_the_task_is_left_as_it_is() -> None:
     writer, runner = Collected(), FakeRunner()
     task = Task("test", "{text}", margin=64, min_text_tokens=6)
-    pipeline(backend([runner]), task=task).run(parts("Title\nA longer line."), SingleOutput(writer))
+    pipeline(backend([runner])).run(parts("Title\nA longer line.", task=task), SingleOutput(writer))
     title, answer = writer.data.decode().split("\n")
     assert title == "Title"
     assert answer != "A longer line."

@@ -18,8 +18,8 @@ from attack.program import Fake
 from conftest import ROOT, Outcome
 
 from llmpar import interrupts
-from llmpar.answers import Backend
-from llmpar.cli.model import Model
+from llmpar.backend import Backend
+from llmpar.model import Model
 
 PROGRAM = str(ROOT / "tests" / "attack" / "program.py")
 TEXT = "".join(f"Line {i} of {i % 90}.\n" for i in range(240))

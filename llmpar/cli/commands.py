@@ -1,28 +1,23 @@
-"""The commands that take documents: run, translate, summarize, split."""
+"""The commands that take documents: run, translate, summarize, reply, split."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from llmpar.cli import models, store
+from llmpar.cli import models, store, tasks
+from llmpar.cli.arguments import FILES, read_text, sources_of
+from llmpar.cli.ask import ask
+from llmpar.cli.batch import batch
 from llmpar.cli.options import InputOptions, JobOptions, option, takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
-
-
-class NothingToRead(UsageError):
-    """No file was named and nobody pipes anything in: a person wants to know how the command works."""
-
-
-FILES = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[FILES]...", help="Documents; - or none is stdin.", show_default=False),
-]
+from llmpar.tasks.task import Form, Task
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +25,11 @@ def register(app: typer.Typer) -> None:
     app.command()(run)
     app.command()(translate)
     app.command()(summarize)
+    app.command()(ask)
+    app.command()(batch)
+    app.command()(reply)
     app.command()(split)
+    app.add_typer(tasks.app, name="tasks")
     app.add_typer(models.app, name="models")
     app.add_typer(store.app, name="store")
 
@@ -46,6 +45,27 @@ def run(
         option("--prompt-file", help="Read the prompt from here; all arguments are documents.", panel="Input"),
     ] = None,
     system: Annotated[str | None, option("--system", help="The system prompt.", panel="Input")] = None,
+    task_name: Annotated[
+        str | None,
+        option(
+            "--task",
+            help="A task's name (`llmpar tasks list`) or file; all arguments are documents.",
+            panel="Input",
+            metavar="NAME|FILE",
+        ),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        option("--set", help="With --task: what a name in its prompt stands for.", panel="Input", metavar="NAME=VALUE"),
+    ] = None,
+    choices: Annotated[
+        str | None,
+        option("--choices", help="Every answer is one of these.", panel="Answers", metavar="A,B,…"),
+    ] = None,
+    schema: Annotated[
+        Path | None,
+        option("--schema", help="Every answer is JSON of this JSON Schema.", panel="Answers", metavar="FILE"),
+    ] = None,
     options: JobOptions = JobOptions(),  # noqa: B008
 ) -> int:
     """Ask PROMPT of every piece, and put the answers in the pieces' places.
@@ -57,45 +77,104 @@ def run(
     from llmpar.tasks import task
 
     arguments = list(arguments or ())
-    if prompt_file:
-        prompt = _read_prompt(prompt_file)
-    elif len(arguments) == 1 and Path(arguments[0]).is_file():
-        raise UsageError(f"name a prompt first: llmpar run PROMPT {arguments[0]}")
-    elif arguments:
-        prompt = arguments.pop(0)
+    if task_name is not None:
+        if prompt_file or system is not None:
+            raise UsageError("--task holds its own prompts; leave --prompt-file and --system out")
+        asked = _with_values(task_name, values or [])
+    elif values:
+        raise UsageError("--set needs --task: a prompt on the command line has no names but {text}")
     else:
-        raise UsageError("name a prompt: llmpar run PROMPT [FILES]…, or --prompt-file FILE")
-    return _job(task.run(prompt, system), arguments, options)
+        asked = task.run(_prompt(arguments, prompt_file), system)
+    return _job(_formed(asked, choices, schema), arguments, options)
 
 
 @takes_options
 def translate(
     files: FILES = None,
     *,
-    to: Annotated[str, option("--to", help="The language to translate into.", panel="Input", show_default=False)],
+    to: Annotated[
+        str, option("--to", help="The language to translate into, by name or code.", panel="Input", show_default=False)
+    ],
+    source_language: Annotated[
+        str, option("--from", help="The language of the text; auto leaves it to the model.", panel="Input")
+    ] = "auto",
+    context: Annotated[
+        int,
+        option(
+            "--context",
+            help="Show so many neighbours on either side of a piece, untranslated.",
+            panel="Input",
+            metavar="N",
+            min=0,
+            max=100,
+        ),
+    ] = 0,
+    glossary: Annotated[
+        Path | None,
+        option(
+            "--glossary",
+            help="Terms and their translations; those that occur are shown.",
+            panel="Input",
+            metavar="FILE.csv",
+        ),
+    ] = None,
     options: JobOptions = JobOptions(),  # noqa: B008
 ) -> int:
     """Translate documents, sentence by sentence, layout kept.
 
+    Numbers, addresses, code and placeholders must come through, and what needs no translation is left as it is.
     Example: [bold]llmpar translate --to German article.txt -o artikel.txt[/bold]
     """
-    from llmpar.tasks import task
+    from llmpar.tasks import translation
 
-    return _job(task.translate(to), files, options)
+    task = translation.make_task(to, source_language, context)
+    return _job(task, files, options, translation.find_terms(glossary) if glossary else None)
 
 
 @takes_options
 def summarize(
     files: FILES = None,
+    length: Annotated[
+        str,
+        option(
+            "--length",
+            help="Of each summary: short, medium, long, or so many words.",
+            panel="Answers",
+            metavar="short|medium|long|N",
+        ),
+    ] = "medium",
+    per: Annotated[
+        Literal["file", "paragraph", "all"],
+        option("--per", help="One summary for each file, each paragraph in its place, or all files.", panel="Output"),
+    ] = "file",
     options: JobOptions = JobOptions(),  # noqa: B008
 ) -> int:
-    """Summarize each paragraph in its place.
+    """Summarize documents of any length: chunks at the same time, then their summaries, until one is left.
 
-    Example: [bold]llmpar summarize report.md | less[/bold]
+    Example: [bold]llmpar summarize --length short report.md[/bold]
     """
-    from llmpar.tasks import task
+    from llmpar.tasks import summary
 
-    return _job(task.summarize(), files, options)
+    return _job(summary.make_task(length, per), files, options, is_total=per == "all")
+
+
+@takes_options
+def reply(
+    files: FILES = None,
+    system: Annotated[str | None, option("--system", help="Who answers, and how.", panel="Input")] = None,
+    options: JobOptions = JobOptions(),  # noqa: B008
+) -> int:
+    """Answer messages, one a line or JSONL, each on its own.
+
+    Answers come in the order of the messages, each as soon as those before it are there; in JSONL they take the
+    message's place, or come as records with all its fields (--merge jsonl). Example:
+
+    [bold]llmpar reply --merge jsonl mails.jsonl > replies.jsonl[/bold]
+    """
+    from llmpar.tasks.files import find_task
+
+    task = find_task("reply")
+    return _job(task if system is None else replace(task, system=system), files, options)
 
 
 @takes_options
@@ -127,7 +206,7 @@ def split(
         record = {"document": segment.block.document.name, "index": segment.index, "start": start, "end": end}
         return json.dumps(record | {"text": segment.text}, ensure_ascii=False) + "\n"
 
-    sources = _sources(files)
+    sources = sources_of(files)
     writer = open_stdout(sources)
     code = 0
     for index, source in enumerate(sources):
@@ -155,24 +234,59 @@ def _bytes(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def _job(task: object, files: list[str] | None, options: JobOptions) -> int:
+def _job(
+    task: Task,
+    files: list[str] | None,
+    options: JobOptions,
+    terms_in: Callable[[str], str] | None = None,
+    *,
+    is_total: bool = False,
+) -> int:
     from llmpar.cli.job import Job
 
-    return Job(task, _sources(files), options).run()  # type: ignore[arg-type]
+    return Job(task, sources_of(files), options, terms_in, is_total).run()
 
 
-def _sources(files: list[str] | None) -> list[str]:
-    if files:
-        return files
-    if sys.stdin is not None and sys.stdin.isatty():
-        raise NothingToRead
-    return ["-"]
+def _prompt(arguments: list[str], prompt_file: Path | None) -> str:
+    """Return the prompt, and take it out of the arguments if it is one of them."""
+    if prompt_file:
+        return read_text(prompt_file)
+    if len(arguments) == 1 and Path(arguments[0]).is_file():
+        raise UsageError(f"name a prompt first: llmpar run PROMPT {arguments[0]}")
+    if not arguments:
+        raise UsageError("name a prompt: llmpar run PROMPT [FILES]…, or --prompt-file FILE, or --task NAME")
+    return arguments.pop(0)
 
 
-def _read_prompt(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputUnreadable(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not valid UTF-8 at byte {error.start}") from error
+def _with_values(name: str, settings: list[str]) -> Task:
+    """Return a task with what its names stand for."""
+    from llmpar.tasks.files import find_task, with_values
+
+    values = {}
+    for setting in settings:
+        key, equals, values[key] = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting!r}: write NAME=VALUE")
+    return with_values(find_task(name), values)
+
+
+def _formed(task: Task, choices: str | None, schema: Path | None) -> Task:
+    """Return a task whose answers have the form that the user wants."""
+    if choices is not None and schema is not None:
+        raise UsageError("--choices and --schema exclude each other")
+    if choices is not None:
+        from llmpar.models.grammar import choices_rule
+
+        named = tuple(choice.strip() for choice in choices.split(","))
+        choices_rule(named)  # what cannot be used is said before the model loads
+        return replace(task, form=Form(choices=named))
+    if schema is not None:
+        from llmpar.models.grammar import schema_rule
+
+        try:
+            content = json.loads(read_text(schema))
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"--schema {schema}: is no JSON: {error}") from error
+        schema_rule(content, f"--schema {schema}")
+        return replace(task, form=Form(schema=json.dumps(content)))
+    return task

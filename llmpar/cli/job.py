@@ -1,55 +1,56 @@
-"""From options to a run: inputs, task, model, store and output, joined into a pipeline."""
+"""A task over documents: from options to segments, questions, answers, and what is made of them."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from llmpar.answers import Answers, Policy, Sampling
-from llmpar.cli.model import Model
-from llmpar.cli.options import JobOptions, check_options
-from llmpar.documents.document import Block, Document, Encoding, Result, Unit
-from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output, SingleOutput
-from llmpar.documents.reader import Reader, input_size
-from llmpar.documents.sentences import find_language
-from llmpar.documents.splitter import Splitter
-from llmpar.documents.writer import open_output, open_stdout
-from llmpar.errors import InputError, InputUnreadable, Interrupted, LlmparError, UsageError
-from llmpar.interrupts import time_limit
-from llmpar.pipeline import Part, Pipeline
-from llmpar.progress import Progress, say
-from llmpar.records import Records
-from llmpar.report import FATES, Report, counted
-from llmpar.store.store import NoStore, Store
-from llmpar.tasks.checks import parse_checks
+from llmpar.cli.options import JobOptions
+from llmpar.cli.run import Run
+from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit
+from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
+from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
+from llmpar.documents.writer import open_stdout
+from llmpar.errors import InputError, InputUnreadable, Interrupted, UsageError
+from llmpar.flow import Part
+from llmpar.pipeline import Pipeline
+from llmpar.progress import Progress
+from llmpar.reduction import ReducingMerger, Tree
+from llmpar.report import counted
+from llmpar.segmenting import Blocks, Fields, pack, with_neighbours
+from llmpar.session import Session
+from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
 from llmpar.visible import one_line
-
-_FAILURES_SHOWN = 20
 
 
 @dataclass(slots=True)
 class Job:
-    """One command's run over its inputs.
+    """One task's run over documents.
 
     Args:
         task: what is asked.
         files: the inputs, "-" for stdin.
         options: the user's.
+        terms_in: returns the terms that a text's prompt shows.
+        is_total: with "reduce", one answer is made of all documents.
     """
 
     task: Task
     files: list[str]
     options: JobOptions
-    report: Report = field(default_factory=Report)
+    terms_in: Callable[[str], str] | None = None
+    is_total: bool = False
+    _run: Run = field(init=False)
 
-    @property
-    def unit(self) -> Unit:
-        """What a segment is."""
-        return self.options.input.unit or self.task.unit
+    def __post_init__(self) -> None:
+        self._run = Run(self.task.name, self.files, self.options)
+        self.task = self._run.judged(self.task)
+        if self.options.merge.reduce is not None:
+            self.task = replace(self.task, reduce=self.options.merge.reduce, merge="reduce")
 
     def run(self) -> int:
         """Do it, and return the exit code.
@@ -58,124 +59,73 @@ class Job:
             LlmparError: what ended it early.
             Interrupted: a signal or the time limit did.
         """
-        options = self.options
-        check_options(options)
-        find_language(options.input.language)
-        if self.files.count("-") > 1:
-            raise UsageError("stdin can be read only once; name - one time")
-        with (
-            time_limit(options.failures.max_time),
-            Progress(options.output.progress, self.task.name, self.report, options.output.verbose) as progress,
-        ):
-            readable = self._readable(progress)
-            if options.output.dry_run:
-                return self._dry_run(readable, progress)
-            self._answer(readable, progress)
-        if not options.output.quiet:
-            say(self.report.summary(self.task.name, options.failures.on_error))
-        return self.report.exit_code
+        return self._run.execute(self._count if self.options.output.dry_run else self._answer)
+
+    @property
+    def _unit(self) -> Unit:
+        return self.options.input.unit or self.task.unit
+
+    @property
+    def _merge(self) -> Merge:
+        return self.options.merge.merge or self.task.merge
 
     def _answer(self, sources: list[str], progress: Progress) -> None:
-        failures = self.options.failures
-        model = Model(self.task, self.options.model, progress)
+        run = self._run
+        model = run.open_model(progress)
         with ExitStack() as stack:
             output = self._open_output(sources, progress)
             stack.callback(output.abandon)  # once finished, there is nothing left to give up
-            others = [Path(source) for source in sources if source != "-"]
-            others += [self.options.output.output] if self.options.output.output else []
-            records = stack.enter_context(closing(Records(failures.log, failures.errors, model.name, others)))
-            store = self._open_store()
-            if store:
-                stack.callback(store.close)
+            session = stack.enter_context(run.session(sources, progress, model))
             pipeline = Pipeline(
-                Answers(
-                    self.task,
-                    self._sampling,
-                    self._policy,
-                    lambda: store.job(self._description(model, store)) if store else NoStore(),
-                    model.open_backend,
-                    self.report,
-                ),
-                self.report,
-                failures.on_error,
-                model.max_held,
-                progress.tick,
-                self._noter(records, progress),
-                self._damage_noter(progress),
+                session.flow,
+                self._merger(session, progress),
+                run.report,
+                lambda error: run.note_damage(error, progress),
             )
             try:
-                pipeline.run(self._parts(sources), output)
+                pipeline.run(self._parts(sources, session), output)
             except Interrupted as interrupted:
                 if interrupted.exit_code != 141:
-                    if store and self.report.num_segments_done and self.options.output.in_place is None:
-                        interrupted.resumption = " on the same stdin" if "-" in self.files else ""
                     progress.note(f"llmpar {self.task.name}: {interrupted} {self._fate(pipeline)}")
                 raise
-            if store and (count := store.evict(self.options.store.store_size)):
-                progress.remark(f"forgot {count:,} answers, the least recently used, as the store was full")
 
-    @property
-    def _sampling(self) -> Sampling:
-        given = self.options.sampling
-        return Sampling(given.max_new_tokens, given.temperature, given.top_p, given.seed, given.max_repeats)
+    def _merger(self, session: Session, progress: Progress) -> Merger:
+        merge, on_error = self._merge, self.options.failures.on_error
+        interleaves = self.options.merge.interleave
+        if interleaves and merge not in ("document", "lines"):
+            raise UsageError(f"--interleave needs --merge document or lines; {self.task.name} has {merge}")
+        if merge == "document":
+            return DocumentMerger(on_error, interleaves)
+        if merge == "lines":
+            return LinesMerger(on_error, interleaves)
+        if merge == "reduce":
+            reduction = self.task.reduction()
 
-    @property
-    def _policy(self) -> Policy:
-        given, store = self.options.failures, self.options.store
-        return Policy(parse_checks(given.check), given.retries, given.timeout, store.refresh, store.retry_failed)
+            def plant(document: Document) -> Tree:
+                return Tree(session.flow, reduction, document, session.budget(reduction), session.model.measure)
 
-    def _open_store(self) -> Store | None:
-        given = self.options.store
-        # An echo is not worth keeping, unless somebody says where.
-        if given.no_store or (self.options.model.engine == "echo" and not given.store):
-            return None
-        return Store(given.store, keep_text=not given.no_store_text)
-
-    def _description(self, model: Model, store: Store) -> dict[str, object]:
-        """Return all that decides an answer, but the text."""
-        task = asdict(self.task)
-        for name in ("name", "unit"):  # what decides which texts there are
-            del task[name]
-        return {"task": task, "sampling": asdict(self._sampling), "model": model.identify(store.fingerprint)}
-
-    def _readable(self, progress: Progress) -> list[str]:
-        """Return the inputs that can be opened, and name the others."""
-        readable: list[str] = []
-        total: int | None = 0
-        failure: InputUnreadable | None = None
-        for source in self.files:
-            try:
-                size = input_size(source)
-            except InputUnreadable as error:
-                if len(self.files) == 1 or self.options.output.in_place is not None:
-                    raise  # before anything is replaced: the command may not be what was meant
-                failure = error
-                self.report.num_unreadable += 1
-                progress.note(f"llmpar {self.task.name}: {error}")
-                continue
-            total = None if total is None or size is None else total + size
-            readable.append(source)
-        if failure and not readable:
-            raise failure
-        self.report.num_bytes_total = total
-        return readable
+            return ReducingMerger(plant, is_total=self.is_total, grown=_describer(progress))
+        is_json = bool(self.task.form and self.task.form.schema)
+        return RecordMerger(merge, on_error, is_json, heads_each=self.options.output.output_dir is not None)
 
     def _open_output(self, sources: list[str], progress: Progress) -> Output:
-        given = self.options.output
-        if given.output_dir:
-            return DirectoryOutput(given.output_dir, sources, given.wait)
+        given, merge = self.options.output, self._merge
         if given.in_place is not None:
+            if merge != "document":
+                raise UsageError(f"--in-place needs --merge document; {self.task.name} has {merge}")
             return InPlaceOutput(sources, given.in_place, given.wait)
-        if given.output:
-            writer = open_output(given.output, sources, progress.aside, wait=given.wait, partial=given.partial)
-            return SingleOutput(writer)
-        return SingleOutput(open_stdout(sources, progress.aside))
+        if given.output_dir:
+            if self.is_total:
+                raise UsageError("--output-dir: there is one answer for all documents; use -o FILE")
+            suffix = {"jsonl": ".jsonl", "csv": ".csv"}.get(merge, "")
+            return DirectoryOutput(given.output_dir, sources, given.wait, suffix)
+        return self._run.open_output(sources, progress)
 
-    def _parts(self, sources: list[str]) -> Iterator[Part]:
+    def _parts(self, sources: list[str], session: Session) -> Iterator[Part]:
         for index, source in enumerate(sources):
             first = True
             try:
-                for part in self._document(index, source):
+                for part in self._document(index, source, session):
                     yield part
                     first = False
             except (InputError, InputUnreadable) as error:
@@ -184,59 +134,53 @@ class Job:
                 document = Document(index, source, Path(source), Encoding())
                 yield Part(Block(document, 0, "", 0, first=first, last=True), [], error)
 
-    def _document(self, index: int, source: str) -> Iterator[Part]:
-        reader = Reader(index, source, self.options.input.encoding_errors)
-        splitter = Splitter(reader.document, self.unit, self.options.input.language, self.options.input.input_format)
-        with closing(reader):
-            for block in reader.blocks(self.unit):
-                yield Part(block, splitter.split(block))
+    def _document(self, index: int, source: str, session: Session) -> Iterator[Part]:
+        blocks = self._packed(self._run.blocks(index, source, self._unit), session)
+        if self.task.context:
+            for block, segments, fields in with_neighbours(blocks, self.task.context):
+                yield Part(block, list(map(self._question, segments, fields)))
+        else:
+            for block, segments in blocks:
+                yield Part(block, list(map(self._question, segments)))
 
-    def _dry_run(self, sources: list[str], progress: Progress) -> int:
-        count = Model(self.task, self.options.model, progress).text_counter()
+    def _packed(self, blocks: Blocks, session: Session) -> Blocks:
+        # Which pieces go together is the user's to say; a unit that is named is not put together with others.
+        if self.task.chunk is None or self.options.input.unit:
+            return blocks
+        return pack(blocks, session.budget(self.task), session.model.measure)
+
+    def _question(self, segment: Segment, fields: Fields = ()) -> Question:
+        if self.terms_in:
+            fields = (*fields, ("terms", self.terms_in(segment.text)))
+        return Question(segment, self.task, fields)
+
+    def _count(self, sources: list[str], progress: Progress) -> None:
+        report, model = self._run.report, self._run.open_model(progress)
         num_tokens = 0
-        for part in self._parts(sources):
-            self.report.num_segments_read += len(part.segments)
-            self.report.num_documents += part.block.last
-            num_tokens += sum(count(segment.text) for segment in part.segments)
-        report = self.report
+        with Session(model, None, self._run.sampling, self._run.policy, report) as session:
+            for part in self._parts(sources, session):
+                report.num_segments_read += len(part.questions)
+                report.num_documents += part.block.last
+                if self.options.model.engine == "model":
+                    task = self.task.for_model(model.families)
+                    num_tokens += sum(len(model.encode(replace(question, task=task))) for question in part.questions)
+        self._say_counts(num_tokens, progress)
+
+    def _say_counts(self, num_tokens: int, progress: Progress) -> None:
+        report = self._run.report
+        name = "chunk" if self.task.chunk and not self.options.input.unit else self._unit
         lines = [
             f"documents      {report.num_documents:>12,}",
-            f"{self.unit + 's':<14} {report.num_segments_read:>12,}",
+            f"{name + 's':<14} {report.num_segments_read:>12,}",
         ]
         if self.options.model.engine == "model":
             lines.append(f"prompt tokens  {num_tokens:>12,}")
         writer = open_stdout(aside=progress.aside)
         writer.write("".join(f"{line}\n" for line in lines).encode())
         writer.close()
-        return report.exit_code
-
-    def _noter(self, records: Records, progress: Progress) -> Callable[[Result], None]:
-        num_failed = 0
-
-        def note(result: Result) -> None:
-            nonlocal num_failed
-            records.add(result)
-            if result.error is None or self.options.failures.on_error == "fail":  # the end of the run says it
-                return
-            num_failed += 1
-            if num_failed <= _FAILURES_SHOWN:
-                fate = FATES[self.options.failures.on_error][0]
-                progress.note(f"llmpar {self.task.name}: {result.segment}: {result.error}; {fate}")
-            elif num_failed == _FAILURES_SHOWN + 1:
-                progress.note(f"llmpar {self.task.name}: more failed; --errors FILE records them all")
-
-        return note
-
-    def _damage_noter(self, progress: Progress) -> Callable[[LlmparError], None]:
-        def note(error: LlmparError) -> None:
-            if len(self.files) == 1:
-                raise error
-            progress.note(f"llmpar {self.task.name}: {error}")
-
-        return note
 
     def _fate(self, pipeline: Pipeline) -> str:
-        done = f"after {counted(self.report.num_segments_done, 'segment')}"
+        done = f"after {counted(self._run.report.num_segments_done, 'segment')}"
         given = self.options.output
         if given.output:
             return f"{done}; {one_line(given.output)} is {'complete' if pipeline.finished else 'untouched'}"
@@ -249,3 +193,11 @@ class Job:
             replaced = counted(len(pipeline.published), "document")
             return f"{done}; replaced: {replaced}; go on with the others: {shlex.join(map(one_line, left))}"
         return done
+
+
+def _describer(progress: Progress) -> Callable[[Document, int, list[int]], None]:
+    def describe(document: Document, num_leaves: int, shape: list[int]) -> None:
+        levels = " → ".join(f"{count:,}" for count in [num_leaves, *shape])
+        progress.remark(f"{one_line(document.name)}: answers by level of the tree: {levels}")
+
+    return describe

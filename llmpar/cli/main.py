@@ -17,7 +17,8 @@ import typer
 
 import llmpar
 from llmpar import interrupts
-from llmpar.cli.commands import NothingToRead, register
+from llmpar.cli.arguments import NothingToRead
+from llmpar.cli.commands import register
 from llmpar.errors import Interrupted, LlmparError, UsageError, WriteFailed
 from llmpar.progress import say
 from llmpar.visible import one_line

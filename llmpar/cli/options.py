@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -13,9 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import typer
 
-from llmpar.documents.document import OnError, Unit
+from llmpar.documents.document import Merge, OnError, Unit
 from llmpar.errors import UsageError
-from llmpar.tasks.checks import CHECKS, parse_checks
+from llmpar.tasks.checks import CHECKS, DEFAULT_CHECKS, parse_checks
 
 _LONGEST = 366 * 86_400.0  # seconds; beyond, timers overflow
 
@@ -56,7 +57,7 @@ def _size(value: str) -> int:
 
 
 def _checks(value: str) -> str:
-    parse_checks(value)
+    parse_checks(value, DEFAULT_CHECKS)
     return value
 
 
@@ -80,9 +81,14 @@ class InputOptions:
         option("--language", help="Language of the text, for its sentences: german, french, …", panel="Input"),
     ] = "auto"
     input_format: Annotated[
-        Literal["auto", "plain", "markdown"],
+        Literal["auto", "plain", "markdown", "jsonl"],
         option("--input-format", help="How the text is marked up; auto goes by the file's name.", panel="Input"),
     ] = "auto"
+    field: Annotated[
+        str | None,
+        option("--field", help="The field of a JSONL record that is the text. Default: text, message, …", panel="Input",
+               metavar="NAME"),
+    ] = None  # fmt: skip
     encoding_errors: Annotated[
         Literal["strict", "surrogateescape"],
         option("--encoding-errors", help="Refuse bytes that are no text, or carry them through.", panel="Input"),
@@ -163,9 +169,13 @@ class FailureOptions:
     ] = 1
     check: Annotated[
         str,
-        option("--check", help=f"What an answer must not be: {', '.join(CHECKS)}, besides empty and loop; or none.",
-               panel="Failures", metavar="NAMES", callback=_checks),
-    ] = "empty,loop"  # fmt: skip
+        option("--check", help=f"What an answer must not be, besides what the task says: {', '.join(CHECKS)}; or none.",
+               panel="Failures", metavar="NAMES", callback=_checks, show_default=False),
+    ] = ""  # fmt: skip
+    overflow: Annotated[
+        Literal["split", "error"],
+        option("--overflow", help="What does not fit the model is split where best, or fails.", panel="Failures"),
+    ] = "split"
     timeout: Annotated[
         float | None,
         option("--timeout", help="For each answer: 90, 10m.", panel="Failures", metavar="TIME", parser=_seconds),
@@ -244,8 +254,27 @@ class OutputOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class JobOptions:
-    """All that the commands share which run a model over documents."""
+class MergeOptions:
+    """What is made of the answers."""
+
+    merge: Annotated[
+        Merge | None,
+        option("--merge", help="The document with answers in it, a line each, records, a table, or all reduced to one.",
+               panel="Output", show_default=False),
+    ] = None  # fmt: skip
+    reduce: Annotated[
+        str | None,
+        option("--reduce", help="Ask this of the answers, as many as fit at a time, until one is left.",
+               panel="Output", metavar="PROMPT"),
+    ] = None  # fmt: skip
+    interleave: Annotated[
+        bool, option("--interleave", help="Put each answer below its source, for review.", panel="Output")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What every command shares that runs a model."""
 
     input: InputOptions = InputOptions()
     model: ModelOptions = ModelOptions()
@@ -253,6 +282,13 @@ class JobOptions:
     failures: FailureOptions = FailureOptions()
     store: StoreOptions = StoreOptions()
     output: OutputOptions = OutputOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions(RunOptions):
+    """What the commands share besides that answer documents piece by piece."""
+
+    merge: MergeOptions = MergeOptions()
 
 
 def takes_options(command: _F) -> _F:
@@ -268,9 +304,13 @@ def takes_options(command: _F) -> _F:
         kind = hints[name]
         if is_dataclass(kind):
             groups[name] = kind  # type: ignore[assignment]
-            spread += _parameters(kind)  # type: ignore[arg-type]
         else:
             plain.append(parameter.replace(annotation=_with_variable(name, kind), kind=_KEYWORD))
+
+    # A short name that the command has a use for is no longer that of an option that many share.
+    taken = {name for parameter in plain for name in _names(parameter.annotation)}
+    for kind in groups.values():
+        spread += [_without(parameter, taken) for parameter in _parameters(kind)]
 
     @wraps(command)
     def spread_command(**values: Any) -> int:
@@ -282,6 +322,21 @@ def takes_options(command: _F) -> _F:
     spread_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return spread_command  # type: ignore[return-value]
+
+
+def _names(annotation: Any) -> tuple[str, ...]:
+    options = [extra for extra in get_args(annotation)[1:] if isinstance(extra, typer.models.OptionInfo)]
+    return tuple(name for option in options for name in option.param_decls or ())
+
+
+def _without(parameter: inspect.Parameter, taken: set[str]) -> inspect.Parameter:
+    """Return an option's parameter without those of its names that are taken."""
+    if not taken.intersection(_names(parameter.annotation)):
+        return parameter
+    kind, *extras = get_args(parameter.annotation)
+    info = copy(next(extra for extra in extras if isinstance(extra, typer.models.OptionInfo)))
+    info.param_decls = tuple(name for name in info.param_decls or () if name not in taken)
+    return parameter.replace(annotation=Annotated[kind, info])
 
 
 def _parameters(kind: type) -> list[inspect.Parameter]:
@@ -327,9 +382,9 @@ def number(value: str) -> int | None:
     return None if value == "auto" else int(value)
 
 
-def check_options(options: JobOptions) -> None:
+def check_options(options: RunOptions) -> None:
     """Raise UsageError when a number is out of its range (not a number, NaN, is out of every one) or options clash."""
-    sampling, output = options.sampling, options.output
+    sampling = options.sampling
     ranges = (
         ("--temperature", sampling.temperature, 0, 100),
         ("--top-p", sampling.top_p, 0, 1),
@@ -342,6 +397,15 @@ def check_options(options: JobOptions) -> None:
             raise UsageError(
                 f"{name} {value}: must be {least} or more" + ("" if most == sys.maxsize else f", up to {most}")
             )
+    _check_output(options.output)
+    if isinstance(options, JobOptions):
+        _check_merge(options.merge, options.output)
+    store = options.store
+    if store.no_store and (store.refresh or store.retry_failed):
+        raise UsageError(f"--no-store and {'--refresh' if store.refresh else '--retry-failed'} exclude each other")
+
+
+def _check_output(output: OutputOptions) -> None:
     for name, path in (("-o", output.output), ("--output-dir", output.output_dir)):
         if str(path) == "-":
             raise UsageError(f"{name} -: name a file or directory; stdout needs no option")
@@ -354,6 +418,15 @@ def check_options(options: JobOptions) -> None:
         raise UsageError(f"{' and '.join(places)} exclude each other")
     if output.partial and not output.output:
         raise UsageError("--partial needs -o: other outputs are published document by document, or as a stream")
-    store = options.store
-    if store.no_store and (store.refresh or store.retry_failed):
-        raise UsageError(f"--no-store and {'--refresh' if store.refresh else '--retry-failed'} exclude each other")
+
+
+def _check_merge(merge: MergeOptions, output: OutputOptions) -> None:
+    if merge.reduce is not None:
+        if merge.merge not in (None, "reduce"):
+            raise UsageError(f"--reduce and --merge {merge.merge} exclude each other")
+        if not merge.reduce.strip():
+            raise UsageError("--reduce: is empty; say what to make of the answers")
+    if merge.interleave and merge.merge not in (None, "document", "lines"):
+        raise UsageError(f"--interleave and --merge {merge.merge} exclude each other; records hold the source anyway")
+    if output.in_place is not None and (merge.merge not in (None, "document") or merge.reduce is not None):
+        raise UsageError("--in-place needs --merge document: what is replaced must stay a document")

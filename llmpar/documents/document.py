@@ -9,6 +9,7 @@ from typing import Literal
 
 Unit = Literal["sentence", "paragraph", "line", "document"]
 OnError = Literal["keep", "mark", "skip", "fail"]
+Merge = Literal["document", "lines", "jsonl", "csv", "reduce"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Block:
     """A run of a document's characters, read and merged as a whole, so that no document need fit in memory.
 
     Blocks end where a paragraph does, except in a paragraph longer than a block. `offset` counts characters
-    from the document's start, `num_bytes` the input bytes read for it.
+    from the document's start, `num_bytes` the input bytes read for it, `line` the lines before it.
     """
 
     document: Document
@@ -51,6 +52,7 @@ class Block:
     num_bytes: int
     first: bool
     last: bool
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,21 @@ class Segment:
         """Start and end, in characters from the document's start."""
         return self.block.offset + self.start, self.block.offset + self.end
 
+    @property
+    def line(self) -> int:
+        """The line that it begins in, from 1."""
+        return 1 + self.block.line + count_lines(self.block.text, self.start)
+
     def __str__(self) -> str:
         start, end = self.span
         return f"{self.block.document.name}, segment {self.index + 1} (characters {start}-{end})"
+
+
+def count_lines(text: str, end: int | None = None) -> int:
+    """Return how many lines end before a place in a text, by LF, CR LF or CR."""
+    num_returns = text.count("\r", 0, end)
+    # Most texts have no CR, and then this is one pass of a C loop.
+    return text.count("\n", 0, end) + (num_returns - text.count("\r\n", 0, end) if num_returns else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +136,8 @@ class Result:
     num_attempts: int = 1
     seconds: float = 0.0
     worker: int | None = None
+
+    @property
+    def text(self) -> str:
+        """What the answer is about."""
+        return self.segment.text

@@ -1,18 +1,160 @@
-"""Results → the document's text. What lies between segments is copied; only answers are set anew."""
+"""Results → text: the document as it was with answers in it, or a line or record for each answer.
+
+In a document, what lies between segments is copied; only answers are set anew.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
-from llmpar.documents.document import Block, OnError, Result, Segment
+from llmpar.documents.document import Block, Document, Encoding, OnError, Result, Segment
 from llmpar.documents.layout import NEWLINE, cells, fill
 from llmpar.visible import one_line
 
 _NEWLINES = ("\n", "\r")
 
 
+class Merger(Protocol):
+    """Makes text of a run's results."""
+
+    def encoding(self, document: Document) -> Encoding:
+        """Return how the text that is made of a document becomes bytes."""
+
+    def merge(self, block: Block, segments: Iterable[Segment], results: Iterator[Result]) -> Iterator[str]:
+        """Yield what is made of a block, piece by piece as results come.
+
+        Args:
+            block: the next block.
+            segments: those of the block, in order.
+            results: one for each of them, in the same order; all are taken.
+        """
+
+    def close(self) -> Iterator[str]:
+        """Yield what follows the last block of the last document."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentMerger:
+    """The document as it was, answers in their segments' places, or below them (`interleaves`)."""
+
+    on_error: OnError = "keep"
+    interleaves: bool = False
+
+    def encoding(self, document: Document) -> Encoding:
+        """Return the document's own."""
+        return document.encoding
+
+    def merge(self, block: Block, segments: Iterable[Segment], results: Iterator[Result]) -> Iterator[str]:
+        """Yield the text of the block."""
+        return merge(block, segments, results, self.on_error, interleaves=self.interleaves)
+
+    def close(self) -> Iterator[str]:
+        """Yield nothing."""
+        return iter(())
+
+
+@dataclass(frozen=True, slots=True)
+class LinesMerger:
+    """A line for each answer; with its source on the line above, and a blank line below, if it `interleaves`."""
+
+    on_error: OnError = "keep"
+    interleaves: bool = False
+
+    def encoding(self, document: Document) -> Encoding:
+        """Return UTF-8, with what the document carries through."""
+        return Encoding(errors=document.encoding.errors)
+
+    def merge(self, block: Block, segments: Iterable[Segment], results: Iterator[Result]) -> Iterator[str]:  # noqa: ARG002
+        """Yield a line for each result."""
+        for result in results:
+            if result.error is not None and self.on_error == "skip":
+                continue
+            answer = _flat(result.answer if result.error is None else _failed(result, self.on_error))
+            yield f"{_flat(result.segment.text)}\n{answer}\n\n" if self.interleaves else f"{answer}\n"
+
+    def close(self) -> Iterator[str]:
+        """Yield nothing."""
+        return iter(())
+
+
+@dataclass(slots=True)
+class RecordMerger:
+    """A record for each answer: a line of JSON, or a row of a table (CSV, RFC 4180 but for its newlines).
+
+    Args:
+        kind: "jsonl" or "csv".
+        on_error: whether a segment that failed has a record, in which there is an error and no answer.
+        is_json: whether answers are JSON themselves.
+        heads_each: whether each document's table has a head, or only the first one's.
+    """
+
+    kind: str
+    on_error: OnError = "keep"
+    is_json: bool = False
+    heads_each: bool = False
+    _has_head: bool = False
+
+    def encoding(self, document: Document) -> Encoding:
+        """Return UTF-8, with what the document carries through."""
+        return Encoding(errors=document.encoding.errors)
+
+    def merge(self, block: Block, segments: Iterable[Segment], results: Iterator[Result]) -> Iterator[str]:  # noqa: ARG002
+        """Yield a record for each result."""
+        if self.kind == "csv" and (not self._has_head or (self.heads_each and block.first)):
+            self._has_head = True
+            yield _row(_COLUMNS)
+        for result in results:
+            if result.error is None or self.on_error != "skip":
+                yield self._record(result)
+
+    def close(self) -> Iterator[str]:
+        """Yield nothing."""
+        return iter(())
+
+    def _record(self, result: Result) -> str:
+        segment = result.segment
+        start, end = segment.span
+        answer = result.answer if result.error is None else None
+        place = (segment.block.document.name, segment.index, segment.line, start, end)
+        values = (*place, segment.text, answer, result.finish_reason, result.error)
+        if self.kind == "csv":
+            return _row("" if value is None else value for value in values)
+        record: dict[str, object] = dict(zip(_COLUMNS, values, strict=True))
+        if self.is_json and answer is not None:
+            record["answer"] = json.loads(answer)
+        text = json.dumps(record, ensure_ascii=False)
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # half a character, or a byte that was no text
+            text = json.dumps(record)
+        return text + "\n"
+
+
+_COLUMNS = ("document", "index", "line", "start", "end", "source", "answer", "finish_reason", "error")
+
+
+def _row(values: Iterable[object]) -> str:
+    row = io.StringIO()
+    csv.writer(row, lineterminator="\n").writerow(values)
+    return row.getvalue()
+
+
+def _flat(text: str) -> str:
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
 def merge(
-    block: Block, segments: Iterable[Segment], results: Iterator[Result], on_error: OnError = "keep"
+    block: Block,
+    segments: Iterable[Segment],
+    results: Iterator[Result],
+    on_error: OnError = "keep",
+    *,
+    interleaves: bool = False,
 ) -> Iterator[str]:
     """Yield the text of a block with each segment replaced by its answer, piece by piece as results come.
 
@@ -25,6 +167,7 @@ def merge(
         results: one for each of them, in the same order.
         on_error: a segment that failed stays as it stands ("keep"), with the reason before it ("mark"), or goes
             ("skip").
+        interleaves: a segment stays, and its answer comes on a line of its own below.
     """
     cursor = 0
     line = ""  # what the last line holds so far, for wrapping
@@ -41,7 +184,10 @@ def merge(
         elif result.answer == segment.text:
             text = segment.source
         else:
-            text = fill(result.answer, segment.layout, cells(line) if wrapped else 0)
+            text = fill(result.answer, segment.layout, cells(line) if wrapped and not interleaves else 0)
+        if interleaves:
+            newline = segment.layout.newline if segment.layout.newline in ("\r\n", "\r") else "\n"
+            text = f"{segment.source}{newline}{segment.layout.indent}{text}{newline}"
         line = _last_line(line, text)
         yield text if text.startswith(_NEWLINES) else space + text
     yield block.text[cursor:]

@@ -140,6 +140,7 @@ class DirectoryOutput(_FilePerDocument):
         directory: where they go.
         sources: the paths that are read.
         wait: seconds to wait for somebody else who writes one of the files.
+        suffix: is put at the end of each name.
 
     Raises:
         Busy: somebody else writes one of the files, now or when its document begins.
@@ -147,7 +148,7 @@ class DirectoryOutput(_FilePerDocument):
         UsageError: an input has no name, two have the same one, or an output would overwrite an input.
     """
 
-    def __init__(self, directory: Path, sources: Sequence[str], wait: float = 0.0) -> None:
+    def __init__(self, directory: Path, sources: Sequence[str], wait: float = 0.0, suffix: str = "") -> None:
         if not directory.is_dir():
             raise OutputUncreatable(f"{one_line(directory)}: is not a directory; create it first (mkdir -p)")
         _refuse_unwritable(directory)
@@ -159,7 +160,7 @@ class DirectoryOutput(_FilePerDocument):
             name = Path(source).name
             if name in ("", ".."):
                 raise UsageError(f"{source!r}: has no name for --output-dir; name a file")
-            path = directory / name
+            path = directory / (name + suffix)
             if not _real(path).is_relative_to(_real(directory)):
                 raise OutputUncreatable(f"{one_line(path)}: leads out of {one_line(directory)}; remove it first")
             if _identity(path) in inputs:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from llmpar.documents.document import Block, Document, Encoding, Unit
+from llmpar.documents.document import Block, Document, Encoding, Unit, count_lines
 from llmpar.errors import InputError, InputUnreadable
 from llmpar.visible import one_line
 
@@ -78,14 +78,17 @@ class Reader:
         """
         cutter = None if unit == "document" else _Cutter(_LINE_END if unit == "line" else _PARAGRAPH_END)
         buffer = ""
-        offset = counted = 0
+        offset = counted = line = 0
         for text, last in self._texts():
             buffer += text
             while cutter and (cut := cutter.cut(buffer)):
-                yield Block(self.document, offset, buffer[:cut], self._read - counted, first=not offset, last=False)
+                text = buffer[:cut]
+                yield Block(self.document, offset, text, self._read - counted, first=not offset, last=False, line=line)
                 buffer, offset, counted = buffer[cut:], offset + cut, self._read
+                line += count_lines(text)
             if last:
-                yield Block(self.document, offset, buffer, self._read - counted, first=not offset, last=True)
+                num_bytes = self._read - counted
+                yield Block(self.document, offset, buffer, num_bytes, first=not offset, last=True, line=line)
 
     def _texts(self) -> Iterator[tuple[str, bool]]:
         encoding = self.document.encoding

@@ -27,7 +27,9 @@ class Splitter:
         UsageError: the language is unknown.
     """
 
-    def __init__(self, document: Document, unit: Unit, language: str = "auto", format: str = "auto") -> None:  # noqa: A002
+    def __init__(
+        self, document: Document, unit: Unit, language: str = "auto", format: str = "auto", field: str | None = None
+    ) -> None:
         language = find_language(language)
         self._unit = unit
         self._follow = language == "auto"

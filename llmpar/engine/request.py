@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llmpar.engine.constraint import Constraint, Mask
 from llmpar.engine.loops import LOOK_EVERY, LoopFinder
+from llmpar.engine.resources import is_out_of_memory
 
 FinishReason = Literal["stop", "length", "loop", "error"]
 
@@ -37,7 +41,9 @@ class Request:
     """One prompt. `id` is the caller's and comes back with the completion.
 
     `num_answered` tells how many of its last tokens are an earlier answer, with which this one goes on. `timeout` is
-    how many seconds a worker may take for it, from its admission on; None for any time.
+    how many seconds a worker may take for it, from its admission on; None for any time. `constraint` makes what the
+    answer has to obey, afresh where it is begun again; `ends` is asked with the output ids after each token, and tells
+    whether they are the whole answer. Both are called by the worker's thread.
     """
 
     id: int
@@ -45,6 +51,8 @@ class Request:
     params: SamplingParams
     num_answered: int = 0
     timeout: float | None = None
+    constraint: Callable[[], Constraint] | None = None
+    ends: Callable[[SequenceOf[int]], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,8 @@ class Sequence:
     error: str | None = None
     _random: random.Random | None = None
     _loop: LoopFinder | None = None
+    _constraint: Constraint | None = None
+    _forced: list[int] = field(default_factory=list)  # the last comes first
 
     @property
     def num_tokens(self) -> int:
@@ -86,18 +96,79 @@ class Sequence:
             self._random = random.Random(f"{self.request.params.seed}:{list(self.request.prompt_ids)}")
         return self._random.random()
 
+    @property
+    def forced_id(self) -> int | None:
+        """The next token, where no other can come; None where there is a choice, and when the answer has ended."""
+        if self.finish_reason is None and self.request.constraint and self._constraint is None:
+            with self._failing_alone():
+                self._begin(self.request.constraint)
+        return self._forced[-1] if self._forced and self.finish_reason is None else None
+
+    def allowed(self, ahead: SequenceOf[int] = ()) -> list[Mask]:
+        """Return which tokens may come next, and after each token of `ahead` up to the first that may not.
+
+        Nothing is returned where any may come. A sequence that cannot tell has failed.
+        """
+        if self.forced_id is None and self._constraint and self.finish_reason is None:
+            with self._failing_alone():
+                return self._constraint.allowed(ahead)
+        return []
+
     def append(self, token_id: int, stop_ids: frozenset[int]) -> None:
-        """Take the next token, and finish where it says so."""
+        """Take the next token, and finish where it says so. What comes after the end is dropped."""
+        if self.finish_reason:
+            return
         if token_id in stop_ids:
             self.finish_reason = "stop"
             return
         self.output_ids.append(token_id)
+        if self._is_whole(token_id):
+            self.finish_reason = "stop"
+        if self.finish_reason:
+            return
         params, num_output_tokens = self.request.params, len(self.output_ids)
         is_full = num_output_tokens >= params.max_new_tokens
         if params.max_repeats and (is_full or num_output_tokens % LOOK_EVERY == 0) and self._is_loop():
             self.finish_reason = "loop"
         elif is_full:
             self.finish_reason = "length"
+
+    def _begin(self, make: Callable[[], Constraint]) -> None:
+        constraint, request = make(), self.request
+        for token_id in request.prompt_ids[len(request.prompt_ids) - request.num_answered :]:
+            constraint.accept(token_id)
+        self._constraint = constraint
+        if constraint.is_complete:
+            self.finish_reason = "stop"
+        else:
+            self._forced = constraint.forced()[::-1]
+
+    def _is_whole(self, token_id: int) -> bool:
+        """Tell whether the token that has just come is the last, by what came with the request."""
+        request = self.request
+        if request.constraint is None and request.ends is None:
+            return False
+        with self._failing_alone():
+            if constraint := self._constraint:
+                constraint.accept(token_id)
+                if constraint.is_complete:
+                    return True
+                if len(self._forced) > 1:
+                    self._forced.pop()
+                else:
+                    self._forced = constraint.forced()[::-1]
+            return request.ends is not None and request.ends(self.output_ids)
+        return False
+
+    @contextmanager
+    def _failing_alone(self) -> Iterator[None]:
+        """Let what came with the request fail it, and no other that is in the same step."""
+        try:
+            yield
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            self.finish_reason, self.error = "error", f"{type(error).__name__}: {error}"
 
     def _is_loop(self) -> bool:
         if self._loop is None:

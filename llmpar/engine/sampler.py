@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from llmpar.engine.constraint import Mask, unpack
 from llmpar.engine.request import Sequence
 
 if TYPE_CHECKING:
@@ -18,13 +19,28 @@ def sample(logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
 
     Args:
         logits: (B, V), a row for each sequence.
-        sequences: B of them. A row's token depends on nothing but its logits, its parameters and its own draws.
+        sequences: B of them. A row's token depends on nothing but its logits, its parameters, its constraint and its
+            own draws. One whose constraint fails has a token that its `append` drops.
     """
+    masks = {row: found[0] for row, sequence in enumerate(sequences) if (found := sequence.allowed())}
+    if masks:
+        logits = _masked(logits, masks)
     next_ids: list[int] = logits.argmax(dim=-1).tolist()
     for row, sequence in enumerate(sequences):
-        if sequence.request.params.temperature > 0:
+        if (token_id := sequence.forced_id) is not None:
+            next_ids[row] = token_id
+        elif sequence.request.params.temperature > 0:
             next_ids[row] = draw(logits[row].float().cpu().numpy(), sequence)
     return next_ids
+
+
+def _masked(logits: torch.Tensor, masks: dict[int, Mask]) -> torch.Tensor:
+    """Return `logits` (B, V) with nothing else left possible in the rows that have masks."""
+    import torch
+
+    allowed = torch.from_numpy(unpack(np.array(list(masks.values())), logits.shape[-1])).to(logits.device)
+    rows = torch.tensor(list(masks), device=logits.device)
+    return logits.index_copy(0, rows, logits[rows].masked_fill(~allowed, -torch.inf))
 
 
 def draw(logits: npt.NDArray[Any], sequence: Sequence) -> int:

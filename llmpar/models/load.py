@@ -33,6 +33,12 @@ class LoadedModel:
     precision: Precision
 
     @property
+    def vocabulary(self) -> int:
+        """How many tokens it scores."""
+        known = getattr(self.model, "vocabulary", None)
+        return int(known if known is not None else self.model.config.get_text_config().vocab_size)
+
+    @property
     def is_encoder_decoder(self) -> bool:
         """Whether an encoder reads the prompt and a decoder writes the answer; else it is a causal language model."""
         return not hasattr(self.model, "page_bytes") and bool(self.model.config.is_encoder_decoder)

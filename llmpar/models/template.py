@@ -15,22 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
-Role = Literal["system", "user"]
+Role = Literal["system", "user", "assistant"]
 
 # A text never passes through the template, so that nothing in it can be taken for markup; a mark does, and has what
 # a template might change: case, markup, quotes, newlines, length. Only the white space at its ends may go, as it then
 # goes from the text; a mark changed otherwise is not found again.
 _LEAD, _TRAIL = " \t\n \n", "\n \n\t "
 _PROBE = " Aa \n\n&<p>\"'\\{{ x }}{% y %} %s "
-_CORES: dict[Role, str] = {
-    "system": f"\ue000{_PROBE}system{_PROBE}{'x' * 5000}\ue000",
-    "user": f"\ue000{_PROBE}user{_PROBE}{'x' * 5000}\ue000",
-}
-_MARK = re.compile(f"({_LEAD})?({'|'.join(map(re.escape, _CORES.values()))})({_TRAIL})?")
-_ROLES = {core: role for role, core in _CORES.items()}
+_HEAD, _TAIL = f"\ue000{_PROBE}", f"{_PROBE}{'x' * 5000}\ue000"
+_MARK = re.compile(f"({_LEAD})?{re.escape(_HEAD)}(\\d{{1,9}}){re.escape(_TAIL)}({_TRAIL})?")
 _SECONDS = 5.0
 _BYTES = 1 << 30
 _LONGEST = 1_000_000  # characters around the messages
@@ -43,9 +39,9 @@ class BadTemplate(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a message's text goes, and which of its ends the template strips."""
+    """Where the text of a message goes, by its number, and which of its ends the template strips."""
 
-    role: Role
+    index: int
     strips_start: bool
     strips_end: bool
 
@@ -55,17 +51,20 @@ class Slot:
         return text.rstrip() if self.strips_end else text
 
 
-def mark(role: Role) -> str:
-    """Return what stands for a message's text while a template renders."""
-    return _LEAD + _CORES[role] + _TRAIL
+def mark(index: int) -> str:
+    """Return what stands for the text of message `index` while a template renders."""
+    return f"{_LEAD}{_HEAD}{index}{_TAIL}{_TRAIL}"
 
 
-def render(source: str, messages: list[dict[str, str]], names: dict[str, str]) -> list[str | Slot]:
+def render(
+    source: str, messages: list[dict[str, Any]], roles: Sequence[Role], names: dict[str, str]
+) -> list[str | Slot]:
     """Render a chat template, ready for the answer.
 
     Args:
         source: the template.
         messages: their contents are made of marks.
+        roles: who says the text of each mark, by its index.
         names: what else the template may name, such as `bos_token`.
 
     Raises:
@@ -87,28 +86,25 @@ def render(source: str, messages: list[dict[str, str]], names: dict[str, str]) -
     except Exception as error:  # a template can raise anything that Python can
         raise BadTemplate((str(error).strip() or type(error).__name__).splitlines()[0]) from error
     # A mark is some thousand characters long; looking for them in far more than they can make takes too long.
-    parts = split(text) if len(text) <= 2 * _LONGEST else [text]
+    most = _LONGEST + 2 * len(roles) * len(mark(len(roles)))
+    parts = split(text) if len(text) <= most else [text]
     if sum(len(part) for part in parts if isinstance(part, str)) > _LONGEST:
         raise BadTemplate(f"it makes more than {_LONGEST:,} characters")
-    shown = {part.role for part in parts if isinstance(part, Slot)}
-    if absent := [role for message in messages for role in _roles(message["content"]) if role not in shown]:
+    shown = {part.index for part in parts if isinstance(part, Slot)}
+    if absent := [role for index, role in enumerate(roles) if index not in shown]:
         raise BadTemplate(f"it changes the {absent[0]} message, or leaves it out")
     return parts
 
 
 def split(text: str) -> list[str | Slot]:
     """Return a text's parts, with slots for marks."""
-    lead, core, trail = 1, 2, 3
+    lead, index, trail = 1, 2, 3
     parts: list[str | Slot] = []
     end = 0
     for match in _MARK.finditer(text):
-        parts += [text[end : match.start()], Slot(_ROLES[match[core]], not match[lead], not match[trail])]
+        parts += [text[end : match.start()], Slot(int(match[index]), not match[lead], not match[trail])]
         end = match.end()
     return [part for part in [*parts, text[end:]] if part]
-
-
-def _roles(content: str) -> list[Role]:
-    return [role for role, core in _CORES.items() if core in content]
 
 
 @contextlib.contextmanager

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from llmpar.errors import ModelUnavailable
 from llmpar.models.load import is_token_id, read_json
-from llmpar.models.template import BadTemplate, Slot, mark, render, split
+from llmpar.models.template import BadTemplate, Role, Slot, mark, render, split
+
+Message = tuple[Role, str]
+"""Who says it, and what."""
+
+_FRAMES_KEPT = 256  # of conversations with other numbers of turns
+_SYSTEMS_KEPT = 64  # texts that come with every prompt, as ids
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What models call their control tokens; a vocabulary may hold one as a word that nobody declared to be more.
@@ -27,7 +36,7 @@ class ChatTokenizer:
 
     Args:
         path: a model directory with `tokenizer.json`.
-        system: the system prompt, None for what the template says itself.
+        system: the system prompt of `encode`, None for what the template says itself.
 
     Raises:
         ModelUnavailable: the tokenizer or the chat template is damaged, or the template changes what it is given.
@@ -47,22 +56,40 @@ class ChatTokenizer:
             self._tokenizer.no_padding()
             self._tokenizer.no_truncation()
             self._control_ids = frozenset(self._tokenizer.get_added_tokens_decoder()) | self._undeclared()
+        self._chat = template
+        self._lock = threading.Lock()
+        self._frames: OrderedDict[tuple[Role, ...], list[list[int] | Slot]] = OrderedDict()
+        self._instruction = lru_cache(_SYSTEMS_KEPT)(self.encode_data)
+        self._opening: list[Message] = [] if system is None else [("system", system)]
         self.encode_data("A\n é我")  # what it cannot do at all, it should not fail at in the middle of a run
-        self._template: list[list[int] | Slot] = []
-        for part in self._unformatted(system) if template is None else self._rendered(template, system):
-            if isinstance(part, str):
-                with self._translated("fails"):
-                    self._template.append(self._tokenizer.encode(part, add_special_tokens=False).ids)
-            elif part.role == "system":
-                self._template.append(self.encode_data(part.fit(system or "")))
-            else:
-                self._template.append(part)
+        self.encode("A")
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the whole prompt with `text` as the user's message."""
+        return self.encode_messages([*self._opening, ("user", text)])
+
+    def encode_beginning(self, text: str) -> list[int]:
+        """Return the ids of a text that the model is to go on with, without its chat template."""
         ids: list[int] = []
-        for part in self._template:
-            ids += self.encode_data(part.fit(text)) if isinstance(part, Slot) else part
+        with self._translated("fails"):
+            for part in self._unformatted(("user",)):
+                ids += self.encode_data(text) if isinstance(part, Slot) else self._tokenizer.encode(part, False).ids
+        return ids
+
+    def encode_messages(self, messages: Sequence[Message]) -> list[int]:
+        """Return the ids of a conversation, ready for the answer.
+
+        Raises:
+            ModelUnavailable: the chat template refuses such a conversation.
+        """
+        roles = tuple(role for role, _ in messages)
+        ids: list[int] = []
+        for part in self._frame(roles):
+            if isinstance(part, Slot):
+                role, text = messages[part.index]
+                ids += (self._instruction if role == "system" else self.encode_data)(part.fit(text))
+            else:
+                ids += part
         return ids
 
     def encode_data(self, text: str) -> list[int]:
@@ -116,27 +143,43 @@ class ChatTokenizer:
         # A character has no other spelling, and a text without its newlines or its `!` is another text.
         return frozenset(i for i, word in named.items() if word and len(word) > 1 and not _BYTE.fullmatch(word))
 
-    def _rendered(self, template: str, system: str | None) -> list[str | Slot]:
-        user = {"role": "user", "content": mark("user")}
+    def _frame(self, roles: tuple[Role, ...]) -> list[list[int] | Slot]:
+        """Return the ids around the messages of such roles, and where those go."""
+        frame = self._frames.get(roles)
+        if frame is None:
+            parts = self._unformatted(roles) if self._chat is None else self._rendered(self._chat, roles)
+            with self._translated("fails"):
+                frame = [
+                    self._tokenizer.encode(part, add_special_tokens=False).ids if isinstance(part, str) else part
+                    for part in parts
+                ]
+            with self._lock:
+                self._frames[roles] = frame
+                if len(self._frames) > _FRAMES_KEPT:
+                    self._frames.popitem(last=False)
+        return frame
+
+    def _rendered(self, template: str, roles: tuple[Role, ...]) -> list[str | Slot]:
+        messages = [{"role": role, "content": mark(index)} for index, role in enumerate(roles)]
         try:
-            if system is None:
-                return render(template, [user], self._special_tokens)
             try:
-                return render(template, [{"role": "system", "content": mark("system")}, user], self._special_tokens)
+                return render(template, messages, roles, self._special_tokens)
             except BadTemplate:
+                if roles[:2] != ("system", "user"):
+                    raise
                 # One that knows no system role (Gemma): the instruction opens the user's message.
-                user["content"] = f"{mark('system')}\n\n{mark('user')}"
-                return render(template, [user], self._special_tokens)
+                first = {"role": "user", "content": f"{mark(0)}\n\n{mark(1)}"}
+                return render(template, [first, *messages[2:]], roles, self._special_tokens)
         except BadTemplate as error:
             raise ModelUnavailable(f"{str(self._path)!r}: its chat template fails: {error}") from error
 
-    def _unformatted(self, system: str | None) -> list[str | Slot]:
+    def _unformatted(self, roles: tuple[Role, ...]) -> list[str | Slot]:
         # A model without a chat template continues text; it still expects the token its tokenizer puts first.
         with self._translated("fails"):
             opening = self._tokenizer.encode("", add_special_tokens=True).tokens
         bos = self._special_tokens.get("bos_token", "")
         begin = bos if bos in opening else ""
-        return split(f"{begin}{mark('system')}\n\n{mark('user')}" if system else f"{begin}{mark('user')}")
+        return split(begin + "\n\n".join(mark(index) for index in range(len(roles))))
 
     def _chat_template(self) -> str | None:
         file = self._path / "chat_template.jinja"

@@ -241,11 +241,18 @@ class JobStore:
 
 
 class NoStore:
-    """Stands for a job's store where nothing is kept."""
+    """Stands for a job's store where nothing is kept.
+
+    Args:
+        job: what is another for each job.
+    """
+
+    def __init__(self, job: bytes = b"") -> None:
+        self._digest = hashlib.sha256(job).digest()
 
     def key(self, text: str) -> bytes:
-        """Return a key that equal texts share."""
-        return hashlib.sha256(_bytes(text)).digest()
+        """Return a key that equal texts share in this job."""
+        return _key(self._digest, _bytes(text))
 
     def find(self, key: bytes) -> list[Answer]:  # noqa: ARG002
         """Return nothing."""

@@ -27,19 +27,19 @@ _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # le
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 
 
-def parse_checks(text: str) -> frozenset[str]:
+def parse_checks(text: str, default: frozenset[str]) -> frozenset[str]:
     """Return the checks that a comma-separated list names, and the default ones unless "none" is among the names.
 
     Raises:
         UsageError: a name is none of a check.
     """
-    names = {name.strip() for name in text.split(",")}
+    names = {name.strip() for name in text.split(",")} if text.strip() else set()
     if unknown := sorted(names - {*CHECKS, "none"}):
         raise UsageError(
             f"--check {unknown[0]!r}: no such check; there are {', '.join(CHECKS)}, "
-            f"and none, which drops those made by default ({', '.join(sorted(DEFAULT_CHECKS))})"
+            f"and none, which drops those made by default ({', '.join(sorted(default))})"
         )
-    return frozenset(names - {"none"}) | (frozenset() if "none" in names else DEFAULT_CHECKS)
+    return frozenset(names - {"none"}) | (frozenset() if "none" in names else default)
 
 
 def find_fault(checks: frozenset[str], source: str, answer: str, finish_reason: str) -> str | None:

@@ -185,7 +185,7 @@ def committed(store: Path) -> set[str]:
     found = set()
     for description, text, attempt in rows:
         known = json.loads(description)
-        prompt = Task("run", known["task"]["prompt"]).render(text.decode("utf-8", "surrogatepass"))
+        prompt = Task("run", known["task"]["prompt"]).messages(text.decode("utf-8", "surrogatepass"))[-1][1]
         seed = known["sampling"]["seed"] + attempt * RETRY_SEED
         found.add(generation(prompt.encode("utf-8", "surrogatepass"), seed))
     return found

@@ -13,11 +13,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmpar.answers import Backend
-from llmpar.cli.model import Model
+from llmpar.backend import Backend
 from llmpar.engine.echo import EchoRunner
 from llmpar.engine.engine import Engine
 from llmpar.engine.request import Request, Sequence
+from llmpar.model import Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,15 +55,13 @@ class Fake:
     def open_backend(self, model: Model) -> Backend:
         """Take the place of Model._echo_backend."""
         time.sleep(self.load)
-        options, task = model._options, model._task
-        threads, slots = (int(n) if n != "auto" else None for n in (options.threads, options.batch_size))
+        threads, slots = model._choice.num_workers, model._choice.batch_size
         engine = Engine([_SlowRunner(self, slots or 4, index) for index in range(threads or 3)], 4096)
-        model._progress.watch(lambda: engine.statuses)
+        model._watcher.watch(lambda: engine.statuses)
         return Backend(
             engine,
-            encode=lambda text: task.render(text).encode("utf-8", "surrogatepass"),
+            encode=lambda question: question.messages[-1][1].encode("utf-8", "surrogatepass"),
             decode=lambda ids: bytes(ids).decode().strip(),
-            num_prompt_tokens=len(task.render("").encode("utf-8", "surrogatepass")),
         )
 
     def install(self, patch: Callable[[object, str, object], object] = setattr) -> None:

@@ -14,20 +14,25 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmpar.answers import Answers, Backend, Policy, Sampling
+from llmpar.answers import Answers
+from llmpar.backend import Backend, Policy
 from llmpar.documents.document import Block, Document, Encoding
+from llmpar.documents.merger import DocumentMerger
 from llmpar.documents.output import SingleOutput
 from llmpar.documents.splitter import Splitter
 from llmpar.engine.echo import EchoRunner
 from llmpar.engine.engine import Engine
 from llmpar.engine.request import Sequence
-from llmpar.pipeline import Part, Pipeline
+from llmpar.flow import Flow, Part
+from llmpar.pipeline import Pipeline
 from llmpar.report import Report
 from llmpar.store.store import NoStore, Store
+from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
 
 _SLOTS = 32
 _DOCUMENT = Document(0, "benchmark", None, Encoding())
+_TASK = Task("benchmark", "{text}")
 
 
 class _Paced(EchoRunner):
@@ -62,24 +67,23 @@ def _parts(num_segments: int) -> Iterator[Part]:
             for i in range(start, start + 500)
         ]
         block = Block(_DOCUMENT, start, "".join(lines), 0, start == 0, start + 500 >= num_segments)
-        yield Part(block, splitter.split(block))
+        yield Part(block, [Question(segment, _TASK) for segment in splitter.split(block)])
 
 
 def _run(num_segments: int, rate: float, store: Store | None) -> tuple[float, float]:
     """Return wall-clock and processor seconds."""
     report = Report()
     engine = Engine([_Paced(rate)], 1 << 20)
-    backend = Backend(engine, lambda text: text.encode(), lambda ids: bytes(ids).decode(), 0)
+    backend = Backend(engine, lambda question: question.text.encode(), lambda ids: bytes(ids).decode())
     answers = Answers(
-        Task("benchmark", "{text}"),
         Sampling(),
         Policy(),
-        lambda: store.job({"benchmark": time.time()}) if store else NoStore(),
-        lambda: backend,
+        lambda task: (task, store.job({"benchmark": time.time()}) if store else NoStore()),
+        lambda _: backend,
         report,
     )
     started, busy = time.perf_counter(), time.process_time()
-    Pipeline(answers, report).run(_parts(num_segments), SingleOutput(_Nowhere()))
+    Pipeline(Flow(answers, report), DocumentMerger(), report).run(_parts(num_segments), SingleOutput(_Nowhere()))
     return time.perf_counter() - started, time.process_time() - busy
 
 

@@ -5,12 +5,14 @@ Knows no sequences and no transformers; `describe` makes one from a model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from llmpar.engine.constraint import WORD, Mask
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.vector import LANES, PANEL, TILE_ROWS
 
@@ -248,13 +250,16 @@ class Pass:
             self._add(active, layer.down, layer.after_mlp_norm, count)
         return hidden[:count, : decoder.hidden_size]
 
-    def likeliest(self, hidden: Floats) -> Array:
-        """Return the likeliest next token (B,) after each of the last hidden states (B, H)."""
-        ids = np.empty(len(hidden), np.int32)
-        head = self._decoder.head
+    def likeliest(self, hidden: Floats, masks: SequenceOf[Mask | None] = ()) -> Array:
+        """Return the likeliest next token (B,) after each of the last hidden states (B, H), of those in its mask."""
+        head, vocabulary = self._decoder.head, self._decoder.vocabulary
+        ids, masked = np.empty(len(hidden), np.int32), np.full(len(hidden), -1, np.int32)
+        given = [(row, mask) for row, mask in enumerate(masks) if mask is not None]
+        masked[[row for row, _ in given]] = range(len(given))
+        table = np.array([mask for _, mask in given], np.uint32).reshape(len(given), -(-vocabulary // WORD))
         kernels.likeliest(
             self._encoded(hidden), self._inputs.scales, head.weight, head.biases, head.factors, head.bias,
-            self._decoder.vocabulary, ids,
+            vocabulary, table, masked, ids,
         )  # fmt: skip
         return ids
 

@@ -123,30 +123,59 @@ def spread(bias, out, num_rows, add):
 
 
 @kernel
-def likeliest(x, scales, w, biases, factors, bias, vocabulary, ids):
-    """Set ids (B,) to the output channel with the largest product; nothing else of the B × V products is kept."""
+def likeliest(x, scales, w, biases, factors, bias, vocabulary, masks, masked, ids):
+    """Set ids (B,) to the output channel with the largest product; nothing else of the B × V products is kept.
+
+    Args:
+        masks: (L, V / 32) uint32, a bit for each channel that may be taken, the lowest first.
+        masked: (B,) which row of `masks` is a row's, -1 where all channels may be taken.
+        The others as in `product`.
+    """
     num_rows = len(ids)
     best = np.full(num_rows, _LOWEST, np.float32)
     part = np.empty((x.shape[0], PANEL), np.float32)
     ids[:] = 0
     for panel in range(w.shape[0]):
-        for row in range(0, num_rows, TILE_ROWS):
+        first = panel * PANEL
+        width = min(PANEL, vocabulary - first)
+        for tile in range(0, num_rows, TILE_ROWS):
+            end = min(tile + TILE_ROWS, num_rows)
+            if not _is_wanted(masks, masked[tile:end], first, width):
+                continue
             for v in range(0, PANEL // LANES, TILE_VECTORS):
-                product_tile(x, row, scales, w, panel, v, biases, factors, part, v * LANES, 0)
-        width = min(PANEL, vocabulary - panel * PANEL)
-        for row in range(num_rows):
-            if len(bias):
+                product_tile(x, tile, scales, w, panel, v, biases, factors, part, v * LANES, 0)
+            for row in range(tile, end):
+                if len(bias):
+                    for column in range(width):
+                        part[row, column] += bias[first + column]
+                if masked[row] >= 0:
+                    for column in range(width):
+                        channel = first + column
+                        if not (masks[masked[row], channel >> 5] >> np.uint32(channel & 31)) & np.uint32(1):
+                            part[row, column] = _LOWEST
+                largest = _LOWEST
                 for column in range(width):
-                    part[row, column] += bias[panel * PANEL + column]
-            largest = _LOWEST
-            for column in range(width):
-                largest = max(largest, part[row, column])
-            if largest > best[row]:
-                best[row] = largest
-                for column in range(width):
-                    if part[row, column] == largest:
-                        ids[row] = panel * PANEL + column
-                        break
+                    largest = max(largest, part[row, column])
+                if largest > best[row]:
+                    best[row] = largest
+                    for column in range(width):
+                        if part[row, column] == largest:
+                            ids[row] = first + column
+                            break
+
+
+@inlined
+def _is_wanted(masks, masked, first, width):
+    """Tell whether one of the rows may take a channel of these, or of the few that share their words."""
+    wanted = False
+    for row in range(len(masked)):
+        if masked[row] < 0:
+            wanted = True
+        else:
+            for word in range(first >> 5, ((first + width - 1) >> 5) + 1):
+                if masks[masked[row], word]:
+                    wanted = True
+    return wanted
 
 
 @kernel

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import zip_longest
 
 import numpy as np
 
+from llmpar.engine.constraint import Mask, unpack
 from llmpar.engine.cpu.decoder import Array, Decoder, Floats, Pass, Tokens, round_up
 from llmpar.engine.cpu.vector import LANES, TILE_ROWS
 from llmpar.engine.lookup import Lookup
@@ -45,6 +45,16 @@ class Prefix:
         return len(prompt_ids) > len(self.ids) and tuple(prompt_ids[: len(self.ids)]) == self.ids
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row whose next token is wanted: its place in a line of tokens, and which token was tried after it, if any."""
+
+    sequence: Sequence
+    place: int
+    mask: Mask | None
+    guessed: int | None
+
+
 class DecoderRunner:
     """Runs prompts and steps through a decoder, every pass as one line of tokens without padding.
 
@@ -70,9 +80,8 @@ class DecoderRunner:
     def start(self) -> None:
         """Make room, in the thread that will use it."""
         self._keys, self._values = self._decoder.make_pages(self._num_pages)
-        self._pass = Pass(
-            self._decoder, max(round_up(self.num_slots, TILE_ROWS), _PASS_TOKENS), self._keys, self._values
-        )
+        self._pass_tokens = max(round_up(self.num_slots, TILE_ROWS), _PASS_TOKENS)
+        self._pass = Pass(self._decoder, self._pass_tokens, self._keys, self._values)
         num_shared = len(self._prefix.keys)
         self._keys[:num_shared], self._values[:num_shared] = self._prefix.keys, self._prefix.values
         # The last one freed is the next one taken, so that no more memory is touched than is used at once.
@@ -82,6 +91,7 @@ class DecoderRunner:
         self._num_unreserved = len(self._free_pages)
         self._taken: dict[int, list[int]] = {}  # pages, by slot
         self._lookups: dict[int, Lookup] = {}  # by slot
+        self._num_read: dict[int, int] = {}  # tokens of a sequence whose keys and values are there, by slot
 
     def reserve(self, request: Request) -> bool:
         """Set pages aside for a request to its last token; False if there are not enough now."""
@@ -97,50 +107,20 @@ class DecoderRunner:
         self._free_slots = list(reversed(range(num_slots)))
 
     def prefill(self, sequences: list[Sequence]) -> None:
-        """Read the prompts of new sequences, and append the first token to each."""
-        last = np.empty((len(sequences), self._decoder.hidden_size), np.float32)
-        line: list[tuple[int, int, int]] = []
-        ends: list[int] = []
+        """Read the prompts of new sequences, and append the first token to each; more, where no other can come."""
         for sequence in sequences:
-            line += self._admit(sequence)
-            ends.append(len(line) - 1)
-        for start in range(0, len(line), _PASS_TOKENS):
-            hidden = self._pass.forward(_tokens(line[start : start + _PASS_TOKENS], self._tables))
-            for index, end in enumerate(ends):
-                if start <= end < start + len(hidden):
-                    last[index] = hidden[end - start]
-        self._choose(sequences, last)
+            self._admit(sequence)
+            self._append_forced(sequence)
+        self._read(sequences, may_guess=False)
 
     def decode(self, sequences: list[Sequence]) -> None:
-        """Append the next token to each of the sequences, which are all that live; more, where a guess was right.
+        """Append the next token to each of the sequences, which are all that live.
 
-        Products take TILE_ROWS rows at once. Rows of a tile that would be computed for nothing try what may come next:
-        with few sequences that is most of them, with many there is nothing to gain.
+        More are appended where no other can come, and where a guess was right. Products take TILE_ROWS rows at once.
+        Rows of a tile that would be computed for nothing try what may come next: with few sequences that is most of
+        them, with many there is nothing to gain.
         """
-        spare = -len(sequences) % TILE_ROWS
-        line: list[tuple[int, int, int]] = []
-        guesses: list[list[int]] = []
-        for sequence in sequences:
-            guess = self._guess(sequence, spare) if spare else []
-            spare -= len(guess)
-            guesses.append(guess)
-            position = sequence.num_tokens - 1
-            ids = [sequence.output_ids[-1], *guess]
-            line += [(sequence.slot, position + i, token_id) for i, token_id in enumerate(ids)]
-        hidden = self._pass.forward(_tokens(line, self._tables))
-        if len(line) == len(sequences):
-            self._choose(sequences, hidden)
-            return
-        rows = [
-            row for sequence, guess in zip(sequences, guesses, strict=True) for row in [sequence] * (len(guess) + 1)
-        ]
-        next_ids = iter(self._next_ids(rows, hidden))
-        for sequence, guess in zip(sequences, guesses, strict=True):
-            right = True
-            for token_id, guessed in zip_longest(islice(next_ids, len(guess) + 1), guess):
-                if right and sequence.finish_reason is None:
-                    sequence.append(token_id, self._stop_ids)
-                    right = token_id == guessed
+        self._read(sequences, may_guess=True)
 
     def release(self, sequence: Sequence) -> None:
         """Free the sequence's slot and pages, or what was set aside if its prefill did not come to it."""
@@ -153,8 +133,8 @@ class DecoderRunner:
         self._free_pages += reversed(pages)
         self._num_unreserved += len(pages)
 
-    def _admit(self, sequence: Sequence) -> Iterator[tuple[int, int, int]]:
-        """Give a sequence a slot and pages to its end; return its own tokens, after the prefix."""
+    def _admit(self, sequence: Sequence) -> None:
+        """Give a sequence a slot and pages to its end, of which it has read the prefix."""
         prompt = sequence.request.prompt_ids
         num_shared, num_begun = divmod(len(self._prefix.ids), LANES) if self._prefix.begins(prompt) else (0, 0)
         pages = [self._free_pages.pop() for _ in range(self._num_own_pages(sequence.request))]
@@ -164,8 +144,67 @@ class DecoderRunner:
         self._tables[slot, num_shared : num_shared + len(pages)] = pages
         if num_begun:  # the prefix ends within a page, and each sequence goes on in its own
             self._keys[pages[0]], self._values[pages[0]] = self._keys[num_shared], self._values[num_shared]
-        first = num_shared * LANES + num_begun
-        return ((slot, position, prompt[position]) for position in range(first, len(prompt)))
+        self._num_read[slot] = num_shared * LANES + num_begun
+
+    def _read(self, sequences: list[Sequence], *, may_guess: bool) -> None:
+        """Read the tokens that sequences have and have not read, and append what follows."""
+        live = [sequence for sequence in sequences if sequence.finish_reason is None]
+        spare = -sum(sequence.num_tokens - self._num_read[sequence.slot] for sequence in live) % TILE_ROWS
+        line: list[tuple[int, int, int]] = []
+        wanted: list[_Row] = []
+        for sequence in live:
+            guess = self._guess(sequence, spare) if may_guess and spare else []
+            masks: SequenceOf[Mask | None] = sequence.allowed(guess)
+            if sequence.finish_reason:
+                continue
+            if masks:
+                guess = guess[: len(masks) - 1]
+            spare -= len(guess)
+            line += self._unread(sequence)
+            last, position = len(line) - 1, sequence.num_tokens
+            line += [(sequence.slot, position + i, token_id) for i, token_id in enumerate(guess)]
+            wanted += [
+                _Row(sequence, last + i, mask, guessed)
+                for i, (mask, guessed) in enumerate(zip_longest(masks or [None] * (len(guess) + 1), guess))
+            ]
+            self._num_read[sequence.slot] = position
+        if not line:
+            return
+        next_ids = self._next_ids(wanted, self._forward(line, [row.place for row in wanted]))
+        wrong: set[int] = set()  # slots
+        for row, token_id in zip(wanted, next_ids, strict=True):
+            sequence = row.sequence
+            if sequence.slot not in wrong and sequence.finish_reason is None:
+                forced_id = sequence.forced_id
+                next_id = token_id if forced_id is None else forced_id
+                sequence.append(next_id, self._stop_ids)
+                if next_id == row.guessed:
+                    self._num_read[sequence.slot] += 1
+                else:
+                    wrong.add(sequence.slot)
+                    self._append_forced(sequence)
+
+    def _append_forced(self, sequence: Sequence) -> None:
+        while (token_id := sequence.forced_id) is not None:
+            sequence.append(token_id, self._stop_ids)
+
+    def _unread(self, sequence: Sequence) -> list[tuple[int, int, int]]:
+        prompt, output = sequence.request.prompt_ids, sequence.output_ids
+        num_prompt = len(prompt)
+        return [
+            (sequence.slot, i, prompt[i] if i < num_prompt else output[i - num_prompt])
+            for i in range(self._num_read[sequence.slot], sequence.num_tokens)
+        ]
+
+    def _forward(self, line: list[tuple[int, int, int]], wanted: list[int]) -> Floats:
+        """Run a line of tokens, and return the last hidden states (B, H) of those wanted, by their places in it."""
+        places = np.array(wanted)
+        found = np.empty((len(wanted), self._decoder.hidden_size), np.float32)
+        for start in range(0, len(line), self._pass_tokens):
+            hidden = self._pass.forward(_tokens(line[start : start + self._pass_tokens], self._tables))
+            here = (places >= start) & (places < start + len(hidden))
+            found[here] = hidden[places[here] - start]
+        return found
 
     def _num_own_pages(self, request: Request) -> int:
         num_shared = len(self._prefix.ids) // LANES if self._prefix.begins(request.prompt_ids) else 0
@@ -180,17 +219,16 @@ class DecoderRunner:
         room = params.max_new_tokens - len(sequence.output_ids) - 1
         return self._lookups[sequence.slot].propose(sequence.output_ids, min(num_tokens, room))
 
-    def _choose(self, sequences: list[Sequence], hidden: Floats) -> None:
-        for sequence, token_id in zip(sequences, self._next_ids(sequences, hidden), strict=True):
-            sequence.append(token_id, self._stop_ids)
-
-    def _next_ids(self, sequences: list[Sequence], hidden: Floats) -> list[int]:
-        """Return the token after each row of `hidden` (B, H); row i is of sequences[i]."""
-        next_ids: list[int] = self._pass.likeliest(hidden).tolist()
-        drawn = [index for index, sequence in enumerate(sequences) if sequence.request.params.temperature > 0]
+    def _next_ids(self, rows: list[_Row], hidden: Floats) -> list[int]:
+        """Return the token after each row of `hidden` (B, H)."""
+        next_ids: list[int] = self._pass.likeliest(hidden, [row.mask for row in rows]).tolist()
+        drawn = [index for index, row in enumerate(rows) if row.sequence.request.params.temperature > 0]
         if drawn:
             for index, logits in zip(drawn, self._pass.logits(hidden[drawn]), strict=True):
-                next_ids[index] = draw(logits, sequences[index])
+                row = rows[index]
+                if row.mask is not None:
+                    logits = np.where(unpack(row.mask, len(logits)), logits, -np.inf)
+                next_ids[index] = draw(logits, row.sequence)
         return next_ids
 
 

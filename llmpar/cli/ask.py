@@ -1,0 +1,69 @@
+"""`llmpar ask`: a question over documents, answered from passages that are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from llmpar.cli.arguments import sources_of
+from llmpar.cli.options import RunOptions, option, takes_options
+from llmpar.errors import UsageError
+
+_TOP = 24  # passages that are read for each question, unless the user says otherwise
+
+
+@takes_options
+def ask(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="QUESTION [FILES]", help="What you want to know, then documents; - or none is stdin."),
+    ] = None,
+    parts: Annotated[
+        list[str] | None,
+        option(
+            "-q",
+            "--part",
+            help="A simpler question that yours is made of; may be given several times.",
+            panel="Input",
+            metavar="QUESTION",
+        ),
+    ] = None,
+    top: Annotated[
+        str,
+        option("--top", help="Read the N passages whose words fit best, or all.", panel="Input", metavar="N|all"),
+    ] = str(_TOP),
+    quote: Annotated[
+        bool, option("--quote", help="Show the passages that say something to it, and no answer.", panel="Output")
+    ] = False,
+    format: Annotated[  # noqa: A002
+        Literal["text", "jsonl"], option("--format", help="For people, or records.", panel="Output")
+    ] = "text",
+    options: RunOptions = RunOptions(),  # noqa: B008
+) -> int:
+    """Answer a question from documents, and name the passages that the answer rests on.
+
+    Every passage that may matter is read by itself, all at the same time. Example:
+
+    [bold]llmpar ask 'What does a lost card cost?' handbook.md[/bold]
+    """
+    question, files = _question(list(arguments or ()))
+    count = _count(top)
+    from llmpar.cli.inquiry import Inquiry
+
+    return Inquiry(question, sources_of(files), parts or [], count, quote, format, options).run()
+
+
+def _question(arguments: list[str]) -> tuple[str, list[str] | None]:
+    if not arguments or not arguments[0].strip():
+        raise UsageError("name a question: llmpar ask QUESTION [FILES]…")
+    if len(arguments) == 1 and Path(arguments[0]).is_file():
+        raise UsageError(f"name a question first: llmpar ask QUESTION {arguments[0]}")
+    return arguments[0], arguments[1:] or None
+
+
+def _count(top: str) -> int | None:
+    if top != "all" and not (top.isascii() and top.isdigit() and 0 < int(top) <= 1_000_000):
+        raise UsageError(f"--top {top!r}: is neither all nor a number of passages")
+    return None if top == "all" else int(top)

@@ -1,0 +1,142 @@
+"""What `llmpar ask` does: passages read and chosen, questions asked of them, and what was found shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from llmpar import asking
+from llmpar.asking import Finding, Passage
+from llmpar.cli.options import RunOptions
+from llmpar.cli.run import Run
+from llmpar.documents.document import Document, Encoding
+from llmpar.documents.language import detect
+from llmpar.documents.output import SingleOutput
+from llmpar.documents.sentences import find_language
+from llmpar.errors import InputError, InputUnreadable
+from llmpar.progress import Progress
+from llmpar.session import Session
+from llmpar.tasks.files import find_task
+from llmpar.tasks.task import Task
+from llmpar.visible import one_line
+
+_HEAD = 100  # characters of a passage that tell which it is
+_NOWHERE = Document(0, "answer", None, Encoding())
+
+
+@dataclass(slots=True)
+class Inquiry:
+    """One question's run.
+
+    Args:
+        question: what the user wants to know.
+        files: the inputs, "-" for stdin.
+        parts: simpler questions that it is made of; the model may find some, if there are none.
+        top: how many passages are read for each question; None for all.
+        quotes: show passages, and no answer.
+        format: "text" or "jsonl".
+        options: the user's.
+    """
+
+    question: str
+    files: list[str]
+    parts: list[str]
+    top: int | None
+    quotes: bool
+    format: str
+    options: RunOptions
+    _run: Run = field(init=False)
+
+    def run(self) -> int:
+        """Do it, and return the exit code."""
+        self._run = Run("ask", self.files, self.options)
+        return self._run.execute(self._answer)
+
+    def _answer(self, sources: list[str], progress: Progress) -> None:
+        run = self._run
+        task = run.judged(find_task("ask"))
+        model = run.open_model(progress)
+        with ExitStack() as stack:
+            output = run.open_output(sources, progress)
+            stack.callback(output.abandon)
+            session = stack.enter_context(run.session(sources, progress, model))
+            stack.callback(session.flow.abandon)
+            passages = list(self._passages(sources, task, session, progress))
+            if self.options.output.dry_run:
+                self._show(output, f"passages       {len(passages):>12,}\n")
+                return
+            questions = self.parts or asking.divide(self.question, session, run.judged(find_task("question")))
+            if questions != [self.question]:
+                progress.remark("asked: " + " | ".join(map(one_line, questions)))
+            chosen = asking.choose(questions, passages, self.top, self._language(passages))
+            num_read = sum(map(len, chosen))
+            progress.remark(f"{num_read:,} questions about {len(passages):,} passages")
+            findings = list(asking.find(questions, passages, chosen, session, task))
+            answer = "" if self.quotes else asking.conclude(self.question, findings, session, task)
+            session.flow.close()
+            self._show(output, "".join(self._told(findings, answer)))
+            if not findings:
+                progress.note(f"llmpar ask: no passage says anything to it ({num_read:,} read); try --top all")
+
+    def _passages(self, sources: list[str], task: Task, session: Session, progress: Progress) -> Iterator[Passage]:
+        run = self._run
+        for index, source in enumerate(sources):
+            try:
+                unit = self.options.input.unit or task.unit
+                for passage in asking.gather(run.blocks(index, source, unit), task, session):
+                    progress.tick()
+                    yield passage
+                run.report.num_documents += 1
+            except (InputError, InputUnreadable) as error:
+                run.report.num_unreadable += 1
+                run.note_damage(error, progress)
+
+    def _language(self, passages: list[Passage]) -> str:
+        given = find_language(self.options.input.language)
+        text = "\n".join(passage.segment.text for passage in passages[:20])
+        return detect(text, "english") if given == "auto" else given
+
+    def _told(self, findings: list[Finding], answer: str) -> Iterator[str]:
+        if self.format == "jsonl":
+            if not self.quotes:
+                yield _line({"question": self.question, "answer": answer})
+            for finding in findings:
+                segment = finding.passage.segment
+                place = {"document": segment.block.document.name, "line": segment.line, "span": segment.span}
+                yield _line({"question": finding.question, "finding": finding.answer, **place, "passage": segment.text})
+            return
+        if answer:
+            yield f"{answer}\n"
+        for finding in _once(findings):
+            text = finding.passage.segment.text
+            yield (
+                f"{finding.passage.place}: {text}\n\n" if self.quotes else f"  {finding.passage.place}: {_head(text)}\n"
+            )
+
+    def _show(self, output: SingleOutput, text: str) -> None:
+        writer = output.begin(_NOWHERE)
+        writer.write(text.encode("utf-8", "surrogateescape"))
+        output.end()
+        output.finish()
+
+
+def _once(findings: list[Finding]) -> list[Finding]:
+    """Return a finding for each passage, in the order of the documents."""
+    found = {(f.passage.segment.block.document.index, f.passage.segment.span): f for f in reversed(findings)}
+    return [found[place] for place in sorted(found)]
+
+
+def _head(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _HEAD else flat[: _HEAD - 1].rstrip() + "…"
+
+
+def _line(record: dict[str, object]) -> str:
+    try:
+        text = json.dumps(record, ensure_ascii=False)
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(record)
+    return text + "\n"

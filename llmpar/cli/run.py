@@ -1,0 +1,204 @@
+"""What every command has that runs a model over inputs: what can be read, what is shown, kept and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from llmpar.backend import Policy
+from llmpar.cli.options import ModelOptions, RunOptions, check_options, number
+from llmpar.documents.document import Block, Result, Segment, Unit
+from llmpar.documents.output import SingleOutput
+from llmpar.documents.reader import Reader, input_size
+from llmpar.documents.sentences import find_language
+from llmpar.documents.splitter import Splitter
+from llmpar.documents.writer import open_output, open_stdout
+from llmpar.errors import InputUnreadable, Interrupted, LlmparError, UsageError
+from llmpar.interrupts import time_limit
+from llmpar.model import Model, ModelChoice
+from llmpar.progress import Progress, say
+from llmpar.records import Records
+from llmpar.report import FATES, Report
+from llmpar.session import Session
+from llmpar.store.store import Store
+from llmpar.tasks.checks import parse_checks
+from llmpar.tasks.question import Question, Sampling
+from llmpar.tasks.task import Task
+
+_FAILURES_SHOWN = 20
+
+
+@dataclass(slots=True)
+class Run:
+    """One command's run over its inputs.
+
+    Args:
+        name: of the command, or of its task.
+        files: the inputs, "-" for stdin.
+        options: the user's.
+    """
+
+    name: str
+    files: list[str]
+    options: RunOptions
+    report: Report = field(default_factory=Report)
+
+    def execute(self, work: Callable[[list[str], Progress], None]) -> int:
+        """Do the work on the inputs that can be read, say how it went, and return the exit code.
+
+        Raises:
+            LlmparError: what ended it early.
+            Interrupted: a signal or the time limit did.
+        """
+        options = self.options
+        check_options(options)
+        find_language(options.input.language)
+        if self.files.count("-") > 1:
+            raise UsageError("stdin can be read only once; name - one time")
+        with (
+            time_limit(options.failures.max_time),
+            Progress(options.output.progress, self.name, self.report, options.output.verbose) as progress,
+        ):
+            work(self._readable(progress), progress)
+        if not options.output.quiet and not options.output.dry_run:
+            say(self.report.summary(self.name, options.failures.on_error))
+        return self.report.exit_code
+
+    @contextmanager
+    def session(
+        self, sources: list[str], progress: Progress, model: Model, examples: Iterable[Question] = ()
+    ) -> Iterator[Session]:
+        """Open what answers questions, and tell an interrupted run how it goes on."""
+        failures, output = self.options.failures, self.options.output
+        others = [Path(source) for source in sources if source != "-"]
+        others += [output.output] if output.output else []
+        with closing(Records(failures.log, failures.errors, model.name, others)) as records:
+            store = self._open_store()
+            session = Session(
+                model,
+                store,
+                self.sampling,
+                self.policy,
+                self.report,
+                failures.on_error,
+                progress.tick,
+                self._noter(records, progress),
+                examples,
+            )
+            with session:
+                try:
+                    yield session
+                except Interrupted as interrupted:
+                    goes_on = store and self.report.num_segments_done and output.in_place is None
+                    if interrupted.exit_code != 141 and goes_on:
+                        interrupted.resumption = " on the same stdin" if "-" in self.files else ""
+                    raise
+                if store and (count := store.evict(self.options.store.store_size)):
+                    progress.remark(f"forgot {count:,} answers, the least recently used, as the store was full")
+
+    def open_model(self, progress: Progress) -> Model:
+        """Return the model that the user chose; nothing of it is read yet."""
+        return Model(choice_of(self.options.model), progress)
+
+    def open_output(self, sources: list[str], progress: Progress) -> SingleOutput:
+        """Return the one place where all output goes."""
+        given = self.options.output
+        if given.output_dir or given.in_place is not None:
+            raise UsageError(f"llmpar {self.name} writes one output; use -o FILE, or stdout")
+        if given.output:
+            writer = open_output(given.output, sources, progress.aside, wait=given.wait, partial=given.partial)
+            return SingleOutput(writer)
+        return SingleOutput(open_stdout(sources, progress.aside))
+
+    def judged(self, task: Task) -> Task:
+        """Return a task with the checks that the user wants."""
+        return replace(task, checks=parse_checks(self.options.failures.check, task.checks))
+
+    def blocks(self, index: int, source: str, unit: Unit) -> Iterator[tuple[Block, list[Segment]]]:
+        """Yield an input's blocks, each with its segments."""
+        given = self.options.input
+        reader = Reader(index, source, given.encoding_errors)
+        splitter = Splitter(reader.document, unit, given.language, given.input_format, given.field)
+        with closing(reader):
+            for block in reader.blocks(unit):
+                yield block, splitter.split(block)
+
+    def note_damage(self, error: LlmparError, progress: Progress) -> None:
+        """Name an input that is damaged, or raise the error if it is the only one."""
+        if len(self.files) == 1:
+            raise error
+        progress.note(f"llmpar {self.name}: {error}")
+
+    @property
+    def sampling(self) -> Sampling:
+        """What the user said about answers."""
+        given = self.options.sampling
+        return Sampling(given.max_new_tokens, given.temperature, given.top_p, given.seed, given.max_repeats)
+
+    @property
+    def policy(self) -> Policy:
+        """What the user said about answers that will not do."""
+        given, store = self.options.failures, self.options.store
+        return Policy(given.retries, given.timeout, store.refresh, store.retry_failed, given.overflow)
+
+    def _open_store(self) -> Store | None:
+        given = self.options.store
+        # An echo is not worth keeping, unless somebody says where.
+        if given.no_store or (self.options.model.engine == "echo" and not given.store):
+            return None
+        return Store(given.store, keep_text=not given.no_store_text)
+
+    def _readable(self, progress: Progress) -> list[str]:
+        """Return the inputs that can be opened, and name the others."""
+        readable: list[str] = []
+        total: int | None = 0
+        failure: InputUnreadable | None = None
+        for source in self.files:
+            try:
+                size = input_size(source)
+            except InputUnreadable as error:
+                if len(self.files) == 1 or self.options.output.in_place is not None:
+                    raise  # before anything is replaced: the command may not be what was meant
+                failure = error
+                self.report.num_unreadable += 1
+                progress.note(f"llmpar {self.name}: {error}")
+                continue
+            total = None if total is None or size is None else total + size
+            readable.append(source)
+        if failure and not readable:
+            raise failure
+        self.report.num_bytes_total = total
+        return readable
+
+    def _noter(self, records: Records, progress: Progress) -> Callable[[Result], None]:
+        num_failed = 0
+
+        def note(result: Result) -> None:
+            nonlocal num_failed
+            records.add(result)
+            if result.error is None or self.options.failures.on_error == "fail":  # the end of the run says it
+                return
+            num_failed += 1
+            if num_failed <= _FAILURES_SHOWN:
+                fate = FATES[self.options.failures.on_error][0]
+                progress.note(f"llmpar {self.name}: {result.segment}: {result.error}; {fate}")
+            elif num_failed == _FAILURES_SHOWN + 1:
+                progress.note(f"llmpar {self.name}: more failed; --errors FILE records them all")
+
+        return note
+
+
+def choice_of(options: ModelOptions) -> ModelChoice:
+    """Return the choice of model that options make."""
+    return ModelChoice(
+        options.model,
+        options.engine,
+        options.device,
+        options.precision,
+        number(options.threads),
+        number(options.batch_size),
+        options.max_memory,
+        options.offline,
+    )

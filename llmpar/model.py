@@ -1,0 +1,258 @@
+"""From a choice of model to what answers: its files, what they are known by, and the engine over them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from llmpar.backend import Backend
+from llmpar.engine.constraint import Constraint
+from llmpar.engine.engine import Engine
+from llmpar.engine.worker import WorkerStatus
+from llmpar.errors import ModelUnavailable
+from llmpar.tasks.question import Question
+from llmpar.tasks.task import QUESTION_FIELDS, Form
+
+if TYPE_CHECKING:
+    from llmpar.models.cache import ModelFiles
+    from llmpar.models.grammar import Grammar
+    from llmpar.models.load import LoadedModel
+    from llmpar.models.tokenizer import ChatTokenizer
+
+_ANSWERS_VERSION = 2
+"""To be raised with any change that can change an answer: then none from before is taken for one of now."""
+
+_MAX_HELD = 1 << 24  # characters of texts on their way
+_HELD_SHARE = (
+    64  # of the memory that may be used, a character of text takes that many bytes with all that is made of it
+)
+_DECIDING = (".json", ".jinja", ".safetensors", ".model", ".txt", ".spm")  # the files that decide what a model says
+_USUAL_CONTEXT = 2048
+_FORMS_KEPT = 64
+_DIFFERENT = ("A", "zebra", "9", "我")  # texts with nothing in common
+
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Which model answers, and on what; None leaves the choice to what is known of the machine.
+
+    Args:
+        name: see `models.registry.resolve`.
+        engine: "echo" answers each text with itself, without a model.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: see `models.load.load_model`.
+        num_workers: threads that share the weights.
+        batch_size: sequences that each of them runs at once.
+        max_memory: bytes for texts and tokens on their way.
+        offline: open no socket.
+    """
+
+    name: str = "smollm2-135m"
+    engine: Literal["model", "echo"] = "model"
+    device: str = "auto"
+    precision: Precision = "auto"
+    num_workers: int | None = None
+    batch_size: int | None = None
+    max_memory: int | None = None
+    offline: bool = False
+
+
+class Watcher(Protocol):
+    """Who is told what goes on; see `progress.Progress`."""
+
+    def doing(self, what: str) -> None:
+        """Take note of what takes time."""
+
+    def remark(self, message: str) -> None:
+        """Take note of what was chosen."""
+
+    def watch(self, statuses: Callable[[], Sequence[WorkerStatus]]) -> None:
+        """Be given what tells about the workers."""
+
+
+class Model:
+    """The model of one run, opened as far as is needed.
+
+    Args:
+        choice: the user's.
+        watcher: is told what takes time.
+    """
+
+    def __init__(self, choice: ModelChoice, watcher: Watcher) -> None:
+        self._choice = choice
+        self._watcher = watcher
+        self._opening = threading.RLock()  # whoever reads ahead needs the tokenizer, too
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return "echo" if self._is_echo else self._choice.name
+
+    @property
+    def max_held(self) -> int:
+        """How many characters of text may be on their way."""
+        given = self._choice.max_memory
+        return _MAX_HELD if given is None else min(_MAX_HELD, given // _HELD_SHARE)
+
+    @cached_property
+    def families(self) -> tuple[str, ...]:
+        """The names by which a task may know it: its own, and its type.
+
+        Raises:
+            ModelUnavailable: it is not to be had.
+        """
+        return () if self._is_echo else (self._choice.name, self._files.path.name, str(self._config.get("model_type")))
+
+    @cached_property
+    def context_length(self) -> int:
+        """The most tokens that it was made for, prompt and answer together."""
+        if self._is_echo:
+            return sys.maxsize
+        inner = self._config.get("text_config")
+        for config in (self._config, inner if isinstance(inner, dict) else {}):
+            length = config.get("max_position_embeddings")
+            if isinstance(length, int) and length > 0:
+                return length
+        return _USUAL_CONTEXT
+
+    def measure(self, text: str) -> int:
+        """Return how many tokens a text has; no weights are loaded."""
+        return len(text) if self._is_echo else len(self._tokenizer.encode_data(text))
+
+    def encode(self, question: Question) -> Sequence[int]:
+        """Return the prompt of a question."""
+        if self._is_echo:
+            return question.text.encode("utf-8", "surrogatepass")
+        if question.conversation and question.conversation.is_beginning:
+            return self._tokenizer.encode_beginning(question.messages[0][1])
+        return self._tokenizer.encode_messages(question.messages)
+
+    def identify(self, fingerprint: Callable[[Iterable[Path]], str]) -> dict[str, object]:
+        """Return what, of the model and this program, decides an answer; no weights are loaded.
+
+        Args:
+            fingerprint: returns a hash of files.
+
+        Raises:
+            ModelUnavailable: it is not to be had.
+        """
+        identity: dict[str, object] = {"version": _ANSWERS_VERSION, "engine": self._choice.engine}
+        if self._is_echo:
+            return identity
+        from llmpar.models.load import find_arithmetic
+
+        files, choice = self._files, self._choice
+        device, precision = find_arithmetic(choice.device, choice.precision, files.source_bits)
+        self._watcher.doing(f"looking at {choice.name}")
+        try:
+            deciding = [file for file in files.path.iterdir() if file.suffix in _DECIDING and file.is_file()]
+            found = fingerprint(deciding)
+        except OSError as error:
+            raise ModelUnavailable(f"{files.path}: cannot be read: {error.strerror}") from error
+        return identity | {"files": found, "device": device.partition(":")[0], "precision": precision}
+
+    def open_backend(self, examples: Iterable[Question]) -> Backend:
+        """Load the weights and start the workers.
+
+        Args:
+            examples: questions as they come; what the prompts of all of them begin with is read once.
+
+        Raises:
+            ModelUnavailable: it is not to be had.
+        """
+        if self._is_echo:
+            return self._echo_backend()
+        choice, watcher = self._choice, self._watcher
+        watcher.doing(f"loading {choice.name}")
+        files = self._files
+        from llmpar.engine.build import build_engine
+        from llmpar.models.load import load_model
+
+        tokenizer = self._tokenizer
+        loaded = load_model(files.path, choice.device, choice.precision, files.source_bits, watcher.remark)
+        prompts = [self.encode(question) for question in examples]
+        prefix = [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))]
+        engine = build_engine(
+            loaded.model,
+            loaded.context_length,
+            loaded.stop_ids | tokenizer.stop_ids,
+            choice.num_workers,
+            choice.batch_size,
+            prefix,
+            max_memory=choice.max_memory,
+            notify=watcher.remark,
+        )
+        watcher.watch(lambda: engine.statuses)
+        return Backend(engine, self.encode, tokenizer.decode, self.measure, self._constrainer(loaded))
+
+    @property
+    def _is_echo(self) -> bool:
+        return self._choice.engine == "echo"
+
+    @cached_property
+    def _files(self) -> ModelFiles:
+        choice = self._choice
+        if choice.offline:
+            # Before huggingface_hub is imported, which reads it then.
+            os.environ["HF_HUB_OFFLINE"] = "1"
+        from llmpar.models.registry import resolve
+
+        with self._opening:
+            return resolve(choice.name, offline=choice.offline, notify=self._watcher.doing)
+
+    @cached_property
+    def _config(self) -> dict[str, object]:
+        from llmpar.models.load import read_json
+
+        return read_json(self._files.path / "config.json")
+
+    @cached_property
+    def _tokenizer(self) -> ChatTokenizer:
+        from llmpar.models.tokenizer import ChatTokenizer
+
+        with self._opening:
+            return ChatTokenizer(self._files.path)
+
+    def _constrainer(self, loaded: LoadedModel) -> Callable[[Form], Callable[[], Constraint]]:
+        """Return what makes constraints of forms; what it has worked out about a form is kept for the next answer."""
+
+        @lru_cache(_FORMS_KEPT)
+        def grammar(form: Form) -> Grammar:
+            from llmpar.models.grammar import Grammar, choices_rule, schema_rule
+
+            rule = choices_rule(form.choices) if form.choices else schema_rule(json.loads(form.schema))
+            stop_ids = loaded.stop_ids | self._tokenizer.stop_ids
+            return Grammar(self._files.path, loaded.vocabulary, stop_ids, rule)
+
+        return lambda form: grammar(form).constrain
+
+    def _echo_backend(self) -> Backend:
+        from llmpar.engine.echo import EchoRunner
+
+        num_workers, num_slots = self._choice.num_workers or 1, self._choice.batch_size or 64
+        engine = Engine([EchoRunner(num_slots) for _ in range(num_workers)], context_length=sys.maxsize)
+        self._watcher.watch(lambda: engine.statuses)
+        return Backend(engine, self.encode, lambda ids: bytes(ids).decode("utf-8", "surrogatepass"))
+
+
+def examples_of(question: Question) -> list[Question]:
+    """Return questions that have in common what all questions of a task have: texts and fields differ."""
+    if question.conversation:
+        return [question]
+    found = []
+    for text in _DIFFERENT:
+        segment = replace(question.segment, text=text)
+        for name in (None, *QUESTION_FIELDS[1:]):
+            fields = tuple((field, text if field == name else "") for field, _ in question.fields)
+            found.append(replace(question, segment=segment, fields=fields))
+    return found

@@ -1,0 +1,80 @@
+"""A question: one segment under one task, or a conversation of the user's own. And what the user said about answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from llmpar.documents.document import Segment
+from llmpar.tasks.task import Form, Message, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What the user said about answers; `max_new_tokens` None leaves the limit to the task.
+
+    An answer ends before the first of the `stop` strings in it.
+    """
+
+    max_new_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    max_repeats: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A request that is complete in itself, whatever the task: what was said, and how the answer is drawn.
+
+    One without roles (`is_beginning`) is a text for the model to go on with. Its answer is given as it comes, white
+    space at its ends included.
+    """
+
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    is_beginning: bool = False
+    form: Form | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about one segment.
+
+    Args:
+        segment: where it stands; its text is what the answer is about.
+        task: what is asked.
+        fields: names and values for the task's prompt that are another for each segment.
+        conversation: is asked instead, where there is one.
+    """
+
+    segment: Segment
+    task: Task
+    fields: tuple[tuple[str, str], ...] = ()
+    conversation: Conversation | None = None
+
+    @property
+    def text(self) -> str:
+        """What the answer is about."""
+        return self.segment.text
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What the model is told."""
+        if self.conversation:
+            return self.conversation.messages
+        return self.task.messages(self.text, self.fields)
+
+    @property
+    def form(self) -> Form | None:
+        """What the answer must be."""
+        return self.conversation.form if self.conversation else self.task.form
+
+    @property
+    def material(self) -> str:
+        """What decides the answer besides the task: the text, and what else there is."""
+        if self.conversation:
+            return "\0" + json.dumps(asdict(self.conversation), sort_keys=True)
+        # A document has no NUL as a rule, so that no text looks like this.
+        return "\0" + json.dumps([self.text, self.fields]) if self.fields else self.text

@@ -134,8 +134,8 @@ class _Parser:
             data = tomllib.loads(self._source)
         except tomllib.TOMLDecodeError as error:
             at = re.search(r"\(at line (\d+), column \d+\)", str(error))
-            reason = str(error).partition(" (at ")[0]
-            raise UsageError(f"{self._place}:{at[1] if at else 1}: is no TOML: {reason}") from error
+            line = int(at[1]) if at else 1 + self._source.rstrip("\n").count("\n")  # "at end of document"
+            raise UsageError(f"{self._place}:{line}: is no TOML: {str(error).partition(' (at ')[0]}") from error
         given = self._checked(data, _KEYS)
         if not str(given.get("prompt", "")).strip():
             raise UsageError(f'{self._place}: has no prompt; say prompt = "… {{text}}"')

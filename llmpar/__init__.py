@@ -1,7 +1,7 @@
 """llmpar: the batch tool for local language models.
 
-From Python: `run`, `translate`, `summarize`, `ask`, `split`; see `llmpar.interface`. They are imported when they are first
-used, so that importing llmpar takes no time.
+From Python: `run`, `translate`, `summarize`, `ask`, `split`; see `llmpar.interface`. They are imported when they are
+first used, so that importing llmpar takes no time.
 """
 
 from __future__ import annotations

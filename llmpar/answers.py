@@ -5,6 +5,7 @@ Knows no document's layout and no order: results come as they come.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
@@ -58,6 +59,7 @@ class Pending:
     whole: Pending | None = None  # of which this is a half
     halves: list[Pending] = field(default_factory=list)
     joint: str = ""  # between the halves' answers
+    started: float = field(default_factory=time.monotonic)
 
 
 class Answers:
@@ -440,7 +442,7 @@ class Answers:
         if pending.whole:
             self._join(pending.whole)
         else:
-            self._report.add(result)
+            self._report.add(result, time.monotonic() - pending.started)
 
 
 def _ending(backend: Backend, stop: tuple[str, ...], answered: SequenceOf[int]) -> Callable[[SequenceOf[int]], bool]:

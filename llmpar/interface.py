@@ -104,7 +104,10 @@ def translate(
         to: the language, by name or code.
         source: the texts' language; "auto" leaves it to the model.
         glossary: a CSV file of terms and their translations.
-        model: see `run`; `sampling`, `policy` and `store`, too.
+        model: see `run`.
+        sampling: see `run`.
+        policy: see `run`.
+        store: see `run`.
 
     Raises:
         UsageError: a language is unknown.
@@ -131,7 +134,10 @@ def summarize(
     Args:
         texts: paragraphs, in order; what is short is put together.
         length: "short", "medium", "long" or a number of words.
-        model: see `run`; `sampling`, `policy` and `store`, too.
+        model: see `run`.
+        sampling: see `run`.
+        policy: see `run`.
+        store: see `run`.
     """
     from llmpar.reduction import ReducingMerger, Tree
     from llmpar.segmenting import pack
@@ -174,7 +180,10 @@ def ask(
         parts: simpler questions that it is made of; the model may find some, if there are none.
         top: how many of the texts are read, those whose words fit best; None for all.
         language: of the texts, for their words.
-        model: see `run`; `sampling`, `policy` and `store`, too.
+        model: see `run`.
+        sampling: see `run`.
+        policy: see `run`.
+        store: see `run`.
     """
     from llmpar import asking
     from llmpar.tasks.files import find_task

@@ -174,7 +174,7 @@ def reply(
     from llmpar.tasks.files import find_task
 
     task = find_task("reply")
-    return _job(task if system is None else replace(task, system=system), files, options)
+    return _job(task if system is None else replace(task, system=system), files, options, noun="message")
 
 
 @takes_options
@@ -241,10 +241,11 @@ def _job(
     terms_in: Callable[[str], str] | None = None,
     *,
     is_total: bool = False,
+    noun: str = "segment",
 ) -> int:
     from llmpar.cli.job import Job
 
-    return Job(task, sources_of(files), options, terms_in, is_total).run()
+    return Job(task, sources_of(files), options, terms_in, is_total, noun).run()
 
 
 def _prompt(arguments: list[str], prompt_file: Path | None) -> str:

@@ -17,6 +17,7 @@ from llmpar.documents.output import SingleOutput
 from llmpar.documents.sentences import find_language
 from llmpar.errors import InputError, InputUnreadable
 from llmpar.progress import Progress
+from llmpar.report import LEFT_OUT, Report
 from llmpar.session import Session
 from llmpar.tasks.files import find_task
 from llmpar.tasks.task import Task
@@ -51,7 +52,7 @@ class Inquiry:
 
     def run(self) -> int:
         """Do it, and return the exit code."""
-        self._run = Run("ask", self.files, self.options)
+        self._run = Run("ask", self.files, self.options, Report("question", fates=LEFT_OUT))
         return self._run.execute(self._answer)
 
     def _answer(self, sources: list[str], progress: Progress) -> None:

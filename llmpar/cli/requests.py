@@ -19,7 +19,7 @@ from llmpar.errors import Interrupted, UsageError
 from llmpar.flow import Part
 from llmpar.pipeline import Pipeline
 from llmpar.progress import Progress
-from llmpar.report import counted
+from llmpar.report import Report, counted
 from llmpar.tasks.question import Question
 from llmpar.visible import one_line
 
@@ -43,7 +43,9 @@ class RequestRun:
 
     def run(self) -> int:
         """Do it, and return the exit code."""
-        self._run = Run("batch", self.files, self.options)
+        self._run = Run(
+            "batch", self.files, self.options, Report("request", fates=("answered by an error", "answered by errors"))
+        )
         given = self.options.sampling
         if given.max_new_tokens is not None or given.temperature or given.top_p != 1:
             raise UsageError("llmpar batch: each request says itself how its answer is drawn; leave such options out")
@@ -57,7 +59,8 @@ class RequestRun:
             stack.callback(output.abandon)
             errors: Writer | None = None
             if self.error_file:
-                taken = [*sources, self.options.output.output] if self.options.output.output else sources
+                taken = [Path(source) for source in sources if source != "-"]
+                taken += [self.options.output.output] if self.options.output.output else []
                 errors = open_output(self.error_file, taken, progress.aside, wait=self.options.output.wait)
                 stack.callback(errors.abandon)
             requests = Requests(

@@ -182,7 +182,7 @@ class Run:
                 return
             num_failed += 1
             if num_failed <= _FAILURES_SHOWN:
-                fate = FATES[self.options.failures.on_error][0]
+                fate = (self.report.fates or FATES[self.options.failures.on_error])[0]
                 progress.note(f"llmpar {self.name}: {result.segment}: {result.error}; {fate}")
             elif num_failed == _FAILURES_SHOWN + 1:
                 progress.note(f"llmpar {self.name}: more failed; --errors FILE records them all")

@@ -71,7 +71,10 @@ def test_greedy_fp32_equals_generate(tmp_path: Path) -> None:
 
 
 def test_a_summary_through_head_ends_at_once_and_cleanly() -> None:
-    command = f"cat '{ARTICLE}' | {sys.executable} -m llmpar summarize --per paragraph --max-new-tokens 24 | head -3; echo ${{PIPESTATUS[1]}}"
+    command = (
+        f"cat '{ARTICLE}' | {sys.executable} -m llmpar summarize --per paragraph --max-new-tokens 24 | head -3; "
+        "echo ${PIPESTATUS[1]}"
+    )
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=240, check=True)
     title, underline, blank, code = done.stdout.split("\n")[:4]
     assert (underline, blank, code) == (ARTICLE.read_text().split("\n")[1], "", "141"), title

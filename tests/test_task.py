@@ -79,7 +79,7 @@ class TestBuiltin:
     def test_each_can_be_asked(self, file: files.TaskFile) -> None:
         asked = files.find_task(file.name)
         assert asked.description
-        assert "a sentence" in prompt(asked.with_values(**{name: "v" for name in asked.required}), "a sentence")
+        assert "a sentence" in prompt(asked.with_values(**dict.fromkeys(asked.required, "v")), "a sentence")
         assert asked.max_new_tokens(1000) >= asked.max_new_tokens(10) > 10
 
     def test_translate_names_the_languages(self) -> None:
@@ -183,7 +183,7 @@ class TestFiles:
         (tmp_path / "tasks").mkdir()
         (tmp_path / "tasks" / "reply.toml").write_text('prompt = "mine"')
         assert files.find_task("reply").prompt == "mine"
-        assert [(file.name, file.is_builtin) for file in files.list_tasks()][0] == ("reply", False)
+        assert next((file.name, file.is_builtin) for file in files.list_tasks()) == ("reply", False)
         assert files.find_task("translate").merge == "document"
 
     def test_a_path_names_a_file(self, tmp_path: Path) -> None:

@@ -97,7 +97,17 @@ _OTHERS: list[list[str]] = [
     *([], ["nothing"], ["run", "--help"], ["--version"], ["models", "list"], ["store"], ["models"]),
 ]
 # With these, something else than the input comes out, or elsewhere.
-_NOT_PLAIN = {"--merge", "--reduce", "--interleave", "--output", "--output-dir", "--in-place", "--dry-run", "--max-new-tokens", "--help"}
+_NOT_PLAIN = {
+    "--merge",
+    "--reduce",
+    "--interleave",
+    "--output",
+    "--output-dir",
+    "--in-place",
+    "--dry-run",
+    "--max-new-tokens",
+    "--help",
+}
 _ESCAPES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 

@@ -188,7 +188,7 @@ class Model:
         from llmpar.models.load import load_model
 
         vocabulary, questions = self._vocabulary, list(examples)
-        prompts = [self.encode(question) for question in questions]  # what cannot be asked is said before all else
+        prompts = self._prompts_of(questions)  # what cannot be asked is said before all else
         loaded = load_model(files.path, choice.device, choice.precision, files.source_bits, watcher.remark)
         seq2seq = self._seq2seq
         opening = self._prompt(seq2seq, questions[0].task).opening_ids if seq2seq else ()
@@ -215,6 +215,17 @@ class Model:
     @property
     def _is_echo(self) -> bool:
         return self._choice.engine == "echo"
+
+    def _prompts_of(self, questions: Iterable[Question]) -> list[Sequence[int]]:
+        prompts = []
+        for question in questions:
+            try:
+                prompts.append(self.encode(question))
+            except ModelUnavailable:
+                if question.conversation is None:
+                    raise
+                # Conversations are refused each by itself, when they are asked.
+        return prompts
 
     def _encode_translation(self, model: TranslationModel, question: Question) -> list[int]:
         """Return the prompt for a model that is told the languages in its own way, and has no use for instructions."""

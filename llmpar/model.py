@@ -287,7 +287,7 @@ class Model:
         from llmpar.models.tokenizer import ChatTokenizer
 
         with self._opening:
-            return ChatTokenizer(self._files.path)
+            return ChatTokenizer(self._files.path, tries=self._translation is None)
 
     def _constrainer(self, loaded: LoadedModel) -> Callable[[Form], Callable[[], Constraint]]:
         """Return what makes constraints of forms; what it has worked out about a form is kept for the next answer."""

@@ -327,7 +327,7 @@ def takes_options(command: _F) -> _F:
 def _names(annotation: Any) -> tuple[str, ...]:
     options = [extra for extra in get_args(annotation)[1:] if isinstance(extra, typer.models.OptionInfo)]
     # In an annotation, where there is no default, Typer keeps the first name in its place.
-    return tuple(name for option in options for name in (option.default, *(option.param_decls or ())))
+    return tuple(str(name) for option in options for name in (option.default, *(option.param_decls or ())))
 
 
 def _without(parameter: inspect.Parameter, taken: set[str]) -> inspect.Parameter:

@@ -37,12 +37,13 @@ class ChatTokenizer:
     Args:
         path: a model directory with `tokenizer.json`.
         system: the system prompt of `encode`, None for what the template says itself.
+        tries: whether the chat template is tried at once; one that takes messages only in parts cannot be.
 
     Raises:
         ModelUnavailable: the tokenizer or the chat template is damaged, or the template changes what it is given.
     """
 
-    def __init__(self, path: Path, system: str | None = None) -> None:
+    def __init__(self, path: Path, system: str | None = None, *, tries: bool = True) -> None:
         from tokenizers import Tokenizer
 
         self._path = path
@@ -62,7 +63,8 @@ class ChatTokenizer:
         self._instruction = lru_cache(_SYSTEMS_KEPT)(self.encode_data)
         self._opening: list[Message] = [] if system is None else [("system", system)]
         self.encode_data("A\n é我")  # what it cannot do at all, it should not fail at in the middle of a run
-        self.encode("A")
+        if tries:
+            self.encode("A")
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the whole prompt with `text` as the user's message."""

@@ -45,7 +45,6 @@ class Requests:
     names: set[str] = field(default_factory=set)
     """The models that requests name."""
     _entries: dict[tuple[int, int], list[Entry]] = field(default_factory=dict)  # by document and place of the block
-    _num_requests: int = 0
 
     def parts(self, blocks: Iterable[Block]) -> Iterator[Part]:
         """Yield what is asked in a document, block by block.
@@ -69,6 +68,11 @@ class Requests:
                     place = f"{one_line(block.document.name)}:{1 + block.line + number}"
                     raise MalformedLine(f"{place}: {error}") from error
             yield Part(block, questions)
+
+    def num_requests(self, block: Block) -> int:
+        """Return how many of a block's requests can be asked; its results are no longer awaited."""
+        entries = self._entries.pop((block.document.index, block.offset))
+        return sum(isinstance(entry, BatchRequest) for entry in entries)
 
     def encoding(self, document: Document) -> Encoding:  # noqa: ARG002 (JSON is UTF-8)
         """Return UTF-8."""

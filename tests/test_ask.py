@@ -147,6 +147,12 @@ def test_nothing_found_is_said(llmpar: Call, asked: list[str], handbook: Path) -
     assert "no passage says anything to it" in outcome.err
 
 
+def test_a_dry_run_counts_passages(llmpar: Call, asked: list[str], handbook: Path) -> None:
+    outcome = llmpar("ask", "What?", str(handbook), "--dry-run")
+    assert outcome.out.split() == [b"documents", b"1", b"passages", b"3"]
+    assert not asked
+
+
 def test_several_documents(llmpar: Call, asked: list[str], handbook: Path) -> None:
     Path("other.txt").write_text("Another card costs five pounds.\n")
     outcome = llmpar("ask", "What does a card cost?", "other.txt", "none.txt", str(handbook), "--top", "all")

@@ -167,6 +167,14 @@ def test_requests_say_themselves_how_answers_are_drawn(batch: Call) -> None:
     assert batch("--temperature", "0.5", stdin=written(request("a"))).code == 2
 
 
+def test_a_dry_run_counts(batch: Call) -> None:
+    outcome = batch("--dry-run", str(REQUESTS))
+    counts = dict(line.rsplit(None, 1) for line in outcome.out.decode().splitlines())
+    assert (outcome.code, outcome.err) == (0, "")
+    assert (counts["requests"], counts["answers"]) == ("8", "9")
+    assert int(counts["prompt tokens"]) > 300
+
+
 def test_nothing_in_gives_nothing_out(batch: Call) -> None:
     assert batch("-q", stdin=b"\n\n") == Outcome(0, b"", "")
 

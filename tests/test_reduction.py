@@ -161,3 +161,21 @@ class TestCommand:
         assert counts[0] > 40, "a context of 1,024 bytes holds no story"
         assert counts == sorted(counts, reverse=True)
         assert counts[-1] == 1
+
+    def test_every_level_is_kept(self, llmpar: Call, tiny_model: Path) -> None:
+        story = str(ROOT / "sample_data" / "story.txt")
+        run = (
+            "summarize",
+            "--length",
+            "5",
+            "--model",
+            str(tiny_model),
+            "--check",
+            "none",
+            "--max-new-tokens",
+            "40",
+            story,
+        )
+        first, again = llmpar(*run), llmpar(*run)
+        assert again.out == first.out
+        assert ", 0 tokens in, 0 out, " in again.err

@@ -66,7 +66,7 @@ class Inquiry:
             stack.callback(session.flow.abandon)
             passages = list(self._passages(sources, task, session, progress))
             if self.options.output.dry_run:
-                self._show(output, f"passages       {len(passages):>12,}\n")
+                run.show_counts({"documents": run.report.num_documents, "passages": len(passages)}, progress)
                 return
             questions = self.parts or asking.divide(self.question, session, run.judged(find_task("question")))
             if questions != [self.question]:

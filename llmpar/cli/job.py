@@ -13,7 +13,6 @@ from llmpar.cli.run import Run
 from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
-from llmpar.documents.writer import open_stdout
 from llmpar.errors import InputError, InputUnreadable, Interrupted, UsageError
 from llmpar.flow import Part
 from llmpar.pipeline import Pipeline
@@ -174,15 +173,10 @@ class Job:
     def _say_counts(self, num_tokens: int, progress: Progress) -> None:
         report = self._run.report
         name = "chunk" if self.task.chunk and not self.options.input.unit else self._unit
-        lines = [
-            f"documents      {report.num_documents:>12,}",
-            f"{name + 's':<14} {report.num_segments_read:>12,}",
-        ]
+        counts = {"documents": report.num_documents, f"{name}s": report.num_segments_read}
         if self.options.model.engine == "model":
-            lines.append(f"prompt tokens  {num_tokens:>12,}")
-        writer = open_stdout(aside=progress.aside)
-        writer.write("".join(f"{line}\n" for line in lines).encode())
-        writer.close()
+            counts["prompt tokens"] = num_tokens
+        self._run.show_counts(counts, progress)
 
     def _fate(self, pipeline: Pipeline) -> str:
         done = f"after {counted(self._run.report.num_segments_done, self.noun)}"

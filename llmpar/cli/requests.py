@@ -49,7 +49,17 @@ class RequestRun:
         given = self.options.sampling
         if given.max_new_tokens is not None or given.temperature or given.top_p != 1:
             raise UsageError("llmpar batch: each request says itself how its answer is drawn; leave such options out")
-        return self._run.execute(self._answer)
+        return self._run.execute(self._count if self.options.output.dry_run else self._answer)
+
+    def _count(self, sources: list[str], progress: Progress) -> None:
+        model = self._run.open_model(progress)
+        requests = Requests(model.name, 0, failed=lambda message: self._note_refused(message, progress))
+        counts = {"requests": 0, "answers": 0, "prompt tokens": 0}
+        for part in self._parts(sources, requests):
+            counts["requests"] += requests.num_requests(part.block)
+            counts["answers"] += len(part.questions)
+            counts["prompt tokens"] += sum(len(model.encode(question)) for question in part.questions)
+        self._run.show_counts(counts, progress)
 
     def _answer(self, sources: list[str], progress: Progress) -> None:
         run = self._run

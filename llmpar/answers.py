@@ -5,6 +5,7 @@ Knows no document's layout and no order: results come as they come.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
@@ -58,6 +59,7 @@ class Pending:
     whole: Pending | None = None  # of which this is a half
     halves: list[Pending] = field(default_factory=list)
     joint: str = ""  # between the halves' answers
+    started: float = field(default_factory=time.monotonic)
 
 
 class Answers:
@@ -157,7 +159,7 @@ class Answers:
     def _is_left(self, pending: Pending) -> bool:
         """Leave a text as it is that no model need see."""
         question = pending.question
-        if question.conversation or not leaves(question.task, question.text):
+        if question.conversation or not (leaves(question.task, question.text) or not question.text.strip()):
             return False
         self._finish(pending, Answer(0, "", _KEPT, 0, 0), None)
         return True
@@ -384,13 +386,15 @@ class Answers:
         if answer.finish_reason == _KEPT:
             return None
         num_tokens, question = answer.num_output_tokens, pending.question
-        if answer.finish_reason == "length" and not self._is_cut(question, answer):
+        if answer.finish_reason == "length" and not question.conversation and not self._is_cut(question, answer):
             return f"the answer did not end within {num_tokens:,} tokens"
         fault = find_fault(question.task.checks, question.text, answer.text, answer.finish_reason)
         return f"{fault} (stopped after {num_tokens:,} tokens)" if fault and answer.finish_reason == "loop" else fault
 
     def _is_cut(self, question: Question, answer: Answer) -> bool:
         """Tell whether an answer ends at the user's own limit, which is a wish; but one of a form must be whole."""
+        if question.conversation:
+            return answer.finish_reason == "length"
         limit = self._drawn(question).max_new_tokens
         is_reached = answer.finish_reason == "length" and limit is not None and answer.num_output_tokens >= limit
         return is_reached and question.form is None
@@ -438,7 +442,7 @@ class Answers:
         if pending.whole:
             self._join(pending.whole)
         else:
-            self._report.add(result)
+            self._report.add(result, time.monotonic() - pending.started)
 
 
 def _ending(backend: Backend, stop: tuple[str, ...], answered: SequenceOf[int]) -> Callable[[SequenceOf[int]], bool]:

@@ -52,9 +52,9 @@ class Finding:
 
 
 def gather(blocks: Blocks, task: Task, session: Session) -> Iterator[Passage]:
-    """Yield the passages of a document: paragraphs, short ones packed together, each with its heading."""
+    """Yield the passages of a document: paragraphs, short ones together, with the heading that they stand under."""
     heading = ""
-    for _, segments in pack(blocks, session.budget(task), session.model.measure):
+    for _, segments in pack(blocks, session.budget(task), session.model.measure, parts_at_headings=True):
         for segment in segments:
             first, joint, _ = segment.text.partition(JOINT)
             if joint and is_heading(first, segment.layout):

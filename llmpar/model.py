@@ -17,15 +17,16 @@ from llmpar.backend import Backend
 from llmpar.engine.constraint import Constraint
 from llmpar.engine.engine import Engine
 from llmpar.engine.worker import WorkerStatus
-from llmpar.errors import ModelUnavailable
+from llmpar.errors import ModelUnavailable, UsageError
 from llmpar.tasks.question import Question
-from llmpar.tasks.task import QUESTION_FIELDS, Form
+from llmpar.tasks.task import QUESTION_FIELDS, Form, Task
 
 if TYPE_CHECKING:
     from llmpar.models.cache import ModelFiles
     from llmpar.models.grammar import Grammar
     from llmpar.models.load import LoadedModel
     from llmpar.models.tokenizer import ChatTokenizer
+    from llmpar.models.translation import Prompt, Seq2SeqTranslation, TranslationModel, Vocabulary
 
 _ANSWERS_VERSION = 2
 """To be raised with any change that can change an answer: then none from before is taken for one of now."""
@@ -91,6 +92,7 @@ class Model:
     def __init__(self, choice: ModelChoice, watcher: Watcher) -> None:
         self._choice = choice
         self._watcher = watcher
+        self._prompts: dict[tuple[str | None, str], Prompt] = {}
         self._opening = threading.RLock()  # whoever reads ahead needs the tokenizer, too
 
     @property
@@ -127,12 +129,19 @@ class Model:
 
     def measure(self, text: str) -> int:
         """Return how many tokens a text has; no weights are loaded."""
-        return len(text) if self._is_echo else len(self._tokenizer.encode_data(text))
+        return len(text) if self._is_echo else len(self._vocabulary.encode_data(text))
 
     def encode(self, question: Question) -> Sequence[int]:
-        """Return the prompt of a question."""
+        """Return the prompt of a question.
+
+        Raises:
+            ModelUnavailable: the model's template refuses it.
+            UsageError: a model made for translation is asked for something else, or for a language it does not know.
+        """
         if self._is_echo:
             return question.text.encode("utf-8", "surrogatepass")
+        if self._translation:
+            return self._encode_translation(self._translation, question)
         if question.conversation and question.conversation.is_beginning:
             return self._tokenizer.encode_beginning(question.messages[0][1])
         return self._tokenizer.encode_messages(question.messages)
@@ -178,26 +187,66 @@ class Model:
         from llmpar.engine.build import build_engine
         from llmpar.models.load import load_model
 
-        tokenizer = self._tokenizer
+        vocabulary, questions = self._vocabulary, list(examples)
+        prompts = self._prompts_of(questions)  # what cannot be asked is said before all else
         loaded = load_model(files.path, choice.device, choice.precision, files.source_bits, watcher.remark)
-        prompts = [self.encode(question) for question in examples]
+        seq2seq = self._seq2seq
+        opening = self._prompt(seq2seq, questions[0].task).opening_ids if seq2seq else ()
+        if loaded.is_encoder_decoder and not opening:
+            raise ModelUnavailable(
+                f"{choice.name!r}: is an encoder-decoder that is not made for translation, and takes no instructions; "
+                "take an instruct model"
+            )
         prefix = [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))]
         engine = build_engine(
             loaded.model,
             loaded.context_length,
-            loaded.stop_ids | tokenizer.stop_ids,
+            loaded.stop_ids | vocabulary.stop_ids,
             choice.num_workers,
             choice.batch_size,
-            prefix,
+            () if opening else prefix,
             max_memory=choice.max_memory,
+            num_opening=len(opening) or 1,
             notify=watcher.remark,
         )
         watcher.watch(lambda: engine.statuses)
-        return Backend(engine, self.encode, tokenizer.decode, self.measure, self._constrainer(loaded))
+        return Backend(engine, self.encode, vocabulary.decode, self.measure, self._constrainer(loaded))
 
     @property
     def _is_echo(self) -> bool:
         return self._choice.engine == "echo"
+
+    def _prompts_of(self, questions: Iterable[Question]) -> list[Sequence[int]]:
+        prompts = []
+        for question in questions:
+            try:
+                prompts.append(self.encode(question))
+            except ModelUnavailable:
+                if question.conversation is None:
+                    raise
+                # Conversations are refused each by itself, when they are asked.
+        return prompts
+
+    def _encode_translation(self, model: TranslationModel, question: Question) -> list[int]:
+        """Return the prompt for a model that is told the languages in its own way, and has no use for instructions."""
+        from llmpar.models.translation import Seq2SeqTranslation
+
+        if isinstance(model, Seq2SeqTranslation):
+            return self._prompt(model, question.task).encode(question.text)
+        beside = model.content(*self._languages(question.task))
+        return self._tokenizer.encode_messages([("user", question.text)], beside)
+
+    def _prompt(self, model: Seq2SeqTranslation, task: Task) -> Prompt:
+        languages = self._languages(task)
+        if languages not in self._prompts:
+            self._prompts[languages] = model.prompt(*languages)
+        return self._prompts[languages]
+
+    def _languages(self, task: Task) -> tuple[str | None, str]:
+        """Return the tags of a task's source language, None if that is not known, and of its target."""
+        if not task.value("to_tag"):
+            raise UsageError(f"model {self._choice.name!r} only translates: use llmpar translate --to LANGUAGE")
+        return task.value("from_tag") or None, task.value("to_tag")
 
     @cached_property
     def _files(self) -> ModelFiles:
@@ -217,11 +266,28 @@ class Model:
         return read_json(self._files.path / "config.json")
 
     @cached_property
+    def _translation(self) -> TranslationModel | None:
+        from llmpar.models.translation import find_family
+
+        with self._opening:
+            return find_family(self._files.path, self._choice.name)
+
+    @property
+    def _seq2seq(self) -> Seq2SeqTranslation | None:
+        from llmpar.models.translation import Seq2SeqTranslation
+
+        return self._translation if isinstance(self._translation, Seq2SeqTranslation) else None
+
+    @property
+    def _vocabulary(self) -> Vocabulary:
+        return self._seq2seq.vocabulary if self._seq2seq else self._tokenizer
+
+    @cached_property
     def _tokenizer(self) -> ChatTokenizer:
         from llmpar.models.tokenizer import ChatTokenizer
 
         with self._opening:
-            return ChatTokenizer(self._files.path)
+            return ChatTokenizer(self._files.path, tries=self._translation is None)
 
     def _constrainer(self, loaded: LoadedModel) -> Callable[[Form], Callable[[], Constraint]]:
         """Return what makes constraints of forms; what it has worked out about a form is kept for the next answer."""
@@ -231,7 +297,7 @@ class Model:
             from llmpar.models.grammar import Grammar, choices_rule, schema_rule
 
             rule = choices_rule(form.choices) if form.choices else schema_rule(json.loads(form.schema))
-            stop_ids = loaded.stop_ids | self._tokenizer.stop_ids
+            stop_ids = loaded.stop_ids | self._vocabulary.stop_ids
             return Grammar(self._files.path, loaded.vocabulary, stop_ids, rule)
 
         return lambda form: grammar(form).constrain

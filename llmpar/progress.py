@@ -124,7 +124,7 @@ class Progress:
     def _line(self) -> str:
         report = self._report
         share, left = report.share_done, report.seconds_left
-        parts = [f"{report.num_segments_done:,} of {report.num_segments_read:,} segments"]
+        parts = [f"{report.num_segments_done:,} of {report.num_segments_read:,} {report.noun}s"]
         parts += [f"{share:.0%}"] if share is not None else []
         parts += [f"{report.num_output_tokens:,} tokens", f"{self._rate():,.0f} tokens/s"]
         parts += [f"{_clock(left)} left"] if left is not None else []
@@ -162,7 +162,7 @@ class Progress:
             Text(self._name, style="bold"),
             ProgressBar(total=1.0, completed=share or 0.0, width=28, pulse=share is None),
             Text("" if share is None else f"{share:4.0%}", style="progress.percentage"),
-            Text(f"{report.num_segments_done:,}/{report.num_segments_read:,} segments"),
+            Text(f"{report.num_segments_done:,}/{report.num_segments_read:,} {report.noun}s"),
             Text(f"{report.num_output_tokens:,} tokens", style="progress.data.speed"),
             Text(f"{self._rate():,.0f}/s", style="progress.data.speed"),
             Text("" if left is None else f"{_clock(left)} left", style="progress.remaining"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 from llmpar.documents.document import OnError, Result
@@ -15,16 +17,53 @@ FATES: dict[OnError, tuple[str, str]] = {
 }
 """What becomes of a segment that failed, and of several."""
 
+LEFT_OUT = FATES["skip"]
+"""What becomes of those that were to go into one answer with others."""
+
+
+class Latencies:
+    """How long answers took to come, in seconds, to within two percent, in a few kilobytes however many they are."""
+
+    __slots__ = ("_counts", "_num", "first")
+
+    def __init__(self) -> None:
+        self.first: float | None = None
+        """When the first answer came, from the run's beginning on."""
+        self._counts: Counter[int] = Counter()  # by logarithm
+        self._num = 0
+
+    def add(self, seconds: float) -> None:
+        """Count an answer."""
+        self._counts[round(math.log(max(seconds, 1e-6)) / _STEP)] += 1
+        self._num += 1
+
+    def quantile(self, share: float) -> float:
+        """Return the time within which this share of the answers came (nearest rank); there must be one."""
+        rank = max(1, math.ceil(share * self._num))
+        for step in sorted(self._counts):
+            rank -= self._counts[step]
+            if rank <= 0:
+                return math.exp(step * _STEP)
+        raise ValueError("no answer has come")
+
+
+_STEP = math.log(1.02)
+
 
 @dataclass(slots=True)
 class Report:
     """The counts of one run, kept by the pipeline and read by whoever shows progress.
 
     Bytes are input bytes. `num_text_tokens_read` and `num_text_tokens_done` count the tokens of prompts, as a measure
-    of work; `num_looped` are among those that failed, `num_retried` among the others; `num_bytes_total` is None while
-    the size of an input is unknown.
+    of work; `num_looped` are among those that failed, `num_retried` among the others; `num_refused` requests were none
+    that can be asked; `num_bytes_total` is None while the size of an input is unknown. `noun` is what a segment is
+    called, and `fates` what becomes of one that failed and of several, where that is not the user's to say; with
+    `shows_latency`, the summary tells how long answers took from the time their questions were read.
     """
 
+    noun: str = "segment"
+    fates: tuple[str, str] | None = None
+    shows_latency: bool = False
     num_documents: int = 0
     num_unreadable: int = 0
     num_segments_read: int = 0
@@ -35,6 +74,7 @@ class Report:
     num_reused: int = 0
     num_cached: int = 0
     num_retried: int = 0
+    num_refused: int = 0
     num_text_tokens_read: int = 0
     num_text_tokens_done: int = 0
     num_prompt_tokens: int = 0
@@ -42,10 +82,14 @@ class Report:
     num_bytes_read: int = 0
     num_bytes_total: int | None = None
     started: float = field(default_factory=time.monotonic)
+    latencies: Latencies = field(default_factory=Latencies)
 
-    def add(self, result: Result) -> None:
-        """Count a segment that is done."""
+    def add(self, result: Result, latency: float = 0.0) -> None:
+        """Count a segment that is done, so many seconds after it was read."""
         self.num_segments_done += 1
+        self.latencies.add(latency)
+        if self.latencies.first is None:
+            self.latencies.first = self.seconds
         self.num_text_tokens_done += result.num_prompt_tokens
         if result.reused:
             self.num_reused += 1
@@ -62,7 +106,7 @@ class Report:
     @property
     def exit_code(self) -> int:
         """0 when everything was done, 3 when segments or inputs failed."""
-        return 3 if self.num_failed or self.num_unreadable else 0
+        return 3 if self.num_failed or self.num_unreadable or self.num_refused else 0
 
     @property
     def seconds(self) -> float:
@@ -94,12 +138,14 @@ class Report:
 
     def summary(self, name: str, on_error: OnError = "keep") -> str:
         """Return the one line that a run leaves on stderr."""
-        parts = [counted(self.num_segments_done, "segment")]
+        parts = [counted(self.num_segments_done, self.noun)]
         if self.num_documents != 1:
             parts[0] += f" of {counted(self.num_documents, 'document')}"
         if self.num_failed:
             loops = f" ({self.num_looped:,} in a loop)" if self.num_looped else ""
-            parts.append(f"{self.num_failed:,} failed and {FATES[on_error][1]}{loops}")
+            parts.append(f"{self.num_failed:,} failed and {(self.fates or FATES[on_error])[1]}{loops}")
+        if self.num_refused:
+            parts.append(f"{self.num_refused:,} refused")
         if self.num_retried:
             parts.append(f"{self.num_retried:,} good at a further attempt")
         if self.num_cut:
@@ -113,6 +159,11 @@ class Report:
         parts.append(f"{counted(self.num_prompt_tokens, 'token')} in")
         parts.append(f"{self.num_output_tokens:,} out")
         parts.append(f"{self.seconds:.1f} s")
+        if self.shows_latency and self.latencies.first is not None:
+            half, most = (self.latencies.quantile(share) for share in (0.5, 0.95))
+            parts.append(
+                f"first after {self.latencies.first:.1f} s, half within {half:.1f} s, 95 % within {most:.1f} s"
+            )
         return f"llmpar {name}: " + ", ".join(parts)
 
 

@@ -37,7 +37,7 @@ class _Chunk:
         return sum(piece[3] for piece in self.pieces)
 
 
-def pack(blocks: Blocks, most: int, measure: Callable[[str], int]) -> Blocks:
+def pack(blocks: Blocks, most: int, measure: Callable[[str], int], *, parts_at_headings: bool = False) -> Blocks:
     """Yield a document in blocks of one segment each, made of as many of the given ones as have `most` tokens together.
 
     A heading goes with what it heads. A segment that has more tokens by itself stays by itself.
@@ -46,6 +46,7 @@ def pack(blocks: Blocks, most: int, measure: Callable[[str], int]) -> Blocks:
         blocks: of the document.
         most: tokens.
         measure: counts the tokens of a text.
+        parts_at_headings: begin anew with every heading.
     """
     chunk, index = _Chunk(), 0
     last: Block | None = None
@@ -59,6 +60,7 @@ def pack(blocks: Blocks, most: int, measure: Callable[[str], int]) -> Blocks:
         for segment in segments:
             num_tokens = measure(segment.text)
             is_far = bool(chunk.pieces) and base + segment.start - chunk.pieces[-1][1] > _WIDEST_GAP
+            is_far |= parts_at_headings and is_heading(segment.text, segment.layout)
             if (is_far or chunk.num_tokens + num_tokens > most) and (cut := _before_headings(chunk)):
                 yield _packed(chunk, chunk.pieces[:cut], block, index)
                 index += 1

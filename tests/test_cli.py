@@ -261,7 +261,7 @@ class TestBadInput:
             (["run", ARTICLE], 2, "name a prompt first"),
             (["run", "x", "--output-dir", "."], 2, "stdin has no name"),
             (["translate"], 2, "Missing option '--to'"),
-            (["translate", "--to", ""], 2, "name a language"),
+            (["translate", "--to", ""], 2, "no language; for example"),
             (["split", "--format", "xml"], 2, "'xml' is not one of"),
             (["split", "--language", "klingon"], 2, "unknown language"),
             (["run", "x", "/does/not/exist"], 66, "/does/not/exist: cannot be read: No such file"),
@@ -445,7 +445,7 @@ class TestModel:
     def test_a_failing_segment_is_named_and_ends_with_3(self, llmpar: Call, tiny_model: Path) -> None:
         long = "word " * 400
         outcome = llmpar("run", "{text}", "--unit", "line", "--max-new-tokens", "2", "--model", str(tiny_model),
-                         stdin=f"short\n{long.strip()}\nshort\n".encode())  # fmt: skip
+                         "--overflow", "error", stdin=f"short\n{long.strip()}\nshort\n".encode())  # fmt: skip
         assert outcome.code == 3
         assert outcome.out.decode().split("\n")[1] == long.strip()
         assert "<stdin>, segment 2 (characters 6-2005): its prompt takes" in outcome.err

@@ -72,7 +72,8 @@ def test_greedy_fp32_equals_generate(tmp_path: Path) -> None:
 
 def test_a_summary_through_head_ends_at_once_and_cleanly() -> None:
     command = (
-        f"cat '{ARTICLE}' | {sys.executable} -m llmpar summarize --max-new-tokens 24 | head -3; echo ${{PIPESTATUS[1]}}"
+        f"cat '{ARTICLE}' | {sys.executable} -m llmpar summarize --per paragraph --max-new-tokens 24 | head -3; "
+        "echo ${PIPESTATUS[1]}"
     )
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=240, check=True)
     title, underline, blank, code = done.stdout.split("\n")[:4]

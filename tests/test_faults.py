@@ -108,7 +108,7 @@ class TestPlaces:
         def never(model: object) -> None:
             raise AssertionError("an engine was made")
 
-        monkeypatch.setattr("llmpar.cli.model.Model._echo_backend", never)
+        monkeypatch.setattr("llmpar.model.Model._echo_backend", never)
 
     @pytest.mark.parametrize("option", ["-o", "--log", "--errors"])
     @pytest.mark.parametrize("place", ["missing/out", "file/out", "readonly/out", "directory"])

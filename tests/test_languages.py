@@ -22,7 +22,11 @@ from llmpar.tasks.languages import Language, find_language
         (["Chinese", "中文", "zh", "zho", "chi"], "zh", "Chinese"),
         (["日本語", "Japanese", "ja", "jpn"], "ja", "Japanese"),
         (["Brazilian Portuguese", "pt-BR", "pt_br", "Portuguese (Brazil)"], "pt-BR", "Brazilian Portuguese"),
-        (["traditional chinese", "Chinese (Traditional)", "繁體中文", "中文（繁體）"], "zh-Hant", "Traditional Chinese"),
+        (
+            ["traditional chinese", "Chinese (Traditional)", "繁體中文", "中文（繁體）"],
+            "zh-Hant",
+            "Traditional Chinese",
+        ),
         (["zh-hant", "traditional-chinese"], "zh-Hant", "Traditional Chinese"),
         (["zh-TW"], "zh-TW", "Chinese (Traditional, Taiwan)"),
         (["pa-PK"], "pa-PK", "Punjabi (Arabic, Pakistan)"),

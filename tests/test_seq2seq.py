@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from test_load import names
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.engine import Engine
+from llmpar.engine.padded_runner import PaddedRunner
 from llmpar.engine.request import Request, SamplingParams, Sequence
 from llmpar.engine.seq2seq_batch import form_batches, suppressed_ids
 from llmpar.errors import ModelUnavailable, UsageError
@@ -189,6 +190,32 @@ def test_the_encoder_reads_each_prompt_once() -> None:
     asked = [ask("m2m100", index) for index in range(len(sources()))]
     answers(model, "m2m100", asked, 1, 16)
     assert sum(read) == sum(map(len, sources()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_have_ended_are_not_computed_along_for_ever(kind: str) -> None:
+    model = deepcopy(make(kind))
+    rows: list[int] = []
+    model.get_decoder().register_forward_pre_hook(
+        lambda _module, _positional, given: rows.append(len(given["input_ids"])), with_kwargs=True
+    )
+    lengths = [14, 1, 2, 3, 3, 4, 9, 14]
+    live = [Sequence(ask(kind, index, params=SamplingParams(length))) for index, length in enumerate(lengths)]
+    sequences = list(live)
+    form = partial(form_batches, num_opening=len(KINDS[kind][3]))
+    runner = PaddedRunner(model, 8, stop_ids(kind), form_batches=form)
+    runner.prefill(live)
+    while live:
+        for sequence in [sequence for sequence in live if sequence.finish_reason]:
+            runner.release(sequence)
+            live.remove(sequence)
+        if live:
+            runner.decode(live)
+    found = [sequence.output_ids for sequence in sequences]
+    assert found == [answer[:length] for answer, length in zip(expected(kind), lengths, strict=False)]
+    assert rows == sorted(rows, reverse=True)
+    assert rows[0] == 8
+    assert rows[-1] < 4
 
 
 @pytest.mark.parametrize("kind", ["m2m100", "t5"])

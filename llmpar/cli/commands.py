@@ -14,9 +14,10 @@ import typer
 from llmpar.cli import models, store, tasks
 from llmpar.cli.arguments import FILES, read_text, sources_of
 from llmpar.cli.ask import ask
+from llmpar.cli.batch import batch
 from llmpar.cli.options import InputOptions, JobOptions, option, takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
-from llmpar.tasks.task import QUESTION_FIELDS, Form, Task
+from llmpar.tasks.task import Form, Task
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command()(translate)
     app.command()(summarize)
     app.command()(ask)
+    app.command()(batch)
     app.command()(reply)
     app.command()(split)
     app.add_typer(tasks.app, name="tasks")
@@ -172,7 +174,7 @@ def reply(
     from llmpar.tasks.files import find_task
 
     task = find_task("reply")
-    return _job(task if system is None else replace(task, system=system), files, options)
+    return _job(task if system is None else replace(task, system=system), files, options, noun="message")
 
 
 @takes_options
@@ -239,10 +241,11 @@ def _job(
     terms_in: Callable[[str], str] | None = None,
     *,
     is_total: bool = False,
+    noun: str = "segment",
 ) -> int:
     from llmpar.cli.job import Job
 
-    return Job(task, sources_of(files), options, terms_in, is_total).run()
+    return Job(task, sources_of(files), options, terms_in, is_total, noun).run()
 
 
 def _prompt(arguments: list[str], prompt_file: Path | None) -> str:
@@ -258,20 +261,14 @@ def _prompt(arguments: list[str], prompt_file: Path | None) -> str:
 
 def _with_values(name: str, settings: list[str]) -> Task:
     """Return a task with what its names stand for."""
-    from llmpar.tasks.files import find_task
+    from llmpar.tasks.files import find_task, with_values
 
-    task = find_task(name)
+    values = {}
     for setting in settings:
-        key, equals, value = setting.partition("=")
-        known = [known for known, _ in task.values if known not in QUESTION_FIELDS]
-        if not equals or key not in known:
-            there = ", ".join(known) or "none"
-            raise UsageError(f"--set {setting!r}: write NAME=VALUE; names of task {task.name}: {there}")
-        task = task.with_values(**{key: value})
-    for key in task.required:
-        if not task.value(key):
-            raise UsageError(f"task {task.name} needs --set {key}=…")
-    return task
+        key, equals, values[key] = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting!r}: write NAME=VALUE")
+    return with_values(find_task(name), values)
 
 
 def _formed(task: Task, choices: str | None, schema: Path | None) -> Task:

@@ -17,6 +17,7 @@ from llmpar.documents.output import SingleOutput
 from llmpar.documents.sentences import find_language
 from llmpar.errors import InputError, InputUnreadable
 from llmpar.progress import Progress
+from llmpar.report import LEFT_OUT, Report
 from llmpar.session import Session
 from llmpar.tasks.files import find_task
 from llmpar.tasks.task import Task
@@ -51,7 +52,7 @@ class Inquiry:
 
     def run(self) -> int:
         """Do it, and return the exit code."""
-        self._run = Run("ask", self.files, self.options)
+        self._run = Run("ask", self.files, self.options, Report("question", fates=LEFT_OUT))
         return self._run.execute(self._answer)
 
     def _answer(self, sources: list[str], progress: Progress) -> None:
@@ -65,7 +66,7 @@ class Inquiry:
             stack.callback(session.flow.abandon)
             passages = list(self._passages(sources, task, session, progress))
             if self.options.output.dry_run:
-                self._show(output, f"passages       {len(passages):>12,}\n")
+                run.show_counts({"documents": run.report.num_documents, "passages": len(passages)}, progress)
                 return
             questions = self.parts or asking.divide(self.question, session, run.judged(find_task("question")))
             if questions != [self.question]:

@@ -13,13 +13,12 @@ from llmpar.cli.run import Run
 from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
-from llmpar.documents.writer import open_stdout
 from llmpar.errors import InputError, InputUnreadable, Interrupted, UsageError
 from llmpar.flow import Part
 from llmpar.pipeline import Pipeline
 from llmpar.progress import Progress
 from llmpar.reduction import ReducingMerger, Tree
-from llmpar.report import counted
+from llmpar.report import LEFT_OUT, Report, counted
 from llmpar.segmenting import Blocks, Fields, pack, with_neighbours
 from llmpar.session import Session
 from llmpar.tasks.question import Question
@@ -37,6 +36,7 @@ class Job:
         options: the user's.
         terms_in: returns the terms that a text's prompt shows.
         is_total: with "reduce", one answer is made of all documents.
+        noun: what a piece is called; somebody waits for the answer to a message, so how long that took is told.
     """
 
     task: Task
@@ -44,13 +44,17 @@ class Job:
     options: JobOptions
     terms_in: Callable[[str], str] | None = None
     is_total: bool = False
+    noun: str = "segment"
     _run: Run = field(init=False)
 
     def __post_init__(self) -> None:
-        self._run = Run(self.task.name, self.files, self.options)
+        report = Report(self.noun, shows_latency=self.noun == "message")
+        self._run = Run(self.task.name, self.files, self.options, report)
         self.task = self._run.judged(self.task)
         if self.options.merge.reduce is not None:
             self.task = replace(self.task, reduce=self.options.merge.reduce, merge="reduce")
+        if self._merge == "reduce":
+            report.fates = LEFT_OUT
 
     def run(self) -> int:
         """Do it, and return the exit code.
@@ -169,18 +173,13 @@ class Job:
     def _say_counts(self, num_tokens: int, progress: Progress) -> None:
         report = self._run.report
         name = "chunk" if self.task.chunk and not self.options.input.unit else self._unit
-        lines = [
-            f"documents      {report.num_documents:>12,}",
-            f"{name + 's':<14} {report.num_segments_read:>12,}",
-        ]
+        counts = {"documents": report.num_documents, f"{name}s": report.num_segments_read}
         if self.options.model.engine == "model":
-            lines.append(f"prompt tokens  {num_tokens:>12,}")
-        writer = open_stdout(aside=progress.aside)
-        writer.write("".join(f"{line}\n" for line in lines).encode())
-        writer.close()
+            counts["prompt tokens"] = num_tokens
+        self._run.show_counts(counts, progress)
 
     def _fate(self, pipeline: Pipeline) -> str:
-        done = f"after {counted(self._run.report.num_segments_done, 'segment')}"
+        done = f"after {counted(self._run.report.num_segments_done, self.noun)}"
         given = self.options.output
         if given.output:
             return f"{done}; {one_line(given.output)} is {'complete' if pipeline.finished else 'untouched'}"

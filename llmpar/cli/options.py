@@ -326,7 +326,8 @@ def takes_options(command: _F) -> _F:
 
 def _names(annotation: Any) -> tuple[str, ...]:
     options = [extra for extra in get_args(annotation)[1:] if isinstance(extra, typer.models.OptionInfo)]
-    return tuple(name for option in options for name in option.param_decls or ())
+    # In an annotation, where there is no default, Typer keeps the first name in its place.
+    return tuple(str(name) for option in options for name in (option.default, *(option.param_decls or ())))
 
 
 def _without(parameter: inspect.Parameter, taken: set[str]) -> inspect.Parameter:
@@ -335,7 +336,8 @@ def _without(parameter: inspect.Parameter, taken: set[str]) -> inspect.Parameter
         return parameter
     kind, *extras = get_args(parameter.annotation)
     info = copy(next(extra for extra in extras if isinstance(extra, typer.models.OptionInfo)))
-    info.param_decls = tuple(name for name in info.param_decls or () if name not in taken)
+    info.default, *others = (name for name in _names(parameter.annotation) if name not in taken)
+    info.param_decls = tuple(others)
     return parameter.replace(annotation=Annotated[kind, info])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -125,6 +125,12 @@ class Run:
             for block in reader.blocks(unit):
                 yield block, splitter.split(block)
 
+    def show_counts(self, counts: Mapping[str, int], progress: Progress) -> None:
+        """Print what a run would do, to those who ask beforehand."""
+        writer = open_stdout(aside=progress.aside)
+        writer.write("".join(f"{name:<14} {count:>12,}\n" for name, count in counts.items()).encode())
+        writer.close()
+
     def note_damage(self, error: LlmparError, progress: Progress) -> None:
         """Name an input that is damaged, or raise the error if it is the only one."""
         if len(self.files) == 1:
@@ -182,7 +188,7 @@ class Run:
                 return
             num_failed += 1
             if num_failed <= _FAILURES_SHOWN:
-                fate = FATES[self.options.failures.on_error][0]
+                fate = (self.report.fates or FATES[self.options.failures.on_error])[0]
                 progress.note(f"llmpar {self.name}: {result.segment}: {result.error}; {fate}")
             elif num_failed == _FAILURES_SHOWN + 1:
                 progress.note(f"llmpar {self.name}: more failed; --errors FILE records them all")

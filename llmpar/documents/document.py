@@ -136,3 +136,8 @@ class Result:
     num_attempts: int = 1
     seconds: float = 0.0
     worker: int | None = None
+
+    @property
+    def text(self) -> str:
+        """What the answer is about."""
+        return self.segment.text

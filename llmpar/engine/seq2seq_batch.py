@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from transformers.modeling_outputs import BaseModelOutput
 
 from llmpar.engine.padded_runner import last_ids
 from llmpar.engine.request import Sequence
@@ -17,6 +18,8 @@ from llmpar.engine.request import Sequence
 
 class Seq2SeqBatch:
     """Sequences whose decoders are equally far; the encoder's side is padded on the right.
+
+    When half of the rows have ended, they are dropped: one answer without end should not make all others costly.
 
     Args:
         model: an encoder-decoder of transformers.
@@ -33,7 +36,7 @@ class Seq2SeqBatch:
         self._prompts = [sequence.request.prompt_ids for sequence in sequences]
         self._num_given = num_given(sequences[0], num_opening)
         self._suppressed = list(suppressed)
-        self._encoded: Any = None
+        self._encoded: Any = None  # (B, S, D), as the model's own output
         self._mask = torch.empty(0)  # (B, S): 1 for a token of the encoder's, 0 for padding
         self._cache: Any = None
 
@@ -46,6 +49,7 @@ class Seq2SeqBatch:
             self._read(ids[:, :-1])
             ids = ids[:, -1:]
         else:
+            self._drop()
             ids = torch.tensor(last_ids(self.rows), device=device)
         output = self._model(
             encoder_outputs=self._encoded,
@@ -68,6 +72,15 @@ class Seq2SeqBatch:
         mask = [[1] * len(source) + [0] * (width - len(source)) for source in sources]
         self._mask = torch.tensor(mask, device=device)
         self._encoded = self._model.get_encoder()(input_ids=ids, attention_mask=self._mask, return_dict=True)
+
+    def _drop(self) -> None:
+        live = [index for index, row in enumerate(self.rows) if row]
+        if 2 * len(live) <= len(self.rows):
+            index = torch.tensor(live, device=self._mask.device)
+            self._encoded = BaseModelOutput(last_hidden_state=self._encoded[0][index])
+            self._mask = self._mask[index]
+            self._cache.batch_select_indices(index)
+            self.rows = [self.rows[index] for index in live]
 
     def _read(self, ids: torch.Tensor) -> None:
         """Take in what the decoder has been given (B, T), without logits, which are as long as the vocabulary."""

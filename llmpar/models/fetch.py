@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Kinds that hold data only. `*/*` keeps out exports for other runtimes, which live in subdirectories.
-SAFE_KINDS = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.model"]
+SAFE_KINDS = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.model", "*.spm"]
 UNWANTED = ["*/*", "consolidated*"]
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 MOST_PARTS = 4096

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -25,9 +25,12 @@ _WORD = 32
 _MOST_SHARED = 1000
 # What says something of the values that are valid. A file without any is an example, or empty, and allows everything.
 _SAYS_SOMETHING = frozenset({
-    "$ref", "allOf", "anyOf", "const", "enum", "format", "items", "maxLength", "maximum", "minLength", "minimum", "oneOf",
-    "pattern", "prefixItems", "properties", "type",
+    "$ref", "allOf", "anyOf", "const", "enum", "format", "items", "maxLength", "maximum", "minLength", "minimum",
+    "oneOf", "pattern", "prefixItems", "properties", "type",
 })  # fmt: skip
+_BY_NAME = frozenset({"$defs", "definitions", "patternProperties", "properties"})
+_NESTED = frozenset({"additionalProperties", "allOf", "anyOf", "items", "oneOf", "prefixItems"})
+_LARGEST = 2**53 - 1  # the numbers that every reader of JSON takes exactly (RFC 8259)
 
 
 def choices_rule(choices: SequenceOf[str]) -> str:
@@ -52,6 +55,8 @@ def choices_rule(choices: SequenceOf[str]) -> str:
 def schema_rule(schema: object, name: str = "the schema") -> str:
     """Return the rule of answers that are JSON as a schema says, without white space between its parts.
 
+    Numbers that it does not limit stay within 2^53, as a model may never stop to append zeros.
+
     Args:
         schema: a parsed JSON Schema.
         name: what messages call it.
@@ -65,9 +70,9 @@ def schema_rule(schema: object, name: str = "the schema") -> str:
         raise UsageError(f"{name}: is no JSON schema: not an object, but {json.dumps(schema)[:40]}")
     if not _SAYS_SOMETHING & schema.keys():
         raise UsageError(f'{name}: is no JSON schema that says which values are valid; begin with its "type"')
-    options = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":", "lenient": False}
+    options: Any = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":", "lenient": False}
     try:
-        rule: str = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=options)
+        rule: str = LLMatcher.grammar_from_json_schema(json.dumps(_limited(schema)), overrides=options)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{name}: cannot be used: {_first_line(error)}") from error
     return _checked(rule, f"{name}: cannot be used")
@@ -152,7 +157,14 @@ class AnswerConstraint:
         failed: is told when the matcher has failed, and all that it shares may have.
     """
 
-    def __init__(self, matcher: Any, text: Any, stops: Any, num_words: int, failed: Any) -> None:
+    def __init__(
+        self,
+        matcher: Any,
+        text: npt.NDArray[np.uint32],
+        stops: npt.NDArray[np.uint32],
+        num_words: int,
+        failed: Callable[[], None],
+    ) -> None:
         self._matcher = matcher
         self._text, self._stops = text, stops
         self._num_words = num_words
@@ -196,7 +208,7 @@ class AnswerConstraint:
         return self._matcher.is_accepting() and not (self._mask() & self._text).any()
 
     def _mask(self) -> npt.NDArray[np.uint32]:
-        mask = np.empty_like(self._text)
+        mask: npt.NDArray[np.uint32] = np.empty_like(self._text)
         self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         if self._matcher.is_error():
             raise self._failure()
@@ -210,6 +222,33 @@ class AnswerConstraint:
     def _failure(self) -> ValueError:
         self._failed()
         return ValueError(f"the answer cannot go on as it must: {_first_line(self._matcher.get_error())}")
+
+
+def _limited(schema: Any) -> Any:
+    """Return a schema, or a list of them, with limits for the numbers that have none."""
+    if isinstance(schema, list):
+        return [_limited(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    limited = dict(schema)
+    for key, value in schema.items():
+        if key in _NESTED:
+            limited[key] = _limited(value)
+        elif key in _BY_NAME and isinstance(value, dict):
+            limited[key] = {name: _limited(part) for name, part in value.items()}
+    types = schema.get("type")
+    types = types if isinstance(types, list) else [types]
+    if "const" in schema or "enum" in schema or not ("integer" in types or "number" in types):
+        return limited
+    low, high = (
+        next((schema[key] for key in keys if isinstance(schema.get(key), (int, float))), None)
+        for keys in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
+    )
+    if low is None and (high is None or high > -_LARGEST):
+        limited["minimum"] = -_LARGEST
+    if high is None and (low is None or low < _LARGEST):
+        limited["maximum"] = _LARGEST
+    return limited
 
 
 def _checked(rule: str, complaint: str) -> str:

@@ -177,7 +177,8 @@ def _hub(repository: str, revision: str | None, name: str, offline: bool, notify
 
 def _directory(path: Path, name: str, notify: Notify) -> ModelFiles:
     bits = fetch.inspect(path, name)
-    if (path / "tokenizer.json").exists():
+    # Marian's SentencePiece models are read as they are: no tokenizer.json can say the same.
+    if any((path / file).exists() for file in ("tokenizer.json", "source.spm")):
         return cache.ModelFiles(name, path, bits)
 
     def make(_: Path, destination: Path) -> int | None:

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -37,12 +37,13 @@ class ChatTokenizer:
     Args:
         path: a model directory with `tokenizer.json`.
         system: the system prompt of `encode`, None for what the template says itself.
+        tries: whether the chat template is tried at once; one that takes messages only in parts cannot be.
 
     Raises:
         ModelUnavailable: the tokenizer or the chat template is damaged, or the template changes what it is given.
     """
 
-    def __init__(self, path: Path, system: str | None = None) -> None:
+    def __init__(self, path: Path, system: str | None = None, *, tries: bool = True) -> None:
         from tokenizers import Tokenizer
 
         self._path = path
@@ -58,11 +59,12 @@ class ChatTokenizer:
             self._control_ids = frozenset(self._tokenizer.get_added_tokens_decoder()) | self._undeclared()
         self._chat = template
         self._lock = threading.Lock()
-        self._frames: OrderedDict[tuple[Role, ...], list[list[int] | Slot]] = OrderedDict()
+        self._frames: OrderedDict[object, list[list[int] | Slot]] = OrderedDict()
         self._instruction = lru_cache(_SYSTEMS_KEPT)(self.encode_data)
         self._opening: list[Message] = [] if system is None else [("system", system)]
         self.encode_data("A\n é我")  # what it cannot do at all, it should not fail at in the middle of a run
-        self.encode("A")
+        if tries:
+            self.encode("A")
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the whole prompt with `text` as the user's message."""
@@ -76,15 +78,18 @@ class ChatTokenizer:
                 ids += self.encode_data(text) if isinstance(part, Slot) else self._tokenizer.encode(part, False).ids
         return ids
 
-    def encode_messages(self, messages: Sequence[Message]) -> list[int]:
+    def encode_messages(self, messages: Sequence[Message], beside: Mapping[str, str] | None = None) -> list[int]:
         """Return the ids of a conversation, ready for the answer.
+
+        Args:
+            messages: who says what.
+            beside: what the one part of each message says beside its text, where the template takes messages in parts.
 
         Raises:
             ModelUnavailable: the chat template refuses such a conversation.
         """
-        roles = tuple(role for role, _ in messages)
         ids: list[int] = []
-        for part in self._frame(roles):
+        for part in self._frame(tuple(role for role, _ in messages), tuple(sorted((beside or {}).items()))):
             if isinstance(part, Slot):
                 role, text = messages[part.index]
                 ids += (self._instruction if role == "system" else self.encode_data)(part.fit(text))
@@ -143,29 +148,32 @@ class ChatTokenizer:
         # A character has no other spelling, and a text without its newlines or its `!` is another text.
         return frozenset(i for i, word in named.items() if word and len(word) > 1 and not _BYTE.fullmatch(word))
 
-    def _frame(self, roles: tuple[Role, ...]) -> list[list[int] | Slot]:
+    def _frame(self, roles: tuple[Role, ...], beside: tuple[tuple[str, str], ...]) -> list[list[int] | Slot]:
         """Return the ids around the messages of such roles, and where those go."""
-        frame = self._frames.get(roles)
+        frame = self._frames.get((roles, beside))
         if frame is None:
-            parts = self._unformatted(roles) if self._chat is None else self._rendered(self._chat, roles)
+            parts = self._unformatted(roles) if self._chat is None else self._rendered(self._chat, roles, dict(beside))
             with self._translated("fails"):
                 frame = [
                     self._tokenizer.encode(part, add_special_tokens=False).ids if isinstance(part, str) else part
                     for part in parts
                 ]
             with self._lock:
-                self._frames[roles] = frame
+                self._frames[roles, beside] = frame
                 if len(self._frames) > _FRAMES_KEPT:
                     self._frames.popitem(last=False)
         return frame
 
-    def _rendered(self, template: str, roles: tuple[Role, ...]) -> list[str | Slot]:
-        messages = [{"role": role, "content": mark(index)} for index, role in enumerate(roles)]
+    def _rendered(self, template: str, roles: tuple[Role, ...], beside: Mapping[str, str]) -> list[str | Slot]:
+        messages: list[dict[str, Any]] = [
+            {"role": role, "content": [{**beside, "text": mark(index)}] if beside else mark(index)}
+            for index, role in enumerate(roles)
+        ]
         try:
             try:
                 return render(template, messages, roles, self._special_tokens)
             except BadTemplate:
-                if roles[:2] != ("system", "user"):
+                if roles[:2] != ("system", "user") or beside:
                     raise
                 # One that knows no system role (Gemma): the instruction opens the user's message.
                 first = {"role": "user", "content": f"{mark(0)}\n\n{mark(1)}"}

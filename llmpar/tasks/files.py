@@ -104,6 +104,24 @@ def parse_task(name: str, source: str, place: str) -> Task:
     return _Parser(source, place).task(name)
 
 
+def with_values(task: Task, values: Mapping[str, str]) -> Task:
+    """Return a task with what names in its prompt stand for.
+
+    Raises:
+        UsageError: it has no such name, or one still stands for nothing that must not.
+    """
+    known = [name for name, _ in task.values if name not in QUESTION_FIELDS]
+    for name in values:
+        if name not in known:
+            there = ", ".join(known) or "none"
+            raise UsageError(f"task {task.name}: has no value called {name!r}; there are: {there}")
+    task = task.with_values(**values)
+    for name in task.required:
+        if not task.value(name).strip():
+            raise UsageError(f"task {task.name}: needs a value for {name!r} (--set {name}=…)")
+    return task
+
+
 class _Parser:
     """Reads one file, and knows the lines of what it complains about."""
 
@@ -116,8 +134,8 @@ class _Parser:
             data = tomllib.loads(self._source)
         except tomllib.TOMLDecodeError as error:
             at = re.search(r"\(at line (\d+), column \d+\)", str(error))
-            reason = str(error).partition(" (at ")[0]
-            raise UsageError(f"{self._place}:{at[1] if at else 1}: is no TOML: {reason}") from error
+            line = int(at[1]) if at else 1 + self._source.rstrip("\n").count("\n")  # "at end of document"
+            raise UsageError(f"{self._place}:{line}: is no TOML: {str(error).partition(' (at ')[0]}") from error
         given = self._checked(data, _KEYS)
         if not str(given.get("prompt", "")).strip():
             raise UsageError(f'{self._place}: has no prompt; say prompt = "… {{text}}"')

@@ -24,7 +24,9 @@ _SEPARATORS = "\t;,"
 _LONGEST_WORD = 200  # characters; composing the accents of a longer one could take quadratic time
 # Python's \w leaves out the signs that many scripts write vowels with.
 _MARK = "".join(
-    char for char in map(chr, chain(range(0x300, 0x2000), range(0xA66F, 0xAC00))) if unicodedata.category(char)[0] == "M"
+    char
+    for char in map(chr, chain(range(0x300, 0x2000), range(0xA66F, 0xAC00)))
+    if unicodedata.category(char)[0] == "M"
 )
 # Thai, Lao, Burmese, Khmer; Chinese and Japanese; Korean.
 _APART = (

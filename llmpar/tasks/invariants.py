@@ -113,7 +113,9 @@ def _numbers(text: str, start: int, end: int, every: bool) -> Iterator[_Invarian
     for match in _NUMBER.finditer(text, start, end):
         digits = _digits(match[0])
         is_day = text.startswith(".", match.end()) and _DAY_AND_MONTH.fullmatch(match[0])
-        parts = [part for part in map(_digits, re.findall(r"\d+", match[0])) if every or int(part[-9:]) > _MOST_SPELLED_OUT]
+        parts = [
+            part for part in map(_digits, re.findall(r"\d+", match[0])) if every or int(part[-9:]) > _MOST_SPELLED_OUT
+        ]
         if is_day:
             yield from (_Invariant(part, (part,)) for part in parts)
             continue

@@ -86,7 +86,11 @@ def _named(language: object) -> Language | None:
     assert isinstance(language, langcodes.Language)
     tag = language.to_tag()
     script = language.maximize().script
-    if language.territory and not language.script and script != langcodes.Language.get(language.language).maximize().script:
+    if (
+        language.territory
+        and not language.script
+        and script != langcodes.Language.get(language.language).maximize().script
+    ):
         # A region can decide how a language is written, as Taiwan does.
         language = language.update_dict({"script": script})
     name = code_to_names(tag).get("en") or language.display_name()

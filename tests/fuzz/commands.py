@@ -45,7 +45,9 @@ _WRONG = [
 _VALUES = {
     "--unit": ["sentence", "paragraph", "line", "document"],
     "--language": ["auto", "german", "FR", "zh"],
-    "--input-format": ["auto", "plain", "markdown"],
+    "--input-format": ["auto", "plain", "markdown", "jsonl"],
+    "--field": ["text", "no", ""],
+    "--overflow": ["split", "error"],
     "--encoding-errors": ["strict", "surrogateescape"],
     "--device": ["cpu", "cuda:0", "cuda:", "cuda:x"],
     "--precision": ["fp32", "bf16"],
@@ -73,6 +75,13 @@ _VALUES = {
     "--progress": ["auto", "plain", "json", "none"],
     "--system": ["Be brief.", "{text}"],
 }
+_MERGING = [
+    ["--merge", "document"], ["--merge", "lines"], ["--merge", "jsonl"], ["--merge", "csv"], ["--merge", "reduce"],
+    ["--merge", "x"], ["--reduce", "Join {text}"], ["--reduce", ""], ["--interleave"],
+]  # fmt: skip
+_SUMMARIZING = [["--per", "paragraph"], ["--per", "all"], ["--length", "9"], ["--length", "x"]]
+_TRANSLATING = [["--context", "2"], ["--context", "-1"], ["--from", "en"], ["--from", "x"], ["--glossary", "none.csv"]]
+_ASKING = [["--top", "all"], ["--top", "3"], ["--top", "0"], ["-q", "Who?"], ["--quote"], ["--format", "jsonl"]]
 _FLAGS = [
     "--no-store", "--refresh", "--retry-failed", "--no-store-text", "--quiet", "--verbose", "--dry-run",
     "--offline", "--in-place", "--in-place=.bak", "--in-place=/x", "-q", "-v", "--no-such-option", "-Z",
@@ -88,7 +97,17 @@ _OTHERS: list[list[str]] = [
     *([], ["nothing"], ["run", "--help"], ["--version"], ["models", "list"], ["store"], ["models"]),
 ]
 # With these, something else than the input comes out, or elsewhere.
-_NOT_PLAIN = {"--output", "--output-dir", "--in-place", "--dry-run", "--max-new-tokens", "--help"}
+_NOT_PLAIN = {
+    "--merge",
+    "--reduce",
+    "--interleave",
+    "--output",
+    "--output-dir",
+    "--in-place",
+    "--dry-run",
+    "--max-new-tokens",
+    "--help",
+}
 _ESCAPES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -107,6 +126,10 @@ def command_line(random: Random, record: dict[str, Any]) -> None:
         _judge(arguments, files, stdin, code, out, err)
 
 
+def _some(random: Random, options: list[list[str]]) -> list[list[str]]:
+    return random.sample(options, random.choice((0, 0, 1, 2)))
+
+
 def _arguments(random: Random, files: list[str]) -> list[str]:
     options: list[list[str]] = [["--engine", "echo"]]
     options += [_option(random) for _ in range(random.choice((0, 1, 2, 3, 5, 8)))]
@@ -116,13 +139,24 @@ def _arguments(random: Random, files: list[str]) -> list[str]:
     random.shuffle(sources)
     if random.randrange(40) == 0:
         return random.choice([*_OTHERS, ["models", "remove", mutated_text(random, 20)]])
-    command, *rest = random.choice((["run"], ["run"], ["translate"], ["summarize"], ["split"]))
+    command, *rest = random.choice(
+        (["run"], ["run"], ["translate"], ["summarize"], ["split"], ["reply"], ["batch"], ["ask"])
+    )
     if command == "run":
         prompt = random.choice(("Fix: {text}", "x", mutated_text(random, 30).replace("\0", ""), ""))
         # A file's name in the prompt's place is asked about; one that begins with a dash would be an option.
         rest = [prompt if not prompt.startswith("-") else f" {prompt}"]
     if command == "translate":
         options.append(["--to", random.choice(("German", "", "x\ny", "{text}"))])
+        options += _some(random, _TRANSLATING)
+    if command == "ask":
+        rest = [random.choice(("Who?", "Who and why?", "", mutated_text(random, 30).replace("\0", "")))]
+        rest = [f" {word}" if word.startswith("-") else word for word in rest]
+        options += _some(random, _ASKING)
+    if command == "summarize":
+        options += _some(random, _SUMMARIZING)
+    if command in ("run", "translate", "reply"):
+        options += _some(random, _MERGING)
     random.shuffle(options)
     if command == "split":
         options = [
@@ -152,7 +186,9 @@ def _judge(arguments: list[str], files: dict[str, bytes], stdin: bytes, code: in
     assert code in (0, 3, 124) or err.strip() or len(arguments) < 2, f"exit code {code} without a word"
     for name, data in files.items():
         assert Path(name).read_bytes() == data, f"{name!r} was changed"
-    if code or not {"run", "translate", "summarize"} & {*arguments[:1]} or given & _NOT_PLAIN:
+    if code or not {"run", "translate", "summarize", "reply"} & {*arguments[:1]} or given & _NOT_PLAIN:
+        return
+    if arguments[0] == "summarize" and not ("paragraph" in arguments or "--per=paragraph" in arguments):
         return
     last = arguments.index("--") if "--" in arguments else len(arguments)
     words = arguments[last + 1 :] if last < len(arguments) else arguments[1 : arguments.index("--engine")]

@@ -154,7 +154,7 @@ class DecoderRunner:
         wanted: list[_Row] = []
         for sequence in live:
             guess = self._guess(sequence, spare) if may_guess and spare else []
-            masks = sequence.allowed(guess)
+            masks: SequenceOf[Mask | None] = sequence.allowed(guess)
             if sequence.finish_reason:
                 continue
             if masks:

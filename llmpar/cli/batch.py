@@ -1,0 +1,48 @@
+"""`llmpar batch`: a file of requests in, a file of results out, as OpenAI's batch interface and `vllm run-batch` do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmpar.cli.arguments import sources_of
+from llmpar.cli.options import RunOptions, option, takes_options
+from llmpar.errors import UsageError
+
+
+@takes_options
+def batch(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[REQUESTS]...", help="JSONL, a request a line; - or none is stdin.", show_default=False
+        ),
+    ] = None,
+    input_file: Annotated[
+        str | None, option("--input-file", "-i", help="The same, as vllm run-batch has it.", panel="Input")
+    ] = None,
+    error_file: Annotated[
+        Path | None,
+        option(
+            "--error-file",
+            help="Requests that failed go here, as OpenAI has them; else among the results.",
+            panel="Output",
+        ),
+    ] = None,
+    options: RunOptions = RunOptions(),  # noqa: B008
+) -> int:
+    """Answer requests in the OpenAI batch format: /v1/chat/completions and /v1/completions.
+
+    What a request says of temperature, length and form counts; --model answers whatever model it names. Example:
+
+    [bold]llmpar batch requests.jsonl -o results.jsonl[/bold]
+    """
+    if input_file is not None:
+        if files:
+            raise UsageError("name the requests one time: as arguments, or with -i")
+        files = [input_file]
+    from llmpar.cli.requests import RequestRun
+
+    return RequestRun(sources_of(files), error_file, options).run()

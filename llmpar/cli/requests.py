@@ -1,0 +1,118 @@
+"""What `llmpar batch` does: requests read, answered in order, and written where results and errors go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+
+from llmpar.batching import Requests
+from llmpar.cli.options import RunOptions
+from llmpar.cli.run import Run
+from llmpar.documents.document import Block
+from llmpar.documents.reader import Reader
+from llmpar.documents.writer import Writer, open_output
+from llmpar.errors import Interrupted, UsageError
+from llmpar.flow import Part
+from llmpar.pipeline import Pipeline
+from llmpar.progress import Progress
+from llmpar.report import Report, counted
+from llmpar.tasks.question import Question
+from llmpar.visible import one_line
+
+_EXAMPLES = 64  # requests that show what prompts begin with
+
+
+@dataclass(slots=True)
+class RequestRun:
+    """One run over files of requests.
+
+    Args:
+        files: the inputs, "-" for stdin.
+        error_file: takes requests that failed; None puts them among the results.
+        options: the user's.
+    """
+
+    files: list[str]
+    error_file: Path | None
+    options: RunOptions
+    _run: Run = field(init=False)
+
+    def run(self) -> int:
+        """Do it, and return the exit code."""
+        self._run = Run(
+            "batch", self.files, self.options, Report("request", fates=("answered by an error", "answered by errors"))
+        )
+        given = self.options.sampling
+        if given.max_new_tokens is not None or given.temperature or given.top_p != 1:
+            raise UsageError("llmpar batch: each request says itself how its answer is drawn; leave such options out")
+        return self._run.execute(self._count if self.options.output.dry_run else self._answer)
+
+    def _count(self, sources: list[str], progress: Progress) -> None:
+        model = self._run.open_model(progress)
+        requests = Requests(model.name, 0, failed=lambda message: self._note_refused(message, progress))
+        counts = {"requests": 0, "answers": 0, "prompt tokens": 0}
+        for part in self._parts(sources, requests):
+            counts["requests"] += requests.num_requests(part.block)
+            counts["answers"] += len(part.questions)
+            counts["prompt tokens"] += sum(len(model.encode(question)) for question in part.questions)
+        self._run.show_counts(counts, progress)
+
+    def _answer(self, sources: list[str], progress: Progress) -> None:
+        run = self._run
+        model = run.open_model(progress)
+        with ExitStack() as stack:
+            output = run.open_output(sources, progress)
+            stack.callback(output.abandon)
+            errors: Writer | None = None
+            if self.error_file:
+                taken = [Path(source) for source in sources if source != "-"]
+                taken += [self.options.output.output] if self.options.output.output else []
+                errors = open_output(self.error_file, taken, progress.aside, wait=self.options.output.wait)
+                stack.callback(errors.abandon)
+            requests = Requests(
+                model.name,
+                int(time.time()),
+                (lambda line: errors.write(line.encode())) if errors else None,
+                lambda message: self._note_refused(message, progress),
+            )
+            parts = self._parts(sources, requests)
+            first = list(islice(parts, 1))
+            examples = [question for part in first for question in part.questions[:_EXAMPLES]]
+            session = stack.enter_context(run.session(sources, progress, model, _in_use(examples)))
+            pipeline = Pipeline(session.flow, requests, run.report)
+            try:
+                pipeline.run(chain(first, parts), output)
+            except Interrupted as interrupted:
+                if interrupted.exit_code != 141:
+                    done = counted(run.report.num_segments_done, "request")
+                    progress.note(f"llmpar batch: {interrupted} after {done}")
+                raise
+            if errors:
+                errors.close()
+            if other := sorted(requests.names - {model.name}):
+                named = one_line(", ".join(other[:3]))
+                progress.note(f"llmpar batch: requests name {named}; {model.name} answered (--model chooses)")
+
+    def _parts(self, sources: list[str], requests: Requests) -> Iterator[Part]:
+        for index, source in enumerate(sources):
+            yield from requests.parts(_blocks(index, source))
+
+    def _note_refused(self, message: str, progress: Progress) -> None:
+        self._run.report.num_refused += 1
+        progress.note(f"llmpar batch: {one_line(message)}")
+
+
+def _in_use(examples: list[Question]) -> list[Question]:
+    """Return examples that have a prompt in common: conversations are not compared with beginnings."""
+    kinds = {bool(question.conversation and question.conversation.is_beginning) for question in examples}
+    return examples if len(kinds) == 1 else []
+
+
+def _blocks(index: int, source: str) -> Iterator[Block]:
+    reader = Reader(index, source)
+    with closing(reader):
+        yield from reader.blocks("line")

@@ -1,0 +1,287 @@
+"""llmpar from Python: texts in, results out, as they come and in order. What the commands do, without files.
+
+    import llmpar
+
+    for result in llmpar.run(messages, "Which product is this about? {text}", choices=["lamp", "chair"]):
+        print(result.text, result.answer, result.error)
+
+Nothing is read of `texts` before it is needed, and no model loaded before there is a first text that no earlier run has
+answered. Each call loads its model; several calls may run at the same time in threads of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmpar.backend import Policy
+from llmpar.documents.document import INLINE, Block, Document, Encoding, Result, Segment, Unit
+from llmpar.errors import UsageError
+from llmpar.flow import Part
+from llmpar.model import Model, ModelChoice
+from llmpar.report import Report
+from llmpar.session import Session
+from llmpar.store.store import Store
+from llmpar.tasks.question import Question, Sampling
+from llmpar.tasks.task import Form, Task
+
+if TYPE_CHECKING:
+    from llmpar.asking import Finding
+    from llmpar.engine.worker import WorkerStatus
+
+DEFAULT_MODEL = ModelChoice()
+DEFAULT_SAMPLING = Sampling(max_repeats=4)
+DEFAULT_POLICY = Policy(retries=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a question over several texts, "" for none, and what was found in which of them."""
+
+    text: str
+    findings: tuple[Finding, ...]
+
+
+def run(
+    texts: Iterable[str],
+    prompt: str | None = None,
+    *,
+    task: str | Task | None = None,
+    values: Mapping[str, str] | None = None,
+    system: str | None = None,
+    choices: Sequence[str] = (),
+    schema: Mapping[str, object] | None = None,
+    model: str | ModelChoice = DEFAULT_MODEL,
+    sampling: Sampling = DEFAULT_SAMPLING,
+    policy: Policy = DEFAULT_POLICY,
+    store: bool | Path = True,
+) -> Iterator[Result]:
+    """Ask the same of every text, and yield a result for each, in order.
+
+    Args:
+        texts: the texts, each of them one piece (see `split`).
+        prompt: what to ask; `{text}` in it stands for the text, which otherwise follows it.
+        task: a task's name, file, or itself, instead of a prompt.
+        values: what names in the task's prompt stand for.
+        system: the system prompt.
+        choices: every answer is one of these.
+        schema: every answer is JSON of this JSON Schema.
+        model: a name, directory, GGUF file or hub name, or all that can be said of it.
+        sampling: how answers are drawn.
+        policy: which answers will do.
+        store: whether answers are kept and looked up, and in which file.
+
+    Raises:
+        UsageError: what is asked cannot be meant.
+        ModelUnavailable: the model is not to be had (when the first result is taken).
+        EngineFailed: the engine died. Results before it were right.
+    """
+    if (prompt is None) == (task is None):
+        raise UsageError("run: give a prompt, or a task")
+    asked = _task(prompt, task, values or {}, system)
+    return _results(texts, _formed(asked, tuple(choices), schema), _chosen(model), sampling, policy, store)
+
+
+def translate(
+    texts: Iterable[str],
+    to: str,
+    *,
+    source: str = "auto",
+    glossary: Path | None = None,
+    model: str | ModelChoice = DEFAULT_MODEL,
+    sampling: Sampling = DEFAULT_SAMPLING,
+    policy: Policy = DEFAULT_POLICY,
+    store: bool | Path = True,
+) -> Iterator[Result]:
+    """Translate every text, and yield a result for each, in order.
+
+    Args:
+        texts: sentences or paragraphs (see `split`).
+        to: the language, by name or code.
+        source: the texts' language; "auto" leaves it to the model.
+        glossary: a CSV file of terms and their translations.
+        model: see `run`.
+        sampling: see `run`.
+        policy: see `run`.
+        store: see `run`.
+
+    Raises:
+        UsageError: a language is unknown.
+        InputError: the glossary is damaged.
+    """
+    from llmpar.tasks import translation
+
+    task = translation.make_task(to, source)
+    terms_in = translation.find_terms(glossary) if glossary else None
+    return _results(texts, task, _chosen(model), sampling, policy, store, terms_in)
+
+
+def summarize(
+    texts: Iterable[str],
+    *,
+    length: str | int = "medium",
+    model: str | ModelChoice = DEFAULT_MODEL,
+    sampling: Sampling = DEFAULT_SAMPLING,
+    policy: Policy = DEFAULT_POLICY,
+    store: bool | Path = True,
+) -> str:
+    """Return one summary of all texts, however long: of each, then of their summaries, until one is left.
+
+    Args:
+        texts: paragraphs, in order; what is short is put together.
+        length: "short", "medium", "long" or a number of words.
+        model: see `run`.
+        sampling: see `run`.
+        policy: see `run`.
+        store: see `run`.
+    """
+    from llmpar.reduction import ReducingMerger, Tree
+    from llmpar.segmenting import pack
+    from llmpar.tasks import summary
+
+    task = summary.make_task(str(length), "all")
+    reduction = task.reduction()
+    with _session(_chosen(model), sampling, policy, store) as session:
+
+        def plant(document: Document) -> Tree:
+            return Tree(session.flow, reduction, document, session.budget(reduction), session.model.measure)
+
+        merger = ReducingMerger(plant, is_total=True)
+        whole = Document(0, "texts", None, Encoding())
+        blocks = pack(_as_one(whole, texts), session.budget(task), session.model.measure)
+        parts = (Part(block, [Question(segment, task) for segment in segments]) for block, segments in blocks)
+        for part, results in session.flow.answered(parts):
+            for _ in merger.merge(part.block, part.segments, results):
+                pass
+        return "".join(merger.close()).strip()
+
+
+def ask(
+    question: str,
+    texts: Iterable[str],
+    *,
+    parts: Sequence[str] = (),
+    top: int | None = None,
+    language: str = "english",
+    model: str | ModelChoice = DEFAULT_MODEL,
+    sampling: Sampling = DEFAULT_SAMPLING,
+    policy: Policy = DEFAULT_POLICY,
+    store: bool | Path = True,
+) -> Answer:
+    """Answer a question from texts, each read by itself, and tell in which of them it found what.
+
+    Args:
+        question: what you want to know.
+        texts: passages, such as paragraphs; `Finding.passage.segment.block.document.index` tells which one it was.
+        parts: simpler questions that it is made of; the model may find some, if there are none.
+        top: how many of the texts are read, those whose words fit best; None for all.
+        language: of the texts, for their words.
+        model: see `run`.
+        sampling: see `run`.
+        policy: see `run`.
+        store: see `run`.
+    """
+    from llmpar import asking
+    from llmpar.tasks.files import find_task
+
+    task = find_task("ask")
+    passages = [asking.Passage(part.questions[0].segment) for part in _parts(texts, task) if part.questions]
+    with _session(_chosen(model), sampling, policy, store) as session:
+        questions = list(parts) or asking.divide(question, session, find_task("question"))
+        chosen = asking.choose(questions, passages, top, language)
+        findings = tuple(asking.find(questions, passages, chosen, session, task))
+        return Answer(asking.conclude(question, findings, session, task), findings)
+
+
+def split(text: str, unit: Unit = "sentence", *, language: str = "auto") -> list[str]:
+    """Return the pieces of a text as the commands would have them, without what stands between them."""
+    from llmpar.documents.splitter import Splitter
+
+    document = Document(0, "text", None, Encoding())
+    block = Block(document, 0, text, 0, first=True, last=True)
+    return [segment.text for segment in Splitter(document, unit, language).split(block)]
+
+
+class _Silence:
+    """Is told what goes on, and tells nobody."""
+
+    def doing(self, what: str) -> None: ...
+    def remark(self, message: str) -> None: ...
+    def watch(self, statuses: Callable[[], Iterable[WorkerStatus]]) -> None: ...
+
+
+@contextmanager
+def _session(choice: ModelChoice, sampling: Sampling, policy: Policy, store: bool | Path) -> Iterator[Session]:
+    kept = None if store is False else Store(None if store is True else store)
+    with Session(Model(choice, _Silence()), kept, sampling, policy, Report()) as session:
+        try:
+            yield session
+        except BaseException:
+            session.flow.abandon()
+            raise
+        session.flow.close()
+
+
+def _results(
+    texts: Iterable[str],
+    task: Task,
+    choice: ModelChoice,
+    sampling: Sampling,
+    policy: Policy,
+    store: bool | Path,
+    terms_in: Callable[[str], str] | None = None,
+) -> Iterator[Result]:
+    with _session(choice, sampling, policy, store) as session:
+        for _, results in session.flow.answered(_parts(texts, task, terms_in)):
+            yield from results
+
+
+def _parts(texts: Iterable[str], task: Task, terms_in: Callable[[str], str] | None = None) -> Iterator[Part]:
+    for index, text in enumerate(texts):
+        block = Block(Document(index, f"text {index + 1}", None, Encoding()), 0, text, 0, first=True, last=True)
+        fields = (("terms", terms_in(text)),) if terms_in else ()
+        yield Part(block, [Question(Segment(block, 0, 0, len(text), text, INLINE), task, fields)])
+
+
+def _as_one(document: Document, texts: Iterable[str]) -> Iterator[tuple[Block, list[Segment]]]:
+    offset = 0
+    for index, text in enumerate(texts):
+        block = Block(document, offset, f"{text}\n\n", 0, first=not offset, last=False)
+        offset += len(block.text)
+        yield block, [Segment(block, index, 0, len(text), text, INLINE)] if text.strip() else []
+    yield Block(document, offset, "", 0, first=not offset, last=True), []
+
+
+def _task(prompt: str | None, task: str | Task | None, values: Mapping[str, str], system: str | None) -> Task:
+    from llmpar.tasks import files
+    from llmpar.tasks.task import run
+
+    if prompt is not None:
+        asked = run(prompt, system)
+    else:
+        assert task is not None
+        asked = files.find_task(task) if isinstance(task, str) else task
+        asked = asked if system is None else replace(asked, system=system)
+    return files.with_values(asked, values)
+
+
+def _formed(task: Task, choices: tuple[str, ...], schema: Mapping[str, object] | None) -> Task:
+    from llmpar.models.grammar import choices_rule, schema_rule
+
+    if choices and schema is not None:
+        raise UsageError("run: choices and schema exclude each other")
+    if choices:
+        choices_rule(choices)
+        return replace(task, form=Form(choices=choices))
+    if schema is not None:
+        schema_rule(dict(schema))
+        return replace(task, form=Form(schema=json.dumps(schema)))
+    return task
+
+
+def _chosen(model: str | ModelChoice) -> ModelChoice:
+    return ModelChoice(model) if isinstance(model, str) else model

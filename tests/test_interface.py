@@ -1,0 +1,200 @@
+"""llmpar from Python: lazy, typed, in order, and the same as the commands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Outcome
+
+import llmpar
+from llmpar import ModelChoice, Policy, Sampling
+from llmpar.errors import LlmparError, ModelUnavailable, UsageError
+
+ECHO = ModelChoice(engine="echo")
+
+
+def test_importing_it_loads_nothing_heavy() -> None:
+    code = "import sys, llmpar; llmpar.run; print({'torch', 'numpy', 'transformers', 'typer'} & {*sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("llmpar.run; ", "")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
+def test_the_names_are_there() -> None:
+    for name in (
+        "run",
+        "translate",
+        "summarize",
+        "ask",
+        "split",
+        "Result",
+        "Answer",
+        "Sampling",
+        "Policy",
+        "ModelChoice",
+    ):
+        assert getattr(llmpar, name).__doc__
+        assert name in dir(llmpar)
+    with pytest.raises(AttributeError, match="no attribute 'runn'"):
+        llmpar.runn  # noqa: B018
+
+
+def test_results_come_in_order_with_their_texts() -> None:
+    texts = [f"text {i}" for i in range(300)]
+    results = list(llmpar.run(texts, "{text}", model=ECHO))
+    assert [result.text for result in results] == [result.answer for result in results] == texts
+    assert {result.error for result in results} == {None}
+
+
+def test_texts_are_read_as_they_are_needed() -> None:
+    taken = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield f"{taken}"
+
+    results = llmpar.run(texts(), "{text}", model=ECHO)
+    assert taken == 0
+    assert next(results).answer == "1"
+    assert taken < 5000
+    results.close()
+
+
+def test_what_texts_raise_is_raised() -> None:
+    def texts() -> Iterator[str]:
+        yield "one"
+        raise RuntimeError("the source is gone")
+
+    results = llmpar.run(texts(), "{text}", model=ECHO)
+    assert next(results).answer == "one"
+    with pytest.raises(RuntimeError, match="the source is gone"):
+        next(results)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"prompt": "a", "task": "reply"},
+        {"prompt": " "},
+        {"task": "none"},
+        {"task": "translate"},
+        {"prompt": "a", "choices": ["x", "x"]},
+        {"prompt": "a", "choices": ["x"], "schema": {"type": "object"}},
+        {"prompt": "a", "schema": {"type": "nothing"}},
+        {"task": "reply", "values": {"no": "x"}},
+    ],
+)
+def test_what_cannot_be_meant_is_told_at_once(arguments: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        llmpar.run([], **arguments)  # type: ignore[arg-type]
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable):
+        next(llmpar.run(["a"], "{text}", model=str(tmp_path / "none")))
+
+
+def test_it_says_what_the_command_says(llmpar: Callable[..., Outcome], tiny_model: Path) -> None:
+    import llmpar as package
+
+    lines = (ROOT / "sample_data" / "messages.txt").read_text().splitlines()[:6]
+    results = list(package.run(lines, "Say {text}", model=str(tiny_model), sampling=Sampling(12)))
+    command = (
+        "run",
+        "Say {text}",
+        "-u",
+        "line",
+        "--model",
+        str(tiny_model),
+        "--max-new-tokens",
+        "12",
+        "--merge",
+        "jsonl",
+    )
+    outcome = llmpar(*command, "--max-repeats", "0", "--retries", "1", stdin="\n".join(lines).encode())
+    assert [json.loads(line)["answer"] for line in outcome.out.split(b"\n") if line] == [r.answer for r in results]
+    assert "6 from the store" in outcome.err, "both keep their answers in one place"
+
+
+def test_choices_and_schemas(tiny_model: Path) -> None:
+    model = ModelChoice(str(tiny_model), num_workers=2)
+    texts = [f"message {i}" for i in range(5)]
+    for result in llmpar.run(texts, "{text}", choices=["red", "blue"], model=model, store=False):
+        assert result.answer in ("red", "blue")
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "boolean"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    for result in llmpar.run(texts, "{text}", schema=schema, model=model, store=False):
+        assert isinstance(json.loads(result.answer)["a"], bool)
+
+
+def test_a_store_of_ones_own(tiny_model: Path, tmp_path: Path) -> None:
+    store = tmp_path / "answers.sqlite"
+    options = {"model": str(tiny_model), "sampling": Sampling(4), "store": store}
+    first = list(llmpar.run(["a", "b"], "{text}", **options))  # type: ignore[arg-type]
+    again = list(llmpar.run(["a", "b"], "{text}", **options))  # type: ignore[arg-type]
+    assert [result.cached for result in [*first, *again]] == [False, False, True, True]
+    assert [result.answer for result in first] == [result.answer for result in again]
+
+
+def test_a_failure_is_a_result(tiny_model: Path) -> None:
+    texts = ["short", "long " * 400]
+    policy = Policy(overflow="error")
+    good, bad = llmpar.run(texts, "{text}", model=str(tiny_model), sampling=Sampling(3), policy=policy)
+    assert good.error is None
+    assert "tokens the model can read" in (bad.error or "")
+
+
+def test_translate_checks_its_languages() -> None:
+    assert [r.answer for r in llmpar.translate(["One."], "German", model=ECHO)] == ["One."]
+    with pytest.raises(UsageError, match="did you mean German"):
+        llmpar.translate(["One."], "Gemran", model=ECHO)
+
+
+def test_summarize_gives_one_text() -> None:
+    assert llmpar.summarize(["One.", "", "Two."], model=ECHO, length=20) == "One.\n\nTwo."
+    assert llmpar.summarize([], model=ECHO) == ""
+
+
+def test_ask_names_the_texts() -> None:
+    answer = llmpar.ask("What does a card cost?", ["The sun is hot.", "A card costs four pounds."], top=1, model=ECHO)
+    assert answer.text == "A card costs four pounds."
+    assert [finding.passage.segment.block.document.index for finding in answer.findings] == [1]
+
+
+def test_split() -> None:
+    assert llmpar.split("One. Two.\n\nThree.") == ["One.", "Two.", "Three."]
+    assert llmpar.split("One. Two.\n\nThree.", "paragraph") == ["One. Two.", "Three."]
+
+
+def test_two_threads(tiny_model: Path) -> None:
+    import threading
+
+    found: dict[int, list[str]] = {}
+
+    def work(number: int) -> None:
+        results = llmpar.run([f"text {i}" for i in range(4)], "{text}", model=str(tiny_model), sampling=Sampling(5))
+        found[number] = [result.answer for result in results]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[0] == found[1] == found[2]
+
+
+def test_errors_have_one_root() -> None:
+    assert issubclass(UsageError, LlmparError)

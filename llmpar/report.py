@@ -20,6 +20,9 @@ FATES: dict[OnError, tuple[str, str]] = {
 LEFT_OUT = FATES["skip"]
 """What becomes of those that were to go into one answer with others."""
 
+CUT_OR_LEFT_OUT = ("cut or left out", "cut or left out")
+"""The same, where one that is merely too long goes in as far as it goes."""
+
 
 class Latencies:
     """How long answers took to come, in seconds, to within two percent, in a few kilobytes however many they are."""

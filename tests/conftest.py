@@ -19,7 +19,8 @@ import pytest
 from llmpar.engine.request import Request, Sequence
 
 ROOT = Path(__file__).parent.parent
-SAMPLES = sorted((ROOT / "sample_data").iterdir())
+# Documents: requests are for llmpar batch alone, and no text.
+SAMPLES = sorted(path for path in (ROOT / "sample_data").iterdir() if path.name != "requests.jsonl")
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -192,8 +191,7 @@ def split(
     [bold]llmpar split --unit sentence --format jsonl article.txt[/bold]
     """
     from llmpar.documents.document import Segment
-    from llmpar.documents.reader import Reader
-    from llmpar.documents.splitter import Splitter
+    from llmpar.documents.segments import read_segments
     from llmpar.documents.writer import open_stdout
     from llmpar.progress import say
 
@@ -211,13 +209,11 @@ def split(
     code = 0
     for index, source in enumerate(sources):
         try:
-            reader = Reader(index, source, input.encoding_errors)
-            splitter = Splitter(reader.document, unit, input.language, input.input_format)
-            with contextlib.closing(reader):
-                for block in reader.blocks(unit):
-                    for segment in splitter.split(block):
-                        writer.write(_bytes(show(segment)))
-                    writer.flush()
+            read = (unit, input.language, input.input_format, input.field, input.encoding_errors)
+            for _, segments in read_segments(index, source, *read):
+                for segment in segments:
+                    writer.write(_bytes(show(segment)))
+                writer.flush()
         except (InputError, InputUnreadable) as error:
             if len(sources) == 1:
                 raise

@@ -11,6 +11,7 @@ from pathlib import Path
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run
 from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit
+from llmpar.documents.formats import find_format
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
 from llmpar.errors import InputError, InputUnreadable, Interrupted, UsageError
@@ -18,7 +19,7 @@ from llmpar.flow import Part
 from llmpar.pipeline import Pipeline
 from llmpar.progress import Progress
 from llmpar.reduction import ReducingMerger, Tree
-from llmpar.report import LEFT_OUT, Report, counted
+from llmpar.report import CUT_OR_LEFT_OUT, Report, counted
 from llmpar.segmenting import Blocks, Fields, pack, with_neighbours
 from llmpar.session import Session
 from llmpar.tasks.question import Question
@@ -54,7 +55,7 @@ class Job:
         if self.options.merge.reduce is not None:
             self.task = replace(self.task, reduce=self.options.merge.reduce, merge="reduce")
         if self._merge == "reduce":
-            report.fates = LEFT_OUT
+            report.fates = CUT_OR_LEFT_OUT
 
     def run(self) -> int:
         """Do it, and return the exit code.
@@ -139,6 +140,10 @@ class Job:
                 yield Part(Block(document, 0, "", 0, first=first, last=True), [], error)
 
     def _document(self, index: int, source: str, session: Session) -> Iterator[Part]:
+        given = self.options.input.input_format
+        path = None if source == "-" else Path(source)
+        if self.options.merge.interleave and self._merge == "document" and find_format(given, path) == "jsonl":
+            raise UsageError(f"{one_line(source)}: --interleave would make no JSON lines of it; use --merge jsonl")
         blocks = self._packed(self._run.blocks(index, source, self._unit), session)
         if self.task.context:
             for block, segments, fields in with_neighbours(blocks, self.task.context):

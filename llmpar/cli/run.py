@@ -11,9 +11,9 @@ from llmpar.backend import Policy
 from llmpar.cli.options import ModelOptions, RunOptions, check_options, number
 from llmpar.documents.document import Block, Result, Segment, Unit
 from llmpar.documents.output import SingleOutput
-from llmpar.documents.reader import Reader, input_size
+from llmpar.documents.reader import input_size
+from llmpar.documents.segments import read_segments
 from llmpar.documents.sentences import find_language
-from llmpar.documents.splitter import Splitter
 from llmpar.documents.writer import open_output, open_stdout
 from llmpar.errors import InputUnreadable, Interrupted, LlmparError, UsageError
 from llmpar.interrupts import time_limit
@@ -117,13 +117,11 @@ class Run:
         return replace(task, checks=parse_checks(self.options.failures.check, task.checks))
 
     def blocks(self, index: int, source: str, unit: Unit) -> Iterator[tuple[Block, list[Segment]]]:
-        """Yield an input's blocks, each with its segments."""
+        """Yield an input's blocks, each with its segments; see `documents.segments`."""
         given = self.options.input
-        reader = Reader(index, source, given.encoding_errors)
-        splitter = Splitter(reader.document, unit, given.language, given.input_format, given.field)
-        with closing(reader):
-            for block in reader.blocks(unit):
-                yield block, splitter.split(block)
+        return read_segments(
+            index, source, unit, given.language, given.input_format, given.field, given.encoding_errors
+        )
 
     def show_counts(self, counts: Mapping[str, int], progress: Progress) -> None:
         """Print what a run would do, to those who ask beforehand."""

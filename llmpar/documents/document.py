@@ -60,12 +60,13 @@ class Layout:
     """How a paragraph stands on the page.
 
     `width` is the column (in terminal cells) its lines were wrapped to, 0 when they were not; `indent` opens each
-    line after the first; `newline` is the document's own.
+    line after the first; `newline` is the document's own. `is_json` tells that it is a string in JSON.
     """
 
     width: int = 0
     indent: str = ""
     newline: str = "\n"
+    is_json: bool = False
 
 
 INLINE = Layout(newline=" ")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llmpar.documents.document import Block, Document, Encoding, OnError, Result, Segment
-from llmpar.documents.layout import NEWLINE, cells, fill
+from llmpar.documents.formats.jsonl import record_of
+from llmpar.documents.layout import NEWLINE, cells, fill, quote
 from llmpar.visible import one_line
 
 _NEWLINES = ("\n", "\r")
@@ -74,12 +75,16 @@ class LinesMerger:
         for result in results:
             if result.error is not None and self.on_error == "skip":
                 continue
-            answer = _flat(result.answer if result.error is None else _failed(result, self.on_error))
+            answer = _flat(result.answer if result.error is None else self._failed(result))
             yield f"{_flat(result.segment.text)}\n{answer}\n\n" if self.interleaves else f"{answer}\n"
 
     def close(self) -> Iterator[str]:
         """Yield nothing."""
         return iter(())
+
+    def _failed(self, result: Result) -> str:
+        text = result.segment.text
+        return f"[llmpar: {one_line(result.error)}] {text}" if self.on_error == "mark" else text
 
 
 @dataclass(slots=True)
@@ -127,6 +132,8 @@ class RecordMerger:
         record: dict[str, object] = dict(zip(_COLUMNS, values, strict=True))
         if self.is_json and answer is not None:
             record["answer"] = json.loads(answer)
+        if segment.layout.is_json:
+            record["record"] = record_of(segment)
         text = json.dumps(record, ensure_ascii=False)
         try:
             text.encode()
@@ -199,7 +206,9 @@ def _last_line(line: str, text: str) -> str:
 
 
 def _failed(result: Result, on_error: OnError) -> str:
-    if on_error == "skip":
-        return ""
-    source = result.segment.source
-    return f"[llmpar: {one_line(result.error)}] {source}" if on_error == "mark" else source
+    segment = result.segment
+    if on_error == "keep":
+        return segment.source
+    if segment.layout.is_json:
+        return quote("" if on_error == "skip" else f"[llmpar: {one_line(result.error)}] {segment.text}")
+    return "" if on_error == "skip" else f"[llmpar: {one_line(result.error)}] {segment.source}"

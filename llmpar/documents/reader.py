@@ -66,17 +66,18 @@ class Reader:
         if self._name != "<stdin>":
             self._stream.close()
 
-    def blocks(self, unit: Unit) -> Iterator[Block]:
+    def blocks(self, unit: Unit, *, keeps_lines: bool = False) -> Iterator[Block]:
         """Yield the document's blocks; the last one, which may be empty, says so.
 
         A block is ready as soon as a paragraph (for `unit` "line": a line) is, so that a slow pipe is served as it
-        speaks. A whole document is one block.
+        speaks. A whole document is one block. With `keeps_lines`, no line is cut, however long.
 
         Raises:
             InputError: bytes that are no text in the document's encoding, or NUL; a file that changed meanwhile.
             InputUnreadable: reading failed.
         """
-        cutter = None if unit == "document" else _Cutter(_LINE_END if unit == "line" else _PARAGRAPH_END)
+        boundary = _LINE_END if unit == "line" else _PARAGRAPH_END
+        cutter = None if unit == "document" else _Cutter(boundary, sys.maxsize if keeps_lines else _LONGEST)
         buffer = ""
         offset = counted = line = 0
         for text, last in self._texts():
@@ -202,8 +203,9 @@ class _Cutter:
     is looked at a fixed number of times, however small the pieces in which it comes.
     """
 
-    def __init__(self, boundary: re.Pattern[str]) -> None:
+    def __init__(self, boundary: re.Pattern[str], longest: int) -> None:
         self._boundary = boundary
+        self._longest = longest
         self._num_seen = 0
         self._from = 0  # where the next boundary can begin
 
@@ -213,7 +215,7 @@ class _Cutter:
         After a cut, ask about the rest.
         """
         end = self._last_boundary(buffer)
-        if not end and len(buffer) > _LONGEST:
+        if not end and len(buffer) > self._longest:
             end = _inside(buffer)
         self._num_seen = 0 if end else len(buffer)
         self._from = 0 if end else self._from
@@ -225,7 +227,7 @@ class _Cutter:
             return 0
         end = 0
         for match in self._boundary.finditer(buffer, self._from):
-            if match.end() - end > _LONGEST and match.end() - _after_blanks(buffer, end) > _LONGEST:
+            if match.end() - end > self._longest and match.end() - _after_blanks(buffer, end) > self._longest:
                 break
             end = match.end()
         self._from = max(newest - 1, 0)  # a CR LF has two characters

@@ -7,7 +7,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from llmpar.documents.document import INLINE, Block, Document, Layout, Segment, Unit
-from llmpar.documents.formats import format_for
+from llmpar.documents.formats import find_format, format_for
+from llmpar.documents.formats.jsonl import records
 from llmpar.documents.formats.plain import Paragraph, newline_of
 from llmpar.documents.language import detect
 from llmpar.documents.layout import NEWLINE
@@ -21,26 +22,39 @@ class Splitter:
         document: the document.
         unit: what a segment is.
         language: the Punkt model for sentences, or "auto" to follow the text.
-        format: "plain", "markdown", or "auto" for what the file's name says.
+        format: "plain", "markdown", "jsonl", or "auto" for what the file's name says.
+        field: in JSON lines, the field of a record that is its text; None for the first of `jsonl.FIELDS`.
 
     Raises:
         UsageError: the language is unknown.
     """
 
     def __init__(
-        self, document: Document, unit: Unit, language: str = "auto", format: str = "auto", field: str | None = None
+        self,
+        document: Document,
+        unit: Unit,
+        language: str = "auto",
+        format: str = "auto",  # noqa: A002
+        field: str | None = None,
     ) -> None:
         language = find_language(language)
         self._unit = unit
         self._follow = language == "auto"
         self._language = "english" if self._follow else language
-        self._format = format_for(format, document.path)
+        self._field = field
+        self._is_records = find_format(format, document.path) == "jsonl"
+        self._format = format_for("plain" if self._is_records else format, document.path)
         self._count = 0
 
     def split(self, block: Block) -> list[Segment]:
-        """Return the segments of the document's next block."""
+        """Return the segments of the document's next block.
+
+        Raises:
+            InputError: a line of JSON lines is no record with a text.
+        """
         segments = []
-        for start, end, text, layout in self._pieces(block.text):
+        pieces = records(block, self._field) if self._is_records else self._pieces(block.text)
+        for start, end, text, layout in pieces:
             segments.append(Segment(block, self._count, start, end, text, layout))
             self._count += 1
         return segments

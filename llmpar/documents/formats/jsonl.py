@@ -1,0 +1,102 @@
+"""JSON lines: each line is an object, and the text in one of its fields is what is asked about; all else is copied."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any
+
+from llmpar.documents.document import Block, Layout, Segment
+from llmpar.documents.layout import NEWLINE
+from llmpar.errors import InputError
+from llmpar.visible import one_line
+
+FIELDS = ("text", "message", "content", "body", "prompt")
+"""The fields that hold a record's text, unless the user names another: the first of them that is there."""
+
+JSON_STRING = Layout(newline="", is_json=True)
+"""The layout of what is a string in a line of JSON."""
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+_decode = json.JSONDecoder().raw_decode
+
+
+def records(block: Block, field: str | None) -> Iterator[tuple[int, int, str, Layout]]:
+    """Yield where the text of each line's record stands in its block, with its quotes, and what it says.
+
+    Args:
+        block: whole lines; blank ones are passed over.
+        field: the text's, None for the first of `FIELDS`.
+
+    Raises:
+        InputError: a line is no JSON object, has one name twice, or no text in the field.
+    """
+    start = 0
+    number = 1 + block.line
+    for newline in [*NEWLINE.finditer(block.text), None]:
+        end = newline.start() if newline else len(block.text)
+        if block.text[start:end].strip():
+            try:
+                first, last, value = _find(block.text[start:end], field)
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{one_line(block.document.name)}:{number}: {_reason(error)}") from error
+            yield start + first, start + last, value, JSON_STRING
+        start = newline.end() if newline else end
+        number += 1
+
+
+def record_of(segment: Segment) -> dict[str, Any]:
+    """Return the whole object that a segment's text is a field of."""
+    text = segment.block.text
+    start = max(text.rfind("\n", 0, segment.start), text.rfind("\r", 0, segment.start)) + 1
+    record: dict[str, Any] = _decode(text, _skip(text, start))[0]
+    return record
+
+
+def _find(line: str, field: str | None) -> tuple[int, int, str]:
+    """Return start and end of the field's string in a line, and its value; ValueError says what is wrong."""
+    places: dict[str, tuple[int, int, Any]] = {}
+    at = _skip(line, 0)
+    if not line.startswith("{", at):
+        raise ValueError("is no JSON object; each line must be one")
+    at = _skip(line, at + 1)
+    while not line.startswith("}", at):
+        if places:
+            at = _skip(line, _expect(line, at, ","))
+        name, at = scanstring(line, _expect(line, at, '"'))
+        start = _skip(line, _expect(line, _skip(line, at), ":"))
+        value, end = _decode(line, start)
+        if name in places:
+            raise ValueError(f"has {one_line(name)!r} twice; which one is meant?")
+        places[name] = start, end, value
+        at = _skip(line, end)
+    if line[at + 1 :].strip():
+        raise ValueError("goes on after its object; each line must be one")
+    name = field if field is not None else next((name for name in FIELDS if name in places), FIELDS[0])
+    if name not in places or not isinstance(places[name][2], str):
+        there = ", ".join(one_line(name) for name, (*_, value) in places.items() if isinstance(value, str))
+        reason = "is no string" if name in places else "is missing"
+        raise ValueError(f"field {one_line(name)!r} {reason}; --field names another ({there or 'there is none'})")
+    return places[name]
+
+
+def _skip(line: str, at: int) -> int:
+    space = _SPACE.match(line, at)
+    assert space is not None
+    return space.end()
+
+
+def _expect(line: str, at: int, sign: str) -> int:
+    if not line.startswith(sign, at):
+        raise ValueError(f"is no JSON: {sign} expected at column {at + 1}")
+    return at + 1
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "is nested too deeply"
+    if isinstance(error, json.JSONDecodeError):
+        return f"is no JSON: {error.msg} at column {error.pos + 1}"
+    return str(error)

@@ -50,7 +50,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             return "1. What does a card cost?\n2. How high may the river be?"
         if prompt.startswith("reduce"):
             return "+".join(text.split("\n\n"))
-        return "four pounds" if "pounds" in text else "below two metres" if "metres" in text else "Nothing."
+        return "four pounds" if "pounds" in text else "below two metres" if "metres" in text else "No answer."
 
     class Saying(FakeRunner):
         def _step(self, sequences: list[Sequence]) -> None:

@@ -82,16 +82,18 @@ _TO_FILL_IN = re.compile(
 
 Row = dict[str, float]
 """What was measured of one variant, by the name of its column; shares are from 0 to 1."""
-Measure = Callable[[Session, Task], Row]
+Measure = Callable[[Session, Task, bool], Row]
+"""Its last argument tells whether the samples are those that no wording was chosen on."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A task's variants, and what is measured of each."""
+    """A task's variants, and what is measured of each; `has_more` says whether there are samples to hold out."""
 
     task: str
     measure: Measure
     prepare: Callable[[Task], Task] = lambda task: task
+    has_more: bool = True
 
 
 def main() -> int:
@@ -102,7 +104,7 @@ def main() -> int:
     sections: list[str] = []
     with Session(model, Store(), Sampling(), Policy(), Report(), examples=()) as session:
         for comparison in _COMPARISONS:
-            if comparison.task in options.tasks:
+            if comparison.task in options.tasks and (comparison.has_more or not options.held_out):
                 section = _compare(comparison, session, options)
                 print(section + "\n", flush=True)
                 sections.append(section)
@@ -121,6 +123,7 @@ def _options() -> argparse.Namespace:
     add("--tasks", type=_words, default=[comparison.task for comparison in _COMPARISONS], help="which are compared")
     add("--only", default="", metavar="WORD", help="the variants whose name has it")
     add("--threads", type=int, default=2, help="as llmpar's")
+    add("--held-out", action="store_true", help="ask about samples that no wording was chosen on, where there are some")
     add("--show", type=int, default=0, metavar="N", help="print so many answers of each variant")
     add("--markdown", type=Path, metavar="FILE", help="write the tables there")
     return parser.parse_args()
@@ -139,7 +142,7 @@ def _compare(comparison: Comparison, session: Session, options: argparse.Namespa
         shown.left = options.show
         if options.show:
             print(f"--- {comparison.task}: {name}", flush=True)
-        row = comparison.measure(session, comparison.prepare(task))
+        row = comparison.measure(session, comparison.prepare(task), options.held_out)
         header = list(row)
         rows.append([name, *(_figure(column, value) for column, value in row.items())])
     return f"{comparison.task}\n\n" + markdown_table(["variant", *header], rows)
@@ -208,21 +211,23 @@ def _is_whole(result: Result, checks: frozenset[str] = _MODEL_CHECKS) -> bool:
 # translate
 
 
-def _measure_translation(session: Session, task: Task) -> Row:
+def _measure_translation(session: Session, task: Task, held_out: bool) -> Row:
     references = _records("translations.jsonl")
     judged = [(record, Question(_segment(record["text"]), _into(task, record["to"]))) for record in references]
-    sentences = list(chain(islice(_sentences("article.txt"), 20), islice(_sentences("story.txt"), 20)))
+    first = 20 if held_out else 0
+    sentences = [pair for name in ("article.txt", "story.txt") for pair in islice(_sentences(name), first, first + 20)]
     others = [
         Question(segment, _into(task, to), fields) for to in ("French", "German") for segment, fields in sentences
     ]
-    others += [Question(segment, _into(task, "English"), fields) for segment, fields in _sentences("german.txt")]
+    if not held_out:  # there are no more of them
+        others += [Question(segment, _into(task, "English"), fields) for segment, fields in _sentences("german.txt")]
     plain = [replace(question, fields=()) for question in others]
     terms_in = translation.find_terms(_SAMPLES / "glossary.csv")
     named = [
         Question(segment, _into(task, "French"), (("terms", terms_in(segment.text)),))
         for segment, _ in chain(_sentences("article.txt"), _sentences("handbook.md"))
         if terms_in(segment.text)
-    ][:40]
+    ][40 if held_out else 0 :][:40]
     translated = _ask(session, [question for _, question in judged])
     row = {
         "chrF": _mean(
@@ -286,11 +291,11 @@ def _chrf(reference: str, answer: str) -> float:
 # summarize
 
 
-def _measure_summary(session: Session, task: Task) -> Row:
+def _measure_summary(session: Session, task: Task, held_out: bool) -> Row:
     row: Row = {}
     leaves: list[Result] = []
     for size in (250, 500, 1000):
-        questions = [Question(segment, task) for segment in _chunks(session, size)]
+        questions = [Question(segment, task) for segment in _chunks(session, size, 3000 if held_out else 0)]
         results = _ask(session, questions)
         row |= {f"good {size}": _share(map(_is_fair, results)), f"faithful {size}": _mean(map(_faithfulness, results))}
         row |= {f"terms {size}": _mean(map(_coverage, results))}
@@ -317,13 +322,13 @@ def _prepare_summary(task: Task) -> Task:
     return replace(task.with_values(length=made.value("length")), margin=made.margin, checks=frozenset())
 
 
-def _chunks(session: Session, size: int) -> Iterator[Segment]:
-    """Yield chunks of one size: what of the samples is read is the same for each."""
+def _chunks(session: Session, size: int, start: int) -> Iterator[Segment]:
+    """Yield chunks of one size, of some thousand tokens: what of the samples is read is about the same for each."""
     for name in ("article.txt", "handbook.md"):
         num_tokens = 0
         for _, segments in pack(_blocks(name, "paragraph"), size, session.model.measure):
             for segment in segments:
-                if num_tokens < 3000:
+                if start <= num_tokens < start + 3000:
                     yield segment
                 num_tokens += session.model.measure(segment.text)
 
@@ -358,7 +363,7 @@ def _copied(result: Result) -> float:
 # ask
 
 
-def _measure_ask(session: Session, task: Task) -> Row:
+def _measure_ask(session: Session, task: Task, _: bool) -> Row:
     task = replace(task, checks=frozenset())
     passages = list(asking.gather(_blocks("handbook.md", "paragraph"), find_task("ask"), session))
     ranking = Ranking([f"{passage.heading}\n{passage.segment.text}" for passage in passages])
@@ -405,13 +410,14 @@ def _holds(answer: str, expected: str) -> bool:
 # reply
 
 
-def _measure_reply(session: Session, task: Task) -> Row:
+def _measure_reply(session: Session, task: Task, held_out: bool) -> Row:
     task = replace(task, checks=frozenset())
     messages = [line for line in (_SAMPLES / "messages.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
     mails = [
         json.loads(line)["message"] for line in (_SAMPLES / "mails.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    results = _ask(session, [Question(_segment(text), task) for text in [*messages[:60], *mails[:30]]])
+    chosen = messages[60:] + mails[30:] if held_out else messages[:60] + mails[:30]
+    results = _ask(session, [Question(_segment(text), task) for text in chosen])
     echoes = [_copied(result) > 0.5 or not _is_whole(result, frozenset({"echo"})) for result in results]
     blanks = [bool(_TO_FILL_IN.search(result.answer)) for result in results]
     ends = list(map(_is_whole, results))
@@ -430,7 +436,7 @@ def _measure_reply(session: Session, task: Task) -> Row:
 # question
 
 
-def _measure_division(session: Session, task: Task) -> Row:
+def _measure_division(session: Session, task: Task, _: bool) -> Row:
     records = _records("compound.jsonl")
     counts = [len(asking.divide(record["question"], session, task)) for record in records]
     pairs = [(record["parts"], count) for record, count in zip(records, counts, strict=True)]
@@ -468,9 +474,9 @@ def _stemmer(language: str) -> Callable[[str], str]:
 _COMPARISONS: Sequence[Comparison] = (
     Comparison("translate", _measure_translation),
     Comparison("summarize", _measure_summary, _prepare_summary),
-    Comparison("ask", _measure_ask),
+    Comparison("ask", _measure_ask, has_more=False),
     Comparison("reply", _measure_reply),
-    Comparison("question", _measure_division),
+    Comparison("question", _measure_division, has_more=False),
 )
 
 

@@ -19,7 +19,10 @@ ALLOWED = {
     "documents": ("llmpar.errors", "llmpar.interrupts", "llmpar.visible", "llmpar.documents"),
     "engine": ("llmpar.errors", "llmpar.engine", "llmpar.paths"),
     "models": ("llmpar.errors", "llmpar.paths", "llmpar.models", "llmpar.engine.cpu"),  # what a model is loaded as
-    "tasks": ("llmpar.errors", "llmpar.tasks", "llmpar.documents.document"),
+    "tasks": (
+        *("llmpar.errors", "llmpar.visible", "llmpar.tasks"),
+        *("llmpar.documents.document", "llmpar.documents.language"),
+    ),
 }
 HEAVY = {"numba", "torch", "transformers"}
 # These are imported by commands that need no weights.

@@ -54,16 +54,27 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class JsonString:
+    """How a text stands in a JSON string: the white space `before` and `after` it; `ascii` if all else is escaped."""
+
+    before: str = ""
+    after: str = ""
+    ascii: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """How a paragraph stands on the page.
 
     `width` is the column (in terminal cells) its lines were wrapped to, 0 when they were not; `indent` opens each
-    line after the first; `newline` is the document's own.
+    line after the first; `newline` is the document's own. `string` tells that the paragraph is a JSON string, with its
+    quotes.
     """
 
     width: int = 0
     indent: str = ""
     newline: str = "\n"
+    string: JsonString | None = None
 
 
 INLINE = Layout(newline=" ")
@@ -74,7 +85,8 @@ INLINE = Layout(newline=" ")
 class Segment:
     """A piece of a document: the characters `start` to `end` of its block.
 
-    `text` is what a model reads: the same characters, with the line breaks of hard wrapping turned into spaces.
+    `text` is what a model reads: the same characters, with the line breaks of hard wrapping turned into spaces, or
+    what a JSON string says.
     """
 
     block: Block

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from wcwidth import wcswidth, wcwidth
 
-from llmpar.documents.document import Layout
+from llmpar.documents.document import JsonString, Layout
 
 # Nobody wraps by hand beyond the widest; what is narrower is an address, a poem or a list of words.
 _NARROWEST_WRAP, _WIDEST_WRAP = 30, 120
@@ -24,6 +25,7 @@ CLAUSE_END = (".", "!", "?", ":", ";", "。", "！", "？", "：", "؟", "۔", "
 _SPACELESS = re.compile(
     "[\u2e80-\u30ff\u3190-\u319f\u31c0-\ua4cf\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff9f\U00020000-\U0003fffd]"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _COLUMNS = re.compile(r"\S(?: {3,}|\t)\s*\S")
 
 
@@ -132,9 +134,12 @@ def fill(text: str, layout: Layout, column: int = 0) -> str:
         column: the cells already taken on the first line.
 
     Returns:
-        `text` with the document's newlines and the paragraph's indentation, wrapped if the paragraph was.
+        `text` with the document's newlines and the paragraph's indentation, wrapped if the paragraph was; a JSON string
+        if it was one.
     """
     text = text.strip()
+    if layout.string is not None:
+        return _quote(NEWLINE.sub(layout.newline, text), layout.string)
     if layout.newline == " ":
         return " ".join(line.strip() for line in NEWLINE.split(text) if line.strip())
     lines: list[str] = []
@@ -147,6 +152,12 @@ def fill(text: str, layout: Layout, column: int = 0) -> str:
     return layout.newline.join(
         line if i == 0 else (layout.indent + line if line else layout.indent.rstrip()) for i, line in enumerate(lines)
     )
+
+
+def _quote(text: str, string: JsonString) -> str:
+    quoted = json.dumps(string.before + text + string.after, ensure_ascii=string.ascii)
+    # These are legal only as escapes.
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
 
 
 def _wrap(line: str, width: int, column: int, indent: int) -> Iterator[str]:

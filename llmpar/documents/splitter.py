@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from llmpar.documents.document import INLINE, Block, Document, Layout, Segment, Unit
 from llmpar.documents.formats import format_for
+from llmpar.documents.formats.jsonl import Jsonl
 from llmpar.documents.formats.plain import Paragraph, newline_of
 from llmpar.documents.language import detect
 from llmpar.documents.layout import NEWLINE
@@ -19,24 +20,36 @@ class Splitter:
 
     Args:
         document: the document.
-        unit: what a segment is.
+        unit: what a segment is; in JSONL it is a record, whatever this says.
         language: the Punkt model for sentences, or "auto" to follow the text.
-        format: "plain", "markdown", or "auto" for what the file's name says.
+        format: "plain", "markdown", "jsonl", or "auto" for what the file's name says.
+        field: where a JSONL record has its text, None for the usual name that the first record has.
 
     Raises:
         UsageError: the language is unknown.
     """
 
-    def __init__(self, document: Document, unit: Unit, language: str = "auto", format: str = "auto") -> None:  # noqa: A002
+    def __init__(
+        self,
+        document: Document,
+        unit: Unit,
+        language: str = "auto",
+        format: str = "auto",  # noqa: A002
+        field: str | None = None,
+    ) -> None:
         language = find_language(language)
         self._unit = unit
         self._follow = language == "auto"
         self._language = "english" if self._follow else language
-        self._format = format_for(format, document.path)
+        self._format = format_for(format, document, field)
         self._count = 0
 
     def split(self, block: Block) -> list[Segment]:
-        """Return the segments of the document's next block."""
+        """Return the segments of the document's next block.
+
+        Raises:
+            InputError: the block holds what is no record.
+        """
         segments = []
         for start, end, text, layout in self._pieces(block.text):
             segments.append(Segment(block, self._count, start, end, text, layout))
@@ -44,6 +57,9 @@ class Splitter:
         return segments
 
     def _pieces(self, text: str) -> Iterator[tuple[int, int, str, Layout]]:
+        if isinstance(self._format, Jsonl):
+            yield from self._format.strings(text)
+            return
         if self._unit == "document":
             content = text.strip()
             if content:
@@ -57,9 +73,9 @@ class Splitter:
             elif self._unit == "paragraph":
                 yield (paragraph.lines[0].start, paragraph.lines[-1].end, paragraph.joined()[0], paragraph.layout)
             else:
-                yield from self._sentences(paragraph)
+                yield from self._sentences(paragraph, self._format.atoms)
 
-    def _sentences(self, paragraph: Paragraph) -> Iterator[tuple[int, int, str, Layout]]:
+    def _sentences(self, paragraph: Paragraph, atoms: re.Pattern[str] | None) -> Iterator[tuple[int, int, str, Layout]]:
         if self._follow:
             self._language = detect(paragraph.joined()[0], self._language)
         for run in paragraph.runs():
@@ -69,7 +85,7 @@ class Splitter:
                 i = bisect_right(starts, position) - 1
                 return run.lines[i].start + position - starts[i]
 
-            for start, end in _around(sentence_spans(joined, self._language), joined, self._format.atoms):
+            for start, end in _around(sentence_spans(joined, self._language), joined, atoms):
                 yield source(start), source(end - 1) + 1, joined[start:end], run.layout
 
 

@@ -164,9 +164,7 @@ class Report:
         parts.append(f"{self.seconds:.1f} s")
         if self.shows_latency and self.latencies.first is not None:
             half, most = (self.latencies.quantile(share) for share in (0.5, 0.95))
-            parts.append(
-                f"first after {self.latencies.first:.1f} s, half within {half:.1f} s, 95 % within {most:.1f} s"
-            )
+            parts.append(f"first after {self.latencies.first:.1f} s, half within {half:.1f}, 95 % within {most:.1f}")
         return f"llmpar {name}: " + ", ".join(parts)
 
 

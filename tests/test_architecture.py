@@ -20,7 +20,14 @@ ALLOWED = {
     "batches": ("llmpar.errors", "llmpar.visible", "llmpar.batches"),
     "engine": ("llmpar.errors", "llmpar.engine", "llmpar.paths"),
     "models": ("llmpar.errors", "llmpar.paths", "llmpar.models", "llmpar.engine.cpu"),  # what a model is loaded as
-    "tasks": ("llmpar.errors", "llmpar.paths", "llmpar.visible", "llmpar.tasks", "llmpar.documents.document"),
+    "tasks": (
+        "llmpar.errors",
+        "llmpar.paths",
+        "llmpar.visible",
+        "llmpar.tasks",
+        "llmpar.documents.document",
+        "llmpar.documents.language",
+    ),
 }
 HEAVY = {"numba", "torch", "transformers"}
 # These are imported by commands that need no weights.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmpar.errors import UsageError
 from llmpar.tasks.checks import CHECKS, DEFAULT_CHECKS, find_fault, parse_checks
@@ -347,6 +349,92 @@ def test_languages_differ_in_length(source: str, answer: str) -> None:
     assert fault("ratio", source, answer) is None
 
 
+# Invariants
+
+
+@pytest.mark.parametrize(
+    ("source", "answer", "lost"),
+    [
+        ("Pi is 3.14.", "Pi ist 3,15.", "3.14"),
+        ("Pi is 3.14.", "Pi ist eine Zahl.", "3.14"),
+        ("It cost 1,234.50 euros.", "Es kostete 1.243,50 Euro.", "1,234.50"),
+        ("Take 500 mg.", "Nehmen Sie 50 mg.", "500"),
+        ("0.5 l", "5 l", "0.5"),
+        ("In 1990 and in 2000", "In den Jahren 1990", "2000"),
+        ("from 100 to 100", "von 100", "100"),
+        ("10% off", "100% Rabatt", "10"),
+        ("Mail bob@example.org or al@example.org.", "Schreiben Sie bob@example.org.", "al@example.org"),
+        ("See https://example.org/a?b=1.", "Siehe https://example.org/a?b=2.", "https://example.org/a?b=1"),
+        ("Run `ls -l` now.", "Führen Sie jetzt „ls -l“ aus.", "`ls -l`"),
+        ("Hello {name}!", "Hallo {Name}!", "{name}"),
+        ("Hello {{ user.name }}!", "Hallo!", "{{ user.name }}"),
+        ("%s of %d files", "%s Dateien", "%d"),
+        ("%(count)d files", "%(Anzahl)d Dateien", "%(count)d"),
+        ("Set $HOME and ${PATH}.", "Setzen Sie $HOME.", "${PATH}"),
+        ("a <b>bold</b> word", "ein <b>fettes Wort", "</b>"),
+        ("100 and {x}", "{y}", "100"),
+        ("`" + "x" * 100 + "`", "", "`" + "x" * 59 + "…"),
+    ],
+)
+def test_what_an_answer_lost_is_named(source: str, answer: str, lost: str) -> None:
+    assert fault("invariants", source, answer) == f"the answer lost {lost}"
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        ("1,234.5 m", "1.234,5 m"),
+        ("1,234.5 m", "1\u202f234,5 m"),
+        ("1234 km", "1,234 km"),
+        ("12 345", "12’345"),
+        ("12,34,567 rupees", "1.234.567 Rupien"),
+        ("It is 1,234.50.", "إنه ١٬٢٣٤٫٥٠."),
+        ("2024年１２３４人", "1,234 people in 2024"),
+        ("10% more", "10 % mehr"),
+        ("50% more", "٥٠٪"),
+        ("three of 9 cats, 2 dogs and 12 birds", "drei von neun Katzen, zwei Hunde und zwölf Vögel"),
+        ("the 2nd, the 42nd, the 150th", "der 2., der 42., der 150."),
+        ("the 20th century", "le XXe siècle"),
+        ("3/4/2024", "4.3.2024"),
+        ("am 03.04.2024", "on April 3, 2024"),
+        ("am 24.12. um 17.30 Uhr", "on December 24 at 17:30"),
+        ("5:45 pm", "17.45 Uhr"),
+        ("at 11 pm", "um 23 Uhr"),
+        ("alle 12.45", "at 12:45"),
+        ("in the 1990s", "in den 1990er Jahren"),
+        ("1, 2, 300", "300, 2, 1"),
+        ("10 million people", "1000万人"),
+        ("1.5 million people", "150万人"),
+        ("3000万元", "30 million yuan"),
+        ("25,000 Euro", "25 tausend Euro"),
+        ("version 1.2.33 of 192.168.0.1", "192.168.0.1 in Version 1.2.33"),
+        ("See https://example.org/a.", "(https://example.org/a)"),
+        ("请访问https://example.org。谢谢", "Visit https://example.org, thanks"),
+        ("写信到a.b@example.org吧", "Write to <a.b@example.org>."),
+        ("100 % der Fälle, 50%ige", "100% of the cases, 50%"),
+        ('<a href="https://x.org" title="The dog">x</a><BR/>', '<a href="https://x.org" title="Der Hund">x</a><br/>'),
+        ("mv <source> <target>", "mv <Quelle> <Ziel>"),
+        ("if a < b and c > d", "wenn a < b und c > d"),
+        ("{0} of {0}, ${HOME}, %5.2f", "%5.2f von {0}, ${HOME}, {0}"),
+        ("costs $5 or $50", "kostet 5 $ oder 50 $"),
+        ("no numbers", ""),
+        ("", "100"),
+    ],
+)
+def test_what_translators_do_loses_nothing(source: str, answer: str) -> None:
+    assert fault("invariants", source, answer) is None
+
+
+@given(
+    st.lists(st.sampled_from([*"0123456789.,' %{}$<>/`@\n", "a", "b", "1.5", "million", "{x}", "https://"])).map(
+        "".join
+    )
+)
+def test_a_text_loses_nothing_to_itself(text: str) -> None:
+    assert fault("invariants", text, text) is None
+    assert fault("invariants", text, f"{text}\n\n{text}") is None
+
+
 # Hostile text
 
 MEGABYTE = 1_000_000
@@ -364,6 +452,14 @@ HOSTILE = {
     "wide": "以下" * (MEGABYTE // 2),
     "long forms": "\ufdfa" * MEGABYTE,
     "surrogates": "\ud800" * MEGABYTE,
+    "digits": "1" * MEGABYTE,
+    "groups": "1,234" + ",234" * (MEGABYTE // 4),
+    "decimals": "1.1" * (MEGABYTE // 3),
+    "braces": "{{" * (MEGABYTE // 2),
+    "ticks": "`a``b" * (MEGABYTE // 5),
+    "addresses": "a.b@" * (MEGABYTE // 4),
+    "links": "www.http://" * (MEGABYTE // 11),
+    "tags": "<a <b %(" * (MEGABYTE // 8),
     "words": "sure thing of course " * (MEGABYTE // 21),
 }
 

@@ -1,7 +1,7 @@
 """What can be wrong with an answer, told from its text. Knows no model, no segment, and not what was asked.
 
-An answer is judged by the way it opens, and its source can excuse it: who translates an apology must apologise. Only
-the openings are searched, so that no text, however long or hostile, takes more than linear time.
+An answer's talk is judged by the way it opens, and its source can excuse it: who translates an apology must apologise.
+Only the openings are searched, so that no text, however long or hostile, takes more than linear time.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 from llmpar.errors import UsageError
+from llmpar.tasks.invariants import find_lost
 
-CheckName = Literal["empty", "echo", "length", "loop", "preamble", "refusal", "ratio"]
+CheckName = Literal["empty", "echo", "length", "loop", "preamble", "refusal", "ratio", "invariants"]
 CHECKS: tuple[CheckName, ...] = get_args(CheckName)
 DEFAULT_CHECKS: frozenset[str] = frozenset({"empty", "loop"})
 
@@ -117,6 +118,11 @@ def _size(text: str) -> float:
     return len(solid) + (_WIDE_SIZE - 1) * sum(map(len, _WIDE.findall(solid)))
 
 
+def _invariants(source: str, answer: str, _: str) -> str | None:
+    lost = find_lost(source, answer)
+    return None if lost is None else f"the answer lost {lost}"
+
+
 def _preamble(source: str, answer: str, _: str) -> str | None:
     opening = _opening(answer)
     if not any(sign.match(opening) and not excuse.search(_opening(source)) for sign, excuse in _PREAMBLES):
@@ -139,6 +145,7 @@ _FINDERS: dict[CheckName, Callable[[str, str, str], str | None]] = {
     "preamble": _preamble,
     "refusal": _refusal,
     "ratio": _ratio,
+    "invariants": _invariants,
 }
 
 _NOISE = re.compile(r"[\W_]*")

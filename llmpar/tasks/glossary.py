@@ -23,11 +23,8 @@ _HEADER = ("source", "target")
 _SEPARATORS = "\t;,"
 _LONGEST_WORD = 200  # characters; composing the accents of a longer one could take quadratic time
 # Python's \w leaves out the signs that many scripts write vowels with.
-_MARK = "".join(
-    char
-    for char in map(chr, chain(range(0x300, 0x2000), range(0xA66F, 0xAC00)))
-    if unicodedata.category(char)[0] == "M"
-)
+_MARKED = map(chr, chain(range(0x300, 0x2000), range(0xA66F, 0xAC00)))
+_MARK = "".join(char for char in _MARKED if unicodedata.category(char)[0] == "M")
 # Thai, Lao, Burmese, Khmer; Chinese and Japanese; Korean.
 _APART = (
     "\u0e00-\u0e4e\u0e80-\u0ece\u1000-\u103f\u1780-\u17d3\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"

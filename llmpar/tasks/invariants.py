@@ -22,7 +22,7 @@ _HTML = (
 _VERBATIM = re.compile(
     r"""
     (?<!`)`[^`\n]+`(?!`)                                                        # code
-    | (?:\bhttps?|\bftp)://[!-;=?-\[\]_a-z~]+ | \bwww\.[!-;=?-\[\]_a-z~]+       # an address, as far as it is ASCII
+    | (?P<address>(?:\bhttps?://|\bftp://|\bwww\.)[!\#-;=?-\[\]_a-z~]+)           # as far as it is ASCII
     | (?<![\w.+-])[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+            # an e-mail address
     | \$?\{\{[^{}\n]{1,80}\}\} | \$\{[^{}\n]{1,80}\} | \{[^{}\s]{0,80}\}        # {{x}}, ${VAR}, {name}
     | (?<![\w$])\$[A-Za-z_][A-Za-z0-9_]*                                        # $VAR
@@ -34,102 +34,110 @@ _VERBATIM = re.compile(
 _GROUP = r"[.,'’٬，\u00a0\u202f\u2009\ ]"
 _NUMBER = re.compile(
     rf"""
-    (?<!\d[.,'’])(?P<whole>
+    (?<!\d[.,'’])(?:
         \d{{1,3}}(?P<group>{_GROUP})\d{{3}}(?!\d)(?:(?P=group)\d{{3}}(?!\d))*   # 1,234,567; 1 234 567
         | \d{{1,2}}(?:,\d{{2}})+,\d{{3}}(?!\d)                                  # 12,34,567
         | \d+
-    )(?P<decimals>[.,٫．]\d+)?(?!\d|[.,'’]\d)
-    (?!\s?(?:uhr|[ap]\.?m|h|uur|klo?)\b)                                        # 17.30 Uhr
-    | \d+
+    )(?:[.,٫．]\d+)?(?!\d|[.,'’]\d)
+    | \d+                                                                      # part of a date or a version
     """,
-    re.VERBOSE | re.IGNORECASE,
+    re.VERBOSE,
 )
 _DAY_AND_MONTH = re.compile(r"0?[1-9]\.(?:0?[1-9]|1[0-2])|[12]\d\.(?:0?[1-9]|1[0-2])|3[01]\.(?:0?[1-9]|1[0-2])")
+_RUN = re.compile(r"\d+")
 _PERCENT = re.compile(r"\s?[%％٪]")
 _SCALE = re.compile(
-    r"[\s-]?(?:thousand|m(?:ill?i|iljo|ilyo|ili)|mio\b|mln\b|mrd\b|mld\b|b(?:ill|ilj|ilh|n\b)|tr(?:ill|ily)|lakh|crore"
-    r"|tausend|mill?e|mil\b|tys|тыс|млн|млрд|милли|трлн|मिलियन|लाख|करोड़|مليون|مليار|ألف|[十百千万萬億亿兆천만억백])",
+    r"[\s-]?(?:thousand|tausend|mil\b|mille\b|tys|тыс|mill?i[oa]|mill[oó]n|milh|milj[ao]|mily[oa]|miliju|mio\b|mln\b|mrd\b"
+    r"|mld\b|bill?io|bilh|bilj|bily|trill?i|trilh|trily|lakh|crore|милли|млн|млрд|трил|трлн|लाख|करोड़|मिलियन|ألف|مليون|مليار"
+    r"|[十百千万萬億亿兆천만억백])|k\b|bn\b",
     re.IGNORECASE,
 )
 _AFTER_ADDRESS = ".,;:!?)]}>*'\""
 
 
+_MOST_SHOWN = 60  # characters
+
+
 @dataclass(frozen=True, slots=True)
 class _Invariant:
     shown: str
-    forms: tuple[str, ...]  # what stands for it in an answer: the first is enough, as are all others together
+    form: str  # by which it is recognised
+    parts: tuple[str, ...] = ()  # of a number, its runs of digits: 12.30 may come back as 12:30
     rounded: str = ""  # of a number, its digits without the last zeros
     is_scaled: bool = False
+    counts: bool = True
 
 
 def find_lost(source: str, answer: str) -> str | None:
     """Return the first thing in `source` that must survive and is not in `answer` as often, None if all are there."""
-    wanted = [invariant for invariant in _invariants(source) if invariant.forms]
+    wanted = [invariant for invariant in _invariants(source) if invariant.counts]
     if not wanted:
         return None
     present: Counter[str] = Counter()
     rounded: Counter[str] = Counter()
     scaled: Counter[str] = Counter()
-    for invariant in _invariants(answer, every=True):
-        present.update(set(invariant.forms))
+    for invariant in _invariants(answer):
+        present.update({invariant.form, *invariant.parts})
         if invariant.rounded:
             rounded[invariant.rounded] += 1
             scaled[invariant.rounded] += invariant.is_scaled
     for invariant in wanted:
-        whole, *parts = invariant.forms
         supply = rounded if invariant.is_scaled else scaled
-        if present[whole] > 0:
-            present[whole] -= 1
-        elif parts and all(present[part] > 0 for part in parts):
-            present.subtract(parts)
+        if present[invariant.form] > 0:
+            present[invariant.form] -= 1
+        elif invariant.parts and all(present[part] > 0 for part in invariant.parts):
+            present.subtract(invariant.parts)
         elif supply[invariant.rounded] > 0:
             supply[invariant.rounded] -= 1
         else:
-            return invariant.shown
+            shown = invariant.shown
+            return shown if len(shown) <= _MOST_SHOWN else shown[:_MOST_SHOWN] + "…"
     return None
 
 
 def without_verbatim(text: str) -> str:
-    """Return a text with a space for each address, code span, placeholder and tag."""
+    """Return a text with a space for each address, code span and placeholder, and for the names of tags."""
     return _VERBATIM.sub(" ", text)
 
 
-def _invariants(text: str, *, every: bool = False) -> Iterator[_Invariant]:
-    """Yield what must survive, in order; with `every`, also the numbers that do not count."""
+def _invariants(text: str) -> Iterator[_Invariant]:
     start = 0
     for match in _VERBATIM.finditer(text):
-        yield from _numbers(text, start, match.start(), every)
+        yield from _numbers(text, start, match.start())
         start = match.end()
         token = match[0]
         if match["tag"]:
-            yield _Invariant(f"{token}>", (token.lower(),))
+            yield _Invariant(f"{token}>", token.lower())
         else:
-            token = token.rstrip(_AFTER_ADDRESS) if "://" in token or token[:4].lower() == "www." else token
-            yield _Invariant(token, (token,))
-    yield from _numbers(text, start, len(text), every)
+            token = token.rstrip(_AFTER_ADDRESS) if match["address"] else token
+            yield _Invariant(token, token)
+    yield from _numbers(text, start, len(text))
 
 
-def _numbers(text: str, start: int, end: int, every: bool) -> Iterator[_Invariant]:
+def _numbers(text: str, start: int, end: int) -> Iterator[_Invariant]:
     for match in _NUMBER.finditer(text, start, end):
-        digits = _digits(match[0])
-        is_day = text.startswith(".", match.end()) and _DAY_AND_MONTH.fullmatch(match[0])
-        parts = [
-            part for part in map(_digits, re.findall(r"\d+", match[0])) if every or int(part[-9:]) > _MOST_SPELLED_OUT
-        ]
-        if is_day:
-            yield from (_Invariant(part, (part,)) for part in parts)
+        number = match[0]
+        digits = _digits(number)
+        parts = tuple(map(_digits, _RUN.findall(number)))
+        if len(parts) == 2 and text.startswith(".", match.end()) and _DAY_AND_MONTH.fullmatch(number):
+            # "am 24.12. abends"
+            yield from (_Invariant(part, part, counts=not _is_small(part)) for part in parts)
             continue
-        is_exact = len(digits) < len(match[0])  # it has signs that set groups or decimals apart
-        small = len(digits) < 3 and int(digits) <= _MOST_SPELLED_OUT
-        is_percent = len(digits) > 1 and bool(_PERCENT.match(text, match.end(), end))
-        is_scaled = bool(_SCALE.match(text, match.end(), end))
-        if every or is_exact or is_percent or not small:
-            # In an answer, the parts of a number can also be those of a date.
-            forms = (digits, *parts) if every else (digits,)
-            yield _Invariant(match[0], forms, digits.strip("0") or "0", is_scaled)
+        percent = len(digits) > 1 and _PERCENT.match(text, match.end(), end)
+        yield _Invariant(
+            number,
+            digits,
+            parts if len(parts) > 1 else (),
+            digits.strip("0") or "0",
+            bool(_SCALE.match(text, match.end(), end)),
+            counts=len(parts) > 1 or bool(percent) or not _is_small(digits),
+        )
 
 
 def _digits(number: str) -> str:
-    """Return the digits of a number in any script as ASCII ones, without zeros in front."""
-    digits = "".join(str(unicodedata.decimal(char)) for char in number if char.isdecimal())
-    return digits.lstrip("0") or "0"
+    """Return the digits of a number, of any script, as ASCII ones."""
+    return "".join(str(unicodedata.decimal(char)) for char in number if char.isdecimal())
+
+
+def _is_small(digits: str) -> bool:
+    return len(digits) < 3 and int(digits) <= _MOST_SPELLED_OUT

@@ -36,11 +36,9 @@ def find_language(name: str, option: str = "--to") -> Language:
     Raises:
         UsageError: there is no such language; the message suggests the nearest.
     """
-    import langcodes
-
     wanted = " ".join(unicodedata.normalize("NFC", name[: _LONGEST + 1]).split())
     tag = (_tag_of_code(wanted) or _tag_of_name(wanted)) if len(wanted) <= _LONGEST else None
-    if tag is not None and (found := _named(langcodes.Language.get(tag, normalize=False))) is not None:
+    if tag is not None and (found := _named(tag)) is not None:
         return found
     near = _suggestions(wanted)
     remedy = f"did you mean {' or '.join(near)}?" if near else "for example French, pt-BR or 中文"
@@ -49,10 +47,11 @@ def find_language(name: str, option: str = "--to") -> Language:
 
 def _tag_of_code(code: str) -> str | None:
     import langcodes
+    from langcodes.tag_parser import LanguageTagError
 
     try:
         language = langcodes.Language.get(code)
-    except langcodes.LanguageTagError:
+    except LanguageTagError:
         return None
     # What these add is no part of a language, or known to nobody else.
     return language.to_tag() if language.is_valid() and not (language.private or language.extensions) else None
@@ -79,20 +78,16 @@ def _exact(category: str, name: str) -> str | None:
     return code if names.normalize_name(name) in names.TRIES[f"und/name_to_{category}"] else None
 
 
-def _named(language: object) -> Language | None:
+def _named(tag: str) -> Language | None:
     import langcodes
     from language_data.names import code_to_names
 
-    assert isinstance(language, langcodes.Language)
-    tag = language.to_tag()
-    script = language.maximize().script
-    if (
-        language.territory
-        and not language.script
-        and script != langcodes.Language.get(language.language).maximize().script
-    ):
-        # A region can decide how a language is written, as Taiwan does.
-        language = language.update_dict({"script": script})
+    language = langcodes.Language.get(tag, normalize=False)
+    if language.territory and not language.script:
+        script = language.maximize().script
+        if script != langcodes.Language.make(language=language.language).maximize().script:
+            # A region can decide how a language is written, as Taiwan does.
+            language = language.update_dict({"script": script})
     name = code_to_names(tag).get("en") or language.display_name()
     return None if _NO_LANGUAGE.match(name) or "Unknown" in name else Language(tag, name)
 

@@ -24,7 +24,7 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def records(block: Block, field: str | None) -> Iterator[tuple[int, int, str, Layout]]:
-    """Yield where the text of each line's record stands in its block, with its quotes, and what it says.
+    """Yield where the text of each line's record stands in its block, with its quotes, and what it says, stripped.
 
     Args:
         block: whole lines; blank ones are passed over.
@@ -42,7 +42,7 @@ def records(block: Block, field: str | None) -> Iterator[tuple[int, int, str, La
                 first, last, value = _find(block.text[start:end], field)
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{one_line(block.document.name)}:{number}: {_reason(error)}") from error
-            yield start + first, start + last, value, JSON_STRING
+            yield start + first, start + last, value.strip(), JSON_STRING
         start = newline.end() if newline else end
         number += 1
 

@@ -31,6 +31,8 @@ _SAYS_SOMETHING = frozenset({
 _BY_NAME = frozenset({"$defs", "definitions", "patternProperties", "properties"})
 _NESTED = frozenset({"additionalProperties", "allOf", "anyOf", "items", "oneOf", "prefixItems"})
 _LARGEST = 2**53 - 1  # the numbers that every reader of JSON takes exactly (RFC 8259)
+_SMALLEST = 1e-9
+_NO_TEXT = "\U0010fffd"  # for private use, and used by nobody
 
 
 def choices_rule(choices: SequenceOf[str]) -> str:
@@ -39,6 +41,8 @@ def choices_rule(choices: SequenceOf[str]) -> str:
     Raises:
         UsageError: there are none, one is empty, comes twice or is no text.
     """
+    from llguidance import LLMatcher
+
     if not choices:
         raise UsageError("no choices are given; name at least one")
     for index, choice in enumerate(choices):
@@ -48,14 +52,16 @@ def choices_rule(choices: SequenceOf[str]) -> str:
             raise UsageError(f"choice {choice!r} is given twice; leave one out")
         if not _is_text(choice):
             raise UsageError(f"choice {choice!r} is not valid UTF-8")
-    rule = "start: " + " | ".join(json.dumps(choice, ensure_ascii=False) for choice in choices)
-    return _checked(rule, "these choices cannot be used")
+    # By number, no character means anything else.
+    spelled = ("".join(f"\\x{{{ord(char):x}}}" for char in choice) for choice in choices)
+    return _checked(LLMatcher.grammar_from_regex("|".join(spelled)), "these choices cannot be used")
 
 
 def schema_rule(schema: object, name: str = "the schema") -> str:
     """Return the rule of answers that are JSON as a schema says, without white space between its parts.
 
-    Numbers that it does not limit stay within 2^53, as a model may never stop to append zeros.
+    Numbers that it does not limit stay within 2^53 and have nine decimals at most: a model may never stop to append
+    digits.
 
     Args:
         schema: a parsed JSON Schema.
@@ -108,11 +114,12 @@ class Grammar:
         if not stops:
             raise ModelUnavailable(f"{str(path)!r}: names no token that ends an answer, which choices and schemas need")
         with _translated(path):
-            file = path / "tokenizer.json"
-            tokenizer = Tokenizer.from_file(str(file))
+            description = (path / "tokenizer.json").read_text(encoding="utf-8")
+            tokenizer = Tokenizer.from_str(description)
             added = tokenizer.get_added_tokens_decoder()
             num_tokens = 1 + max(tokenizer.get_vocab().values())
-            self._tokens = LLTokenizer(str(file), n_vocab=max(vocabulary, num_tokens), eos_token=min(stops))
+            spelling = _spelling(json.loads(description), tokenizer.get_vocab(with_added_tokens=False))
+            self._tokens = LLTokenizer(spelling, n_vocab=max(vocabulary, num_tokens), eos_token=min(stops))
         # In the library's length, which may be more than the model's.
         text = np.arange(max(vocabulary, num_tokens)) < min(vocabulary, num_tokens)
         text[[i for i in control_ids | added.keys() | stops if i < len(text)]] = False
@@ -224,6 +231,17 @@ class AnswerConstraint:
         return ValueError(f"the answer cannot go on as it must: {_first_line(self._matcher.get_error())}")
 
 
+def _spelling(fields: dict[str, Any], words: dict[str, int]) -> str:
+    """Return a tokenizer's description in which added tokens have names that no text holds.
+
+    The library would spell their real names with them, and with nothing else. Those among the model's words need not be
+    added; the others keep their numbers.
+    """
+    added = [token for token in fields.get("added_tokens") or () if token["content"] not in words]
+    named = [{**token, "content": f"{_NO_TEXT}{token['id']}", "special": True} for token in added]
+    return json.dumps({**fields, "added_tokens": named, "post_processor": None, "truncation": None, "padding": None})
+
+
 def _limited(schema: Any) -> Any:
     """Return a schema, or a list of them, with limits for the numbers that have none."""
     if isinstance(schema, list):
@@ -248,6 +266,8 @@ def _limited(schema: Any) -> Any:
         limited["minimum"] = -_LARGEST
     if high is None and (low is None or low < _LARGEST):
         limited["maximum"] = _LARGEST
+    if "number" in types:
+        limited.setdefault("multipleOf", _SMALLEST)
     return limited
 
 

@@ -97,7 +97,7 @@ def test_half_a_character_survives() -> None:
     assert changed == '{"text": "a \\ud83d b!"}\n'
 
 
-@pytest.mark.parametrize(("on_error", "text"), [("keep", "a\n"), ("mark", "[llmpar: why] a\n"), ("skip", "")])
+@pytest.mark.parametrize(("on_error", "text"), [("keep", "a\n"), ("mark", "[llmpar: why] a"), ("skip", "")])
 def test_what_fails_stays_json(on_error: Any, text: str) -> None:
     block, segments = split('{"text": "a\\n", "id": 1}\n')
     result = Result(segments[0], error="why")

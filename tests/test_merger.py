@@ -67,7 +67,8 @@ def test_a_table_has_one_head_or_one_in_each_file(llmpar: Call, tmp_path: Path) 
 
 
 def test_answers_below_their_sources(llmpar: Call) -> None:
-    assert run(llmpar, "--interleave", "-u", "line", stdin="One\n\n- Two\n") == "One\nOne\n\n\n- Two\nTwo\n\n"
+    assert run(llmpar, "--interleave", "-u", "line", stdin="One\n\n- Two\n") == "One\nOne\n\n- Two\nTwo\n"
+    assert run(llmpar, "--interleave", stdin="One. Two.\nThree.\n") == "One.\nOne.\nTwo.\nTwo.\nThree.\nThree.\n"
     assert run(llmpar, "--interleave", "--merge", "lines", stdin="One. Two.") == "One.\nOne.\n\nTwo.\nTwo.\n\n"
 
 

@@ -165,8 +165,9 @@ def reply(
 ) -> int:
     """Answer messages, one a line or JSONL, each on its own.
 
-    Answers come in the order of the messages, each as soon as those before it are there; in JSONL they take the
-    message's place, or come as records with all its fields (--merge jsonl). Example:
+    Answers come in the messages' order, each as soon as those before it are there.
+    In JSONL they take the message's place, or come as records with all its fields
+    (--merge jsonl). Example:
 
     [bold]llmpar reply --merge jsonl mails.jsonl > replies.jsonl[/bold]
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +19,7 @@ from llmpar.documents.layout import NEWLINE, cells, fill, quote
 from llmpar.visible import one_line
 
 _NEWLINES = ("\n", "\r")
+_LINE_REST = re.compile(r"\A[^\S\r\n]*(?:\r\n|\n|\r)?")  # what an answer below, which ends its line, has no use for
 
 
 class Merger(Protocol):
@@ -180,6 +182,8 @@ def merge(
     line = ""  # what the last line holds so far, for wrapping
     for segment in segments:
         gap = block.text[cursor : segment.start]
+        if interleaves and cursor:
+            gap = _LINE_REST.sub("", gap, count=1)
         line = _last_line(line, gap)
         cursor = segment.end
         wrapped = segment.layout.width > 0
@@ -197,7 +201,7 @@ def merge(
             text = f"{segment.source}{newline}{segment.layout.indent}{text}{newline}"
         line = _last_line(line, text)
         yield text if text.startswith(_NEWLINES) else space + text
-    yield block.text[cursor:]
+    yield _LINE_REST.sub("", block.text[cursor:], count=1) if interleaves and cursor else block.text[cursor:]
 
 
 def _last_line(line: str, text: str) -> str:

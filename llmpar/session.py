@@ -17,6 +17,9 @@ from llmpar.store.store import NoStore, Store
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
 
+_FRAME = 64  # tokens that a chat template puts around messages, and a few that joining texts may add
+_ENDLESS = 1 << 40  # an echo's context
+
 
 class Session:
     """Asks a model, and keeps what it says.
@@ -62,7 +65,7 @@ class Session:
         """
         task = task.for_model(self.model.families)
         most = task.chunk or self.model.context_length
-        if self.model.context_length >= 1 << 40:  # an echo's
+        if self.model.context_length >= _ENDLESS:
             return most
         around = sum(self.model.measure(text) for _, text in task.messages("")) + _FRAME
         left = self.model.context_length - around - task.max_new_tokens(0)
@@ -93,6 +96,3 @@ class Session:
 
     def _open_backend(self, question: Question) -> Backend:
         return self.model.open_backend(list(self._examples) or examples_of(question))
-
-
-_FRAME = 64  # tokens that a chat template puts around messages, and a few that joining texts may add

@@ -32,6 +32,12 @@ class LoadedModel:
     stop_ids: frozenset[int]
     precision: Precision
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model scores, which may be more than its tokenizer has."""
+        own = getattr(self.model, "vocabulary", None)
+        return int(self.model.config.get_text_config().vocab_size if own is None else own)
+
 
 def load_model(
     path: Path,

@@ -298,7 +298,7 @@ class Model:
 
             rule = choices_rule(form.choices) if form.choices else schema_rule(json.loads(form.schema))
             stop_ids = loaded.stop_ids | self._vocabulary.stop_ids
-            return Grammar(self._files.path, loaded.vocabulary, stop_ids, rule)
+            return Grammar(self._files.path, loaded.vocabulary, stop_ids, rule, self._tokenizer.control_ids)
 
         return lambda form: grammar(form).constrain
 

@@ -15,6 +15,7 @@ import pytest
 from conftest import CONTROL
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_model_engine import make as make_transformers
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.constraint import unpack
@@ -22,7 +23,7 @@ from llmpar.engine.request import Request, SamplingParams
 from llmpar.errors import ModelUnavailable, UsageError
 from llmpar.models import grammar as grammar_module
 from llmpar.models.grammar import Grammar, choices_rule, schema_rule
-from llmpar.models.load import load_model
+from llmpar.models.load import LoadedModel, load_model
 
 VOCABULARY, STOP, BEGIN = 259, 2, 0
 PREFIXES = ["no", "none", "nothing", "n", "yes", "yes, but"]
@@ -273,6 +274,10 @@ def accepts(made: Grammar, tokenizer: Any, text: str) -> bool:
 
 
 class TestTokens:
+    def test_a_loaded_model_tells_how_many_it_scores(self, tiny_model: Path) -> None:
+        assert load_model(tiny_model, "cpu", "fp32").vocabulary == VOCABULARY
+        assert LoadedModel(make_transformers("bloom-alibi"), 256, frozenset({STOP}), "fp32").vocabulary == 300
+
     @pytest.mark.parametrize("vocabulary", [259, 260, 288, 300, 1000])
     def test_rows_that_only_the_model_has_are_never_allowed(self, make: Any, vocabulary: int) -> None:
         rule = make(schema_rule({"type": "string"}), vocabulary).constrain()
@@ -452,7 +457,8 @@ class TestConstraint:
 def test_engines_answer_validly_and_the_same_whatever_n_and_batch(
     tiny_model: Path, make: Any, tokenizer: Any, rule: str, precision: Any, params: SamplingParams
 ) -> None:
-    model, made = load_model(tiny_model, "cpu", precision).model, make(rule)
+    loaded = load_model(tiny_model, "cpu", precision)
+    model, made = loaded.model, make(rule, loaded.vocabulary)
     texts = [f"message {index} of {index * 7 % 5}" for index in range(24)]
     prompts = [[BEGIN, *tokenizer.encode(text, add_special_tokens=False).ids] for text in texts]
     answers = []

@@ -34,9 +34,9 @@ class LoadedModel:
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens it scores."""
-        known = getattr(self.model, "vocabulary", None)
-        return int(known if known is not None else self.model.config.get_text_config().vocab_size)
+        """How many tokens the model scores, which may be more than its tokenizer has."""
+        own = getattr(self.model, "vocabulary", None)
+        return int(self.model.config.get_text_config().vocab_size if own is None else own)
 
     @property
     def is_encoder_decoder(self) -> bool:

@@ -130,6 +130,11 @@ class ChatTokenizer:
         return text
 
     @property
+    def control_ids(self) -> frozenset[int]:
+        """The ids of tokens that are no text."""
+        return self._control_ids
+
+    @property
     def stop_ids(self) -> frozenset[int]:
         """The id of the tokenizer's end-of-sequence token, if it names one."""
         token_id = self._tokenizer.token_to_id(self._special_tokens.get("eos_token", ""))

@@ -44,7 +44,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a passage says to a question."""
+    """What a passage says to a question; "" if its words alone speak for it."""
 
     question: str
     answer: str
@@ -124,6 +124,26 @@ def find(
             on_answer()
             if result.error is None and not is_nothing(result.answer, nothing):
                 yield Finding(question, result.answer, passages[number])
+
+
+def quote(
+    questions: Sequence[str], passages: Sequence[Passage], findings: Sequence[Finding], count: int, language: str
+) -> list[Finding]:
+    """Return what is worth showing to a person: the findings, and for each question the passages that fit it best.
+
+    A small model overlooks what it reads, and a person does not mind a passage more.
+
+    Args:
+        questions: the user's, and what it was divided into.
+        passages: all there are.
+        findings: what the model found.
+        count: how many passages of each question are shown in any case.
+        language: of the passages.
+    """
+    found = {finding.passage for finding in findings}
+    best = zip(questions, choose(questions, passages, count, language), strict=True)
+    places = [(question, passages[number]) for question, numbers in best for number in numbers]
+    return [*findings, *(Finding(question, "", passage) for question, passage in places if passage not in found)]
 
 
 def is_nothing(answer: str, nothing: str) -> bool:

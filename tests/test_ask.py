@@ -100,6 +100,13 @@ def test_quotes_are_passages_with_their_lines(llmpar: Call, asked: list[str], ha
     assert not any(prompt.startswith("reduce") for prompt in asked)
 
 
+def test_what_fits_best_by_its_words_is_quoted_in_any_case(llmpar: Call, asked: list[str], handbook: Path) -> None:
+    outcome = llmpar("ask", "--quote", "--format", "jsonl", "Where is the office?", str(handbook))
+    (quote,) = (json.loads(line) for line in outcome.out.splitlines())
+    assert (quote["finding"], quote["line"]) == (None, 1), "the model said nothing to it"
+    assert "no passage" not in outcome.err
+
+
 def test_records(llmpar: Call, asked: list[str], handbook: Path) -> None:
     outcome = llmpar(
         "ask", "What of a card and the river?", str(handbook), "--format", "jsonl", "-q", "Card?", "-q", "River?"

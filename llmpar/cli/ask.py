@@ -35,7 +35,12 @@ def ask(
         option("--top", help="Read the N passages whose words fit best, or all.", panel="Input", metavar="N|all"),
     ] = str(_TOP),
     quote: Annotated[
-        bool, option("--quote", help="Show the passages that say something to it, and no answer.", panel="Output")
+        bool,
+        option(
+            "--quote",
+            help="Show the passages that say something to it, or fit it best by their words, and no answer.",
+            panel="Output",
+        ),
     ] = False,
     format: Annotated[  # noqa: A002
         Literal["text", "jsonl"], option("--format", help="For people, or records.", panel="Output")

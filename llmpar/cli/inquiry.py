@@ -23,6 +23,7 @@ from llmpar.tasks.files import find_task
 from llmpar.tasks.task import Task
 from llmpar.visible import one_line
 
+_QUOTED = 3  # passages whose words fit a question best are shown, whatever the model says of them
 _HEAD = 100  # characters of a passage that tell which it is
 _NOWHERE = Document(0, "answer", None, Encoding())
 
@@ -71,12 +72,15 @@ class Inquiry:
             questions = self.parts or asking.divide(self.question, session, run.judged(find_task("question")))
             if questions != [self.question]:
                 progress.remark("asked: " + " | ".join(map(one_line, questions)))
-            chosen = asking.choose(questions, passages, self.top, self._language(passages))
+            language = self._language(passages)
+            chosen = asking.choose(questions, passages, self.top, language)
             num_read = sum(map(len, chosen))
             progress.remark(f"{num_read:,} questions about {len(passages):,} passages")
             findings = list(asking.find(questions, passages, chosen, session, task))
             answer = "" if self.quotes else asking.conclude(self.question, findings, session, task)
             session.flow.close()
+            if self.quotes:
+                findings = asking.quote([self.question, *questions], passages, findings, _QUOTED, language)
             self._show(output, "".join(self._told(findings, answer)))
             if not findings:
                 progress.note(f"llmpar ask: no passage says anything to it ({num_read:,} read); try --top all")
@@ -106,7 +110,8 @@ class Inquiry:
             for finding in findings:
                 segment = finding.passage.segment
                 place = {"document": segment.block.document.name, "line": segment.line, "span": segment.span}
-                yield _line({"question": finding.question, "finding": finding.answer, **place, "passage": segment.text})
+                said = {"question": finding.question, "finding": finding.answer or None}
+                yield _line({**said, **place, "passage": segment.text})
             return
         if answer:
             yield f"{answer}\n"

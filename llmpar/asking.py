@@ -140,10 +140,14 @@ def quote(
         count: how many passages of each question are shown in any case.
         language: of the passages.
     """
-    found = {finding.passage for finding in findings}
-    best = zip(questions, choose(questions, passages, count, language), strict=True)
-    places = [(question, passages[number]) for question, numbers in best for number in numbers]
-    return [*findings, *(Finding(question, "", passage) for question, passage in places if passage not in found)]
+    shown = list(findings)
+    known = {finding.passage for finding in findings}
+    for question, numbers in zip(questions, choose(questions, passages, count, language), strict=True):
+        for passage in (passages[number] for number in numbers):
+            if passage not in known:
+                known.add(passage)
+                shown.append(Finding(question, "", passage))
+    return shown
 
 
 def is_nothing(answer: str, nothing: str) -> bool:

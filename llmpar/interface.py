@@ -139,7 +139,7 @@ def summarize(
         policy: see `run`.
         store: see `run`.
     """
-    from llmpar.reduction import ReducingMerger, Tree
+    from llmpar.reduction import FAN_IN, ReducingMerger, Tree
     from llmpar.segmenting import pack
     from llmpar.tasks import summary
 
@@ -148,7 +148,7 @@ def summarize(
     with _session(_chosen(model), sampling, policy, store) as session:
 
         def plant(document: Document) -> Tree:
-            return Tree(session.flow, reduction, document, session.budget(reduction), session.model.measure)
+            return Tree(session.flow, reduction, document, session.budget(reduction, FAN_IN), session.model.measure)
 
         merger = ReducingMerger(plant, is_total=True)
         whole = Document(0, "texts", None, Encoding())

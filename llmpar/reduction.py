@@ -19,6 +19,8 @@ from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
 
 JOINT = "\n\n"  # between the answers in a question
+FAN_IN = 4
+"""How many of the longest answers a question should hold: with two, a tree asks as many questions as it has leaves."""
 
 
 @dataclass(slots=True)

@@ -58,13 +58,14 @@ class Session:
         answers = Answers(sampling, policy, self._open_task, self._open_backend, report)
         self.flow = Flow(answers, report, on_error, model.max_held, tick, done)
 
-    def budget(self, task: Task) -> int:
+    def budget(self, task: Task, num_answers: int = 0) -> int:
         """Return how many tokens of text one question of a task may have: what fits the model, `task.chunk` at most.
 
-        It follows from the model and the task alone.
+        It follows from the model and the task alone. A question about answers has room for `num_answers` of the
+        longest, if the model has, so that a tree of them is not deeper than it must be.
         """
         task = task.for_model(self.model.families)
-        most = task.chunk or self.model.context_length
+        most = max(task.chunk or self.model.context_length, num_answers * task.max_new_tokens(0))
         if self.model.context_length >= _ENDLESS:
             return most
         around = sum(self.model.measure(text) for _, text in task.messages("")) + _FRAME

@@ -18,7 +18,7 @@ from llmpar.errors import InputError, InputUnreadable, Interrupted, UsageError
 from llmpar.flow import Part
 from llmpar.pipeline import Pipeline
 from llmpar.progress import Progress
-from llmpar.reduction import ReducingMerger, Tree
+from llmpar.reduction import FAN_IN, ReducingMerger, Tree
 from llmpar.report import CUT_OR_LEFT_OUT, Report, counted
 from llmpar.segmenting import Blocks, Fields, pack, with_neighbours
 from llmpar.session import Session
@@ -107,7 +107,7 @@ class Job:
             reduction = self.task.reduction()
 
             def plant(document: Document) -> Tree:
-                return Tree(session.flow, reduction, document, session.budget(reduction), session.model.measure)
+                return Tree(session.flow, reduction, document, session.budget(reduction, FAN_IN), session.model.measure)
 
             return ReducingMerger(plant, is_total=self.is_total, grown=_describer(progress))
         is_json = bool(self.task.form and self.task.form.schema)

@@ -38,6 +38,9 @@ _HELD_SHARE = (
 _DECIDING = (".json", ".jinja", ".safetensors", ".model", ".txt", ".spm")  # the files that decide what a model says
 _USUAL_CONTEXT = 2048
 _FORMS_KEPT = 64
+# One model at a time: while transformers loads, functions of torch and of its own are others for the whole process, and
+# two threads that put them back may leave them so for good. Whoever reads ahead needs the tokenizer, too.
+_OPENING = threading.RLock()
 _DIFFERENT = ("A", "zebra", "9", "我")  # texts with nothing in common
 
 Precision = Literal["auto", "fp32", "bf16", "int8"]
@@ -93,7 +96,6 @@ class Model:
         self._choice = choice
         self._watcher = watcher
         self._prompts: dict[tuple[str | None, str], Prompt] = {}
-        self._opening = threading.RLock()  # whoever reads ahead needs the tokenizer, too
 
     @property
     def name(self) -> str:
@@ -189,7 +191,8 @@ class Model:
 
         vocabulary, questions = self._vocabulary, list(examples)
         prompts = self._prompts_of(questions)  # what cannot be asked is said before all else
-        loaded = load_model(files.path, choice.device, choice.precision, files.source_bits, watcher.remark)
+        with _OPENING:
+            loaded = load_model(files.path, choice.device, choice.precision, files.source_bits, watcher.remark)
         seq2seq = self._seq2seq
         opening = self._prompt(seq2seq, questions[0].task).opening_ids if seq2seq else ()
         if loaded.is_encoder_decoder and not opening:
@@ -256,7 +259,7 @@ class Model:
             os.environ["HF_HUB_OFFLINE"] = "1"
         from llmpar.models.registry import resolve
 
-        with self._opening:
+        with _OPENING:
             return resolve(choice.name, offline=choice.offline, notify=self._watcher.doing)
 
     @cached_property
@@ -269,7 +272,7 @@ class Model:
     def _translation(self) -> TranslationModel | None:
         from llmpar.models.translation import find_family
 
-        with self._opening:
+        with _OPENING:
             return find_family(self._files.path, self._choice.name)
 
     @property
@@ -286,7 +289,7 @@ class Model:
     def _tokenizer(self) -> ChatTokenizer:
         from llmpar.models.tokenizer import ChatTokenizer
 
-        with self._opening:
+        with _OPENING:
             return ChatTokenizer(self._files.path, tries=self._translation is None)
 
     def _constrainer(self, loaded: LoadedModel) -> Callable[[Form], Callable[[], Constraint]]:

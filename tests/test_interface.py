@@ -182,10 +182,15 @@ def test_split() -> None:
 def test_two_threads(tiny_model: Path) -> None:
     import threading
 
+    import torch
+    from transformers import PreTrainedModel
+
     found: dict[int, list[str]] = {}
+    untouched = (torch.nn.init.normal_, PreTrainedModel.tie_weights, PreTrainedModel.init_weights)
 
     def work(number: int) -> None:
-        results = llmpar.run([f"text {i}" for i in range(4)], "{text}", model=str(tiny_model), sampling=Sampling(5))
+        texts = [f"text {i}" for i in range(4)]
+        results = llmpar.run(texts, "{text}", model=str(tiny_model), sampling=Sampling(5), store=False)
         found[number] = [result.answer for result in results]
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
@@ -194,6 +199,7 @@ def test_two_threads(tiny_model: Path) -> None:
     for thread in threads:
         thread.join()
     assert found[0] == found[1] == found[2]
+    assert untouched == (torch.nn.init.normal_, PreTrainedModel.tie_weights, PreTrainedModel.init_weights)
 
 
 def test_errors_have_one_root() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from llmpar.documents.document import INLINE, Block, Document, Encoding, Segment
 from llmpar.flow import Part
 from llmpar.passages import Ranking
-from llmpar.reduction import FAN_IN, JOINT, Tree
+from llmpar.reduction import JOINT, plant
 from llmpar.segmenting import Blocks, is_heading, pack
 from llmpar.session import Session
 from llmpar.tasks.question import Question
@@ -158,8 +158,7 @@ def is_nothing(answer: str, nothing: str) -> bool:
 
 def conclude(question: str, findings: Iterable[Finding], session: Session, task: Task) -> str:
     """Return one answer made of the findings, "" if there are none."""
-    reduction = task.with_values(question=question).reduction()
-    tree = Tree(session.flow, reduction, _NOWHERE, session.budget(reduction, FAN_IN), session.model.measure)
+    tree = plant(session, task.with_values(question=question).reduction(), _NOWHERE)
     for answer in dict.fromkeys(finding.answer for finding in findings):
         tree.add(answer)
     return tree.finish()

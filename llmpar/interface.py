@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,18 +140,14 @@ def summarize(
         policy: see `run`.
         store: see `run`.
     """
-    from llmpar.reduction import FAN_IN, ReducingMerger, Tree
+    from llmpar.reduction import ReducingMerger, plant
     from llmpar.segmenting import pack
     from llmpar.tasks import summary
 
     task = summary.make_task(str(length), "all")
     reduction = task.reduction()
     with _session(_chosen(model), sampling, policy, store) as session:
-
-        def plant(document: Document) -> Tree:
-            return Tree(session.flow, reduction, document, session.budget(reduction, FAN_IN), session.model.measure)
-
-        merger = ReducingMerger(plant, is_total=True)
+        merger = ReducingMerger(partial(plant, session, reduction), is_total=True)
         whole = Document(0, "texts", None, Encoding())
         blocks = pack(_as_one(whole, texts), session.budget(task), session.model.measure)
         parts = (Part(block, [Question(segment, task) for segment in segments]) for block, segments in blocks)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from llmpar.answers import Pending
 from llmpar.documents.document import INLINE, Block, Document, Encoding, Result, Segment
 from llmpar.flow import Flow
+from llmpar.session import Session
 from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
 
@@ -113,6 +114,11 @@ class Tree:
             self._put(index + 1, result.answer)
         else:
             self._unreduced = result.segment.text
+
+
+def plant(session: Session, task: Task, document: Document) -> Tree:
+    """Return the tree that a session grows over answers about a document; `task` is what is asked of several."""
+    return Tree(session.flow, task, document, session.budget(task, FAN_IN), session.model.measure)
 
 
 def is_usable(result: Result) -> bool:

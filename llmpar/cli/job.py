@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from llmpar.cli.options import JobOptions
@@ -18,7 +19,7 @@ from llmpar.errors import InputError, InputUnreadable, Interrupted, UsageError
 from llmpar.flow import Part
 from llmpar.pipeline import Pipeline
 from llmpar.progress import Progress
-from llmpar.reduction import FAN_IN, ReducingMerger, Tree
+from llmpar.reduction import ReducingMerger, plant
 from llmpar.report import CUT_OR_LEFT_OUT, Report, counted
 from llmpar.segmenting import Blocks, Fields, pack, with_neighbours
 from llmpar.session import Session
@@ -105,11 +106,8 @@ class Job:
             return LinesMerger(on_error, interleaves)
         if merge == "reduce":
             reduction = self.task.reduction()
-
-            def plant(document: Document) -> Tree:
-                return Tree(session.flow, reduction, document, session.budget(reduction, FAN_IN), session.model.measure)
-
-            return ReducingMerger(plant, is_total=self.is_total, grown=_describer(progress))
+            trees = partial(plant, session, reduction)
+            return ReducingMerger(trees, is_total=self.is_total, grown=_describer(progress))
         is_json = bool(self.task.form and self.task.form.schema)
         return RecordMerger(merge, on_error, is_json, heads_each=self.options.output.output_dir is not None)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llmpar.backend import Policy
-from llmpar.cli.options import ModelOptions, RunOptions, check_options, number
+from llmpar.cli.limits import check_options
+from llmpar.cli.options import ModelOptions, RunOptions, number
 from llmpar.documents.document import Block, Result, Segment, Unit
 from llmpar.documents.output import SingleOutput
 from llmpar.documents.reader import input_size

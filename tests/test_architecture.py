@@ -19,7 +19,15 @@ ALLOWED = {
     "documents": ("llmpar.errors", "llmpar.interrupts", "llmpar.visible", "llmpar.documents"),
     "batches": ("llmpar.errors", "llmpar.visible", "llmpar.batches"),
     "engine": ("llmpar.errors", "llmpar.engine", "llmpar.paths"),
-    "models": ("llmpar.errors", "llmpar.paths", "llmpar.models", "llmpar.engine.cpu"),  # what a model is loaded as
+    # What a model is loaded as:
+    "models": (
+        "llmpar.errors",
+        "llmpar.paths",
+        "llmpar.models",
+        "llmpar.engine.cpu",
+        "llmpar.engine.cuda",
+        "llmpar.engine.parts",
+    ),
     "tasks": (
         "llmpar.errors",
         "llmpar.paths",

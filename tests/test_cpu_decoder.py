@@ -14,10 +14,11 @@ from test_model_engine import OURS, PADDED, PREFIX, answer, build, collected, ex
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.cpu.decoder import Decoder, Pass, Precision, Tokens
-from llmpar.engine.cpu.describe import OtherShape, describe
+from llmpar.engine.cpu.describe import describe
 from llmpar.engine.cpu.runner import DecoderRunner
 from llmpar.engine.cpu.vector import LANES
 from llmpar.engine.engine import Engine
+from llmpar.engine.parts import OtherShape
 from llmpar.engine.request import Request, SamplingParams
 
 PARAMS = SamplingParams(16)
@@ -215,9 +216,9 @@ class TestMemory:
         num_shared = -(-len(prefix) // LANES)
         for worker in engine._workers:
             runner: Any = worker._runner
-            assert sorted(runner._free_pages) == list(range(num_shared, num_shared + num_pages))
-            assert sorted(runner._free_slots) == list(range(slots))
-            assert runner._num_unreserved == num_pages
+            assert sorted(runner._pages._free) == list(range(num_shared, num_shared + num_pages))
+            assert sorted(runner._pages._free_slots) == list(range(slots))
+            assert runner._pages._num_unreserved == num_pages
 
     def test_no_more_run_than_have_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
         running: list[int] = []

@@ -552,9 +552,9 @@ class TestRealRunners:
     def check_pages(self, engine: Engine, num_shared: int) -> None:
         for worker in engine._workers:
             runner: Any = worker._runner
-            assert sorted(runner._free_pages) == list(range(num_shared, runner._num_pages))
-            assert sorted(runner._free_slots) == list(range(runner.num_slots))
-            assert runner._num_unreserved == len(runner._free_pages)
+            assert sorted(runner._pages._free) == list(range(num_shared, runner._num_pages))
+            assert sorted(runner._pages._free_slots) == list(range(runner.num_slots))
+            assert runner._pages._num_unreserved == len(runner._pages._free)
 
 
 class TestMaxMemory:

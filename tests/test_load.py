@@ -216,9 +216,10 @@ class TestLoad:
         self, entry: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from llmpar.engine.cpu import describe
+        from llmpar.engine.parts import OtherShape
 
         def refuse(*_: object) -> None:
-            raise describe.OtherShape("it is too round")
+            raise OtherShape("it is too round")
 
         monkeypatch.setattr(describe, "describe", refuse)
         monkeypatch.setattr(vector, "HAS_BF16_DOT", True)

@@ -8,12 +8,14 @@ from functools import partial
 from typing import Any
 
 from llmpar.engine.engine import Engine
-from llmpar.engine.resources import available_memory, usable_cores
+from llmpar.engine.resources import available_memory, free_memory, usable_cores
 from llmpar.engine.worker import Runner
 from llmpar.errors import UsageError
 
 _CPU_SLOTS = 64  # a step of a small model then takes a tenth of a second; more rows gain little
 _DEVICE_SLOTS = 256
+_CUDA_SLOTS = 1024  # a step then still takes a few hundredths of a second, of which the weights are a small part
+_DEVICE_SHARE = 0.9  # of what is free on a device, for keys and values
 _MEMORY_SHARE = 0.5  # of what is available, for keys and values
 _LEAST_TOKENS = 256  # after the shared prefix: with room for fewer, a run would mostly fail
 
@@ -49,7 +51,12 @@ def build_engine(
     Raises:
         UsageError: `max_memory` is too little to run anything.
     """
-    make = _decoder_runners if hasattr(model, "page_bytes") else partial(_torch_runners, num_opening)
+    # By what they have: to import their classes is to import Numba on GPUs, and Triton elsewhere.
+    make: Callable[..., tuple[SequenceOf[Runner], int]]
+    if not hasattr(model, "page_bytes"):
+        make = partial(_torch_runners, num_opening)
+    else:
+        make = _cuda_runners if hasattr(model, "device") else _decoder_runners
     runners, room = make(model, context_length, stop_ids, num_workers, batch_size, prefix_ids, max_memory, notify)
     return Engine(runners, min(context_length, room), stall_limit)
 
@@ -85,6 +92,38 @@ def _decoder_runners(
     )
     runners = [DecoderRunner(decoder, slots, num_pages + num_shared, stop_ids, prefix) for _ in range(workers)]
     return runners, num_pages * LANES
+
+
+def _cuda_runners(
+    decoder: Any,
+    context_length: int,
+    stop_ids: frozenset[int],
+    num_workers: int | None,
+    batch_size: int | None,
+    prefix_ids: SequenceOf[int],
+    max_memory: int | None,
+    notify: Callable[[str], None],
+) -> tuple[SequenceOf[Runner], int]:
+    from llmpar.engine.cuda.runner import PASS_TOKENS, CudaRunner
+    from llmpar.engine.pages import PAGE, num_pages_of
+
+    workers, slots = num_workers or 1, batch_size or _CUDA_SLOTS
+    num_shared = num_pages_of(len(prefix_ids))
+    if max_memory is None:
+        beside = workers * decoder.largest_pass(PASS_TOKENS, slots)
+        budget = int((free_memory(decoder.device) - beside) * _DEVICE_SHARE) // decoder.page_bytes // workers
+    else:
+        least = num_pages_of(min(context_length, len(prefix_ids) + _LEAST_TOKENS))
+        budget = _share(max_memory, decoder.page_bytes, workers, 0, least + num_shared)
+    num_pages = max(1, min(slots * num_pages_of(context_length), budget - num_shared))
+    notify(
+        f"{workers} workers with {slots} slots and room for {num_pages * PAGE:,} tokens each on {decoder.device} in "
+        f"{str(decoder.dtype).removeprefix('torch.')}, "
+        f"{workers * (num_pages + num_shared) * decoder.page_bytes / 1e6:,.0f} MB for keys and values"
+    )
+    room = min(context_length, num_pages * PAGE)
+    runners = [CudaRunner(decoder, slots, num_pages + num_shared, room, stop_ids, prefix_ids) for _ in range(workers)]
+    return runners, room
 
 
 def _torch_runners(

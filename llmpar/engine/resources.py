@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 
 def usable_cores() -> int:
@@ -54,6 +55,16 @@ def available_memory() -> int:
         except (OSError, ValueError):
             continue
     return min(free)
+
+
+def free_memory(device: Any) -> int:
+    """Return how many bytes of a torch device's own memory are free; of a device without its own, what is available."""
+    if device.type != "cuda":
+        return available_memory()
+    import torch
+
+    torch.cuda.empty_cache()
+    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -22,7 +22,7 @@ Precision = Literal["fp32", "bf16", "int8"]
 class LoadedModel:
     """A language model, and what its files say about using it.
 
-    `model` is a Decoder where the CPU computes and the model has the Llama shape, else transformers' own.
+    `model` is a Decoder where a CPU or CUDA computes and the model has the Llama shape, else transformers' own.
     `context_length` is the most tokens, prompt and output together; `stop_ids` end an answer. `precision` is what it
     computes in.
     """
@@ -72,7 +72,23 @@ def load_model(
     import torch
 
     model = _from_pretrained(path, torch.bfloat16 if precision == "bf16" else torch.float32).to(target)
-    return LoadedModel(model, _context_length(model), stop_ids(path), precision)
+    context_length = _context_length(model)
+    if target.startswith("cuda"):
+        model = _for_cuda(model, path, notify)
+    return LoadedModel(model, context_length, stop_ids(path), precision)
+
+
+def _for_cuda(model: Any, path: Path, notify: Notify) -> Any:
+    """Return a model on a GPU as a Decoder where it has the Llama shape and our kernels run, else as it is."""
+    from llmpar.engine.parts import OtherShape
+
+    try:
+        from llmpar.engine.cuda.decoder import describe
+
+        return describe(model)
+    except (ImportError, OtherShape) as reason:
+        notify(f"{path.name!r} runs through torch, which is slower: {reason}")
+        return model
 
 
 def find_arithmetic(
@@ -107,7 +123,8 @@ def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedMode
             notify(f"{damage}; making it again")
     import torch
 
-    from llmpar.engine.cpu.describe import OtherShape, describe
+    from llmpar.engine.cpu.describe import describe
+    from llmpar.engine.parts import OtherShape
 
     # Weights that will be packed are taken as they are in the file: no copy of another type has to fit beside them.
     model = _from_pretrained(path, torch.float32 if precision == "fp32" else "auto")

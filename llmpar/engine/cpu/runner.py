@@ -10,8 +10,9 @@ import numpy as np
 
 from llmpar.engine.constraint import Mask, unpack
 from llmpar.engine.cpu.decoder import Array, Decoder, Floats, Pass, Tokens, round_up
-from llmpar.engine.cpu.vector import LANES, TILE_ROWS
+from llmpar.engine.cpu.vector import TILE_ROWS
 from llmpar.engine.lookup import Lookup
+from llmpar.engine.pages import PAGE, Pages, num_pages_of
 from llmpar.engine.request import Request, Sequence
 from llmpar.engine.sampler import draw
 
@@ -29,7 +30,7 @@ class Prefix:
     @staticmethod
     def compute(decoder: Decoder, ids: SequenceOf[int]) -> Prefix:
         """Return the keys and values of the ids that all prompts begin with, computed once for every worker."""
-        num_pages = -(-len(ids) // LANES)
+        num_pages = num_pages_of(len(ids))
         keys, values = decoder.make_pages(num_pages)
         work = Pass(decoder, min(len(ids), _PASS_TOKENS), keys, values)
         tables = np.arange(num_pages, dtype=np.int32)[None]
@@ -39,10 +40,6 @@ class Prefix:
                 _tokens([(0, position, ids[position]) for position in range(start, start + len(some))], tables)
             )
         return Prefix(tuple(ids), keys, values)
-
-    def begins(self, prompt_ids: SequenceOf[int]) -> bool:
-        """Tell whether a prompt begins with it, and goes on."""
-        return len(prompt_ids) > len(self.ids) and tuple(prompt_ids[: len(self.ids)]) == self.ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,27 +81,19 @@ class DecoderRunner:
         self._pass = Pass(self._decoder, self._pass_tokens, self._keys, self._values)
         num_shared = len(self._prefix.keys)
         self._keys[:num_shared], self._values[:num_shared] = self._prefix.keys, self._prefix.values
-        # The last one freed is the next one taken, so that no more memory is touched than is used at once.
-        self._free_pages = list(reversed(range(num_shared, self._num_pages)))
-        self._free_slots = list(reversed(range(self.num_slots)))
-        self._tables = np.zeros((self.num_slots, self._num_pages), np.int32)
-        self._num_unreserved = len(self._free_pages)
-        self._taken: dict[int, list[int]] = {}  # pages, by slot
+        longest = self._num_pages * PAGE
+        self._pages = Pages(self.num_slots, self._num_pages, longest, self._prefix.ids)
         self._lookups: dict[int, Lookup] = {}  # by slot
         self._num_read: dict[int, int] = {}  # tokens of a sequence whose keys and values are there, by slot
 
     def reserve(self, request: Request) -> bool:
         """Set pages aside for a request to its last token; False if there are not enough now."""
-        num_pages = self._num_own_pages(request)
-        if num_pages > self._num_unreserved:
-            return False
-        self._num_unreserved -= num_pages
-        return True
+        return self._pages.reserve(request)
 
     def resize(self, num_slots: int) -> None:
         """Run so many sequences at once from now on, no more than at first; called when none lives."""
         self.num_slots = num_slots
-        self._free_slots = list(reversed(range(num_slots)))
+        self._pages.resize(num_slots)
 
     def prefill(self, sequences: list[Sequence]) -> None:
         """Read the prompts of new sequences, and append the first token to each; more, where no other can come."""
@@ -124,27 +113,16 @@ class DecoderRunner:
 
     def release(self, sequence: Sequence) -> None:
         """Free the sequence's slot and pages, or what was set aside if its prefill did not come to it."""
-        if sequence.slot < 0:
-            self._num_unreserved += self._num_own_pages(sequence.request)
-            return
-        self._free_slots.append(sequence.slot)
+        self._pages.release(sequence)
         self._lookups.pop(sequence.slot, None)
-        pages = self._taken.pop(sequence.slot)
-        self._free_pages += reversed(pages)
-        self._num_unreserved += len(pages)
 
     def _admit(self, sequence: Sequence) -> None:
         """Give a sequence a slot and pages to its end, of which it has read the prefix."""
-        prompt = sequence.request.prompt_ids
-        num_shared, num_begun = divmod(len(self._prefix.ids), LANES) if self._prefix.begins(prompt) else (0, 0)
-        pages = [self._free_pages.pop() for _ in range(self._num_own_pages(sequence.request))]
-        slot = sequence.slot = self._free_slots.pop()
-        self._taken[slot] = pages
-        self._tables[slot, :num_shared] = range(num_shared)
-        self._tables[slot, num_shared : num_shared + len(pages)] = pages
-        if num_begun:  # the prefix ends within a page, and each sequence goes on in its own
-            self._keys[pages[0]], self._values[pages[0]] = self._keys[num_shared], self._values[num_shared]
-        self._num_read[slot] = num_shared * LANES + num_begun
+        num_read, copied = self._pages.admit(sequence)
+        self._num_read[sequence.slot] = num_read
+        if copied:
+            source, target = copied
+            self._keys[target], self._values[target] = self._keys[source], self._values[source]
 
     def _read(self, sequences: list[Sequence], *, may_guess: bool) -> None:
         """Read the tokens that sequences have and have not read, and append what follows."""
@@ -201,14 +179,10 @@ class DecoderRunner:
         places = np.array(wanted)
         found = np.empty((len(wanted), self._decoder.hidden_size), np.float32)
         for start in range(0, len(line), self._pass_tokens):
-            hidden = self._pass.forward(_tokens(line[start : start + self._pass_tokens], self._tables))
+            hidden = self._pass.forward(_tokens(line[start : start + self._pass_tokens], self._pages.tables))
             here = (places >= start) & (places < start + len(hidden))
             found[here] = hidden[places[here] - start]
         return found
-
-    def _num_own_pages(self, request: Request) -> int:
-        num_shared = len(self._prefix.ids) // LANES if self._prefix.begins(request.prompt_ids) else 0
-        return -(-(len(request.prompt_ids) + request.params.max_new_tokens) // LANES) - num_shared
 
     def _guess(self, sequence: Sequence, num_tokens: int) -> list[int]:
         params = sequence.request.params

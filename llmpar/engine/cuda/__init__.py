@@ -1,0 +1,1 @@
+"""The decoder on a GPU: weights in device memory, Triton kernels, and steps recorded as CUDA graphs."""

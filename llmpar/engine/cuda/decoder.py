@@ -1,0 +1,367 @@
+"""A decoder of the Llama shape on a GPU: its weights, and one line of tokens through its layers.
+
+Knows no sequences; whose tokens these are is told by slots, positions and page tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import triton
+from torch import nn
+from torch.nn import functional
+
+from llmpar.engine.attention import Variant
+from llmpar.engine.cuda import kernels
+from llmpar.engine.pages import PAGE, num_pages_of
+from llmpar.engine.parts import LayerParts, ModelParts, OtherShape, take_apart
+
+_PROMPT_ROWS = 64  # queries times tokens that one program of attention takes of a prompt
+_PREFIX_ROWS = 128
+_WORTH_SHARING = 128  # tokens of a prefix, from which on reading it once for all rows beats finding it in the cache
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """`weight` (out_features, in_features) and `bias` (out_features,) or None."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (N, out_features) for (N, in_features)."""
+        return functional.linear(x, self.weight, self.bias)
+
+    def to(self, device: torch.device) -> Linear:
+        """Return it on another device."""
+        return Linear(self.weight.to(device), None if self.bias is None else self.bias.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer; see `parts.LayerParts`."""
+
+    attention_norm: torch.Tensor
+    qkv: Linear
+    head_norms: torch.Tensor | None
+    output: Linear
+    after_attention_norm: torch.Tensor | None
+    mlp_norm: torch.Tensor
+    gate_up: Linear
+    down: Linear
+    after_mlp_norm: torch.Tensor | None
+    rope: int
+    variant: Variant
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """N tokens of one pass: `ids` int64, `positions` and `slots` int32, each (N,).
+
+    `starts` and `counts` (B,) int32 cut them into blocks: neighbours in one sequence, at most `most` of them.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    slots: torch.Tensor
+    starts: torch.Tensor
+    counts: torch.Tensor
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where the keys and values of one worker are.
+
+    `pages` (layers, 2, pages, H_kv, PAGE, D) and `tables` (slots, W) int32; the first `prefix_length` positions, whole
+    pages, of slots with `shares` (slots,) int32 are in the first pages.
+    """
+
+    pages: torch.Tensor
+    tables: torch.Tensor
+    shares: torch.Tensor
+    prefix_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """A whole model; its workers share it, and nothing writes to it."""
+
+    layers: tuple[Layer, ...]
+    ropes: tuple[tuple[torch.Tensor, float], ...]
+    embedding: torch.Tensor
+    embedding_scale: float
+    final_norm: torch.Tensor
+    head: Linear
+    context_length: int
+    softcap: float
+    epsilon: float
+    activation: str
+    mlp_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+        return len(self.embedding)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.embedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self.embedding.dtype
+
+    @property
+    def page_bytes(self) -> int:
+        """The size of a page of keys and values in all layers."""
+        return len(self.layers) * 2 * self.num_kv_heads * PAGE * self.head_dim * self.embedding.element_size()
+
+    def largest_pass(self, num_tokens: int, num_rows: int) -> int:
+        """Return how many bytes a pass of so many tokens may take for a while, and choosing after so many rows."""
+        widths = 3 * self.mlp_size + 4 * self.embedding.shape[1] + 4 * self.num_heads * self.head_dim
+        return (num_tokens * widths + num_rows * self.vocabulary) * self.embedding.element_size()
+
+    def make_pages(self, count: int) -> torch.Tensor:
+        """Return room for the keys and values of pages; see `Store`."""
+        shape = (len(self.layers), 2, count, self.num_kv_heads, PAGE, self.head_dim)
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+    def angles(self, length: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return for each rotary embedding cosines and sines (length, R / 2) of the positions below `length`."""
+        positions = torch.arange(length, device=self.device, dtype=torch.float32)[:, None]
+        found = []
+        for frequencies, scaling in self.ropes:
+            angles = positions * frequencies
+            found.append(((angles.cos() * scaling).to(self.dtype), (angles.sin() * scaling).to(self.dtype)))
+        return found
+
+    def to(self, device: torch.device) -> Decoder:
+        """Return a copy on another device."""
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, torch.Tensor | Linear):
+                return value.to(device)
+            if isinstance(value, tuple):
+                return tuple(map(moved, value))
+            if isinstance(value, Layer):
+                return replace(value, **{name: moved(getattr(value, name)) for name in Layer.__slots__})
+            return value
+
+        tied = self.head.weight is self.embedding
+        copy = replace(self, **{name: moved(getattr(self, name)) for name in Decoder.__slots__})
+        return replace(copy, head=Linear(copy.embedding, copy.head.bias)) if tied else copy
+
+
+@torch.inference_mode()
+def describe(model: Any) -> Decoder:
+    """Return a decoder with the weights of a causal language model, which from then on shares them.
+
+    Raises:
+        OtherShape: the model has parts that decoders lack, or the decoder does not do what the model does.
+    """
+    parts = take_apart(model)
+    head = Linear(parts.head.weight, parts.head.bias)
+    decoder = Decoder(
+        layers=tuple(map(_layer, parts.layers)),
+        ropes=parts.ropes,
+        embedding=parts.embedding.detach(),
+        embedding_scale=parts.embedding_scale,
+        final_norm=parts.final_norm,
+        head=head,
+        context_length=parts.context_length,
+        softcap=parts.softcap,
+        epsilon=parts.epsilon,
+        activation=parts.activation,
+        mlp_size=parts.mlp_size,
+        num_heads=parts.num_heads,
+        num_kv_heads=parts.num_kv_heads,
+        head_dim=parts.head_dim,
+    )
+    if parts.head.weight is parts.embedding:
+        decoder = replace(decoder, head=Linear(decoder.embedding, head.bias))
+    error = parts.distance(_try(decoder, parts))
+    if not error < _TOLERANCE[decoder.dtype]:
+        raise OtherShape(f"computed by our kernels it gives something else (by {error:.1%})")
+    return decoder
+
+
+def _layer(parts: LayerParts) -> Layer:
+    return Layer(
+        attention_norm=parts.attention_norm,
+        qkv=_fused(parts.qkv),
+        head_norms=parts.head_norms,
+        output=_fused((parts.output,)),
+        after_attention_norm=parts.after_attention_norm,
+        mlp_norm=parts.mlp_norm,
+        gate_up=_fused(parts.gate_up),
+        down=_fused((parts.down,)),
+        after_mlp_norm=parts.after_mlp_norm,
+        rope=parts.rope,
+        variant=parts.variant,
+    )
+
+
+def _fused(linears: tuple[nn.Linear, ...]) -> Linear:
+    """Return linear layers with one input as one, of whose weights theirs become views: no weight is there twice."""
+    biases: list[torch.Tensor | None] = [linear.bias for linear in linears]
+    given = [b if b is not None else linears[i].weight.new_zeros(linears[i].out_features) for i, b in enumerate(biases)]
+    bias = torch.cat(given) if any(b is not None for b in biases) else None
+    if len(linears) == 1:
+        return Linear(linears[0].weight.detach(), bias)
+    weight = torch.cat([linear.weight for linear in linears])
+    first = 0
+    for linear in linears:
+        linear.weight.data = weight[first : first + linear.out_features]
+        first += linear.out_features
+    return Linear(weight, bias)
+
+
+class Pass:
+    """One worker's way through a decoder.
+
+    Args:
+        decoder: shared.
+        store: this worker's keys and values.
+    """
+
+    def __init__(self, decoder: Decoder, store: Store) -> None:
+        self._decoder = decoder
+        self._store = store
+        longest = min(decoder.context_length, store.tables.shape[1] * PAGE)
+        nothing = decoder.embedding.new_zeros(1)
+        self._angles = [*decoder.angles(longest), (nothing, nothing)]  # the last, -1, is for layers without
+        self._no_partials = torch.zeros(1, dtype=torch.float32, device=decoder.device)
+        self._precision = "ieee" if decoder.dtype == torch.float32 else "tf32"
+
+    def forward(self, line: Line) -> torch.Tensor:
+        """Run a line through the layers, and return its last hidden states (N, H), normed."""
+        decoder = self._decoder
+        hidden = functional.embedding(line.ids, decoder.embedding)
+        if decoder.embedding_scale != 1:
+            hidden = hidden * torch.tensor(decoder.embedding_scale, dtype=decoder.dtype)
+        normed = torch.empty_like(hidden)
+        update: torch.Tensor | None = None
+        after: torch.Tensor | None = None
+        for index, layer in enumerate(decoder.layers):
+            self._add_norm(hidden, update, after, layer.attention_norm, normed)
+            attended = self._attend(index, layer, layer.qkv(normed), line)
+            self._add_norm(hidden, layer.output(attended), layer.after_attention_norm, layer.mlp_norm, normed)
+            update, after = layer.down(self._activate(layer.gate_up(normed))), layer.after_mlp_norm
+        self._add_norm(hidden, update, after, decoder.final_norm, normed)
+        return normed
+
+    def _add_norm(
+        self,
+        hidden: torch.Tensor,
+        update: torch.Tensor | None,
+        after: torch.Tensor | None,
+        weight: torch.Tensor,
+        normed: torch.Tensor,
+    ) -> None:
+        size = hidden.shape[1]
+        block = triton.next_power_of_2(size)
+        kernels.add_norm[(len(hidden),)](
+            hidden, hidden if update is None else update, weight if after is None else after, weight, normed, size,
+            self._decoder.epsilon, HAS_UPDATE=update is not None, HAS_AFTER=after is not None, BLOCK=block,
+            num_warps=max(1, min(8, block // 512)),
+        )  # fmt: skip
+
+    def _attend(self, index: int, layer: Layer, qkv: torch.Tensor, line: Line) -> torch.Tensor:
+        """Return (N, H D)."""
+        decoder, store, variant = self._decoder, self._store, layer.variant
+        num_tokens, (heads, kv_heads, size) = len(qkv), (decoder.num_heads, decoder.num_kv_heads, decoder.head_dim)
+        keys, values = store.pages[index]
+        cosines, sines = self._angles[layer.rope]
+        queries = qkv.new_empty(num_tokens, heads, size)
+        has_norms, all_heads = layer.head_norms is not None, heads + 2 * kv_heads
+        per_program = min(8, triton.next_power_of_2(all_heads))
+        shape = {"H": heads, "H_KV": kv_heads, "D": size, "DP": triton.next_power_of_2(size), "PAGE": PAGE}
+        kernels.place[(num_tokens, triton.cdiv(all_heads, per_program))](
+            qkv, queries, keys, values, line.positions, line.slots, store.tables, store.tables.shape[1],
+            cosines, sines, layer.head_norms if has_norms else decoder.final_norm, decoder.epsilon, **shape,
+            HALF=0 if layer.rope < 0 else cosines.shape[1], HAS_NORMS=has_norms, HEADS=per_program, num_warps=4,
+        )  # fmt: skip
+        group = heads // kv_heads
+        how = {
+            "HAS_WINDOW": variant.window is not None,
+            "HAS_SOFTCAP": variant.softcap is not None,
+            "PRECISION": self._precision,
+            **shape,
+        }
+        numbers = (float(variant.scaling), variant.window or 0, float(variant.softcap or 0))
+        shares_much = store.prefix_length >= _WORTH_SHARING
+        tops = sums = outputs = self._no_partials
+        if shares_much:
+            tops, sums = (queries.new_empty(num_tokens, heads, dtype=torch.float32) for _ in range(2))
+            outputs = queries.new_empty(num_tokens, heads, size, dtype=torch.float32)
+            kernels.attend_prefix[(triton.cdiv(num_tokens * group, _PREFIX_ROWS), kv_heads)](
+                queries, keys, values, line.positions, store.shares, line.slots, num_tokens, store.prefix_length,
+                tops, sums, outputs, *numbers, **how, BLOCK_M=_PREFIX_ROWS, BLOCK_T=64, num_warps=8,
+            )  # fmt: skip
+        found = torch.empty_like(queries)
+        kernels.attend[(len(line.starts), kv_heads)](
+            queries, found, keys, values, line.starts, line.counts, line.positions, store.shares, line.slots,
+            store.tables, store.tables.shape[1], store.prefix_length, tops, sums, outputs, *numbers, **how,
+            HAS_PREFIX=shares_much, BLOCK_M=max(16, triton.next_power_of_2(line.most * group)), BLOCK_T=64,
+            num_warps=4,
+        )  # fmt: skip
+        return found.view(num_tokens, heads * size)
+
+    def _activate(self, gate_up: torch.Tensor) -> torch.Tensor:
+        decoder, block = self._decoder, 1024
+        active = gate_up.new_empty(len(gate_up), decoder.mlp_size)
+        kernels.activate[(len(gate_up), triton.cdiv(decoder.mlp_size, block))](
+            gate_up, active, decoder.mlp_size, GELU=decoder.activation == "gelu_tanh", BLOCK=block, num_warps=4
+        )
+        return active
+
+
+def tokens_per_block(decoder: Decoder) -> int:
+    """Return how many neighbouring tokens of a prompt one block of a line takes at most."""
+    return max(1, _PROMPT_ROWS // (decoder.num_heads // decoder.num_kv_heads))
+
+
+def blocks(lengths: Iterable[int], most: int) -> tuple[list[int], list[int]]:
+    """Return starts and counts of blocks for sequences that stand one after another, so many tokens of each."""
+    starts, counts, place = [], [], 0
+    for length in lengths:
+        for first in range(0, length, most):
+            starts.append(place + first)
+            counts.append(min(most, length - first))
+        place += length
+    return starts, counts
+
+
+def _try(decoder: Decoder, parts: ModelParts) -> torch.Tensor:
+    """Return the logits after the last tokens of the text that was tried: all but one read as a prompt is."""
+    ids, device, count = parts.probe_ids, decoder.device, len(parts.probe_logits)
+    num_pages = num_pages_of(len(ids))
+    store = Store(
+        decoder.make_pages(num_pages),
+        torch.arange(num_pages, dtype=torch.int32, device=device)[None],
+        torch.zeros(1, dtype=torch.int32, device=device),
+        0,
+    )
+    work, most, read = Pass(decoder, store), tokens_per_block(decoder), len(ids) - 1
+
+    def line(first: int, last: int, most: int) -> Line:
+        def numbers(values: Iterable[int]) -> torch.Tensor:
+            return torch.tensor(list(values), dtype=torch.int32, device=device)
+
+        starts, counts = blocks([last - first], most)
+        positions, slots = numbers(range(first, last)), numbers([0] * (last - first))
+        return Line(numbers(ids[first:last]).long(), positions, slots, numbers(starts), numbers(counts), most)
+
+    hidden = torch.cat([work.forward(line(0, read, most))[-(count - 1) :], work.forward(line(read, read + 1, 1))])
+    logits = decoder.head(hidden).float()
+    return torch.tanh(logits / decoder.softcap) * decoder.softcap if decoder.softcap else logits

@@ -1,0 +1,311 @@
+"""What a decoder does between its matrix products, as Triton kernels. Each rounds where transformers' modules round.
+
+Arrays are contiguous, in the decoder's type unless said otherwise. N is how many tokens a line has, D the size of a
+head, DP that rounded up to a power of 2. Keys and values lie in pages (pages, H_kv, PAGE, D); `tables` (slots, W) int32
+has the pages of each slot's sequence in order. Every token of a line has a slot and a position (N,) int32.
+
+How attention is cut up follows FlashAttention 2 (Dao 2023) over block tables (PagedAttention, Kwon et al. 2023), and
+for what all rows share, the two-phase form of Hydragen (Juravsky et al. 2024).
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+_LOG2E = tl.constexpr(1.4426950408889634)
+_NEVER = tl.constexpr(-1.0e30)  # finite: the difference of two of them is a number
+
+
+@triton.jit
+def add_norm(hidden, update, after, weight, normed, size, epsilon, HAS_UPDATE: tl.constexpr, HAS_AFTER: tl.constexpr,
+             BLOCK: tl.constexpr):  # fmt: skip
+    """Add to `hidden` (N, H) an `update`, itself normed with `after` (H,) float32 or not; norm the sum into `normed`.
+
+    RMSNorm (Zhang & Sennrich 2019), with `weight` (H,) float32.
+    """
+    row = tl.program_id(0).to(tl.int64) * size
+    at = tl.arange(0, BLOCK)
+    inside = at < size
+    kind = hidden.dtype.element_ty
+    x = tl.load(hidden + row + at, mask=inside, other=0.0).to(tl.float32)
+    if HAS_UPDATE:
+        u = tl.load(update + row + at, mask=inside, other=0.0).to(tl.float32)
+        if HAS_AFTER:
+            w = tl.load(after + at, mask=inside, other=0.0)
+            u = (u * tl.rsqrt(tl.sum(u * u, 0) / size + epsilon)).to(kind).to(tl.float32)
+            u = (u * w).to(kind).to(tl.float32)
+        x = (x + u).to(kind).to(tl.float32)
+        tl.store(hidden + row + at, x.to(kind), mask=inside)
+    w = tl.load(weight + at, mask=inside, other=0.0)
+    y = (x * tl.rsqrt(tl.sum(x * x, 0) / size + epsilon)).to(kind).to(tl.float32)
+    tl.store(normed + row + at, (y * w).to(kind), mask=inside)
+
+
+@triton.jit
+def place(qkv, queries, keys, values, positions, slots, tables, width, cosines, sines, head_norms, epsilon,
+          H: tl.constexpr, H_KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, HALF: tl.constexpr,
+          PAGE: tl.constexpr, HAS_NORMS: tl.constexpr, HEADS: tl.constexpr):  # fmt: skip
+    """Norm and rotate what a token asks and is asked by, and put keys and values on their page.
+
+    `qkv` (N, (H + 2 H_kv) D) → `queries` (N, H, D). `cosines` and `sines` (positions, HALF) of the rotary embedding (Su
+    et al. 2021) are for the first 2 HALF of a head's dimensions, 0 for none; `head_norms` (2, D) float32 are those of
+    queries and of keys.
+    """
+    token = tl.program_id(0).to(tl.int64)
+    kind = qkv.dtype.element_ty
+    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
+    d = tl.arange(0, DP)
+    inside = (head[:, None] < H + 2 * H_KV) & (d[None, :] < D)
+    source = qkv + token * ((H + 2 * H_KV) * D) + head[:, None] * D
+    is_query, is_value = head < H, head >= H + H_KV
+    position = tl.load(positions + token)
+    x = tl.load(source + d[None, :], mask=inside, other=0.0)
+    y = x
+    partner = tl.where(d < HALF, d + HALF, tl.where(d < 2 * HALF, d - HALF, d))
+    if HAS_NORMS:
+        kinds = tl.where(is_query, 0, D)
+        f = x.to(tl.float32)
+        scale = tl.rsqrt(tl.sum(f * f, 1) / D + epsilon)[:, None]
+        w = tl.load(head_norms + kinds[:, None] + d[None, :], mask=inside & ~is_value[:, None], other=0.0)
+        y = ((f * scale).to(kind).to(tl.float32) * w).to(kind)
+    if HALF > 0:
+        p = tl.load(source + partner[None, :], mask=inside, other=0.0)
+        if HAS_NORMS:
+            w = tl.load(head_norms + kinds[:, None] + partner[None, :], mask=inside & ~is_value[:, None], other=0.0)
+            p = ((p.to(tl.float32) * scale).to(kind).to(tl.float32) * w).to(kind)
+        angle = position.to(tl.int64) * HALF + d % HALF
+        turned = d < 2 * HALF
+        c = tl.load(cosines + angle, mask=turned, other=1.0).to(tl.float32)
+        s = tl.load(sines + angle, mask=turned, other=0.0).to(tl.float32)
+        s = tl.where(d < HALF, -s, s)
+        a = (y.to(tl.float32) * c[None, :]).to(kind).to(tl.float32)
+        b = (p.to(tl.float32) * s[None, :]).to(kind).to(tl.float32)
+        y = (a + b).to(kind)
+    tl.store(queries + token * (H * D) + head[:, None] * D + d[None, :], y, mask=inside & is_query[:, None])
+    slot = tl.load(slots + token).to(tl.int64)
+    page = tl.load(tables + slot * width + position // PAGE).to(tl.int64)
+    kv_head = tl.where(is_value, head - H - H_KV, head - H)
+    target = ((page * H_KV + kv_head[:, None]) * PAGE + position % PAGE) * D + d[None, :]
+    is_key = ~is_query & ~is_value
+    tl.store(keys + target, y, mask=inside & is_key[:, None])
+    tl.store(values + target, x, mask=inside & is_value[:, None])
+
+
+@triton.jit
+def _weigh(q, k, scaling, softcap, PRECISION: tl.constexpr, HAS_SOFTCAP: tl.constexpr):
+    """Return scores for exp2, before masking."""
+    scores = tl.dot(q, k, input_precision=PRECISION) * scaling
+    if HAS_SOFTCAP:
+        t = 2.0 / (1.0 + tl.exp(-2.0 * scores / softcap)) - 1.0
+        scores = t * softcap
+    return scores * _LOG2E
+
+
+@triton.jit(do_not_specialize=["num_tokens"])
+def attend_prefix(queries, keys, values, positions, shares, slots, num_tokens, prefix_length, tops, sums, outputs,
+                  scaling, window, softcap, H: tl.constexpr, H_KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
+                  PAGE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_T: tl.constexpr, HAS_WINDOW: tl.constexpr,
+                  HAS_SOFTCAP: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """Attend from all tokens to the prefix, in pages 0 to `prefix_length` / PAGE, so that it is read once for many.
+
+    What comes out is what `attend` goes on from: the largest score `tops` and the `sums` of exponentials (N, H)
+    float32, and `outputs` (N, H, D) float32, not yet divided. `shares` (slots,) int32 is 0 where a sequence does not
+    begin with the prefix.
+    """
+    G: tl.constexpr = H // H_KV
+    head = tl.program_id(1)
+    m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    token, h = (m // G).to(tl.int64), head * G + m % G
+    valid = token < num_tokens
+    d = tl.arange(0, DP)
+    slot = tl.load(slots + token, mask=valid, other=0)
+    sees = tl.load(shares + slot, mask=valid, other=0) > 0
+    position = tl.load(positions + token, mask=valid, other=0)
+    at = token * H + h
+    q = tl.load(queries + at[:, None] * D + d[None, :], mask=valid[:, None] & (d[None, :] < D), other=0.0)
+    top = tl.full((BLOCK_M,), _NEVER, tl.float32)
+    total = tl.zeros((BLOCK_M,), tl.float32)
+    out = tl.zeros((BLOCK_M, DP), tl.float32)
+    for start in range(0, prefix_length, BLOCK_T):
+        t = start + tl.arange(0, BLOCK_T)
+        there = t < prefix_length
+        place = (((t // PAGE).to(tl.int64) * H_KV + head) * PAGE + t % PAGE) * D
+        k = tl.load(keys + place[None, :] + d[:, None], mask=there[None, :] & (d[:, None] < D), other=0.0)
+        scores = _weigh(q, k, scaling, softcap, PRECISION, HAS_SOFTCAP)
+        seen = there[None, :] & sees[:, None]
+        if HAS_WINDOW:
+            seen = seen & (position[:, None] - t[None, :] < window)
+        scores = tl.where(seen, scores, _NEVER)
+        higher = tl.maximum(top, tl.max(scores, 1))
+        weights = tl.where(seen, tl.exp2(scores - higher[:, None]), 0.0)
+        fade = tl.exp2(top - higher)
+        total = total * fade + tl.sum(weights, 1)
+        v = tl.load(values + place[:, None] + d[None, :], mask=there[:, None] & (d[None, :] < D), other=0.0)
+        out = out * fade[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
+        top = higher
+    tl.store(tops + at, top, mask=valid)
+    tl.store(sums + at, total, mask=valid)
+    tl.store(outputs + at[:, None] * D + d[None, :], out, mask=valid[:, None] & (d[None, :] < D))
+
+
+@triton.jit
+def attend(queries, found, keys, values, starts, counts, positions, shares, slots, tables, width, prefix_length, tops,
+           sums, outputs, scaling, window, softcap, H: tl.constexpr, H_KV: tl.constexpr, D: tl.constexpr,
+           DP: tl.constexpr, PAGE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_T: tl.constexpr,
+           HAS_PREFIX: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+           PRECISION: tl.constexpr):  # fmt: skip
+    """Attend from tokens to all before them in their sequences: `queries` → `found` (N, H, D).
+
+    A program takes one head of keys for a block of a sequence's neighbouring tokens: `counts` of them from `starts` on
+    in the line, at most BLOCK_M divided by the queries that share a head. A step of decoding is blocks of one token.
+    With HAS_PREFIX, sequences that share it go on from what `attend_prefix` has left.
+    """
+    G: tl.constexpr = H // H_KV
+    block, head = tl.program_id(0), tl.program_id(1)
+    first, count = tl.load(starts + block), tl.load(counts + block)
+    m = tl.arange(0, BLOCK_M)
+    valid = m // G < count
+    token, h = (first + m // G).to(tl.int64), head * G + m % G
+    d = tl.arange(0, DP)
+    at = token * H + h
+    whole = valid[:, None] & (d[None, :] < D)
+    q = tl.load(queries + at[:, None] * D + d[None, :], mask=whole, other=0.0)
+    slot = tl.load(slots + first).to(tl.int64)
+    earliest = tl.load(positions + first)
+    position = earliest + m // G
+    end = earliest + count
+    begin = 0
+    if HAS_PREFIX:
+        begin = tl.where(tl.load(shares + slot) > 0, prefix_length, 0)
+        goes_on = valid & (begin > 0)
+        top = tl.load(tops + at, mask=goes_on, other=_NEVER)
+        total = tl.load(sums + at, mask=goes_on, other=0.0)
+        out = tl.load(outputs + at[:, None] * D + d[None, :], mask=goes_on[:, None] & (d[None, :] < D), other=0.0)
+    else:
+        top = tl.full((BLOCK_M,), _NEVER, tl.float32)
+        total = tl.zeros((BLOCK_M,), tl.float32)
+        out = tl.zeros((BLOCK_M, DP), tl.float32)
+    if HAS_WINDOW:
+        begin = tl.maximum(begin, (earliest - window + 1) // PAGE * PAGE)
+    for start in range(begin, end, BLOCK_T):
+        t = start + tl.arange(0, BLOCK_T)
+        there = t < end
+        page = tl.load(tables + slot * width + t // PAGE, mask=there, other=0).to(tl.int64)
+        place = ((page * H_KV + head) * PAGE + t % PAGE) * D
+        k = tl.load(keys + place[None, :] + d[:, None], mask=there[None, :] & (d[:, None] < D), other=0.0)
+        scores = _weigh(q, k, scaling, softcap, PRECISION, HAS_SOFTCAP)
+        seen = valid[:, None] & (t[None, :] <= position[:, None])
+        if HAS_WINDOW:
+            seen = seen & (position[:, None] - t[None, :] < window)
+        scores = tl.where(seen, scores, _NEVER)
+        higher = tl.maximum(top, tl.max(scores, 1))
+        weights = tl.where(seen, tl.exp2(scores - higher[:, None]), 0.0)
+        fade = tl.exp2(top - higher)
+        total = total * fade + tl.sum(weights, 1)
+        v = tl.load(values + place[:, None] + d[None, :], mask=there[:, None] & (d[None, :] < D), other=0.0)
+        out = out * fade[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
+        top = higher
+    out = out / tl.maximum(total, 1.0e-30)[:, None]
+    tl.store(found + at[:, None] * D + d[None, :], out.to(found.dtype.element_ty), mask=whole)
+
+
+@triton.jit
+def activate(gate_up, active, size, GELU: tl.constexpr, BLOCK: tl.constexpr):
+    """Multiply the activated gate with the rest: `gate_up` (N, 2 M) → `active` (N, M).
+
+    SiLU, or GELU by its approximation with tanh (Hendrycks & Gimpel 2016).
+    """
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < size
+    kind = active.dtype.element_ty
+    g = tl.load(gate_up + row * 2 * size + at, mask=inside, other=0.0).to(tl.float32)
+    u = tl.load(gate_up + row * 2 * size + size + at, mask=inside, other=0.0).to(tl.float32)
+    if GELU:
+        inner = 0.7978845608028654 * (g + 0.044715 * g * g * g)
+        g = g / (1.0 + tl.exp(-2.0 * inner))
+    else:
+        g = g / (1.0 + tl.exp(-g))
+    tl.store(active + row * size + at, (g.to(kind).to(tl.float32) * u).to(kind), mask=inside)
+
+
+@triton.jit
+def _block_logits(row_logits, mask_row, masked, start, vocabulary, softcap, BLOCK: tl.constexpr):
+    """Return a block of logits in float32, minus infinity where there is none, or none that may come."""
+    v = start + tl.arange(0, BLOCK)
+    x = tl.load(row_logits + v, mask=v < vocabulary, other=float("-inf")).to(tl.float32)
+    if softcap > 0:
+        x = tl.where(v < vocabulary, (2.0 / (1.0 + tl.exp(-2.0 * x / softcap)) - 1.0) * softcap, float("-inf"))
+    if masked:
+        word = tl.load(mask_row + v // 32, mask=v < vocabulary, other=0)
+        x = tl.where((word >> (v % 32)) & 1 != 0, x, float("-inf"))
+    return x
+
+
+@triton.jit
+def choose(logits, vocabulary, slots, ids, positions, chosen, num_slots, temperatures, top_ps, uniforms, is_masked,
+           masks, num_words, softcap, BLOCK: tl.constexpr):  # fmt: skip
+    """Choose the next token after each row of `logits` (B, V) → `chosen` (B,) int32, and let its slot go on from it.
+
+    By slot: `ids` (…,) int32 gets the token, `positions` goes up by 1; `temperatures` and `top_ps` float32 are the
+    row's, 0 for greedy; `is_masked` int32 says whether `masks` (…, V / 32) int32 tell what may come. By row: `uniforms`
+    (B,) float32 are numbers drawn from [0, 1). Slots from `num_slots` on are nobody's and do not move.
+
+    A draw takes the tokens in the vocabulary's order, as `sampler.draw` does; the likeliest that make up top_p are
+    found by halving the range in which the last one's score lies.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    slot = tl.load(slots + row).to(tl.int64)
+    row_logits = logits + row * vocabulary
+    temperature = tl.load(temperatures + slot)
+    masked = tl.load(is_masked + slot) > 0
+    mask_row = masks + slot * num_words
+    best = float("-inf")
+    best_id = 0
+    for start in range(0, vocabulary, BLOCK):
+        x = _block_logits(row_logits, mask_row, masked, start, vocabulary, softcap, BLOCK)
+        top, where = tl.max(x, 0, return_indices=True)  # the first of equals
+        if top > best:
+            best = top
+            best_id = start + where
+    if temperature > 0:
+        u, top_p = tl.load(uniforms + row), tl.load(top_ps + slot)
+        total = 0.0
+        for start in range(0, vocabulary, BLOCK):
+            x = _block_logits(row_logits, mask_row, masked, start, vocabulary, softcap, BLOCK)
+            total += tl.sum(tl.exp((x - best) / temperature), 0)
+        least = float("-inf")  # the score of the last token that may be drawn
+        if top_p < 1:
+            low, high = best - 60.0 * temperature, best  # below, a token has no probability to speak of
+            for _ in range(32):
+                middle = 0.5 * (low + high)
+                above = 0.0
+                for start in range(0, vocabulary, BLOCK):
+                    x = _block_logits(row_logits, mask_row, masked, start, vocabulary, softcap, BLOCK)
+                    above += tl.sum(tl.where(x >= middle, tl.exp((x - best) / temperature), 0.0), 0)
+                enough = above >= top_p * total
+                low = tl.where(enough, middle, low)
+                high = tl.where(enough, high, middle)
+            least = low
+            total = 0.0
+            for start in range(0, vocabulary, BLOCK):
+                x = _block_logits(row_logits, mask_row, masked, start, vocabulary, softcap, BLOCK)
+                total += tl.sum(tl.where(x >= least, tl.exp((x - best) / temperature), 0.0), 0)
+        point = u * total
+        before = 0.0
+        is_open = True
+        for start in range(0, vocabulary, BLOCK):
+            x = _block_logits(row_logits, mask_row, masked, start, vocabulary, softcap, BLOCK)
+            weights = tl.where(x >= least, tl.exp((x - best) / temperature), 0.0)
+            here = tl.sum(weights, 0)
+            if is_open & (before + here > point):
+                passed = (before + tl.cumsum(weights, 0) <= point) | (weights == 0)
+                behind = tl.where(passed, BLOCK, tl.arange(0, BLOCK))
+                best_id = tl.minimum(start + tl.min(behind, 0), vocabulary - 1)
+                is_open = False
+            before += here
+    tl.store(chosen + row, best_id)
+    is_there = slot < num_slots
+    tl.store(ids + slot, best_id, mask=is_there)
+    tl.store(positions + slot, tl.load(positions + slot) + 1, mask=is_there)

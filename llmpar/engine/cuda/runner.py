@@ -1,0 +1,290 @@
+"""One worker's computing on a GPU: slots whose state stays on the device, steps given out before the last is known."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence as SequenceOf
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from llmpar.engine.constraint import WORD
+from llmpar.engine.cuda import kernels
+from llmpar.engine.cuda.decoder import Decoder, Line, Pass, Store, blocks, tokens_per_block
+from llmpar.engine.cuda.stream import Fetched, Stream, as_bits
+from llmpar.engine.pages import PAGE, Pages, num_pages_of
+from llmpar.engine.request import Request, Sequence
+
+PASS_TOKENS = 8192  # of prompts, read at once: enough for the products, few enough for memory
+_LEAST_PASS = 512
+_STEP_ROWS = 128  # above, batches are rounded up to multiples of it; products are cut into so many rows anyway
+_LOGITS = 4096  # that one program looks at, at once
+
+
+class CudaRunner:
+    """Runs prompts and steps through a decoder, without padding; which token comes next is chosen on the device.
+
+    A step needs nothing from the host but which slots take part. So the next one is given out before the last one's
+    tokens are looked at: sequences may be a step ahead of what they are known to say, and where one has ended by then,
+    what came after is dropped. Only with constraints is each token waited for.
+
+    Args:
+        decoder: the model.
+        num_slots: how many sequences live at once.
+        num_pages: for how many times PAGE tokens there is room, the prefix counted once.
+        context_length: the most tokens of a sequence.
+        stop_ids: the tokens that end an answer.
+        prefix_ids: what most prompts begin with; it is read once.
+    """
+
+    continuous = True
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        num_slots: int,
+        num_pages: int,
+        context_length: int,
+        stop_ids: frozenset[int],
+        prefix_ids: SequenceOf[int] = (),
+    ) -> None:
+        self.num_slots = self._most_slots = num_slots
+        self._decoder = decoder
+        self._num_pages = num_pages
+        self._context_length = context_length
+        self._stop_ids = stop_ids
+        self._prefix_ids = tuple(prefix_ids)
+        self._pass_tokens = PASS_TOKENS
+
+    @torch.inference_mode()
+    def start(self) -> None:
+        """Make room on the device and read the prefix, in the thread that will use it."""
+        decoder, count = self._decoder, self.num_slots
+        self._stream = Stream(decoder.device)
+        self._pages = Pages(count, self._num_pages, self._context_length, self._prefix_ids)
+        self._in_flight: deque[tuple[Fetched, list[Sequence]]] = deque()
+        self._num_given_out = [0] * count  # tokens of each slot's sequence
+
+        def room(*shape: int, kind: torch.dtype = torch.int32) -> torch.Tensor:
+            return torch.zeros(shape, dtype=kind, device=decoder.device)
+
+        # One slot more is nobody's: batches are filled up with it. Its keys and values go to a page of their own.
+        self._store = Store(
+            pages=decoder.make_pages(self._num_pages + 1),
+            tables=room(count + 1, self._pages.tables.shape[1]),
+            shares=room(count + 1),
+            prefix_length=len(self._prefix_ids) // PAGE * PAGE,
+        )
+        self._ids, self._positions, self._is_masked = (room(count + 1) for _ in range(3))
+        self._temperatures, self._top_ps = (room(count + 1, kind=torch.float32) for _ in range(2))
+        self._masks = room(count + 1, -(-decoder.vocabulary // WORD))
+        largest = _bucket(count)
+        self._rows, self._chosen = (room(max(largest, PASS_TOKENS)) for _ in range(2))
+        self._uniforms = room(max(largest, PASS_TOKENS), kind=torch.float32)
+        self._numbers = torch.arange(largest, dtype=torch.int32, device=decoder.device)
+        self._ones = torch.ones_like(self._numbers)
+        self._pass = Pass(decoder, self._store)
+        self._read_prefix()
+
+    def reserve(self, request: Request) -> bool:
+        """Set pages aside for a request to its last token; False if there are not enough now."""
+        return self._pages.reserve(request)
+
+    def resize(self, num_slots: int) -> None:
+        """Run so many sequences at once from now on, and read as much less; called when none lives."""
+        self.num_slots = num_slots
+        self._pass_tokens = max(_LEAST_PASS, PASS_TOKENS * num_slots // self._most_slots)
+        self._in_flight.clear()
+        self._pages.resize(num_slots)
+        self._stream.forget()
+
+    @torch.inference_mode()
+    def prefill(self, sequences: list[Sequence]) -> None:
+        """Read the prompts of new sequences; their first tokens come with the next steps."""
+        line: list[tuple[Sequence, int, int]] = []
+        room = self._pass_tokens
+        for sequence, num_read in zip(sequences, self._admit(sequences), strict=True):
+            first, end = num_read, len(sequence.request.prompt_ids)
+            while first < end:
+                last = min(end, first + room)
+                line.append((sequence, first, last))
+                room -= last - first
+                first = last
+                if not room:
+                    self._read(line)
+                    line, room = [], self._pass_tokens
+        if line:
+            self._read(line)
+
+    @torch.inference_mode()
+    def decode(self, sequences: list[Sequence]) -> None:
+        """Give out the next step of the sequences, which are all that live, and append what an earlier one found."""
+        waits = any(sequence.request.constraint for sequence in sequences)
+        if waits:
+            self._settle(0)
+            self._mask(sequences)
+        given_out = self._num_given_out
+        rows = [
+            sequence
+            for sequence in sequences
+            if sequence.finish_reason is None and given_out[sequence.slot] < sequence.request.params.max_new_tokens
+        ]
+        if rows:
+            count = _bucket(len(rows))
+            slots = [sequence.slot for sequence in rows]
+            for slot in slots:
+                given_out[slot] += 1
+            nobodys = [len(given_out)] * (count - len(rows))
+            self._rows[:count] = self._stream.send(np.array(slots + nobodys, np.int32))
+            self._draw(rows)
+            self._stream.run(count, lambda: self._step(count))
+            self._in_flight.append((self._stream.fetch(self._chosen[: len(rows)]), rows))
+        self._settle(1 if rows and not waits else 0)
+
+    def release(self, sequence: Sequence) -> None:
+        """Free the sequence's slot and pages. What is under way still writes there, but before whoever comes next."""
+        self._pages.release(sequence)
+
+    def _settle(self, num_left: int) -> None:
+        """Append the tokens of all steps but the last `num_left`."""
+        while len(self._in_flight) > num_left:
+            fetched, sequences = self._in_flight.popleft()
+            for sequence, token_id in zip(sequences, fetched.ids(), strict=True):
+                sequence.append(token_id, self._stop_ids)
+
+    def _admit(self, sequences: list[Sequence]) -> list[int]:
+        """Give sequences their slots and pages, and return how many tokens of each are read with that."""
+        vocabulary = self._decoder.vocabulary
+        num_read: list[int] = []
+        copies: list[tuple[int, int]] = []
+        for sequence in sequences:
+            read, copied = self._pages.admit(sequence)
+            num_read.append(read)
+            copies += [copied] if copied else []
+            self._num_given_out[sequence.slot] = 0
+        for sequence in sequences:
+            if not 0 <= min(sequence.request.prompt_ids) <= max(sequence.request.prompt_ids) < vocabulary:
+                raise ValueError(f"a token of the prompt is not among the model's {vocabulary}")
+        slots = [sequence.slot for sequence in sequences]
+        asked = [sequence.request for sequence in sequences]
+        width = max(num_pages_of(len(request.prompt_ids) + request.params.max_new_tokens) for request in asked)
+        numbers = self._stream.send(
+            np.array(
+                [slots, [len(request.prompt_ids) - 1 for request in asked], [read > 0 for read in num_read]], np.int32
+            )
+        )
+        shares = self._stream.send(
+            np.array([[request.params.temperature, request.params.top_p] for request in asked], np.float32)
+        )
+        index = numbers[0].long()
+        self._store.tables[index, :width] = self._stream.send(self._pages.tables[slots, :width])
+        self._positions[index], self._store.shares[index] = numbers[1], numbers[2]
+        self._temperatures[index], self._top_ps[index] = shares[:, 0], shares[:, 1]
+        self._is_masked[index] = 0
+        if copies:
+            sources, targets = self._stream.send(np.array(copies, np.int64).T.copy())
+            self._store.pages[:, :, targets] = self._store.pages[:, :, sources]
+        self._mask(sequences)
+        return num_read
+
+    def _mask(self, sequences: list[Sequence]) -> None:
+        """Tell the device what may come next in the sequences that have constraints."""
+        slots, masks = [], []
+        for sequence in sequences:
+            if sequence.request.constraint is None:
+                continue
+            mask: npt.NDArray[np.uint32] | None = None
+            if (token_id := sequence.forced_id) is not None:
+                mask = np.zeros(self._masks.shape[1], np.uint32)
+                mask[token_id // WORD] = np.uint32(1) << np.uint32(token_id % WORD)
+            elif allowed := sequence.allowed():
+                mask = allowed[0]
+            if mask is not None:
+                slots.append(sequence.slot)
+                masks.append(mask)
+        if slots:
+            index = self._stream.send(np.array(slots, np.int64))
+            self._masks[index] = self._stream.send(as_bits(np.array(masks, np.uint32)))
+            self._is_masked[index] = 1
+
+    def _draw(self, sequences: list[Sequence]) -> None:
+        """Send the next random number of each sequence that is drawn."""
+        if any(sequence.request.params.temperature > 0 for sequence in sequences):
+            drawn = [s.draw() if s.request.params.temperature > 0 else 0.0 for s in sequences]
+            self._uniforms[: len(drawn)] = self._stream.send(np.array(drawn, np.float32))
+
+    def _read(self, line: list[tuple[Sequence, int, int]]) -> None:
+        """Read pieces of prompts, and choose the token after those that end here."""
+        ended = [last == len(sequence.request.prompt_ids) for sequence, _, last in line]
+        ids = np.concatenate([np.asarray(sequence.request.prompt_ids[a:b], np.int32) for sequence, a, b in line])
+        positions = np.concatenate([np.arange(a, b, dtype=np.int32) for _, a, b in line])
+        lengths = [b - a for _, a, b in line]
+        slots = np.repeat(np.array([sequence.slot for sequence, _, _ in line], np.int32), lengths)
+        hidden = self._pass.forward(self._line(ids, positions, slots, lengths))
+        sequences = [sequence for (sequence, _, _), is_end in zip(line, ended, strict=True) if is_end]
+        if not sequences:
+            return
+        places = self._stream.send((np.cumsum(lengths) - 1)[ended])
+        self._rows[: len(sequences)] = self._stream.send(np.array([s.slot for s in sequences], np.int32))
+        self._draw(sequences)
+        self._choose(hidden[places])
+        for sequence in sequences:
+            self._num_given_out[sequence.slot] = 1
+        self._in_flight.append((self._stream.fetch(self._chosen[: len(sequences)]), sequences))
+
+    def _read_prefix(self) -> None:
+        """Read the prefix into the first pages, and give the slot that is nobody's the last page."""
+        ids, nobody = np.array(self._prefix_ids, np.int32), len(self._num_given_out)
+        shared = range(num_pages_of(len(ids)))
+        self._store.tables[nobody, : len(shared)] = torch.tensor(shared, dtype=torch.int32)
+        for first in range(0, len(ids), self._pass_tokens):
+            some = ids[first : first + self._pass_tokens]
+            positions = np.arange(first, first + len(some), dtype=np.int32)
+            self._pass.forward(self._line(some, positions, np.full(len(some), nobody, np.int32), [len(some)]))
+        self._store.tables[nobody] = self._num_pages
+
+    def _line(
+        self,
+        ids: npt.NDArray[np.int32],
+        positions: npt.NDArray[np.int32],
+        slots: npt.NDArray[np.int32],
+        lengths: list[int],
+    ) -> Line:
+        most = tokens_per_block(self._decoder)
+        starts, counts = blocks(lengths, most)
+        tokens = self._send_rows(ids, positions, slots)
+        cut = self._send_rows(np.array(starts, np.int32), np.array(counts, np.int32))
+        return Line(tokens[0].long(), tokens[1], tokens[2], cut[0], cut[1], most)
+
+    def _send_rows(self, *rows: npt.NDArray[np.int32]) -> list[torch.Tensor]:
+        """Send arrays of one length at once; each begins where kernels may read 16 bytes at a time."""
+        length = len(rows[0])
+        padded = np.zeros((len(rows), -(-length // 4) * 4), np.int32)
+        padded[:, :length] = rows
+        return [row[:length] for row in self._stream.send(padded)]
+
+    def _step(self, count: int) -> None:
+        """Compute the next token of the slots in the first `count` rows; recorded, so nothing may change its place."""
+        slots = self._rows[:count]
+        index = slots.long()
+        line = Line(
+            self._ids[index].long(), self._positions[index], slots, self._numbers[:count], self._ones[:count], most=1
+        )
+        self._choose(self._pass.forward(line))
+
+    def _choose(self, hidden: torch.Tensor) -> None:
+        """Choose the token after each of the hidden states (B, H), normed, for the slots in the first B rows."""
+        decoder = self._decoder
+        kernels.choose[(len(hidden),)](
+            decoder.head(hidden), decoder.vocabulary, self._rows, self._ids, self._positions, self._chosen,
+            len(self._num_given_out), self._temperatures, self._top_ps, self._uniforms, self._is_masked, self._masks,
+            self._masks.shape[1], decoder.softcap, BLOCK=_LOGITS, num_warps=8,
+        )  # fmt: skip
+
+
+def _bucket(num_rows: int) -> int:
+    """Return for how many rows a step is recorded that has to take so many."""
+    if num_rows > _STEP_ROWS:
+        return -(-num_rows // _STEP_ROWS) * _STEP_ROWS
+    return 1 << (num_rows - 1).bit_length()

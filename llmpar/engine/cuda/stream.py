@@ -1,0 +1,99 @@
+"""The order of work on one device, as its thread gives it out: steps that are recorded, numbers sent and fetched.
+
+Nothing here waits for the device but `Fetched.ids`. Without CUDA (in Triton's interpreter) all is done at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+
+class Stream:
+    """A stream of work and the graphs recorded on it. Made by the thread that uses it, which it binds to its device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._is_cuda = device.type == "cuda"
+        self._graphs: dict[Hashable, Any] = {}
+        self._pool: Any = None
+        if self._is_cuda:
+            torch.cuda.set_device(device)
+            own: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            torch.cuda.set_stream(own)  # the usual one cannot be recorded
+            self._pool = torch.cuda.graph_pool_handle()  # one for all graphs, as never two run at once
+
+    def run(self, step: Hashable, function: Callable[[], None]) -> None:
+        """Run `function`, recorded from its second time on: it does the same each time it is called for `step`.
+
+        The first time loads kernels and makes workspaces, which must not happen while a graph is recorded.
+        """
+        if not self._is_cuda or step not in self._graphs:
+            self._graphs[step] = None
+            function()
+            return
+        if self._graphs[step] is None:
+            self._graphs[step] = self._record(function)
+        self._graphs[step].replay()
+
+    def send(self, values: npt.NDArray[Any]) -> torch.Tensor:
+        """Return an array's numbers on the device, there before what is given out next needs them."""
+        tensor = torch.from_numpy(values)
+        return tensor.pin_memory().to(self._device, non_blocking=True) if self._is_cuda else tensor.clone()
+
+    def fetch(self, ids: torch.Tensor) -> Fetched:
+        """Begin to bring ids (B,) back, as they are after what was given out so far."""
+        return Fetched(ids)
+
+    def forget(self) -> None:
+        """Drop all recordings, and let others have the memory that nothing uses."""
+        self._graphs.clear()
+        if self._is_cuda:
+            torch.cuda.synchronize(self._device)
+            self._pool = torch.cuda.graph_pool_handle()
+            torch.cuda.empty_cache()
+
+    def _record(self, function: Callable[[], None]) -> Any:
+        graph = torch.cuda.CUDAGraph()
+        # Not torch.cuda.graph: it collects garbage and gives memory back each time, which takes longer than all else.
+        graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+        try:
+            function()
+        except BaseException:
+            with contextlib.suppress(RuntimeError):  # it says that recording failed, which is known by now
+                graph.capture_end()
+            raise
+        graph.capture_end()
+        return graph
+
+
+class Fetched:
+    """Ids on their way back."""
+
+    def __init__(self, ids: torch.Tensor) -> None:
+        self._event: Any = None
+        self._ids = ids
+        if ids.is_cuda:
+            self._ids = torch.empty(ids.shape, dtype=ids.dtype, pin_memory=True)
+            self._ids.copy_(ids, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+        else:
+            self._ids = ids.clone()
+
+    def ids(self) -> list[int]:
+        """Return them, waiting until they are there; an error of the device is raised here."""
+        if self._event is not None:
+            self._event.synchronize()
+        found: list[int] = self._ids.tolist()
+        return found
+
+
+def as_bits(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
+    """Return words as torch knows them: signed, with the same bits."""
+    return np.ascontiguousarray(words).view(np.int32)

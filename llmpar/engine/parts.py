@@ -1,0 +1,261 @@
+"""A model of transformers → its parts, where they are those of the Llama shape and nothing else.
+
+Recognised by its parts, not by its name. Who computes with them tries on a short text whether that is what the model
+itself does. Llama, Mistral, Qwen2, Qwen3, Gemma 1 to 3, SmolLM and Phi-3 pass.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from llmpar.engine.attention import IMPLEMENTATION, PrefillBatch, Variant, is_supported
+from llmpar.engine.kv_cache import KVCache
+from llmpar.engine.linear import rms_norm
+
+Activation = Literal["silu", "gelu_tanh"]
+
+_ATTENTION = {"q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "q_norm", "k_norm"}
+_MLP = {"gate_proj", "up_proj", "gate_up_proj", "down_proj", "act_fn", "activation_fn"}
+_NORMS = {
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+}
+_ACTIVATIONS: dict[str, Activation] = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
+_NUM_PROBED = 40  # tokens
+_NUM_COMPARED = 8  # of them, the last
+
+
+class OtherShape(Exception):
+    """The model is not of the Llama shape; the message says in what."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerParts:
+    """One layer. Norms are weights (H,) in float32, None where the model lacks them.
+
+    `qkv` and `gate_up` are one linear layer, or several with the same input. `rope` is an index into
+    `ModelParts.ropes`, -1 for none.
+    """
+
+    attention_norm: torch.Tensor
+    qkv: tuple[nn.Linear, ...]
+    head_norms: torch.Tensor | None  # (2, D), of queries and of keys
+    output: nn.Linear
+    after_attention_norm: torch.Tensor | None
+    mlp_norm: torch.Tensor
+    gate_up: tuple[nn.Linear, ...]
+    down: nn.Linear
+    after_mlp_norm: torch.Tensor | None
+    rope: int
+    variant: Variant
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParts:
+    """A whole model, and what it made of a short text: `probe_logits` (8, V) after the last of `probe_ids`.
+
+    `ropes` are rotary embeddings: the angle of each pair per position (R/2,) in float32, and what sines and cosines
+    are multiplied with. `softcap` is that of the logits, 0 for none.
+    """
+
+    layers: tuple[LayerParts, ...]
+    ropes: tuple[tuple[torch.Tensor, float], ...]
+    embedding: torch.Tensor  # (V, H)
+    embedding_scale: float
+    final_norm: torch.Tensor
+    head: nn.Linear
+    context_length: int
+    softcap: float
+    epsilon: float
+    activation: Activation
+    mlp_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    probe_ids: tuple[int, ...]
+    probe_logits: torch.Tensor
+
+    def distance(self, logits: torch.Tensor) -> float:
+        """Return how far logits (8, V) on the same text are from the model's, relative to how these vary."""
+        expected, found = self.probe_logits.float(), logits.float().to(self.probe_logits.device)
+        spread = expected - expected.mean(-1, keepdim=True)
+        return float((found - expected).norm() / spread.norm().clamp(min=1e-12))
+
+
+@torch.inference_mode()
+def take_apart(model: Any) -> ModelParts:
+    """Return the parts of a causal language model; they are the model's own, not copies.
+
+    Raises:
+        OtherShape: it has others.
+    """
+    if not is_supported(model):
+        raise OtherShape("its attention is of another kind")
+    _require(_children(model) <= {"model", "lm_head"} and hasattr(model, "lm_head"), model)
+    body, config = model.model, model.config.get_text_config()
+    _require(_children(body) <= {"embed_tokens", "layers", "norm", "rotary_emb"} and hasattr(body, "rotary_emb"), body)
+    activation = _ACTIVATIONS.get(str(getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", "")))
+    if activation is None:
+        raise OtherShape("its activation function is another one")
+    if (getattr(config, "rope_parameters", None) or {}).get("llama_4_scaling_beta"):
+        raise OtherShape("its attention changes with the position, farther on than is tried here")
+    final_norm, epsilon = _norm(body.norm)
+    ids = _probe_ids(model)
+    variants, logits = _probe(model, ids)
+    ropes: dict[str, tuple[torch.Tensor, float]] = {}
+    layers = tuple(
+        _layer(layer, _layer_rope(body, layer, index, config, ropes), variants[index], epsilon)
+        for index, layer in enumerate(body.layers)
+    )
+    if len({_sizes(layer) for layer in layers}) > 1:
+        raise OtherShape("its layers differ in size")
+    _require_linear(model.lm_head)
+    first = body.layers[0].self_attn
+    num_heads = int(config.num_attention_heads)
+    return ModelParts(
+        layers=layers,
+        ropes=tuple(ropes.values()),
+        embedding=body.embed_tokens.weight,
+        embedding_scale=float(getattr(body.embed_tokens, "embed_scale", 1.0)),
+        final_norm=final_norm,
+        head=model.lm_head,
+        context_length=max(0, int(getattr(config, "max_position_embeddings", 0) or 0)) or 2048,
+        softcap=float(getattr(config, "final_logit_softcapping", None) or 0),
+        epsilon=epsilon,
+        activation=activation,
+        mlp_size=int(config.intermediate_size),
+        num_heads=num_heads,
+        num_kv_heads=int(getattr(config, "num_key_value_heads", None) or num_heads),
+        head_dim=int(first.head_dim),
+        probe_ids=tuple(ids.tolist()),
+        probe_logits=logits,
+    )
+
+
+def _layer(layer: nn.Module, rope: int, variant: Variant, epsilon: float) -> LayerParts:
+    parts: dict[str, Any] = {name: child for name, child in layer.named_children() if not isinstance(child, nn.Dropout)}
+    _require(set(parts) <= _NORMS | {"self_attn", "mlp"} and {"self_attn", "mlp"} <= set(parts), layer)
+    attention, mlp = parts["self_attn"], parts["mlp"]
+    _require(_children(attention) <= _ATTENTION, attention)
+    _require(_children(mlp) <= _MLP, mlp)
+
+    def norm(name: str) -> torch.Tensor:
+        weight, own = _norm(parts[name])
+        if own != epsilon:
+            raise OtherShape("its norms differ")
+        return weight
+
+    four = "pre_feedforward_layernorm" in parts
+    _require({"input_layernorm", "post_attention_layernorm"} <= set(parts), layer)
+    _require(four == ("post_feedforward_layernorm" in parts), layer)
+    head_norms = [_norm(getattr(attention, name)) for name in ("q_norm", "k_norm") if hasattr(attention, name)]
+    if any(own != epsilon or len(weight) != attention.head_dim for weight, own in head_norms) or len(head_norms) == 1:
+        raise OtherShape("it has norms of another kind in attention")
+    return LayerParts(
+        attention_norm=norm("input_layernorm"),
+        qkv=_first_of(attention, ("qkv_proj",), ("q_proj", "k_proj", "v_proj")),
+        head_norms=torch.stack([weight for weight, _ in head_norms]) if head_norms else None,
+        output=_require_linear(attention.o_proj),
+        after_attention_norm=norm("post_attention_layernorm") if four else None,
+        mlp_norm=norm("pre_feedforward_layernorm" if four else "post_attention_layernorm"),
+        gate_up=_first_of(mlp, ("gate_up_proj",), ("gate_proj", "up_proj")),
+        down=_require_linear(mlp.down_proj),
+        after_mlp_norm=norm("post_feedforward_layernorm") if four else None,
+        rope=rope,
+        variant=variant,
+    )
+
+
+def _sizes(layer: LayerParts) -> tuple[int, ...]:
+    return (
+        sum(linear.out_features for linear in layer.qkv),
+        layer.output.in_features,
+        sum(linear.out_features for linear in layer.gate_up),
+        layer.down.in_features,
+    )
+
+
+def _layer_rope(body: Any, layer: Any, index: int, config: Any, ropes: dict[str, tuple[torch.Tensor, float]]) -> int:
+    """Return the index in `ropes` of the layer's rotary embedding, added if it is new; -1 for none."""
+    if not getattr(layer.self_attn, "use_rope", True):
+        return -1
+    kinds = getattr(config, "layer_types", None)
+    rotary, prefix = body.rotary_emb, f"{kinds[index]}_" if kinds else ""
+    if not hasattr(rotary, f"{prefix}inv_freq"):
+        prefix = ""
+    if prefix not in ropes:
+        scaling = float(getattr(rotary, f"{prefix}attention_scaling", 1.0))
+        ropes[prefix] = (getattr(rotary, f"{prefix}inv_freq").float(), scaling)
+    return list(ropes).index(prefix)
+
+
+def _children(module: nn.Module) -> set[str]:
+    return {name for name, child in module.named_children() if not isinstance(child, nn.Dropout)}
+
+
+def _require(condition: bool, module: nn.Module) -> None:
+    if not condition:
+        raise OtherShape(f"{type(module).__name__} has other parts")
+
+
+def _require_linear(linear: Any) -> nn.Linear:
+    if type(linear) is not nn.Linear:
+        raise OtherShape(f"it has a {type(linear).__name__} where a plain linear layer was expected")
+    plain: nn.Linear = linear
+    return plain
+
+
+def _norm(module: Any) -> tuple[torch.Tensor, float]:
+    found = rms_norm(deepcopy(module).float())  # some add 1 to the weight, which would round it in bfloat16
+    if found is None:
+        raise OtherShape(f"{type(module).__name__} is another norm")
+    return found
+
+
+def _first_of(module: Any, *choices: tuple[str, ...]) -> tuple[nn.Linear, ...]:
+    for names in choices:
+        if all(hasattr(module, name) for name in names):
+            return tuple(_require_linear(getattr(module, name)) for name in names)
+    raise OtherShape(f"{type(module).__name__} has other parts")
+
+
+class _Recorder(PrefillBatch):
+    """A batch of one row that notes how each layer attends."""
+
+    def __init__(self, num_tokens: int, device: torch.device) -> None:
+        cache = KVCache(1)
+        cache.reserve(num_tokens)
+        super().__init__(cache, 0, [num_tokens], [True], device)
+        self.variants: dict[int, Variant] = {}
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, variant: Variant
+    ) -> torch.Tensor:
+        self.variants[layer] = variant
+        return super().attend(layer, query, key, value, variant)
+
+
+def _probe_ids(model: Any) -> torch.Tensor:
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    return torch.arange(1, _NUM_PROBED + 1) * 7919 % vocabulary
+
+
+def _probe(model: Any, ids: torch.Tensor) -> tuple[dict[int, Variant], torch.Tensor]:
+    """Return how each layer attends, and the model's logits after the last tokens of a short text."""
+    recorder = _Recorder(len(ids), model.device)
+    model.set_attn_implementation(IMPLEMENTATION)
+    output = model(
+        input_ids=ids.to(model.device)[None],
+        position_ids=torch.arange(len(ids), device=model.device)[None],
+        use_cache=False,
+        logits_to_keep=_NUM_COMPARED,
+        batch=recorder,
+    )
+    return recorder.variants, output.logits[0].float()

@@ -18,9 +18,11 @@ from llmpar.engine.attention import Variant
 from llmpar.engine.cuda import kernels
 from llmpar.engine.pages import PAGE, num_pages_of
 from llmpar.engine.parts import LayerParts, ModelParts, OtherShape, take_apart
+from llmpar.engine.resources import is_device_lost, is_out_of_memory
 
 _PROMPT_ROWS = 64  # queries times tokens that one program of attention takes of a prompt
 _PREFIX_ROWS = 128
+_MANY_PROGRAMS = 512
 _WORTH_SHARING = 128  # tokens of a prefix, from which on reading it once for all rows beats finding it in the cache
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 
@@ -189,7 +191,13 @@ def describe(model: Any) -> Decoder:
     )
     if parts.head.weight is parts.embedding:
         decoder = replace(decoder, head=Linear(decoder.embedding, head.bias))
-    error = parts.distance(_try(decoder, parts))
+    try:
+        logits = _try(decoder, parts)
+    except Exception as reason:  # Triton has many kinds, for devices and versions that do not suit it
+        if is_out_of_memory(reason) or is_device_lost(reason):
+            raise
+        raise OtherShape(f"our kernels do not run here ({type(reason).__name__})") from reason
+    error = parts.distance(logits)
     if not error < _TOLERANCE[decoder.dtype]:
         raise OtherShape(f"computed by our kernels it gives something else (by {error:.1%})")
     return decoder
@@ -309,11 +317,14 @@ class Pass:
                 tops, sums, outputs, *numbers, **how, BLOCK_M=_PREFIX_ROWS, BLOCK_T=64, num_warps=8,
             )  # fmt: skip
         found = torch.empty_like(queries)
+        num_programs = len(line.starts) * kv_heads
+        # Many programs hide each other's waiting best when they are small (measured on an H100); few need more hands.
+        is_many = line.most == 1 and num_programs >= _MANY_PROGRAMS
         kernels.attend[(len(line.starts), kv_heads)](
             queries, found, keys, values, line.starts, line.counts, line.positions, store.shares, line.slots,
             store.tables, store.tables.shape[1], store.prefix_length, tops, sums, outputs, *numbers, **how,
-            HAS_PREFIX=shares_much, BLOCK_M=max(16, triton.next_power_of_2(line.most * group)), BLOCK_T=64,
-            num_warps=4,
+            HAS_PREFIX=shares_much, BLOCK_M=max(16, triton.next_power_of_2(line.most * group)),
+            BLOCK_T=32 if is_many else 64, num_warps=1 if is_many else 4,
         )  # fmt: skip
         return found.view(num_tokens, heads * size)
 

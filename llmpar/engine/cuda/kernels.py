@@ -110,8 +110,8 @@ def attend_prefix(queries, keys, values, positions, shares, slots, num_tokens, p
     """Attend from all tokens to the prefix, in pages 0 to `prefix_length` / PAGE, so that it is read once for many.
 
     What comes out is what `attend` goes on from: the largest score `tops` and the `sums` of exponentials (N, H)
-    float32, and `outputs` (N, H, D) float32, not yet divided. `shares` (slots,) int32 is 0 where a sequence does not
-    begin with the prefix.
+    float32, and `outputs` (N, H, D) float32, not yet divided. `shares` (slots,) int32 is 1 where a sequence begins
+    with the prefix, else 0.
     """
     G: tl.constexpr = H // H_KV
     head = tl.program_id(1)
@@ -177,8 +177,9 @@ def attend(queries, found, keys, values, starts, counts, positions, shares, slot
     end = earliest + count
     begin = 0
     if HAS_PREFIX:
-        begin = tl.where(tl.load(shares + slot) > 0, prefix_length, 0)
-        goes_on = valid & (begin > 0)
+        is_shared = tl.load(shares + slot) > 0
+        begin = tl.where(is_shared, prefix_length, 0)
+        goes_on = tl.where(is_shared, valid, False)
         top = tl.load(tops + at, mask=goes_on, other=_NEVER)
         total = tl.load(sums + at, mask=goes_on, other=0.0)
         out = tl.load(outputs + at[:, None] * D + d[None, :], mask=goes_on[:, None] & (d[None, :] < D), other=0.0)

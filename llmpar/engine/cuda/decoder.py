@@ -21,7 +21,7 @@ from llmpar.engine.parts import LayerParts, ModelParts, OtherShape, take_apart
 from llmpar.engine.resources import is_device_lost, is_out_of_memory
 
 _PROMPT_ROWS = 64  # queries times tokens that one program of attention takes of a prompt
-_PREFIX_ROWS = 128
+_PREFIX_ROWS = 64
 _MANY_PROGRAMS = 512
 _WORTH_SHARING = 128  # tokens of a prefix, from which on reading it once for all rows beats finding it in the cache
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
@@ -314,17 +314,17 @@ class Pass:
             outputs = queries.new_empty(num_tokens, heads, size, dtype=torch.float32)
             kernels.attend_prefix[(triton.cdiv(num_tokens * group, _PREFIX_ROWS), kv_heads)](
                 queries, keys, values, line.positions, store.shares, line.slots, num_tokens, store.prefix_length,
-                tops, sums, outputs, *numbers, **how, BLOCK_M=_PREFIX_ROWS, BLOCK_T=64, num_warps=8,
+                tops, sums, outputs, *numbers, **how, BLOCK_M=_PREFIX_ROWS, BLOCK_T=64, num_warps=4,
             )  # fmt: skip
         found = torch.empty_like(queries)
         num_programs = len(line.starts) * kv_heads
-        # Many programs hide each other's waiting best when they are small (measured on an H100); few need more hands.
-        is_many = line.most == 1 and num_programs >= _MANY_PROGRAMS
+        # Measured on an H100: many programs hide each other's waiting best when they are small; few need more hands.
+        block_t, num_warps = (64, 4) if line.most > 1 else (32, 1) if num_programs >= _MANY_PROGRAMS else (128, 4)
         kernels.attend[(len(line.starts), kv_heads)](
             queries, found, keys, values, line.starts, line.counts, line.positions, store.shares, line.slots,
             store.tables, store.tables.shape[1], store.prefix_length, tops, sums, outputs, *numbers, **how,
             HAS_PREFIX=shares_much, BLOCK_M=max(16, triton.next_power_of_2(line.most * group)),
-            BLOCK_T=32 if is_many else 64, num_warps=1 if is_many else 4,
+            BLOCK_T=block_t, num_warps=num_warps,
         )  # fmt: skip
         return found.view(num_tokens, heads * size)
 

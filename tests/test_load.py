@@ -152,7 +152,7 @@ class TestLoad:
             "import sys\nfrom pathlib import Path\nfrom llmpar.models.load import load_model\n"
             "from llmpar.engine.build import build_engine\n"
             "loaded = load_model(Path(sys.argv[1]), 'cpu', 'int8')\n"
-            "build_engine(loaded.model, loaded.context_length, loaded.stop_ids, 1, 1).close()\n"
+            "build_engine(loaded.models, loaded.context_length, loaded.stop_ids, 1, 1).close()\n"
             "print([m for m in ('torch', 'transformers', 'safetensors') if m in sys.modules])"
         )
         assert printed(script, str(entry)) == "[]"

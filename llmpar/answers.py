@@ -118,7 +118,7 @@ class Answers:
         """Wait up to `timeout` seconds for an answer, and take in whatever has come; it is kept before it is seen.
 
         Raises:
-            EngineFailed: a worker died. What came before is kept.
+            EngineFailed: no worker is left. What came before is kept.
             StoreUnusable: an answer could not be kept.
         """
         if self._running:
@@ -365,7 +365,8 @@ class Answers:
     def _answer(self, pending: Pending, answer: Answer, completion: Completion, fault: str | None) -> None:
         assert self._backend is not None
         if answer.finish_reason == "error":
-            pending.last_attempt -= 1  # no attempt of the model's: the same is asked once more
+            # No attempt of the model's: the same is asked once more, unless it would cost more workers.
+            pending.last_attempt = -1 if completion.deadly else pending.last_attempt - 1
         else:
             self._keep(pending, answer)
         again = pending.attempt + (answer.finish_reason != "error")

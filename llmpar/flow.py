@@ -85,7 +85,7 @@ class Flow:
         `parts` is read on a thread of its own, so that a slow input holds up no answer.
 
         Raises:
-            EngineFailed: a worker died.
+            EngineFailed: no worker is left.
             SegmentFailed: a segment failed that must not.
             LlmparError: whatever `parts` or the answers raise.
         """

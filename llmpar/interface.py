@@ -12,6 +12,7 @@ answered. Each call loads its model; several calls may run at the same time in t
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -204,10 +205,13 @@ def split(text: str, unit: Unit = "sentence", *, language: str = "auto") -> list
 
 
 class _Silence:
-    """Is told what goes on, and tells nobody."""
+    """Is told what goes on, and tells nobody but of what went wrong, as a RuntimeWarning."""
 
     def doing(self, what: str) -> None: ...
     def remark(self, message: str) -> None: ...
+    def warn(self, message: str) -> None:
+        warnings.warn(f"llmpar: {message}", RuntimeWarning, stacklevel=2)
+
     def watch(self, statuses: Callable[[], Iterable[WorkerStatus]]) -> None: ...
 
 

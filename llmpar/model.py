@@ -53,9 +53,9 @@ class ModelChoice:
     Args:
         name: see `models.registry.resolve`.
         engine: "echo" answers each text with itself, without a model.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        device: "auto", "cpu", "cuda" for every one there is, "cuda:N" or "mps".
         precision: see `models.load.load_model`.
-        num_workers: threads that share the weights.
+        num_workers: threads that share the weights, of which each GPU has its own.
         batch_size: sequences that each of them runs at once.
         max_memory: bytes for texts and tokens on their way.
         offline: open no socket.
@@ -79,6 +79,9 @@ class Watcher(Protocol):
 
     def remark(self, message: str) -> None:
         """Take note of what was chosen."""
+
+    def warn(self, message: str) -> None:
+        """Take note of what went wrong while the run goes on."""
 
     def watch(self, statuses: Callable[[], Sequence[WorkerStatus]]) -> None:
         """Be given what tells about the workers."""
@@ -163,14 +166,14 @@ class Model:
         from llmpar.models.load import find_arithmetic
 
         files, choice = self._files, self._choice
-        device, precision = find_arithmetic(choice.device, choice.precision, files.source_bits)
+        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits)
         self._watcher.doing(f"looking at {choice.name}")
         try:
             deciding = [file for file in files.path.iterdir() if file.suffix in _DECIDING and file.is_file()]
             found = fingerprint(deciding)
         except OSError as error:
             raise ModelUnavailable(f"{files.path}: cannot be read: {error.strerror}") from error
-        return identity | {"files": found, "device": device.partition(":")[0], "precision": precision}
+        return identity | {"files": found, "device": devices[0].partition(":")[0], "precision": precision}
 
     def open_backend(self, examples: Iterable[Question]) -> Backend:
         """Load the weights and start the workers.
@@ -202,7 +205,7 @@ class Model:
             )
         prefix = [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))]
         engine = build_engine(
-            loaded.model,
+            loaded.models,
             loaded.context_length,
             loaded.stop_ids | vocabulary.stop_ids,
             choice.num_workers,
@@ -211,6 +214,7 @@ class Model:
             max_memory=choice.max_memory,
             num_opening=len(opening) or 1,
             notify=watcher.remark,
+            warn=watcher.warn,
         )
         watcher.watch(lambda: engine.statuses)
         return Backend(engine, self.encode, vocabulary.decode, self.measure, self._constrainer(loaded))
@@ -309,7 +313,8 @@ class Model:
         from llmpar.engine.echo import EchoRunner
 
         num_workers, num_slots = self._choice.num_workers or 1, self._choice.batch_size or 64
-        engine = Engine([EchoRunner(num_slots) for _ in range(num_workers)], context_length=sys.maxsize)
+        runners = [EchoRunner(num_slots) for _ in range(num_workers)]
+        engine = Engine(runners, context_length=sys.maxsize, warn=self._watcher.warn)
         self._watcher.watch(lambda: engine.statuses)
         return Backend(engine, self.encode, lambda ids: bytes(ids).decode("utf-8", "surrogatepass"))
 

@@ -46,7 +46,7 @@ class Pipeline:
         """Answer every question of `parts` and write what is made of it to `output`.
 
         Raises:
-            EngineFailed: a worker died. What came before is written.
+            EngineFailed: no worker is left. What came before is written.
             SegmentFailed: a segment failed that must not.
             LlmparError: whatever `parts`, `output` or the answers raise.
         """

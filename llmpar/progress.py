@@ -103,6 +103,10 @@ class Progress:
         if self._verbose:
             self.note(f"llmpar: {message}")
 
+    def warn(self, message: str) -> None:
+        """Print a line about what went wrong while the run goes on."""
+        self.note(f"llmpar: {message}")
+
     def _draw(self) -> None:
         from rich.console import Console
         from rich.live import Live

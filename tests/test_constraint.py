@@ -110,7 +110,7 @@ def ask(
     model: Any, requests: SequenceOf[Request], workers: int = 1, batch: int = 8, prefix: Any = ()
 ) -> list[Completion]:
     found: dict[int, Completion] = {}
-    with build_engine(model, 256, frozenset({STOP}), workers, batch, prefix) as engine:
+    with build_engine([model], 256, frozenset({STOP}), workers, batch, prefix) as engine:
         for request in requests:
             engine.submit(request)
         while len(found) < len(requests):

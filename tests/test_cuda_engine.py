@@ -63,7 +63,7 @@ def decoder(name: str) -> Decoder:
 
 
 def engine(name: str, workers: int = 1, batch: int = 3, prefix: SequenceOf[int] = PREFIX) -> Engine:
-    return build_engine(decoder(name), 256, frozenset({STOP}), workers, batch, prefix, max_memory=1 << 25)
+    return build_engine([decoder(name)], 256, frozenset({STOP}), workers, batch, prefix, max_memory=1 << 25)
 
 
 def answer(name: str, *how: Any, params: SamplingParams = PARAMS, count: int = FEW) -> list[list[int]]:
@@ -144,7 +144,7 @@ def test_a_long_beginning_read_for_all_rows_at_once(name: str, monkeypatch: pyte
 def test_a_copy_on_another_device_answers_alike() -> None:
     copy = decoder("llama-tied-bias").to(torch.device(DEVICE.type))
     assert copy.head.weight is copy.embedding
-    made = build_engine(copy, 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25)
+    made = build_engine([copy], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25)
     assert collected(made, prompts("llama-tied-bias")[:FEW], PARAMS) == wanted("llama-tied-bias")
 
 
@@ -200,7 +200,7 @@ class TestMemory:
 
     def test_too_little_is_refused(self) -> None:
         with pytest.raises(Exception, match=r"--max-memory 0\.01MB: too little"):
-            build_engine(decoder("llama"), 256, frozenset(), 1, 4, max_memory=10_000)
+            build_engine([decoder("llama")], 256, frozenset(), 1, 4, max_memory=10_000)
 
 
 def test_a_token_that_is_none_fails_alone() -> None:

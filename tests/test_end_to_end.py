@@ -62,7 +62,7 @@ def test_greedy_fp32_equals_generate(tmp_path: Path) -> None:
         answer = output[0, len(prompt) :].tolist()
         expected.append([token for token in answer if token not in loaded.stop_ids])
     for workers in (1, 4):
-        with build_engine(loaded.model, loaded.context_length, loaded.stop_ids, workers, 3) as engine:
+        with build_engine(loaded.models, loaded.context_length, loaded.stop_ids, workers, 3) as engine:
             for index, prompt in enumerate(prompts):
                 engine.submit(Request(index, prompt, SamplingParams(10)))
             ends = [engine.collect(timeout=120) for _ in prompts]

@@ -48,8 +48,8 @@ def opened(num_workers: int, window: int) -> Scheduler:
     scheduler = Scheduler(num_workers, window)
     for index in range(40):
         scheduler.submit(request(index))
-        assert scheduler.admit(1, 0, fits)
-        scheduler.retire(1)
+        (admitted,) = scheduler.admit(0, 1, fits) or []
+        assert scheduler.retire(0, admitted)
     return scheduler
 
 
@@ -58,10 +58,10 @@ class TestScheduler:
         scheduler = opened(num_workers=1, window=4)
         for index, length in enumerate([1, 5, 3, 2, 9]):
             scheduler.submit(request(index, length))
-        admitted = scheduler.admit(2, 0, fits)
+        admitted = scheduler.admit(0, 2, fits)
         assert admitted is not None
         assert [r.id for r in admitted] == [1, 2], "the fifth is outside the window"
-        admitted = scheduler.admit(9, 2, fits)
+        admitted = scheduler.admit(0, 9, fits)
         assert admitted is not None
         assert [r.id for r in admitted] == [4, 3, 0]
 
@@ -69,7 +69,7 @@ class TestScheduler:
         scheduler = Scheduler(num_workers=2, window=64)
         for index in range(64):
             scheduler.submit(request(index, 1 + index))
-        first, second = (scheduler.admit(64, 0, fits) for _ in range(2))
+        first, second = (scheduler.admit(worker, 64, fits) for worker in range(2))
         assert first is not None
         assert second is not None
         assert {r.id for r in first} <= {0, 1, 2, 3}
@@ -80,22 +80,22 @@ class TestScheduler:
         scheduler = opened(num_workers=4, window=100)
         for index in range(10):
             scheduler.submit(request(index))
-        counts = [len(scheduler.admit(64, 0, fits) or []) for _ in range(4)]
+        counts = [len(scheduler.admit(worker, 64, fits) or []) for worker in range(4)]
         assert counts == [3, 3, 3, 1]
 
     def test_a_busy_worker_leaves_requests_to_an_idle_one(self) -> None:
         scheduler = opened(num_workers=2, window=100)
         for index in range(8):
             scheduler.submit(request(index))
-        first = scheduler.admit(4, 0, fits)
+        first = scheduler.admit(0, 4, fits)
         assert first is not None
         assert len(first) == 4
-        assert scheduler.admit(4, 4, fits) == []
+        assert scheduler.admit(0, 4, fits) == []
 
     def test_close_wakes_a_waiting_worker_and_returns_what_waited(self) -> None:
         scheduler = Scheduler(num_workers=1, window=8)
         got: list[object] = []
-        thread = threading.Thread(target=lambda: got.append(scheduler.admit(1, 0, fits)))
+        thread = threading.Thread(target=lambda: got.append(scheduler.admit(0, 1, fits)))
         thread.start()
         assert scheduler.close() == []
         thread.join(5)
@@ -109,11 +109,11 @@ class TestScheduler:
             scheduler.submit(request(index, length))
         taken: list[int] = []
         while len(taken) < len(lengths):
-            admitted = scheduler.admit(room, 0, fits)
+            admitted = scheduler.admit(0, room, fits)
             assert admitted
             assert len(admitted) <= room
             taken += [r.id for r in admitted]
-            scheduler.retire(len(admitted))
+            assert all(scheduler.retire(0, one) for one in admitted)
         assert sorted(taken) == list(range(len(lengths)))
 
     def test_what_does_not_fit_waits_and_is_not_overtaken(self) -> None:
@@ -126,12 +126,12 @@ class TestScheduler:
             asked.append(one.id)
             return len(one.prompt_ids) != 4
 
-        admitted = scheduler.admit(4, 0, all_but_4)
+        admitted = scheduler.admit(0, 4, all_but_4)
         assert admitted is not None
         assert [r.id for r in admitted] == [1]
         assert asked == [1, 3], "memory was set aside for one that was not taken"
-        assert scheduler.admit(4, 1, all_but_4) == []
-        admitted = scheduler.admit(4, 1, fits)
+        assert scheduler.admit(0, 4, all_but_4) == []
+        admitted = scheduler.admit(0, 4, fits)
         assert admitted is not None
         assert [r.id for r in admitted] == [3, 0, 2]
 
@@ -139,7 +139,7 @@ class TestScheduler:
         scheduler = opened(num_workers=1, window=8)
         for index in range(3):
             scheduler.submit(request(index))
-        assert scheduler.admit(2, 1, lambda _: False) == []
+        assert scheduler.admit(0, 2, lambda _: False) == []
         assert [r.id for r in scheduler.close()] == [0, 1, 2]
 
     @given(st.lists(st.integers(1, 30), max_size=60), st.integers(1, 16), st.integers(1, 8), st.integers(30, 60))
@@ -158,14 +158,15 @@ class TestScheduler:
             return True
 
         while len(taken) < len(lengths):
-            admitted = scheduler.admit(room - len(running), len(running), reserve)
+            admitted = scheduler.admit(0, room - len(running), reserve)
             assert admitted is not None
             assert admitted or running, "nothing runs, so all memory is free, and yet nothing is taken"
             taken += [r.id for r in admitted]
             running += admitted
             assert len(running) <= room
-            memory += len(running.pop(0).prompt_ids)
-            scheduler.retire(1)
+            ended = running.pop(0)
+            memory += len(ended.prompt_ids)
+            assert scheduler.retire(0, ended)
         assert sorted(taken) == list(range(len(lengths)))
 
 
@@ -222,9 +223,10 @@ class TestEngine:
 
     @pytest.mark.parametrize("fail_at", [1, 2, 7])
     @pytest.mark.parametrize("workers", [1, 3])
-    def test_a_dying_worker_takes_every_request_to_an_end_with_the_reason(self, fail_at: int, workers: int) -> None:
-        runners = [FakeRunner(2, delay=0.001, fail_at=fail_at if i == 0 else None) for i in range(workers)]
-        engine = Engine(runners, 10_000)
+    def test_workers_that_all_die_take_every_request_to_an_end_with_the_reasons(
+        self, fail_at: int, workers: int
+    ) -> None:
+        engine = Engine([FakeRunner(2, delay=0.001, fail_at=fail_at) for _ in range(workers)], 10_000)
         submitted = 0
         try:
             for index in range(60):
@@ -238,7 +240,7 @@ class TestEngine:
         failed = [c for c in ends if c and c.finish_reason == "error"]
         assert failed
         assert all("on fire" in (c.error or "") for c in failed)
-        assert "on fire" in (engine.failure or "")
+        assert (engine.failure or "").count("on fire") == workers
         with pytest.raises(EngineFailed, match="on fire"):
             engine.submit(request(99))
         engine.close(timeout=5)

@@ -276,7 +276,7 @@ def accepts(made: Grammar, tokenizer: Any, text: str) -> bool:
 class TestTokens:
     def test_a_loaded_model_tells_how_many_it_scores(self, tiny_model: Path) -> None:
         assert load_model(tiny_model, "cpu", "fp32").vocabulary == VOCABULARY
-        assert LoadedModel(make_transformers("bloom-alibi"), 256, frozenset({STOP}), "fp32").vocabulary == 300
+        assert LoadedModel((make_transformers("bloom-alibi"),), 256, frozenset({STOP}), "fp32").vocabulary == 300
 
     @pytest.mark.parametrize("vocabulary", [259, 260, 288, 300, 1000])
     def test_rows_that_only_the_model_has_are_never_allowed(self, make: Any, vocabulary: int) -> None:
@@ -464,7 +464,7 @@ def test_engines_answer_validly_and_the_same_whatever_n_and_batch(
     answers = []
     for workers, batch in ((1, 1), (1, 24), (2, 7), (4, 3)):
         found: dict[int, Any] = {}
-        with build_engine(model, 1024, frozenset({STOP}), workers, batch, prompts[0][:9]) as engine:
+        with build_engine([model], 1024, frozenset({STOP}), workers, batch, prompts[0][:9]) as engine:
             for index, prompt in enumerate(prompts):
                 engine.submit(Request(index, prompt, params, constraint=made.constrain))
             while len(found) < len(prompts):

@@ -22,7 +22,7 @@ from llmpar.engine.cpu import packed, vector
 from llmpar.engine.cpu.decoder import Decoder, Precision
 from llmpar.errors import ModelUnavailable
 from llmpar.models import load
-from llmpar.models.load import find_device, load_model
+from llmpar.models.load import find_devices, load_model
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 
@@ -152,7 +152,7 @@ class TestLoad:
             "import sys\nfrom pathlib import Path\nfrom llmpar.models.load import load_model\n"
             "from llmpar.engine.build import build_engine\n"
             "loaded = load_model(Path(sys.argv[1]), 'cpu', 'int8')\n"
-            "build_engine(loaded.model, loaded.context_length, loaded.stop_ids, 1, 1).close()\n"
+            "build_engine(loaded.models, loaded.context_length, loaded.stop_ids, 1, 1).close()\n"
             "print([m for m in ('torch', 'transformers', 'safetensors') if m in sys.modules])"
         )
         assert printed(script, str(entry)) == "[]"
@@ -253,9 +253,9 @@ class TestDevice:
         script = (
             "import sys\nfrom llmpar.models import load\n"
             "load._may_have_accelerator = lambda: False\n"
-            "print(load.find_device('auto'), load.find_device('cpu'), 'torch' in sys.modules)"
+            "print(load.find_devices('auto'), load.find_devices('cpu'), 'torch' in sys.modules)"
         )
-        assert printed(script) == "cpu cpu False"
+        assert printed(script) == "('cpu',) ('cpu',) False"
 
     @pytest.mark.parametrize(
         ("platform", "devices", "expected"),
@@ -278,22 +278,79 @@ class TestDevice:
         import torch
 
         monkeypatch.setattr(load, "_may_have_accelerator", lambda: True)
-        found = {"cuda": True, "mps": True}
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: found["cuda"])
-        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: found["mps"])
-        assert find_device("auto") == "cuda"
-        found["cuda"] = False
-        assert find_device("auto") == "mps"
-        found["mps"] = False
-        assert find_device("auto") == "cpu"
+        found = {"cuda": 3, "mps": 1}
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: found["cuda"] > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: found["cuda"])
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: found["mps"] > 0)
+        for name in ("auto", "cuda"):
+            assert find_devices(name) == ("cuda:0", "cuda:1", "cuda:2")
+        assert find_devices("cuda:1") == ("cuda:1",)
+        with pytest.raises(ModelUnavailable, match=r"device cuda:3: not on this machine \(torch sees 3 CUDA\)"):
+            find_devices("cuda:3")
+        found["cuda"] = 0
+        assert find_devices("auto") == ("mps",)
+        found["mps"] = 0
+        assert find_devices("auto") == ("cpu",)
         for name in ("cuda", "cuda:1", "mps"):
             with pytest.raises(ModelUnavailable, match=f"device {name}: not on this machine"):
-                find_device(name)
+                find_devices(name)
 
     def test_int8_is_the_cpus_alone(self, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
-        monkeypatch.setattr(load, "find_device", lambda _: "cuda")
+        monkeypatch.setattr(load, "find_devices", lambda _: ("cuda:0", "cuda:1"))
         with pytest.raises(ModelUnavailable, match="int8: not on cuda; use fp32 or bf16"):
             load_model(tiny_model, "cuda", "int8")
+
+
+class TestReplicas:
+    """A CPU stands in for each device."""
+
+    @pytest.fixture(autouse=True)
+    def _two_devices(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(load, "find_devices", lambda _: ("cpu:0", "cpu:0"))
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_each_device_has_weights_of_its_own(
+        self, tiny_model: Path, precision: load.Precision, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[Path] = []
+        real = load._from_pretrained
+        monkeypatch.setattr(load, "_from_pretrained", lambda path, dtype: read.append(path) or real(path, dtype))
+        first, second = load_model(tiny_model, "cuda", precision).models
+        assert len(read) == 1, "the file is read once"
+        ours, theirs = ({**dict(m.named_parameters()), **dict(m.named_buffers())} for m in (first, second))
+        assert any("inv_freq" in name for name in theirs)
+        assert theirs.keys() == ours.keys()
+        for name, tensor in theirs.items():
+            assert tensor.data_ptr() != ours[name].data_ptr(), name
+            assert (tensor.dtype, tensor.tolist()) == (ours[name].dtype, ours[name].tolist()), name
+            assert not tensor.requires_grad
+        assert not second.training
+        second.set_attn_implementation("eager")
+        assert (first.config._attn_implementation, second.config._attn_implementation) == ("sdpa", "eager")
+        assert str(second.dtype) == {"fp32": "torch.float32", "bf16": "torch.bfloat16"}[precision]
+
+    def test_weights_that_are_shared_stay_so(self) -> None:
+        import transformers
+
+        config = transformers.LlamaConfig(
+            vocab_size=300, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+            tie_word_embeddings=True,
+        )  # fmt: skip
+        model = transformers.LlamaForCausalLM(config).eval().requires_grad_(False)
+        copy = load._copy(model, "cpu:0")
+        assert copy.lm_head.weight is copy.model.embed_tokens.weight
+        assert copy.lm_head.weight.data_ptr() != model.lm_head.weight.data_ptr()
+
+    def test_a_device_without_room_is_named(self, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import torch
+
+        def full(model: object, device: str) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nSee the documentation")
+
+        monkeypatch.setattr(load, "_copy", full)
+        with pytest.raises(ModelUnavailable, match=r"cannot be put on cpu:0: CUDA out of memory.*name another") as told:
+            load_model(tiny_model, "cuda", "fp32")
+        assert "\n" not in str(told.value)
 
 
 def printed(script: str, *arguments: str) -> str:

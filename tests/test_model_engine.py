@@ -107,7 +107,7 @@ def answer(
 ) -> list[list[int]]:
     """Return what the engine over `model`, by default a copy of transformers' own, answers to each prompt."""
     model = deepcopy(make(name)) if model is None else model
-    return collected(build_engine(model, 256, frozenset({2}), workers, batch, prefix), prompts(name), params)
+    return collected(build_engine([model], 256, frozenset({2}), workers, batch, prefix), prompts(name), params)
 
 
 def collected(engine: Engine, asked: list[list[int]], params: SamplingParams) -> list[list[int]]:

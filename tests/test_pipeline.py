@@ -241,9 +241,9 @@ def test_blank_input_needs_no_backend() -> None:
         assert writer.data.decode() == text
 
 
-def test_a_dead_worker_ends_the_run_and_publishes_nothing() -> None:
+def test_dead_workers_end_the_run_and_publish_nothing() -> None:
     writer = Collected()
-    dying = backend([FakeRunner(2, fail_at=9), FakeRunner(2, delay=0.001)])
+    dying = backend([FakeRunner(2, fail_at=9), FakeRunner(2, delay=0.001, fail_at=12)])
     with pytest.raises(EngineFailed, match="on fire"):
         pipeline(dying).run(parts("\n".join(f"line {i}" for i in range(200))), SingleOutput(writer))
     assert writer.ending == "abandoned"

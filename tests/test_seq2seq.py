@@ -141,7 +141,7 @@ def ask(kind: str, index: int, num_answered: int = 0, params: SamplingParams = P
 
 def answers(model: Any, kind: str, asked: list[Request], workers: int, batch: int, **options: Any) -> list[list[int]]:
     opening = len(KINDS[kind][3])
-    engine = build_engine(model, 128, stop_ids(kind), workers, batch, num_opening=opening, **options)
+    engine = build_engine([model], 128, stop_ids(kind), workers, batch, num_opening=opening, **options)
     return collected(engine, asked)
 
 
@@ -227,7 +227,7 @@ def test_little_memory_changes_nothing(kind: str) -> None:
     assert found == expected(kind)
     assert "up to 0 MB" in said[0]
     with pytest.raises(UsageError, match="too little for keys and values"):
-        build_engine(make(kind), 128, frozenset(), 1, 16, max_memory=100 * 2 * 2 * 32 * 4)
+        build_engine([make(kind)], 128, frozenset(), 1, 16, max_memory=100 * 2 * 2 * 32 * 4)
 
 
 class TestSuppressed:
@@ -261,7 +261,7 @@ class TestFaults:
         model.model.decoder.layers[1].register_forward_pre_hook(failing_at(steps, error))
         asked = [ask("m2m100", index, index % 3) for index in range(len(sources()))]
         wanted = answers(make("m2m100"), "m2m100", asked, 1, 1)
-        engine = build_engine(model, 128, stop_ids("m2m100"), 2, 16, num_opening=2)
+        engine = build_engine([model], 128, stop_ids("m2m100"), 2, 16, num_opening=2)
         assert collected(engine, asked) == wanted
         for worker in engine._workers:
             runner: Any = worker._runner
@@ -273,7 +273,7 @@ class TestFaults:
         bad = Request(99, [5] * 200 + [119], PARAMS)  # more than it has positions for
         asked = [ask("marian", index) for index in range(8)]
         found: dict[int, list[int]] = {}
-        with build_engine(model, 1000, stop_ids("marian"), 1, 16) as engine:
+        with build_engine([model], 1000, stop_ids("marian"), 1, 16) as engine:
             for request in [*asked, bad]:
                 engine.submit(request)
             while len(found) < 9:
@@ -363,7 +363,7 @@ def test_of_a_model_for_images_the_part_for_text_is_loaded(tmp_path: Path, namin
     assert not loaded.is_encoder_decoder
     assert loaded.context_length == 256
     prompts = [[2, *source] for source in sources()[:6]]
-    with build_engine(loaded.model, 256, frozenset({1}), 1, 4) as engine:
+    with build_engine(loaded.models, 256, frozenset({1}), 1, 4) as engine:
         for index, prompt in enumerate(prompts):
             engine.submit(Request(index, prompt, PARAMS))
         found = [engine.collect(60) for _ in prompts]

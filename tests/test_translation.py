@@ -164,7 +164,7 @@ def answers(path: Path, prompt: Prompt, texts: list[str]) -> list[list[int]]:
     opening = len(prompt.opening_ids)
     stops = loaded.stop_ids | prompt.stop_ids
     found: dict[int, list[int]] = {}
-    with build_engine(loaded.model, loaded.context_length, stops, 2, 3, num_opening=opening) as engine:
+    with build_engine(loaded.models, loaded.context_length, stops, 2, 3, num_opening=opening) as engine:
         for index, text in enumerate(texts):
             engine.submit(Request(index, prompt.encode(text), SamplingParams(12)))
         for _ in texts:

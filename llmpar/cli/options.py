@@ -106,7 +106,7 @@ class ModelOptions:
         option("--engine", help="echo answers each piece with itself, without a model.", panel="Model"),
     ] = "model"
     device: Annotated[
-        str, option("--device", help="auto, cpu, cuda, cuda:1 or mps.", panel="Model", callback=_device)
+        str, option("--device", help="auto, cpu, cuda (all GPUs), cuda:1 or mps.", panel="Model", callback=_device)
     ] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "int8"],
@@ -114,8 +114,8 @@ class ModelOptions:
     ] = "auto"
     threads: Annotated[
         str,
-        option("--threads", "-j", help="Pieces run on N threads over one copy of the weights.", panel="Model",
-               metavar="N|auto", callback=_auto_count),
+        option("--threads", "-j", help="Pieces run on N threads over one copy of the weights; on GPUs, on N each.",
+               panel="Model", metavar="N|auto", callback=_auto_count),
     ] = "auto"  # fmt: skip
     batch_size: Annotated[
         str,

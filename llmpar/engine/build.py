@@ -1,4 +1,4 @@
-"""A loaded model → an engine: how many workers, how many slots, how much memory, and which runner."""
+"""Loaded models → an engine: how many workers, how many slots, how much memory, and which runner."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEAST_TOKENS = 256  # after the shared prefix: with room for fewer, a run would
 
 
 def build_engine(
-    model: Any,
+    models: SequenceOf[Any],
     context_length: int,
     stop_ids: frozenset[int],
     num_workers: int | None = None,
@@ -32,14 +32,15 @@ def build_engine(
     max_memory: int | None = None,
     stall_limit: float | None = 1800.0,
     notify: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Engine:
-    """Return an engine over a model.
+    """Return one engine over equal models, one for each device.
 
     Args:
-        model: a Decoder, or a causal language model or encoder-decoder of transformers on its device.
+        models: Decoders, or causal language models or encoder-decoders of transformers on their devices.
         context_length: the most tokens, prompt and output together.
         stop_ids: the tokens that end an answer.
-        num_workers: None for one for each core on a CPU, one on any other device.
+        num_workers: for each model; None for one for each core on a CPU, one on any other device.
         batch_size: sequences that each worker runs at once; None for the device's usual.
         prefix_ids: what most prompts begin with; it is computed once. An encoder reads every prompt whole.
         num_opening: of an encoder-decoder, how many ids at the end of a prompt the decoder opens with.
@@ -47,18 +48,28 @@ def build_engine(
             for as much as it takes with a model of transformers.
         stall_limit: see `Engine`.
         notify: is told what was chosen, for people who asked.
+        warn: see `Engine`.
 
     Raises:
         UsageError: `max_memory` is too little to run anything.
     """
-    # By what they have: to import their classes is to import Numba on GPUs, and Triton elsewhere.
-    make: Callable[..., tuple[SequenceOf[Runner], int]]
-    if not hasattr(model, "page_bytes"):
-        make = partial(_torch_runners, num_opening)
-    else:
-        make = _cuda_runners if hasattr(model, "device") else _decoder_runners
-    runners, room = make(model, context_length, stop_ids, num_workers, batch_size, prefix_ids, max_memory, notify)
-    return Engine(runners, min(context_length, room), stall_limit)
+    runners: list[Runner] = []
+    names: list[str] = []
+    for model in models:
+        # By what they have: to import their classes is to import Numba on GPUs, and Triton elsewhere.
+        make: Callable[..., tuple[SequenceOf[Runner], int]]
+        if not hasattr(model, "page_bytes"):
+            make = partial(_torch_runners, num_opening, len(models))
+        elif hasattr(model, "device"):
+            make = partial(_cuda_runners, len(models))
+        else:
+            make = _decoder_runners
+        made, room = make(model, context_length, stop_ids, num_workers, batch_size, prefix_ids, max_memory, notify)
+        context_length = min(context_length, room)
+        where = f" on {model.device}" if len(models) > 1 else ""
+        names += [f"worker {index}{where}" for index in range(len(runners), len(runners) + len(made))]
+        runners += made
+    return Engine(runners, context_length, stall_limit, names, warn)
 
 
 def _decoder_runners(
@@ -95,6 +106,7 @@ def _decoder_runners(
 
 
 def _cuda_runners(
+    num_models: int,
     decoder: Any,
     context_length: int,
     stop_ids: frozenset[int],
@@ -114,7 +126,7 @@ def _cuda_runners(
         budget = int((free_memory(decoder.device) - beside) * _DEVICE_SHARE) // decoder.page_bytes // workers
     else:
         least = num_pages_of(min(context_length, len(prefix_ids) + _LEAST_TOKENS))
-        budget = _share(max_memory, decoder.page_bytes, workers, 0, least + num_shared)
+        budget = _share(max_memory, decoder.page_bytes, num_models * workers, 0, least + num_shared)
     num_pages = max(1, min(slots * num_pages_of(context_length), budget - num_shared))
     notify(
         f"{workers} workers with {slots} slots and room for {num_pages * PAGE:,} tokens each on {decoder.device} in "
@@ -128,6 +140,7 @@ def _cuda_runners(
 
 def _torch_runners(
     num_opening: int,
+    num_models: int,
     model: Any,
     context_length: int,
     stop_ids: frozenset[int],
@@ -148,13 +161,13 @@ def _torch_runners(
     cores = usable_cores()
     workers = num_workers or (cores if on_cpu else 1)
     slots = batch_size or (_CPU_SLOTS if on_cpu else _DEVICE_SLOTS)
-    threads = max(1, cores // workers)
+    threads = max(1, cores // (workers * num_models))
     runners: list[Runner]
     room = context_length
     num_cells = None
     if max_memory is not None:
         least = round_up(min(context_length, len(prefix_ids) + _LEAST_TOKENS))
-        num_cells = _share(max_memory, _token_bytes(model), workers, len(prefix_ids), least)
+        num_cells = _share(max_memory, _token_bytes(model), workers * num_models, len(prefix_ids) * num_models, least)
         room = num_cells // COLUMNS * COLUMNS
     if model.config.is_encoder_decoder:
         form = partial(form_batches, num_opening=num_opening, suppressed=suppressed_ids(model, stop_ids))
@@ -171,7 +184,7 @@ def _torch_runners(
     notify(
         f"{workers} workers with {threads} intra-op threads and {slots} slots each on {model.device} "
         f"in {str(model.dtype).removeprefix('torch.')}"
-        + ("" if max_memory is None else f", up to {max_memory / 1e6:,.0f} MB for keys and values")
+        + ("" if max_memory is None else f", up to {max_memory / num_models / 1e6:,.0f} MB for keys and values")
     )
     return runners, room
 

@@ -7,49 +7,68 @@ import math
 import queue
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from types import TracebackType
+from typing import TypeVar
 
 from llmpar.engine.request import Completion, Request
-from llmpar.engine.scheduler import Scheduler
+from llmpar.engine.scheduler import MOST_DEATHS, Scheduler
 from llmpar.engine.worker import Runner, Worker, WorkerStatus
 from llmpar.errors import EngineFailed
 
 _WINDOW = 4  # times the slots of all workers
+_FIRST_SHARE = 64  # one of so many slots, twice, is filled at first: a worker with many reads several in no more time
+_T = TypeVar("_T")
 _LOOK = 1.0  # seconds between looks at the workers, for those who wait longer
 
 
 class Engine:
     """Answers requests on one thread for each runner.
 
-    Every request that was submitted comes back from `collect` exactly once, whatever happens to the workers; but what
-    a worker held that hangs, or ended without a word, does not come back when `collect` raises.
+    Every request that was submitted comes back from `collect` exactly once, whatever happens to the workers: what one
+    held that died or hangs is answered by the others, anew and in full, and only when none is left does the engine
+    fail. A request over which `MOST_DEATHS` workers were lost is not given to another.
 
     Args:
         runners: one for each worker.
         context_length: the most tokens, prompt and output together, that the model can take.
         stall_limit: after how many seconds in one step a worker counts as hanging; None for never.
+        names: what people know the workers by.
+        warn: is told of each worker that was lost while others go on, on the thread that collects or closes.
     """
 
-    def __init__(self, runners: SequenceOf[Runner], context_length: int, stall_limit: float | None = 1800.0) -> None:
+    def __init__(
+        self,
+        runners: SequenceOf[Runner],
+        context_length: int,
+        stall_limit: float | None = 1800.0,
+        names: SequenceOf[str] = (),
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.context_length = context_length
         self.num_slots = sum(runner.num_slots for runner in runners)
         self._completions: queue.SimpleQueue[Completion] = queue.SimpleQueue()
-        self._scheduler = Scheduler(len(runners), _WINDOW * self.num_slots)
+        self._warnings: queue.SimpleQueue[str] = queue.SimpleQueue()
+        opening = max(len(runners), self.num_slots // _FIRST_SHARE)
+        self._scheduler = Scheduler(len(runners), _WINDOW * self.num_slots, opening)
         self._stall_limit = stall_limit
+        self._names = names or [f"worker {index}" for index in range(len(runners))]
+        self._warn = warn
+        self._reasons: list[str] = []  # why workers were given up
         self._failure: str | None = None
-        self._is_stalled = False
         self._lock = threading.Lock()
         self._workers = [
-            Worker(index, runner, self._scheduler, self._completions.put, self._fail)
+            Worker(index, runner, self._scheduler, self._completions.put, self._lose)
             for index, runner in enumerate(runners)
         ]
+        self._left = list(self._workers)  # those that were not given up
         for worker in self._workers:
             worker.start()
 
     @property
     def failure(self) -> str | None:
-        """Why the engine came to an end; None while all workers are well."""
+        """Why the engine came to an end; None while a worker is left."""
         return self._failure
 
     @property
@@ -61,7 +80,7 @@ class Engine:
         """Queue a request. One that cannot fit the context completes as an error.
 
         Raises:
-            EngineFailed: a worker died earlier.
+            EngineFailed: no worker is left.
         """
         if not len(request.prompt_ids):
             self._refuse(request, "the prompt is empty")
@@ -78,10 +97,11 @@ class Engine:
         """Return the next completion, or None after `timeout` seconds without one, or if none can come any more.
 
         Raises:
-            EngineFailed: a worker died or hangs, and every completion has been collected.
+            EngineFailed: all workers died or hang, and every completion has been collected.
         """
         until = math.inf if timeout is None else time.monotonic() + timeout
         while True:
+            self._tell()
             with contextlib.suppress(queue.Empty):
                 return self._completions.get(timeout=max(0.0, min(_LOOK, until - time.monotonic())))
             may_come = self._look()
@@ -93,11 +113,7 @@ class Engine:
 
     def drain(self) -> list[Completion]:
         """Return the completions that are there, without waiting and whatever has failed."""
-        found = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                found.append(self._completions.get_nowait())
-        return found
+        return _drained(self._completions)
 
     def close(self, timeout: float | None = None) -> None:
         """Give up what is not finished, and wait up to `timeout` seconds for each worker's step in progress.
@@ -105,8 +121,9 @@ class Engine:
         What is given up comes from `collect` as errors, for a worker's own when its step is over.
         """
         self._stop("the engine was closed")
-        for worker in self._workers:
+        for worker in list(self._left):  # one that hangs would keep us for ever
             worker.join(timeout)
+        self._tell()
 
     def __enter__(self) -> Engine:
         return self
@@ -120,28 +137,52 @@ class Engine:
         self._completions.put(Completion(request.id, (), "error", reason))
 
     def _look(self) -> bool:
-        """Fail if a worker hangs or is gone; return whether a completion may still come."""
+        """Give up each worker that hangs or is gone; return whether a completion may still come."""
         now = time.monotonic()
-        for index, worker in enumerate(self._workers):
+        for worker in list(self._left):
             if not worker.is_alive():
                 if not worker.was_stopped:
-                    self._fail(f"worker {index} ended without a reason; run again, what is finished is kept")
+                    self._lose(worker, "ended without a reason", "run again, what is finished is kept")
             elif (
                 self._stall_limit is not None
                 and worker.status.num_running
                 and now - worker.status.last_step > self._stall_limit
             ):
-                self._is_stalled = True
-                self._fail(
-                    f"worker {index} has not ended a step for {self._stall_limit:g} s: the device hangs, or is too "
-                    "slow for so much at once; run again, with a smaller --batch-size or model"
+                self._lose(
+                    worker,
+                    f"has not ended a step for {self._stall_limit:g} s: the device hangs, or is too slow for so much "
+                    "at once",
+                    "run again, with a smaller --batch-size or model",
                 )
-        return not self._is_stalled and any(worker.is_alive() for worker in self._workers)
+        return any(worker.is_alive() for worker in self._left)
 
-    def _fail(self, reason: str) -> None:
+    def _lose(self, worker: Worker, what: str, remedy: str = "") -> None:
+        """Let the others answer what a worker held that died or hangs; without others, fail."""
         with self._lock:
-            self._failure = self._failure or reason
-        self._stop(self._failure)
+            if worker not in self._left:
+                return  # it hung, and then died
+            self._left.remove(worker)
+            reason = f"{self._names[worker.index]} {what}"
+            self._reasons.append(reason)
+            num_back, lost = self._scheduler.give_up(worker.index)
+            is_closed = worker.was_stopped
+            worker.stop(reason)
+            for request in lost:
+                if is_closed:
+                    self._refuse(request, reason)
+                else:
+                    died = f"{MOST_DEATHS} workers were lost over it, at last: {reason}"
+                    self._completions.put(Completion(request.id, (), "error", died, deadly=True))
+            if not self._left:
+                self._failure = "; ".join(filter(None, [*self._reasons, remedy]))
+                self._stop(self._failure)
+            elif not is_closed:
+                pieces = "its piece goes" if num_back == 1 else f"its {num_back:,} pieces go"
+                self._warnings.put(f"{reason}; " + (f"{pieces} to the others" if num_back else "the others go on"))
+
+    def _tell(self) -> None:
+        for warning in _drained(self._warnings):
+            self._warn(warning)
 
     def _stop(self, reason: str) -> None:
         # First the workers: one that finds the queue closed knows why.
@@ -149,3 +190,12 @@ class Engine:
             worker.stop(reason)
         for request in self._scheduler.close():
             self._refuse(request, reason)
+
+
+def _drained(items: queue.SimpleQueue[_T]) -> list[_T]:
+    """Return what is in a queue, without waiting."""
+    found = []
+    with contextlib.suppress(queue.Empty):
+        while True:
+            found.append(items.get_nowait())
+    return found

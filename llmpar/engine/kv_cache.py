@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 COLUMNS = 32  # lengths are rounded up to a multiple of this
@@ -55,7 +57,8 @@ def round_up(num_columns: int) -> int:
 def give_memory_back(device: torch.device) -> None:
     """Let others have what torch keeps of a device's memory for later."""
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        with contextlib.suppress(RuntimeError):  # it turns to all devices, and another may be lost
+            torch.cuda.empty_cache()
 
 
 class KVCache:

@@ -59,7 +59,8 @@ class Request:
 class Completion:
     """The answer to a request; `error` says why there is none when `finish_reason` is "error".
 
-    `output_ids` end before the token that stopped them. `seconds` is the time from a worker's admission on.
+    `output_ids` end before the token that stopped them. `seconds` is the time from a worker's admission on. `deadly`
+    tells that workers died or hung over it, so that it had better not be asked again.
     """
 
     id: int
@@ -68,6 +69,7 @@ class Completion:
     error: str | None = None
     worker: int | None = None
     seconds: float = 0.0
+    deadly: bool = False
 
 
 @dataclass(eq=False, slots=True)

@@ -78,6 +78,5 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_device_lost(error: BaseException) -> bool:
     """Tell whether a device will compute nothing any more: after most of its errors, CUDA refuses every call."""
     text = str(error)
-    return not is_out_of_memory(error) and any(
-        sign in text for sign in ("CUDA error", "HIP error", "device-side assert")
-    )
+    signs = ("CUDA error", "HIP error", "device-side assert", "illegal memory access", "unspecified launch failure")
+    return not is_out_of_memory(error) and any(sign in text for sign in signs)

@@ -1,13 +1,19 @@
-"""Which request a worker takes next: waiting → running, longest first within a bounded window. Knows no torch."""
+"""Which request a worker takes next, and who holds which: waiting → running, longest first within a bounded window.
+
+Knows no torch.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import islice, takewhile
 
 from llmpar.engine.request import Request
+
+MOST_DEATHS = 2
+"""With how many workers that died or hung a request may have been, before it is taken for the reason."""
 
 
 class Scheduler:
@@ -16,16 +22,18 @@ class Scheduler:
     Args:
         num_workers: among whom what waits is shared evenly, so that none idles beside a full one.
         window: how many of the oldest requests compete. Long ones go first, as they would end last; the bound keeps
-            the first requests of a stream among the first to be answered. It starts small and doubles with every
-            admission, so that the first answer does not wait for a batch of others to be read.
+            the first requests of a stream among the first to be answered. It doubles with every admission, so that the
+            first answer does not wait for a batch of others to be read.
+        opening: half of what it starts with; None for one for each worker.
     """
 
-    def __init__(self, num_workers: int, window: int) -> None:
-        self._num_workers = num_workers
+    def __init__(self, num_workers: int, window: int, opening: int | None = None) -> None:
         self._window = window
-        self._opened = num_workers
+        self._opened = opening or num_workers
         self._waiting: deque[Request] = deque()
-        self._num_running = 0
+        # By worker, and by identity: prompts are compared token by token, and numbers are the caller's.
+        self._held: dict[int, dict[int, Request]] = {worker: {} for worker in range(num_workers)}
+        self._deaths: Counter[int] = Counter()  # by a request's identity, of the workers that had it
         self._closed = False
         self._changed = threading.Condition()
 
@@ -37,8 +45,8 @@ class Scheduler:
                 self._changed.notify()
             return not self._closed
 
-    def admit(self, room: int, running: int, reserve: Callable[[Request], bool]) -> list[Request] | None:
-        """Take up to `room` requests for a worker that has `running` of them; None when nothing will come any more.
+    def admit(self, worker: int, room: int, reserve: Callable[[Request], bool]) -> list[Request] | None:
+        """Let a worker hold up to `room` requests more; None when nothing will come any more.
 
         `reserve` sets memory aside for a request, or says that there is not enough now: then it waits.
 
@@ -46,30 +54,55 @@ class Scheduler:
         are of similar length.
         """
         with self._changed:
-            while not self._waiting and not self._closed and not running:
+            while not self._waiting and not self._closed and worker in self._held and not self._held[worker]:
                 self._changed.wait()
+            if worker not in self._held:
+                return None
+            running = len(self._held[worker])
             if not self._waiting:
                 return None if self._closed and not running else []
-            share = -(-(len(self._waiting) + self._num_running) // self._num_workers) - running
-            self._opened = min(2 * self._opened, max(self._window, 2 * self._num_workers))
-            count = max(0 if running else 1, min(room, share, self._opened // self._num_workers))
+            num_workers, num_held = len(self._held), sum(map(len, self._held.values()))
+            share = -(-(len(self._waiting) + num_held) // num_workers) - running
+            self._opened = min(2 * self._opened, max(self._window, 2 * num_workers))
+            count = max(0 if running else 1, min(room, share, self._opened // num_workers))
             taken = self._take(count, reserve)
-            self._num_running += len(taken)
+            self._held[worker].update((id(request), request) for request in taken)
             return taken
 
-    def put_back(self, requests: list[Request]) -> bool:
-        """Let requests that were admitted wait again, before all others; False when the queue was closed."""
+    def put_back(self, worker: int, requests: list[Request]) -> bool:
+        """Let requests that a worker holds wait again, before all others; False when there is no queue for them."""
         with self._changed:
-            if not self._closed:
-                self._num_running -= len(requests)
-                self._waiting.extendleft(reversed(requests))
-                self._changed.notify_all()
-            return not self._closed
+            if self._closed or worker not in self._held:
+                return False
+            for request in requests:
+                del self._held[worker][id(request)]
+            self._waiting.extendleft(reversed(requests))
+            self._changed.notify_all()
+            return True
 
-    def retire(self, count: int) -> None:
-        """Note that `count` running requests have ended."""
+    def retire(self, worker: int, request: Request) -> bool:
+        """Note that a worker has ended a request; False if it is no longer that worker's to end."""
         with self._changed:
-            self._num_running -= count
+            if self._held.get(worker, {}).pop(id(request), None) is None:
+                return False
+            del self._deaths[id(request)]
+            return True
+
+    def give_up(self, worker: int) -> tuple[int, list[Request]]:
+        """Take from a worker all that it holds, for the others, who begin anew; it gets and ends nothing any more.
+
+        Returns how many requests wait again, before all others, and those that do not: all where the queue was closed,
+        else such as `MOST_DEATHS` workers were given up with.
+        """
+        with self._changed:
+            held = self._held.pop(worker)
+            self._deaths.update(held.keys())
+            left = [request for key, request in held.items() if self._closed or self._deaths[key] >= MOST_DEATHS]
+            for request in left:
+                del held[id(request)], self._deaths[id(request)]
+            self._waiting.extendleft(reversed(held.values()))
+            self._changed.notify_all()
+            return len(held), left
 
     def close(self) -> list[Request]:
         """Take no more requests, wake every worker, and return those that still waited."""
@@ -92,4 +125,4 @@ class Scheduler:
 
 
 def _cost(request: Request) -> int:
-    return len(request.prompt_ids)
+    return len(request.prompt_ids) + request.params.max_new_tokens

@@ -39,10 +39,10 @@ class Runner(Protocol):
         """
 
     def prefill(self, sequences: list[Sequence]) -> None:
-        """Read the prompts of new sequences, and append the first token to each."""
+        """Read the prompts of new sequences, and append the first token to each, or let the next steps do so."""
 
     def decode(self, sequences: list[Sequence]) -> None:
-        """Append one token or more to each of the sequences, which are all that live."""
+        """Append tokens to the sequences, which are all that live; each gets some after a few such steps."""
 
     def release(self, sequence: Sequence) -> None:
         """Free what a sequence has held since it was reserved."""
@@ -74,7 +74,7 @@ class Worker(threading.Thread):
         runner: what it computes with.
         scheduler: where its requests come from.
         done: takes each completion, as soon as there is one.
-        failed: is told when the worker cannot go on; its own sequences have been completed by then.
+        failed: is told when the worker cannot go on, and why; the scheduler knows what it held.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Worker(threading.Thread):
         runner: Runner,
         scheduler: Scheduler,
         done: Callable[[Completion], None],
-        failed: Callable[[str], None],
+        failed: Callable[[Worker, str], None],
     ) -> None:
         super().__init__(name=f"llmpar-worker-{index}", daemon=True)
+        self.index = index
         self.status = WorkerStatus()
-        self._index = index
         self._runner = runner
         self._scheduler = scheduler
         self._done = done
@@ -114,13 +114,10 @@ class Worker(threading.Thread):
             self._runner.start()
             while self._stop_reason is None and self._step():
                 pass
-            reason = self._stop_reason
+            self._fail_running(self._stop_reason or "")
         except BaseException as error:  # whatever ends the thread must reach those who wait
-            reason = f"{type(error).__name__}: {error}"
-            self._fail_running(reason)
-            self._failed(f"worker {self._index} died: {reason}")
-        else:
-            self._fail_running(reason or "")
+            # CUDA adds lines of advice to its errors.
+            self._failed(self, f"died: {type(error).__name__}: {error}".partition("\n")[0])
         self.status.phase, self.status.num_running = "ended", 0
 
     def _step(self) -> bool:
@@ -130,16 +127,15 @@ class Worker(threading.Thread):
         if admitted is None:
             return False
         failure = None
+        before = sum(len(sequence.output_ids) for sequence in running)
         try:
             if admitted:
                 self.status.phase = "prefill"
                 self._runner.prefill(admitted)
-                self.status.num_tokens += len(admitted)
             elif running:
                 self.status.phase = "decode"
-                before = sum(len(sequence.output_ids) for sequence in running)
                 self._runner.decode(running)
-                self.status.num_tokens += sum(len(sequence.output_ids) for sequence in running) - before
+            self.status.num_tokens += sum(len(sequence.output_ids) for sequence in running) - before
         except Exception as error:
             failure = error.with_traceback(None)  # its frames hold tensors, and memory may be what is wanting
         now = self.status.last_step = time.monotonic()
@@ -171,7 +167,7 @@ class Worker(threading.Thread):
             worth = runner.continuous and room >= max(1, runner.num_slots // 4)
             if running and not (worth and runner.num_slots == self._limit):
                 return []
-            requests = self._scheduler.admit(room, len(running), runner.reserve)
+            requests = self._scheduler.admit(self.index, room, runner.reserve)
             if requests is None:
                 return None
             if not requests:
@@ -203,8 +199,8 @@ class Worker(threading.Thread):
             self._suspects.append(requests)  # once more, when there is but one slot
         else:
             self._limit = max(1, self._limit // 2)
-            if not self._scheduler.put_back(requests):
-                return  # it was closed, and what runs is to be failed
+            if not self._scheduler.put_back(self.index, requests):
+                return  # what runs is to be failed, or is no longer ours
         self._running[:] = [sequence for sequence in self._running if sequence not in failed]
         if is_memory:
             self._runner.resize(self._limit)
@@ -240,24 +236,24 @@ class Worker(threading.Thread):
 
     def _complete(self, sequence: Sequence, now: float) -> None:
         assert sequence.finish_reason is not None
-        self._scheduler.retire(1)
+        request, seconds = sequence.request, now - sequence.started
+        if not self._scheduler.retire(self.index, request):
+            return  # we were given up meanwhile, and another answers it
         self.status.num_done += 1
         if sequence.error is None:
             self._num_broken = 0
-        request, seconds = sequence.request, now - sequence.started
         self._done(
-            Completion(request.id, sequence.output_ids, sequence.finish_reason, sequence.error, self._index, seconds)
+            Completion(request.id, sequence.output_ids, sequence.finish_reason, sequence.error, self.index, seconds)
         )
 
     def _fail_running(self, reason: str) -> None:
         now = time.monotonic()
-        for sequence in self._running:
-            seconds = now - sequence.started
-            self._done(Completion(sequence.request.id, sequence.output_ids, "error", reason, self._index, seconds))
-        self._running.clear()
-        for request in (request for group in self._suspects for request in group):
-            self._done(Completion(request.id, (), "error", reason, self._index))
+        self._running += [Sequence(request, started=now) for group in self._suspects for request in group]
         self._suspects.clear()
+        for sequence in self._running:
+            sequence.finish_reason, sequence.error = "error", reason
+            self._complete(sequence, now)
+        self._running.clear()
 
 
 def _deadline(sequence: Sequence) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,15 +23,20 @@ Precision = Literal["fp32", "bf16", "int8"]
 class LoadedModel:
     """A language model, and what its files say about using it.
 
-    `model` is a Decoder where a CPU or CUDA computes and the model has the Llama shape, else transformers' own.
-    `context_length` is the most tokens, prompt and output together; `stop_ids` end an answer. `precision` is what it
-    computes in.
+    `models` are equal, one on each device: a Decoder where a CPU or CUDA computes and the model has the Llama shape,
+    else transformers' own. `context_length` is the most tokens, prompt and output together; `stop_ids` end an answer.
+    `precision` is what they compute in.
     """
 
-    model: Any
+    models: tuple[Any, ...]
     context_length: int
     stop_ids: frozenset[int]
     precision: Precision
+
+    @property
+    def model(self) -> Any:
+        """The first of its models."""
+        return self.models[0]
 
     @property
     def vocabulary(self) -> int:
@@ -53,11 +59,12 @@ def load_model(
 ) -> LoadedModel:
     """Load the weights of a model directory, safetensors only, without running any code from it.
 
-    Of a model that also takes images, the part for text is loaded.
+    Of a model that also takes images, the part for text is loaded. With several devices, each has weights of its own;
+    they are read once.
 
     Args:
         path: the directory.
-        device: "auto" (CUDA, then MPS, if there), "cpu", "cuda", "cuda:N" or "mps".
+        device: see `find_devices`.
         precision: "auto" is no less precise than the weights were in their file, and the fastest such that the device
             computes natively: int8 for weights of 8 bits or fewer (on a CPU), bf16 for 16 or fewer, else fp32.
         source_bits: bits per weight of the file that the weights came from, None if unknown.
@@ -66,48 +73,60 @@ def load_model(
     Raises:
         ModelUnavailable: the device is not there, the files are damaged, or this is no language model.
     """
-    target, precision = find_arithmetic(device, precision, source_bits)
-    if target == "cpu":
+    devices, precision = find_arithmetic(device, precision, source_bits)
+    if devices == ("cpu",):
         return _load_on_cpu(path, precision, notify)
     import torch
 
-    model = _from_pretrained(path, torch.bfloat16 if precision == "bf16" else torch.float32).to(target)
+    # Only with accelerate does transformers load straight to a device. But unless their type changes, weights that it
+    # loads are the mapped file, and they are moved one by one: the host never holds them twice.
+    model = _from_pretrained(path, torch.bfloat16 if precision == "bf16" else torch.float32)
     context_length = _context_length(model)
-    if target.startswith("cuda"):
-        model = _for_cuda(model, path, notify)
-    return LoadedModel(model, context_length, stop_ids(path), precision)
+    models: list[Any] = []
+    for name in devices:
+        try:
+            models.append(_copy(models[0], name) if models else _put(model, name, path, notify))
+        except RuntimeError as error:  # mostly, there is not enough memory
+            reason = str(error).partition("\n")[0]
+            raise ModelUnavailable(
+                f"{str(path)!r}: cannot be put on {name}: {reason}; name another device, or take a smaller model"
+            ) from error
+    return LoadedModel(tuple(models), context_length, stop_ids(path), precision)
 
 
-def _for_cuda(model: Any, path: Path, notify: Notify) -> Any:
-    """Return a model on a GPU as a Decoder where it has the Llama shape and our kernels run, else as it is."""
+def _put(model: Any, device: str, path: Path, notify: Notify) -> Any:
+    """Return a model of transformers on a device; on a GPU a Decoder, where it has the Llama shape and kernels run."""
     from llmpar.engine.parts import OtherShape
 
-    try:
-        from llmpar.engine.cuda.decoder import describe
+    model = model.to(device)
+    if device.startswith("cuda"):
+        try:
+            from llmpar.engine.cuda.decoder import describe
 
-        return describe(model)
-    except (ImportError, OtherShape) as reason:
-        notify(f"{path.name!r} runs through torch, which is slower: {reason}")
-        return model
+            return describe(model)
+        except (ImportError, OtherShape) as reason:
+            notify(f"{path.name!r} runs through torch, which is slower: {reason}")
+    return model
 
 
 def find_arithmetic(
     device: str, precision: Precision | Literal["auto"], source_bits: int | None
-) -> tuple[str, Precision]:
-    """Return the device and the precision that `load_model` computes with; the arguments and errors are its own.
+) -> tuple[tuple[str, ...], Precision]:
+    """Return the devices and the precision that `load_model` computes with; the arguments and errors are its own.
 
     A model of another shape than the Llama's takes bf16 or fp32 where this says int8.
     """
-    target = find_device(device)
-    if target == "cpu":
-        return target, _cpu_precision(source_bits) if precision == "auto" else precision
+    devices = find_devices(device)
+    if devices == ("cpu",):
+        return devices, _cpu_precision(source_bits) if precision == "auto" else precision
     import torch
 
+    kind = devices[0].partition(":")[0]
     if precision == "int8":
-        raise ModelUnavailable(f"--precision int8: not on {target}; use fp32 or bf16")
+        raise ModelUnavailable(f"--precision int8: not on {kind}; use fp32 or bf16")
     if precision == "auto":
-        precision = "bf16" if target.startswith("cuda") and torch.cuda.is_bf16_supported() else "fp32"
-    return target, precision
+        precision = "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return devices, precision
 
 
 def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedModel:
@@ -118,7 +137,7 @@ def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedMode
     if file and file.exists():
         try:
             decoder = packed.read(file)
-            return LoadedModel(decoder, decoder.context_length, stop_ids(path), precision)
+            return LoadedModel((decoder,), decoder.context_length, stop_ids(path), precision)
         except packed.DamagedPack as damage:
             notify(f"{damage}; making it again")
     import torch
@@ -134,10 +153,10 @@ def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedMode
         native: Precision = "bf16" if precision != "fp32" and _has_bf16() else "fp32"
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
         model = model.to(torch.bfloat16 if native == "bf16" else torch.float32)
-        return LoadedModel(model, _context_length(model), stop_ids(path), native)
+        return LoadedModel((model,), _context_length(model), stop_ids(path), native)
     if file:
         keep_pack(file, partial(packed.write, decoder), notify)
-    return LoadedModel(decoder, decoder.context_length, stop_ids(path), precision)
+    return LoadedModel((decoder,), decoder.context_length, stop_ids(path), precision)
 
 
 def _from_pretrained(path: Path, dtype: Any) -> Any:
@@ -170,6 +189,18 @@ def _from_pretrained(path: Path, dtype: Any) -> Any:
     if getattr(model.config.get_text_config(), "num_hidden_layers", 1) < 1:
         raise ModelUnavailable(f"{str(path)!r}: is damaged: its config.json says that it has no layers")
     return model.eval().requires_grad_(False)
+
+
+def _copy(model: Any, device: str) -> Any:
+    """Return an equal model on another device. Weights go there at once: beside them, the first may have no room."""
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        return model.to(torch.device(device))
+    moved: dict[int, Any] = {id(buffer): buffer.to(device, copy=True) for buffer in model.buffers()}
+    for weight in model.parameters():
+        moved[id(weight)] = torch.nn.Parameter(weight.detach().to(device, copy=True), requires_grad=False)
+    return deepcopy(model, moved)
 
 
 def _text_part(config: Any) -> dict[str, Any]:
@@ -225,25 +256,30 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def find_device(name: str) -> str:
-    """Return the torch device called `name`; "auto" is the fastest there is.
+def find_devices(name: str) -> tuple[str, ...]:
+    """Return the torch devices called `name`: "cpu", "mps", "cuda:N", or "cuda" for every one that torch sees.
+
+    "auto" is the fastest kind there is.
 
     Raises:
         ModelUnavailable: it is not on this machine.
     """
     # torch takes a second to import, and a machine without a driver need not be asked by it.
     if name == "cpu" or (name == "auto" and not _may_have_accelerator()):
-        return "cpu"
+        return ("cpu",)
     import torch
 
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = torch.device(name)
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise ModelUnavailable(f"device {name}: not on this machine (torch sees {torch.cuda.device_count()} CUDA)")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise ModelUnavailable(f"device {name}: not on this machine (torch sees {count} CUDA)")
+        return tuple(f"cuda:{index}" for index in range(count)) if device.index is None else (name,)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ModelUnavailable("device mps: not on this machine")
-    return name
+    return (name,)
 
 
 def _may_have_accelerator() -> bool:

@@ -56,7 +56,8 @@ class Fake:
         """Take the place of Model._echo_backend."""
         time.sleep(self.load)
         threads, slots = model._choice.num_workers, model._choice.batch_size
-        engine = Engine([_SlowRunner(self, slots or 4, index) for index in range(threads or 3)], 4096)
+        runners = [_SlowRunner(self, slots or 4, index) for index in range(threads or 3)]
+        engine = Engine(runners, 4096, warn=model._watcher.warn)
         model._watcher.watch(lambda: engine.statuses)
         return Backend(
             engine,

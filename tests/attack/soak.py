@@ -94,16 +94,17 @@ class Job:
         self.check(self.scene.start(before=steps.install).wait(), 73, 74)
 
     def _failing(self) -> None:
-        shares = {name: self._random.choice([0.0, 0.02, 0.2]) for name in ("raising", "starving")}
+        self._disturbed(**{name: self._random.choice([0.0, 0.02, 0.2]) for name in ("raising", "starving")})
+
+    def _dying(self) -> None:
+        self._disturbed(dying=self._random.choice([0.002, 0.05]))  # some workers, or all
+
+    def _disturbed(self, **shares: float) -> None:
         before = self.scene.written()
         code, _ = self.scene.run(fake=replace(self.scene.fake, seed=self._random.getrandbits(32), **shares))
         assert code in (3, 69, self.code), f"ends with {code}"
         for name, data in before.items():  # what failed for once was kept as it was
             restore(self.scene.place / name, data)
-
-    def _dying(self) -> None:
-        code, _ = self.scene.run(fake=replace(self.scene.fake, dying=0.05))
-        self.check(code, 69)
 
     def _two_on_a_store(self) -> None:
         run, other = self.scene.start(), self.scene.start(arguments=[*self.scene.command()[:-2], "-o", "other"])

@@ -82,7 +82,7 @@ class _Bench:
     def turn(self, prompts: list[list[int]], limits: list[int], constraint: Callable[[], Any] | None) -> _Turn:
         prefix = [ids[0] for ids in _common(prompts)]
         stop_ids = self.stop_ids if constraint else frozenset()
-        with build_engine(self.loaded.model, 4096, stop_ids, self._workers, self._batch, prefix) as engine:
+        with build_engine(self.loaded.models, 4096, stop_ids, self._workers, self._batch, prefix) as engine:
             started, busy = time.perf_counter(), time.process_time()
             for index, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
                 engine.submit(Request(index, prompt, SamplingParams(limit), constraint=constraint))

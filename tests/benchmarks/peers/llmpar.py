@@ -47,7 +47,7 @@ def open_engine(setup: Setup, remarks: list[str]) -> Engine:
     options = setup.options
     loaded = load_model(Path(setup.model), "cpu", options["precision"])
     return build_engine(
-        loaded.model,
+        loaded.models,
         loaded.context_length,
         frozenset(setup.stop_ids),
         options["threads"] or None,

@@ -227,6 +227,7 @@ class TestLoad:
             said: list[str] = []
             loaded = load_model(entry, "cpu", precision, notify=said.append)  # type: ignore[arg-type]
             assert str(loaded.model.dtype) == {"fp32": "torch.float32", "bf16": "torch.bfloat16"}[native]
+            assert {str(buffer.dtype) for buffer in loaded.model.buffers()} == {"torch.float32"}, "rotary frequencies"
             assert (loaded.precision, loaded.context_length, loaded.stop_ids) == (native, 1024, frozenset({2}))
             assert len(said) == 1
             assert f"in {native}: it is too round" in said[0]

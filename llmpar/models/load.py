@@ -152,7 +152,8 @@ def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedMode
     except OtherShape as reason:
         native: Precision = "bf16" if precision != "fp32" and _has_bf16() else "fp32"
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
-        model = model.to(torch.bfloat16 if native == "bf16" else torch.float32)
+        for weight in model.parameters():  # not the buffers: rotary frequencies stay exact, as transformers loads them
+            weight.data = weight.data.to(torch.bfloat16 if native == "bf16" else torch.float32)
         return LoadedModel((model,), _context_length(model), stop_ids(path), native)
     if file:
         keep_pack(file, partial(packed.write, decoder), notify)

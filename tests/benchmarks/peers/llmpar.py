@@ -1,4 +1,4 @@
-"""llmpar itself, at the level of its engine. Options: precision, threads, batch_size (0 for auto)."""
+"""llmpar itself, at the level of its engine. Options: precision, threads, batch_size (0 for auto), device (cpu)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def open_peer(setup: Setup) -> Iterator[Peer]:
     from importlib.metadata import version
 
+    from llmpar import __version__
     from llmpar.engine.request import Request, SamplingParams
 
     remarks: list[str] = []
@@ -34,7 +35,7 @@ def open_peer(setup: Setup) -> Iterator[Peer]:
                 outputs[completion.id] = list(completion.output_ids)
             return [outputs[index] for index in range(len(prompts))]
 
-        yield Peer(answer, f"llmpar {version('llmpar')}, torch {version('torch')}", "; ".join(remarks))
+        yield Peer(answer, f"llmpar {__version__}, torch {version('torch')}", "; ".join(remarks))
 
 
 def open_engine(setup: Setup, remarks: list[str]) -> Engine:
@@ -45,7 +46,7 @@ def open_engine(setup: Setup, remarks: list[str]) -> Engine:
     from llmpar.models.load import load_model
 
     options = setup.options
-    loaded = load_model(Path(setup.model), "cpu", options["precision"])
+    loaded = load_model(Path(setup.model), options.get("device", "cpu"), options["precision"], notify=remarks.append)
     return build_engine(
         loaded.models,
         loaded.context_length,

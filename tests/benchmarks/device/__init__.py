@@ -1,0 +1,1 @@
+"""What devices.py is made of: models with random weights, a workload, and what is measured with them."""

@@ -1,0 +1,239 @@
+"""llmpar on a GPU, on several, and on many cores: models with random weights, made on the spot, nothing fetched.
+
+Run it with llmpar's interpreter; it need not be installed:
+
+    python tests/benchmarks/devices.py make --shapes 135m,0.6b,8b --directory /tmp/shapes
+    python tests/benchmarks/devices.py engines --shapes 135m,0.6b --directory /tmp/shapes --markdown engines.md
+    python tests/benchmarks/devices.py start --shapes 0.6b --directory /tmp/shapes
+    python tests/benchmarks/devices.py agreement --shapes 135m,0.6b --directory /tmp/shapes
+    python tests/benchmarks/devices.py cores --directory /tmp/shapes
+
+Parts make the models that they need, unless they are there. Each engine has its trial in a process of its own, alone;
+what fails or takes too long is told and left out, and the rest goes on. Without a GPU, --device cpu and the tiny shapes
+try everything but speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from device import agreement, cores, engines, start
+from device.shapes import SHAPES
+from harness.machine import describe_machine
+
+_HERE = Path(__file__).parent
+_BEGUN = time.monotonic()
+
+
+def main() -> int:
+    options = _options()
+    # The processes started from here run in this directory, wherever llmpar is found from.
+    paths = [str(_HERE.parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(path).resolve()) for path in paths if path)
+    os.environ["PYTHONUNBUFFERED"] = "1"
+    device = _describe_device()
+    machine = f"{_device_line(device)}; {describe_machine()}"
+    _tell(machine)
+    directories = {shape: str(_make(shape, options.directory)) for shape in _shapes(options)}
+    text, found = _PARTS[options.part](options, directories, device)
+    print(f"\n{text}" if text else "", flush=True)
+    if options.markdown:
+        options.markdown.write_text(f"{machine}\n\n{text}\n", encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine, options.part: found}), encoding="utf-8")
+    return 0 if found or options.part == "make" else 1
+
+
+def _options() -> argparse.Namespace:
+    shown = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parts = parser.add_subparsers(dest="part", required=True)
+
+    def part(name: str, words: str, shapes: str) -> Callable[..., Any]:
+        command = parts.add_parser(name, help=words, formatter_class=shown)
+        command.add_argument("--shapes", type=_words, default=_words(shapes), help=f"of {', '.join(SHAPES)}")
+        command.add_argument("--directory", type=Path, default=Path("/tmp/llmpar-shapes"), help="where models are kept")
+        command.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
+        command.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
+        return command.add_argument
+
+    part("make", "models with random weights", "135m,0.6b,8b")
+    add = part("engines", "useful tokens a second, llmpar and transformers", "135m,0.6b,8b")
+    add("--device", default="cuda", help="as llmpar's --device")
+    add("--requests", type=int, default=1024, help="that llmpar is asked, for each GPU")
+    add("--peer-requests", type=int, default=1024, help="that the others are asked; fewer save time")
+    add("--only", type=_words, default=[], help="engines that have one of these words in their name")
+    add("--variants", action="store_true", help="continuous batching with other settings than its own, too")
+    add("--batch-size", type=int, default=512, help="of generate's sorted batches")
+    add("--rows", type=int, default=512, help="sequences alive at once, for the bandwidth limit")
+    add("--time-limit", type=float, default=180, help="seconds for a trial")
+    add = part("start", "the command line, from its start to its last answer", "0.6b")
+    add("--device", default="cuda", help="as llmpar's --device")
+    add("--lines", type=int, default=1024, help="of the file")
+    add("--max-new-tokens", type=int, default=96, help="of each answer")
+    add("--repeats", type=int, default=2, help="runs after the cold one")
+    add = part("agreement", "greedy answers against generate's", "135m,0.6b")
+    add("--device", default="cuda", help="as llmpar's --device")
+    add("--precisions", type=_words, default=["bf16", "fp32"], help="bf16, fp32")
+    add("--prompts", type=int, default=64, help="how many are asked")
+    add("--new-tokens", type=int, default=64, help="of each answer")
+    add("--batch-size", type=int, default=8, help="of generate's batches of equal length")
+    add("--time-limit", type=float, default=180, help="seconds for each engine")
+    add = part("cores", "the CPU's speed against the number of workers", "")
+    add("--threads", type=_numbers, default=[], help="values of -j; default: 1, 2, 4, … up to the cores")
+    add("--paths", type=_words, default=["int8", "bf16", "torch"], help="int8 and bf16 by our kernels, bf16 by torch")
+    add("--tiny", action="store_true", help="tiny shapes, to try the program")
+    add("--prompts-per-core", type=int, default=128, help="how many are asked")
+    add("--new-tokens", type=int, default=32, help="of each answer")
+    options = parser.parse_args()
+    if unknown := set(options.shapes) - SHAPES.keys():
+        parser.error(f"no such shape: {', '.join(sorted(unknown))}; there are {', '.join(SHAPES)}")
+    return options
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in _words(text)]
+
+
+def _shapes(options: argparse.Namespace) -> list[str]:
+    if options.part != "cores":
+        return list(options.shapes)
+    return list(dict.fromkeys(_cores_shape(path, options.tiny) for path in options.paths))
+
+
+def _cores_shape(path: str, tiny: bool) -> str:
+    if path == "torch":
+        return "tiny-relu" if tiny else "135m-relu"
+    return "tiny" if tiny else "135m"
+
+
+def _engines(options: argparse.Namespace, directories: dict[str, str], device: dict[str, Any]) -> tuple[str, Any]:
+    known = engines.contenders(device["count"], options.batch_size, options.variants)
+    chosen = [item for item in known if not options.only or any(word in item.name for word in options.only)]
+    if not chosen:
+        sys.exit(f"--only matches none of: {', '.join(item.name for item in known)}")
+    entries = engines.run_engines(
+        chosen,
+        directories,
+        options.device,
+        options.requests,
+        options.peer_requests,
+        options.time_limit,
+        _tell,
+    )
+    return engines.report(entries, device["bandwidth"], options.rows, options.requests), _plain(entries)
+
+
+def _start(options: argparse.Namespace, directories: dict[str, str], _: dict[str, Any]) -> tuple[str, Any]:
+    texts, found = [], []
+    for directory in directories.values():
+        try:
+            runs = start.run_start(
+                directory, options.device, options.lines, options.max_new_tokens, options.repeats, _tell
+            )
+        except RuntimeError as error:
+            _tell(f"{directory}: FAILED: {error}")
+            continue
+        texts.append(start.report(runs, directory, options.lines, options.max_new_tokens))
+        found += runs
+    return "\n\n".join(texts), _plain(found)
+
+
+def _agreement(options: argparse.Namespace, directories: dict[str, str], _: dict[str, Any]) -> tuple[str, Any]:
+    found = []
+    for shape, directory in directories.items():
+        for precision in options.precisions:
+            compared = agreement.run_agreement(
+                shape,
+                directory,
+                options.device,
+                precision,
+                options.prompts,
+                options.new_tokens,
+                options.batch_size,
+                options.time_limit,
+                _tell,
+            )
+            if compared:
+                _tell("  ".join(f"{name} {cell}" for name, cell in zip(agreement.HEADER, compared.row(), strict=True)))
+                found.append(compared)
+    return agreement.report(found, options.new_tokens) if found else "every comparison failed", _plain(found)
+
+
+def _cores(options: argparse.Namespace, directories: dict[str, str], _: dict[str, Any]) -> tuple[str, Any]:
+    num_cores = len(os.sched_getaffinity(0))
+    workers = options.threads or [count for count in (1 << bit for bit in range(10)) if count <= num_cores]
+    found = []
+    for path in options.paths:
+        shape = _cores_shape(path, options.tiny)
+        found += cores.run_cores(
+            path,
+            Path(directories[shape]),
+            shape,
+            "int8" if path == "int8" else "bf16",
+            workers,
+            options.prompts_per_core,
+            options.new_tokens,
+            _tell,
+        )
+    return cores.report(found, options.new_tokens) if found else "every setting failed", _plain(found)
+
+
+def _nothing(options: argparse.Namespace, directories: dict[str, str], _: dict[str, Any]) -> tuple[str, Any]:
+    return "", list(directories)
+
+
+_PARTS = {"make": _nothing, "engines": _engines, "start": _start, "agreement": _agreement, "cores": _cores}
+
+
+def _plain(items: Sequence[Any]) -> list[dict[str, Any]]:
+    return [asdict(item) for item in items]
+
+
+def _make(shape: str, directory: Path) -> Path:
+    """Make a model in a process of its own, which gives the GPU back."""
+    done = subprocess.run(
+        [sys.executable, "-m", "device.shapes", shape, str(directory.resolve())], cwd=_HERE, check=False
+    )
+    if done.returncode:
+        sys.exit(f"the model {shape} could not be made in {directory}")
+    _tell(f"{shape} is in {directory / shape}")
+    return directory.resolve() / shape
+
+
+def _describe_device() -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "device.bandwidth"], cwd=_HERE, stdout=subprocess.PIPE, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _device_line(device: dict[str, Any]) -> str:
+    if not device["count"]:
+        return f"no GPU, torch {device['torch']}"
+    return (
+        f"{device['count']} × {device['name']} ({device['memory'] / 2**30:.0f} GiB, copies at "
+        f"{device['bandwidth'] / 1e12:.2f} TB/s), torch {device['torch']}"
+    )
+
+
+def _tell(line: str) -> None:
+    print(f"[{time.monotonic() - _BEGUN:5.0f} s] {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import shlex
 import signal
@@ -132,4 +133,5 @@ def main() -> NoReturn:
     if any(thread.name.startswith("llmpar-") for thread in threading.enumerate()):
         # A thread inside a step, or waiting for input, must not hold up the end, nor meet a dying interpreter.
         os._exit(code)
+    gc.freeze()  # else the interpreter, as it ends, looks for cycles in all that torch has made: a second
     sys.exit(code)

@@ -28,6 +28,14 @@ CHATML = (
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("device"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU that torch sees")
+
+
 @pytest.fixture(autouse=True)
 def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test finds the answers of another, nor leaves any behind."""

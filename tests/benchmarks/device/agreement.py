@@ -1,4 +1,4 @@
-"""The agreement part: llmpar's greedy answers against transformers' `generate`, and how near each difference is to a tie.
+"""The agreement part: llmpar's greedy answers against `generate`'s, and how near to a tie each difference is.
 
 As a program it looks at differences, in a process of its own: `python -m device.agreement FILE`, FILE being the
 `Question` as JSON.
@@ -16,10 +16,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from harness.table import markdown_table
+
 from device.contender import Spec, load_causal
 from device.shapes import make_config
 from device.trial import run_trial
-from harness.table import markdown_table
 
 _NEAR = 6.0  # times the difference that rounding makes of a logit: two logits, each computed in two ways
 _MOST_SHOWN = 40
@@ -149,14 +150,22 @@ def report(found: list[Agreement], num_new_tokens: int) -> str:
         "",
         f"Greedy answers of {num_new_tokens} tokens each, llmpar's against `generate`'s in batches of prompts of one "
         "length, without padding. Margins are of the two highest logits where an answer first differs, by a pass over "
-        f"what is common in fp32; rounding is the root mean square of what the precision changes in the {_HIGHEST} highest "
-        f"logits there. A near tie: the two tokens' logits are at most {_NEAR:g} times that apart.",
+        "what is common in fp32; rounding is the root mean square of what the precision changes in the "
+        f"{_HIGHEST} highest logits there. A near tie: the two tokens' logits are at most {_NEAR:g} times that apart.",
     ]
     for agreement in found:
         if agreement.differences:
             shown = agreement.differences[:_MOST_SHOWN]
             lines += ["", f"{agreement.shape} in {agreement.precision}, where answers differ first:", ""]
-            header = ["prompt", "token", f"margin {agreement.precision}", "margin fp32", "of the two", "rounding", "tie"]
+            header = [
+                "prompt",
+                "token",
+                f"margin {agreement.precision}",
+                "margin fp32",
+                "of the two",
+                "rounding",
+                "tie",
+            ]
             rows = [
                 [
                     str(difference.prompt),

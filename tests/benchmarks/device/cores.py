@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from device.shapes import make_config
-from device.workload import make_workload
 from harness.job import Job
 from harness.table import markdown_table
 from harness.turn import Contender, TurnFailed, take_turn
+
+from device.shapes import make_config
+from device.workload import make_workload
 
 HEADER = ["path", "workers", "cores", "prompts", "tokens/s", "against one core", "efficiency", "others", "load s"]
 _NUM_WARM_UP = 16

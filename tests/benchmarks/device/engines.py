@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from harness.table import markdown_table
+
 from device.bandwidth import EXPLANATION, decode_bytes
 from device.contender import Spec
 from device.shapes import make_config
 from device.trial import Trial, run_trial
 from device.workload import make_workload
-from harness.table import markdown_table
 
 HEADER = [
     "engine",

@@ -87,8 +87,7 @@ def _run(name: str, command: list[str], environment: dict[str, str], source: Pat
     stderr = process.stderr
 
     def listen() -> None:
-        for line in stderr:
-            said.append((time.monotonic() - started, line.decode("utf-8", "replace").rstrip()))
+        said.extend((time.monotonic() - started, line.decode("utf-8", "replace").rstrip()) for line in stderr)
 
     listener = threading.Thread(target=listen)
     listener.start()

@@ -51,7 +51,9 @@ def make_even_workload(count: int, vocabulary: int, seed: int, num_new_tokens: i
     """Draw requests of few lengths, so that some can be computed side by side without padding."""
     drawn = make_workload(count, vocabulary, seed)
     low, high = _OWN
-    lengths = [_NUM_PREFIX + low + (high - low) * (index % num_lengths) // max(1, num_lengths - 1) for index in range(count)]
+    lengths = [
+        _NUM_PREFIX + low + (high - low) * (index % num_lengths) // max(1, num_lengths - 1) for index in range(count)
+    ]
     draw = random.Random(seed + 1)
     prompts = [
         (prompt + [draw.randrange(_LOWEST_ID, vocabulary) for _ in range(high)])[:length]

@@ -105,7 +105,7 @@ def expected(directory: Path, precision: str) -> list[list[int]]:
 def engine(directory: Path, precision: Precision, workers: int, slots: int | None, prefix: list[int]) -> Engine:
     loaded = load_model(directory, DEVICE, precision)
     assert loaded.precision == precision
-    return build_engine(loaded.model, loaded.context_length, loaded.stop_ids, workers, slots, prefix)
+    return build_engine(loaded.models, loaded.context_length, loaded.stop_ids, workers, slots, prefix)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -213,3 +213,23 @@ def test_the_command_line_answers_in_order_and_as_on_a_cpu(
     assert on_cpu != text
     assert run(DEVICE) == on_cpu
     assert run(DEVICE, "-j", "2", "--batch-size", "5") == on_cpu
+
+
+def test_killing_one_of_two_replicas_loses_nothing(
+    directories: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = engine(directories["llama"], "fp32", 2, 8, PREFIX)
+    runner = running._workers[1]._runner
+    decode = runner.decode
+    steps: list[int] = []
+
+    def die_in_the_middle(sequences: list[Any]) -> None:
+        steps.append(len(sequences))
+        if len(steps) == 6:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        decode(sequences)
+
+    monkeypatch.setattr(runner, "decode", die_in_the_middle)
+    assert collected(running, prompts(), GREEDY) == expected(directories["llama"], "fp32")
+    assert len(steps) == 6
+    assert steps[-1] > 0

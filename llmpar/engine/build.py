@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmpar.engine.engine import Engine
 from llmpar.engine.resources import available_memory, usable_cores
 from llmpar.engine.worker import Runner
 from llmpar.errors import UsageError
+
+if TYPE_CHECKING:
+    from llmpar.engine.parallel_runner import Mirrors, Shards
 
 _CPU_SLOTS = 64  # a step of a small model then takes a tenth of a second; more rows gain little
 _DEVICE_SLOTS = 256
@@ -34,7 +37,8 @@ def build_engine(
     """Return an engine over a model.
 
     Args:
-        model: a Decoder, or a causal language model or encoder-decoder of transformers on its device.
+        model: a Decoder, a causal language model or encoder-decoder of transformers on its device, or Shards of one.
+            Its ranks are ended with the engine, or if none can be built.
         context_length: the most tokens, prompt and output together.
         stop_ids: the tokens that end an answer.
         num_workers: None for one for each core on a CPU, one on any other device.
@@ -49,9 +53,52 @@ def build_engine(
     Raises:
         UsageError: `max_memory` is too little to run anything.
     """
+    if hasattr(model, "ranks"):
+        return _parallel_engine(
+            model, context_length, stop_ids, batch_size, prefix_ids, max_memory, stall_limit, notify
+        )
     make = _decoder_runners if hasattr(model, "page_bytes") else partial(_torch_runners, num_opening)
     runners, room = make(model, context_length, stop_ids, num_workers, batch_size, prefix_ids, max_memory, notify)
     return Engine(runners, min(context_length, room), stall_limit)
+
+
+def _parallel_engine(
+    shards: Shards,
+    context_length: int,
+    stop_ids: frozenset[int],
+    batch_size: int | None,
+    prefix_ids: SequenceOf[int],
+    max_memory: int | None,
+    stall_limit: float | None,
+    notify: Callable[[str], None],
+) -> Engine:
+    from llmpar.engine.parallel_runner import ParallelRunner
+
+    settings = (context_length, stop_ids, batch_size, tuple(prefix_ids), max_memory)
+    ranks = shards.ranks
+    try:
+        runner, room = ranks.call(
+            partial(_shard_runner, settings, shards.mine, notify), partial(_mirror_runner, settings)
+        )
+    except BaseException:
+        ranks.close()
+        raise
+    return Engine([ParallelRunner(ranks, runner)], min(context_length, room), stall_limit, ranks.close)
+
+
+def _shard_runner(settings: tuple[Any, ...], model: Any, notify: Callable[[str], None]) -> tuple[Runner, int]:
+    """Return the runner over one rank's shard, for the thread that calls this, and how many tokens it has room for."""
+    context_length, stop_ids, batch_size, prefix_ids, max_memory = settings
+    runners, room = _torch_runners(1, model, context_length, stop_ids, 1, batch_size, prefix_ids, max_memory, notify)
+    runners[0].start()
+    return runners[0], room
+
+
+def _mirror_runner(settings: tuple[Any, ...], model: Any) -> Mirrors:
+    from llmpar.engine.parallel_runner import Mirrors
+
+    runner, _ = _shard_runner(settings, model, lambda _: None)
+    return Mirrors(runner)
 
 
 def _decoder_runners(
@@ -106,10 +153,11 @@ def _torch_runners(
     from llmpar.engine.seq2seq_batch import form_batches, suppressed_ids
 
     on_cpu = model.device.type == "cpu"
+    num_shards = _num_shards(model)
     cores = usable_cores()
     workers = num_workers or (cores if on_cpu else 1)
     slots = batch_size or (_CPU_SLOTS if on_cpu else _DEVICE_SLOTS)
-    threads = max(1, cores // workers)
+    threads = max(1, cores // (workers * num_shards))
     runners: list[Runner]
     room = context_length
     num_cells = None
@@ -121,7 +169,7 @@ def _torch_runners(
         form = partial(form_batches, num_opening=num_opening, suppressed=suppressed_ids(model, stop_ids))
         runners = [PaddedRunner(model, slots, stop_ids, threads, num_cells, form) for _ in range(workers)]
     elif attention.is_supported(model):
-        if on_cpu:
+        if on_cpu and num_shards == 1:  # projections that are cut are no longer what they seem
             optimize(model)
         model.set_attn_implementation(attention.IMPLEMENTATION)
         prefix = compute_prefix(model, prefix_ids)
@@ -132,6 +180,7 @@ def _torch_runners(
     notify(
         f"{workers} workers with {threads} intra-op threads and {slots} slots each on {model.device} "
         f"in {str(model.dtype).removeprefix('torch.')}"
+        + ("" if num_shards == 1 else f", {num_shards} devices each with a share of every layer")
         + ("" if max_memory is None else f", up to {max_memory / 1e6:,.0f} MB for keys and values")
     )
     return runners, room
@@ -150,7 +199,10 @@ def _share(max_memory: int, unit: int, workers: int, shared: int, least: int) ->
 
 
 def _token_bytes(model: Any) -> int:
-    """Return what keys and values of a token take in a model of transformers: tried, as there are many kinds."""
+    """Return what keys and values of a token take in a model of transformers, in all shards together.
+
+    It is tried, as there are many kinds.
+    """
     import torch
 
     token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
@@ -160,4 +212,9 @@ def _token_bytes(model: Any) -> int:
         cache = model(input_ids=token, use_cache=True, **asked).past_key_values
     layers = getattr(getattr(cache, "self_attention_cache", cache), "layers", ())
     kept = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
-    return max(1, sum(int(tensor.nbytes) for tensor in kept if tensor is not None))
+    return max(1, sum(int(tensor.nbytes) for tensor in kept if tensor is not None) * _num_shards(model))
+
+
+def _num_shards(model: Any) -> int:
+    """Return over how many devices a model of transformers is spread, of which it is one part."""
+    return getattr(model, "tp_size", None) or 1

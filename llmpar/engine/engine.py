@@ -7,6 +7,7 @@ import math
 import queue
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from types import TracebackType
 
@@ -29,14 +30,22 @@ class Engine:
         runners: one for each worker.
         context_length: the most tokens, prompt and output together, that the model can take.
         stall_limit: after how many seconds in one step a worker counts as hanging; None for never.
+        closed: is called when it has been closed, whatever the workers are doing.
     """
 
-    def __init__(self, runners: SequenceOf[Runner], context_length: int, stall_limit: float | None = 1800.0) -> None:
+    def __init__(
+        self,
+        runners: SequenceOf[Runner],
+        context_length: int,
+        stall_limit: float | None = 1800.0,
+        closed: Callable[[], None] = lambda: None,
+    ) -> None:
         self.context_length = context_length
         self.num_slots = sum(runner.num_slots for runner in runners)
         self._completions: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._scheduler = Scheduler(len(runners), _WINDOW * self.num_slots)
         self._stall_limit = stall_limit
+        self._closed = closed
         self._failure: str | None = None
         self._is_stalled = False
         self._lock = threading.Lock()
@@ -107,6 +116,7 @@ class Engine:
         self._stop("the engine was closed")
         for worker in self._workers:
             worker.join(timeout)
+        self._closed()
 
     def __enter__(self) -> Engine:
         return self

@@ -13,7 +13,10 @@ from typing import Any
 
 from llmpar.engine.ranks import Ranks
 from llmpar.engine.request import Request, SamplingParams, Sequence
+from llmpar.engine.resources import DeviceLost
 from llmpar.engine.worker import Runner
+
+_REMEDY = "run again: what is finished is kept; if memory ran out, with a smaller --batch-size"
 
 _Call = tuple[Any, ...]  # of a method of Mirrors: its name, and what with
 
@@ -100,7 +103,10 @@ class ParallelRunner:
                 tokens[number] = new
                 self._sent[number] += len(new)
         calls, self._calls = self._calls, []
-        self._ranks.call(mine, partial(_repeat, tokens, calls))
+        try:
+            self._ranks.call(mine, partial(_repeat, tokens, calls))
+        except DeviceLost as lost:
+            raise DeviceLost(f"{lost}; {_REMEDY}") from lost
 
 
 def _repeat(tokens: dict[int, list[int]], calls: list[_Call], mirrors: Mirrors) -> Mirrors:

@@ -28,7 +28,7 @@ from llmpar.engine.resources import DeviceLost, is_out_of_memory
 
 _TIMEOUT = timedelta(hours=1)  # of one collective: longer than an engine waits for a step, whose message says more
 _PATIENCE = 30.0  # seconds that the other ranks have to come out of a call in which one failed
-_ENDING = 5.0  # seconds that a rank has to end
+_ENDING = 2.0  # seconds that a rank has to end
 
 _T = TypeVar("_T")
 
@@ -189,11 +189,13 @@ class Ranks:
             process.wait(_ENDING)
         code = process.returncode
         how = "hangs" if code is None else f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-        return self._lose(f"rank {rank} {how}; run again, what is finished is kept")
+        return self._lose(f"rank {rank} {how}")
 
     def _apart(self, found: dict[int, Report]) -> DeviceLost:
-        rank, error = next(((rank, report.error) for rank, report in found.items() if report.error), (0, None))
-        return self._lose(f"rank {rank} failed and the others did not: {error}; with a smaller --batch-size it may do")
+        for rank, report in found.items():
+            if report.error:
+                return self._lose(f"rank {rank} failed, and others wait for it: {report.error}")
+        return self._lose("the ranks are not at the same place any more")
 
     def _lose(self, reason: str) -> DeviceLost:
         self._lost = reason
@@ -221,7 +223,8 @@ def follow(place: Place, connection: Connection) -> None:
             state = call(state)
         except Exception as raised:
             error = raised.with_traceback(None)  # its frames hold tensors
-        connection.send(_report(error))
+        with contextlib.suppress(OSError):  # rank 0 is gone, and with it we, in a moment
+            connection.send(_report(error))
 
 
 def join(place: Place, device: str) -> None:
@@ -263,7 +266,8 @@ def _loopback() -> str:
 def _report(error: Exception | None) -> Report:
     if error is None:
         return Report(_num_collectives())
-    return Report(_num_collectives(), f"{type(error).__name__}: {error}".strip(), is_out_of_memory(error))
+    first, _, _ = f"{type(error).__name__}: {error}".strip().partition("\n")
+    return Report(_num_collectives(), first, is_out_of_memory(error))
 
 
 def _num_collectives() -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llmpar.engine.engine import Engine
 from llmpar.engine.resources import available_memory, usable_cores
 from llmpar.engine.worker import Runner
-from llmpar.errors import UsageError
+from llmpar.errors import EngineFailed, LlmparError, UsageError
 
 if TYPE_CHECKING:
     from llmpar.engine.parallel_runner import Mirrors, Shards
@@ -52,6 +52,7 @@ def build_engine(
 
     Raises:
         UsageError: `max_memory` is too little to run anything.
+        EngineFailed: a rank that has a shard is gone, or its memory ran out.
     """
     if hasattr(model, "ranks"):
         return _parallel_engine(
@@ -80,10 +81,12 @@ def _parallel_engine(
         runner, room = ranks.call(
             partial(_shard_runner, settings, shards.mine, notify), partial(_mirror_runner, settings)
         )
-    except BaseException:
+        return Engine([ParallelRunner(ranks, runner)], min(context_length, room), stall_limit, ranks.close)
+    except BaseException as error:
         ranks.close()
-        raise
-    return Engine([ParallelRunner(ranks, runner)], min(context_length, room), stall_limit, ranks.close)
+        if isinstance(error, LlmparError) or not isinstance(error, Exception):
+            raise
+        raise EngineFailed(f"the devices could not be made ready: {error}; run again, or on more devices") from error
 
 
 def _shard_runner(settings: tuple[Any, ...], model: Any, notify: Callable[[str], None]) -> tuple[Runner, int]:

@@ -58,7 +58,12 @@ class ModelChoice:
         num_workers: threads that share the weights, of which each GPU has its own.
         batch_size: sequences that each of them runs at once.
         max_memory: bytes for texts and tokens on their way.
-        offline: open no socket.
+        offline: open no socket to elsewhere.
+        tensor_parallel: over how many devices each layer is spread; more than one takes the first CUDA devices, or as
+            many processes of the CPU.
+
+    Raises:
+        UsageError: what is chosen excludes something else that is.
     """
 
     name: str = "smollm2-135m"
@@ -69,6 +74,11 @@ class ModelChoice:
     batch_size: int | None = None
     max_memory: int | None = None
     offline: bool = False
+    tensor_parallel: int = 1
+
+    def __post_init__(self) -> None:
+        if self.tensor_parallel > 1:
+            _check_parallel(self)
 
 
 class Watcher(Protocol):
@@ -195,7 +205,13 @@ class Model:
         vocabulary, questions = self._vocabulary, list(examples)
         prompts = self._prompts_of(questions)  # what cannot be asked is said before all else
         with _OPENING:
-            loaded = load_model(files.path, choice.device, choice.precision, files.source_bits, watcher.remark)
+            arguments = (files.path, choice.device, choice.precision, files.source_bits)
+            if choice.tensor_parallel > 1:
+                from llmpar.tensor_parallel import load_shards
+
+                loaded = load_shards(choice.tensor_parallel, *arguments)
+            else:
+                loaded = load_model(*arguments, watcher.remark)
         seq2seq = self._seq2seq
         opening = self._prompt(seq2seq, questions[0].task).opening_ids if seq2seq else ()
         if loaded.is_encoder_decoder and not opening:
@@ -317,6 +333,18 @@ class Model:
         engine = Engine(runners, context_length=sys.maxsize, warn=self._watcher.warn)
         self._watcher.watch(lambda: engine.statuses)
         return Backend(engine, self.encode, lambda ids: bytes(ids).decode("utf-8", "surrogatepass"))
+
+
+def _check_parallel(choice: ModelChoice) -> None:
+    option = f"--tensor-parallel {choice.tensor_parallel}"
+    if (choice.num_workers or 1) > 1:
+        raise UsageError(
+            f"{option} and -j {choice.num_workers} exclude each other: all devices work on the same pieces"
+        )
+    if choice.precision == "int8":
+        raise UsageError(f"{option} and --precision int8 exclude each other; use bf16 or fp32")
+    if choice.device == "mps" or ":" in choice.device:
+        raise UsageError(f"{option} takes the first {choice.tensor_parallel} CUDA devices, not {choice.device}")
 
 
 def examples_of(question: Question) -> list[Question]:

@@ -127,6 +127,11 @@ class ModelOptions:
         option("--max-memory", help="For texts and tokens on their way. Default: half of what is free.", panel="Model",
                metavar="SIZE", parser=_size),
     ] = None  # fmt: skip
+    tensor_parallel: Annotated[
+        int,
+        option("--tensor-parallel", help="Spread each layer over N devices, for a model that does not fit on one.",
+               panel="Model", metavar="N", min=1, max=4096),
+    ] = 1  # fmt: skip
     offline: Annotated[bool, option("--offline", help="Open no socket; fetch nothing.", panel="Model")] = False
 
 

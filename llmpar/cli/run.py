@@ -206,4 +206,5 @@ def choice_of(options: ModelOptions) -> ModelChoice:
         number(options.batch_size),
         options.max_memory,
         options.offline,
+        options.tensor_parallel,
     )

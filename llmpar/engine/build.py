@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmpar.engine.engine import Engine
 from llmpar.engine.resources import available_memory, free_memory, usable_cores
 from llmpar.engine.worker import Runner
-from llmpar.errors import UsageError
+from llmpar.errors import EngineFailed, LlmparError, UsageError
+
+if TYPE_CHECKING:
+    from llmpar.engine.parallel_runner import Mirrors, Shards
 
 _CPU_SLOTS = 64  # a step of a small model then takes a tenth of a second; more rows gain little
 _DEVICE_SLOTS = 256
@@ -37,7 +40,8 @@ def build_engine(
     """Return one engine over equal models, one for each device.
 
     Args:
-        models: Decoders, or causal language models or encoder-decoders of transformers on their devices.
+        models: Decoders, causal language models or encoder-decoders of transformers on their devices, or Shards of one.
+            The ranks of these are ended with the engine, or if none can be built.
         context_length: the most tokens, prompt and output together.
         stop_ids: the tokens that end an answer.
         num_workers: for each model; None for one for each core on a CPU, one on any other device.
@@ -52,7 +56,11 @@ def build_engine(
 
     Raises:
         UsageError: `max_memory` is too little to run anything.
+        EngineFailed: a rank that has a shard is gone, or its memory ran out.
     """
+    if hasattr(models[0], "ranks"):
+        settings = (context_length, stop_ids, batch_size, tuple(prefix_ids), max_memory)
+        return _parallel_engine(models[0], settings, stall_limit, notify)
     runners: list[Runner] = []
     names: list[str] = []
     for model in models:
@@ -70,6 +78,39 @@ def build_engine(
         names += [f"worker {index}{where}" for index in range(len(runners), len(runners) + len(made))]
         runners += made
     return Engine(runners, context_length, stall_limit, names, warn)
+
+
+def _parallel_engine(
+    shards: Shards, settings: tuple[Any, ...], stall_limit: float | None, notify: Callable[[str], None]
+) -> Engine:
+    from llmpar.engine.parallel_runner import ParallelRunner
+
+    ranks = shards.ranks
+    try:
+        runner, room = ranks.call(
+            partial(_shard_runner, settings, shards.mine, notify), partial(_mirror_runner, settings)
+        )
+        return Engine([ParallelRunner(ranks, runner)], min(settings[0], room), stall_limit, closed=ranks.close)
+    except BaseException as error:
+        ranks.close()
+        if isinstance(error, LlmparError) or not isinstance(error, Exception):
+            raise
+        raise EngineFailed(f"the devices could not be made ready: {error}; run again, or on more devices") from error
+
+
+def _shard_runner(settings: tuple[Any, ...], model: Any, notify: Callable[[str], None]) -> tuple[Runner, int]:
+    """Return the runner over one rank's shard, for the thread that calls this, and how many tokens it has room for."""
+    context_length, stop_ids, batch_size, prefix_ids, max_memory = settings
+    runners, room = _torch_runners(1, 1, model, context_length, stop_ids, 1, batch_size, prefix_ids, max_memory, notify)
+    runners[0].start()
+    return runners[0], room
+
+
+def _mirror_runner(settings: tuple[Any, ...], model: Any) -> Mirrors:
+    from llmpar.engine.parallel_runner import Mirrors
+
+    runner, _ = _shard_runner(settings, model, lambda _: None)
+    return Mirrors(runner)
 
 
 def _decoder_runners(
@@ -158,10 +199,11 @@ def _torch_runners(
     from llmpar.engine.seq2seq_batch import form_batches, suppressed_ids
 
     on_cpu = model.device.type == "cpu"
+    num_shards = _num_shards(model)
     cores = usable_cores()
     workers = num_workers or (cores if on_cpu else 1)
     slots = batch_size or (_CPU_SLOTS if on_cpu else _DEVICE_SLOTS)
-    threads = max(1, cores // (workers * num_models))
+    threads = max(1, cores // (workers * num_models * num_shards))
     runners: list[Runner]
     room = context_length
     num_cells = None
@@ -173,7 +215,7 @@ def _torch_runners(
         form = partial(form_batches, num_opening=num_opening, suppressed=suppressed_ids(model, stop_ids))
         runners = [PaddedRunner(model, slots, stop_ids, threads, num_cells, form) for _ in range(workers)]
     elif attention.is_supported(model):
-        if on_cpu:
+        if on_cpu and num_shards == 1:  # projections that are cut are no longer what they seem
             optimize(model)
         model.set_attn_implementation(attention.IMPLEMENTATION)
         prefix = compute_prefix(model, prefix_ids)
@@ -184,6 +226,7 @@ def _torch_runners(
     notify(
         f"{workers} workers with {threads} intra-op threads and {slots} slots each on {model.device} "
         f"in {str(model.dtype).removeprefix('torch.')}"
+        + ("" if num_shards == 1 else f", {num_shards} devices each with a share of every layer")
         + ("" if max_memory is None else f", up to {max_memory / num_models / 1e6:,.0f} MB for keys and values")
     )
     return runners, room
@@ -202,7 +245,10 @@ def _share(max_memory: int, unit: int, workers: int, shared: int, least: int) ->
 
 
 def _token_bytes(model: Any) -> int:
-    """Return what keys and values of a token take in a model of transformers: tried, as there are many kinds."""
+    """Return what keys and values of a token take in a model of transformers, in all shards together.
+
+    It is tried, as there are many kinds.
+    """
     import torch
 
     token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
@@ -212,4 +258,9 @@ def _token_bytes(model: Any) -> int:
         cache = model(input_ids=token, use_cache=True, **asked).past_key_values
     layers = getattr(getattr(cache, "self_attention_cache", cache), "layers", ())
     kept = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
-    return max(1, sum(int(tensor.nbytes) for tensor in kept if tensor is not None))
+    return max(1, sum(int(tensor.nbytes) for tensor in kept if tensor is not None) * _num_shards(model))
+
+
+def _num_shards(model: Any) -> int:
+    """Return over how many devices a model of transformers is spread, of which it is one part."""
+    return getattr(model, "tp_size", None) or 1

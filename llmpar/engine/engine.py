@@ -36,6 +36,7 @@ class Engine:
         stall_limit: after how many seconds in one step a worker counts as hanging; None for never.
         names: what people know the workers by.
         warn: is told of each worker that was lost while others go on, on the thread that collects or closes.
+        closed: is called when it has been closed, whatever the workers are doing.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Engine:
         stall_limit: float | None = 1800.0,
         names: SequenceOf[str] = (),
         warn: Callable[[str], None] = lambda _: None,
+        closed: Callable[[], None] = lambda: None,
     ) -> None:
         self.context_length = context_length
         self.num_slots = sum(runner.num_slots for runner in runners)
@@ -56,6 +58,7 @@ class Engine:
         self._names = names or [f"worker {index}" for index in range(len(runners))]
         self._warn = warn
         self._reasons: list[str] = []  # why workers were given up
+        self._closed = closed
         self._failure: str | None = None
         self._lock = threading.Lock()
         self._workers = [
@@ -124,6 +127,7 @@ class Engine:
         for worker in list(self._left):  # one that hangs would keep us for ever
             worker.join(timeout)
         self._tell()
+        self._closed()
 
     def __enter__(self) -> Engine:
         return self

@@ -75,8 +75,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed"))
 
 
+class DeviceLost(RuntimeError):
+    """What computes is gone, or will not come out of what it is doing."""
+
+
 def is_device_lost(error: BaseException) -> bool:
     """Tell whether a device will compute nothing any more: after most of its errors, CUDA refuses every call."""
+    if isinstance(error, DeviceLost):
+        return True
     text = str(error)
     signs = ("CUDA error", "HIP error", "device-side assert", "illegal memory access", "unspecified launch failure")
     return not is_out_of_memory(error) and any(sign in text for sign in signs)

@@ -24,8 +24,8 @@ class LoadedModel:
     """A language model, and what its files say about using it.
 
     `models` are equal, one on each device: a Decoder where a CPU or CUDA computes and the model has the Llama shape,
-    else transformers' own. `context_length` is the most tokens, prompt and output together; `stop_ids` end an answer.
-    `precision` is what they compute in.
+    else transformers' own; or there is one, Shards, over all devices. `context_length` is the most tokens, prompt and
+    output together; `stop_ids` end an answer. `precision` is what they compute in.
     """
 
     models: tuple[Any, ...]
@@ -129,6 +129,30 @@ def find_arithmetic(
     return devices, precision
 
 
+def load_shard(path: Path, device: str, precision: Precision, num_shards: int) -> LoadedModel:
+    """Load this rank's share of the weights, straight to its device; all ranks of a process group do so at once.
+
+    Args:
+        path: see `load_model`; `shards.check_plan` has been asked.
+        device: "cpu", or the rank's own "cuda:N".
+        precision: as `find_arithmetic` says; where that is int8, what is native and no less precise.
+        num_shards: how many ranks there are.
+
+    Raises:
+        ModelUnavailable: the files are damaged, or this is no language model.
+    """
+    import torch
+    from transformers.distributed.configuration_utils import DistributedConfig
+
+    from llmpar.models.shards import on_device
+
+    native: Precision = "bf16" if precision != "fp32" and (device != "cpu" or _has_bf16()) else "fp32"
+    dtype = torch.bfloat16 if native == "bf16" else torch.float32
+    with on_device(device):
+        model = _from_pretrained(path, dtype, distributed_config=DistributedConfig(tp_size=num_shards))
+    return LoadedModel((model,), _context_length(model), stop_ids(path), native)
+
+
 def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedModel:
     from llmpar.engine.cpu import packed
 
@@ -160,7 +184,7 @@ def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedMode
     return LoadedModel((decoder,), decoder.context_length, stop_ids(path), precision)
 
 
-def _from_pretrained(path: Path, dtype: Any) -> Any:
+def _from_pretrained(path: Path, dtype: Any, **options: Any) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.utils import logging as transformers_logging
 
@@ -178,6 +202,7 @@ def _from_pretrained(path: Path, dtype: Any) -> Any:
             trust_remote_code=False,
             output_loading_info=True,
             **_text_part(config),
+            **options,
         )
     except Exception as error:  # whatever transformers and safetensors make of damaged files
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0]

@@ -135,7 +135,9 @@ def _weights(config: Any, seed: int) -> Iterator[tuple[str, Any]]:
     """Yield names and weights such that answers vary with what was said before, and one token mostly leads clearly.
 
     With plain normal weights an answer says one token for ever: with tied embeddings a token is likest to itself, and
-    attention sees all positions alike. So the last norm has random signs, and queries, keys and values are larger.
+    attention sees all positions alike. So the last norm has random signs, and queries, keys and values are larger, the
+    former two such that scores spread alike for every width: were attention as good as a choice of one position, each
+    rounding in bf16 would change what all later layers make of it.
     Embeddings are cubes of normal numbers, as heavy tails set the first of 50,000 logits apart from the second; else
     rounding to bf16 decides one token in thirty. What layers add is scaled down by their number, as in GPT-2.
     """
@@ -155,15 +157,16 @@ def _weights(config: Any, seed: int) -> Iterator[tuple[str, Any]]:
         elif name.endswith(("embed_tokens.weight", "lm_head.weight")):
             weight = normal.pow_(3) * (_DEVIATION / 15**0.5)  # the variance of a cube is 15
         else:
-            weight = normal * (_DEVIATION * _scale(name, config.num_hidden_layers))
+            weight = normal * (_DEVIATION * _scale(name, config))
         yield name, weight.to(torch.bfloat16).cpu()
 
 
-def _scale(name: str, num_layers: int) -> float:
+def _scale(name: str, config: Any) -> float:
     part = name.split(".")[-2]
     if part in ("o_proj", "down_proj"):
-        return float((2 * num_layers) ** -0.5)
-    return {"q_proj": 3.0, "k_proj": 3.0, "v_proj": 2.0}.get(part, 1.0)
+        return float((2 * config.num_hidden_layers) ** -0.5)
+    sharp = 72 / float(config.hidden_size) ** 0.5
+    return {"q_proj": sharp, "k_proj": sharp, "v_proj": 2.0}.get(part, 1.0)
 
 
 def _save(weights: Iterator[tuple[str, Any]], path: Path) -> None:

@@ -24,6 +24,7 @@ class Stream:
         self._pool: Any = None
         if self._is_cuda:
             torch.cuda.set_device(device)
+            torch.cuda.synchronize(device)  # weights may still be on their way, on another stream
             own: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             torch.cuda.set_stream(own)  # the usual one cannot be recorded
             self._pool = torch.cuda.graph_pool_handle()  # one for all graphs, as never two run at once

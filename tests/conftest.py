@@ -14,6 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+if not Path("/dev/nvidiactl").exists():
+    os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU, then; Triton reads it when it is first imported
+
 import pytest
 
 from llmpar.engine.request import Request, Sequence

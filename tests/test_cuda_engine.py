@@ -5,7 +5,6 @@ Where there is no GPU its kernels run in Triton's interpreter, on the CPU: hence
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence as SequenceOf
 from copy import deepcopy
@@ -17,8 +16,6 @@ import pytest
 import torch
 
 DEVICE = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-if DEVICE.type == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # read when kernels are defined
 triton = pytest.importorskip("triton")
 
 from test_constraint import STOP, OneOf, mask  # noqa: E402

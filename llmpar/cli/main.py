@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import os
 import shlex
 import signal
@@ -130,8 +129,10 @@ def main() -> NoReturn:
         # The interpreter flushes stdout once more as it ends, and would complain.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if any(thread.name.startswith("llmpar-") for thread in threading.enumerate()):
-        # A thread inside a step, or waiting for input, must not hold up the end, nor meet a dying interpreter.
+    if "torch" in sys.modules or any(thread.name.startswith("llmpar-") for thread in threading.enumerate()):
+        # A thread inside a step, or waiting for input, must not hold up the end, nor meet a dying interpreter. And to
+        # look for cycles in all that torch has made takes a second.
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
         os._exit(code)
-    gc.freeze()  # else the interpreter, as it ends, looks for cycles in all that torch has made: a second
     sys.exit(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,25 @@ _CUDA_SLOTS = 1024  # a step then still takes a few hundredths of a second, of w
 _DEVICE_SHARE = 0.9  # of what is free on a device, for keys and values
 _MEMORY_SHARE = 0.5  # of what is available, for keys and values
 _LEAST_TOKENS = 256  # after the shared prefix: with room for fewer, a run would mostly fail
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What is wanted of the runners over one of `num_models` equal models; see `build_engine`. Ranks are sent it."""
+
+    context_length: int
+    stop_ids: frozenset[int]
+    num_workers: int | None
+    batch_size: int | None
+    prefix_ids: tuple[int, ...]
+    num_opening: int
+    max_memory: int | None
+    num_models: int
+
+    @property
+    def least_tokens(self) -> int:
+        """For how many tokens a worker must have room."""
+        return min(self.context_length, len(self.prefix_ids) + _LEAST_TOKENS)
 
 
 def build_engine(
@@ -58,21 +78,22 @@ def build_engine(
         UsageError: `max_memory` is too little to run anything.
         EngineFailed: a rank that has a shard is gone, or its memory ran out.
     """
+    prefix = tuple(prefix_ids)
+    settings = _Settings(
+        context_length, stop_ids, num_workers, batch_size, prefix, num_opening, max_memory, len(models)
+    )
     if hasattr(models[0], "ranks"):
-        settings = (context_length, stop_ids, batch_size, tuple(prefix_ids), max_memory)
         return _parallel_engine(models[0], settings, stall_limit, notify)
     runners: list[Runner] = []
     names: list[str] = []
     for model in models:
         # By what they have: to import their classes is to import Numba on GPUs, and Triton elsewhere.
-        make: Callable[..., tuple[SequenceOf[Runner], int]]
+        make: Callable[[Any, _Settings, Callable[[str], None]], tuple[SequenceOf[Runner], int]]
         if not hasattr(model, "page_bytes"):
-            make = partial(_torch_runners, num_opening, len(models))
-        elif hasattr(model, "device"):
-            make = partial(_cuda_runners, len(models))
+            make = _torch_runners
         else:
-            make = _decoder_runners
-        made, room = make(model, context_length, stop_ids, num_workers, batch_size, prefix_ids, max_memory, notify)
+            make = _cuda_runners if hasattr(model, "device") else _decoder_runners
+        made, room = make(model, settings, notify)
         context_length = min(context_length, room)
         where = f" on {model.device}" if len(models) > 1 else ""
         names += [f"worker {index}{where}" for index in range(len(runners), len(runners) + len(made))]
@@ -81,16 +102,16 @@ def build_engine(
 
 
 def _parallel_engine(
-    shards: Shards, settings: tuple[Any, ...], stall_limit: float | None, notify: Callable[[str], None]
+    shards: Shards, settings: _Settings, stall_limit: float | None, notify: Callable[[str], None]
 ) -> Engine:
     from llmpar.engine.parallel_runner import ParallelRunner
 
-    ranks = shards.ranks
+    ranks, settings = shards.ranks, replace(settings, num_workers=1)
     try:
         runner, room = ranks.call(
             partial(_shard_runner, settings, shards.mine, notify), partial(_mirror_runner, settings)
         )
-        return Engine([ParallelRunner(ranks, runner)], min(settings[0], room), stall_limit, closed=ranks.close)
+        return Engine([ParallelRunner(ranks, runner)], room, stall_limit, closed=ranks.close)
     except BaseException as error:
         ranks.close()
         if isinstance(error, LlmparError) or not isinstance(error, Exception):
@@ -98,15 +119,14 @@ def _parallel_engine(
         raise EngineFailed(f"the devices could not be made ready: {error}; run again, or on more devices") from error
 
 
-def _shard_runner(settings: tuple[Any, ...], model: Any, notify: Callable[[str], None]) -> tuple[Runner, int]:
+def _shard_runner(settings: _Settings, model: Any, notify: Callable[[str], None]) -> tuple[Runner, int]:
     """Return the runner over one rank's shard, for the thread that calls this, and how many tokens it has room for."""
-    context_length, stop_ids, batch_size, prefix_ids, max_memory = settings
-    runners, room = _torch_runners(1, 1, model, context_length, stop_ids, 1, batch_size, prefix_ids, max_memory, notify)
+    runners, room = _torch_runners(model, settings, notify)
     runners[0].start()
     return runners[0], room
 
 
-def _mirror_runner(settings: tuple[Any, ...], model: Any) -> Mirrors:
+def _mirror_runner(settings: _Settings, model: Any) -> Mirrors:
     from llmpar.engine.parallel_runner import Mirrors
 
     runner, _ = _shard_runner(settings, model, lambda _: None)
@@ -114,83 +134,61 @@ def _mirror_runner(settings: tuple[Any, ...], model: Any) -> Mirrors:
 
 
 def _decoder_runners(
-    decoder: Any,
-    context_length: int,
-    stop_ids: frozenset[int],
-    num_workers: int | None,
-    batch_size: int | None,
-    prefix_ids: SequenceOf[int],
-    max_memory: int | None,
-    notify: Callable[[str], None],
+    decoder: Any, settings: _Settings, notify: Callable[[str], None]
 ) -> tuple[SequenceOf[Runner], int]:
     from llmpar.engine.cpu.runner import DecoderRunner, Prefix
-    from llmpar.engine.cpu.vector import LANES
+    from llmpar.engine.pages import PAGE, num_pages_of
 
-    workers, slots = num_workers or usable_cores(), batch_size or _CPU_SLOTS
-    prefix = Prefix.compute(decoder, prefix_ids)
-    longest = -(-context_length // LANES)
+    workers, slots = settings.num_workers or usable_cores(), settings.batch_size or _CPU_SLOTS
+    prefix = Prefix.compute(decoder, settings.prefix_ids)
     num_shared = len(prefix.keys)
-    if max_memory is None:
+    if settings.max_memory is None:
         budget = int(available_memory() * _MEMORY_SHARE / workers / decoder.page_bytes)
     else:
-        least = -(-min(context_length, len(prefix_ids) + _LEAST_TOKENS) // LANES)
+        least = num_pages_of(settings.least_tokens) + num_shared
         # The prefix's pages are there once more than there are workers.
-        budget = _share(max_memory, decoder.page_bytes, workers, num_shared, least + num_shared) - num_shared
-    num_pages = max(1, min(slots * longest, budget))
+        budget = _share(settings.max_memory, decoder.page_bytes, workers, num_shared, least) - num_shared
+    num_pages = max(1, min(slots * num_pages_of(settings.context_length), budget))
     memory = (workers * (num_pages + num_shared) + num_shared) * decoder.page_bytes
     notify(
-        f"{workers} workers with {slots} slots and room for {num_pages * LANES:,} tokens each on cpu "
+        f"{workers} workers with {slots} slots and room for {num_pages * PAGE:,} tokens each on cpu "
         f"in {decoder.precision}, up to {memory / 1e6:,.0f} MB for keys and values"
     )
-    runners = [DecoderRunner(decoder, slots, num_pages + num_shared, stop_ids, prefix) for _ in range(workers)]
-    return runners, num_pages * LANES
+    runners = [DecoderRunner(decoder, slots, num_pages + num_shared, settings.stop_ids, prefix) for _ in range(workers)]
+    return runners, min(settings.context_length, num_pages * PAGE)
 
 
-def _cuda_runners(
-    num_models: int,
-    decoder: Any,
-    context_length: int,
-    stop_ids: frozenset[int],
-    num_workers: int | None,
-    batch_size: int | None,
-    prefix_ids: SequenceOf[int],
-    max_memory: int | None,
-    notify: Callable[[str], None],
-) -> tuple[SequenceOf[Runner], int]:
+def _cuda_runners(decoder: Any, settings: _Settings, notify: Callable[[str], None]) -> tuple[SequenceOf[Runner], int]:
     from llmpar.engine.cuda.runner import PASS_TOKENS, CudaRunner
     from llmpar.engine.pages import PAGE, num_pages_of
 
-    workers, slots = num_workers or 1, batch_size or _CUDA_SLOTS
-    num_shared = num_pages_of(len(prefix_ids))
-    if max_memory is None:
+    workers, slots = settings.num_workers or 1, settings.batch_size or _CUDA_SLOTS
+    num_shared = num_pages_of(len(settings.prefix_ids))
+    least = num_pages_of(settings.least_tokens) + num_shared
+    if settings.max_memory is None:
         beside = workers * decoder.largest_pass(PASS_TOKENS, slots)
         budget = int((free_memory(decoder.device) - beside) * _DEVICE_SHARE) // decoder.page_bytes // workers
+        if budget < least:
+            raise EngineFailed(
+                f"{decoder.device} has too little memory left beside the model; free some, or take a smaller model, "
+                "a smaller --batch-size, or --tensor-parallel over several devices"
+            )
     else:
-        least = num_pages_of(min(context_length, len(prefix_ids) + _LEAST_TOKENS))
-        budget = _share(max_memory, decoder.page_bytes, num_models * workers, 0, least + num_shared)
-    num_pages = max(1, min(slots * num_pages_of(context_length), budget - num_shared))
+        budget = _share(settings.max_memory, decoder.page_bytes, settings.num_models * workers, 0, least)
+    num_pages = num_shared + min(slots * num_pages_of(settings.context_length), budget - num_shared)
+    room = min(settings.context_length, (num_pages - num_shared) * PAGE)
     notify(
-        f"{workers} workers with {slots} slots and room for {num_pages * PAGE:,} tokens each on {decoder.device} in "
-        f"{str(decoder.dtype).removeprefix('torch.')}, "
-        f"{workers * (num_pages + num_shared) * decoder.page_bytes / 1e6:,.0f} MB for keys and values"
+        f"{workers} workers with {slots} slots and room for {(num_pages - num_shared) * PAGE:,} tokens each on "
+        f"{decoder.device} in {str(decoder.dtype).removeprefix('torch.')}, "
+        f"{workers * num_pages * decoder.page_bytes / 1e6:,.0f} MB for keys and values"
     )
-    room = min(context_length, num_pages * PAGE)
-    runners = [CudaRunner(decoder, slots, num_pages + num_shared, room, stop_ids, prefix_ids) for _ in range(workers)]
+    runners = [
+        CudaRunner(decoder, slots, num_pages, room, settings.stop_ids, settings.prefix_ids) for _ in range(workers)
+    ]
     return runners, room
 
 
-def _torch_runners(
-    num_opening: int,
-    num_models: int,
-    model: Any,
-    context_length: int,
-    stop_ids: frozenset[int],
-    num_workers: int | None,
-    batch_size: int | None,
-    prefix_ids: SequenceOf[int],
-    max_memory: int | None,
-    notify: Callable[[str], None],
-) -> tuple[SequenceOf[Runner], int]:
+def _torch_runners(model: Any, settings: _Settings, notify: Callable[[str], None]) -> tuple[SequenceOf[Runner], int]:
     from llmpar.engine import attention
     from llmpar.engine.kv_cache import COLUMNS, round_up
     from llmpar.engine.linear import optimize
@@ -199,26 +197,26 @@ def _torch_runners(
     from llmpar.engine.seq2seq_batch import form_batches, suppressed_ids
 
     on_cpu = model.device.type == "cpu"
-    num_shards = _num_shards(model)
+    num_shards, num_models, stop_ids = _num_shards(model), settings.num_models, settings.stop_ids
     cores = usable_cores()
-    workers = num_workers or (cores if on_cpu else 1)
-    slots = batch_size or (_CPU_SLOTS if on_cpu else _DEVICE_SLOTS)
+    workers = settings.num_workers or (cores if on_cpu else 1)
+    slots = settings.batch_size or (_CPU_SLOTS if on_cpu else _DEVICE_SLOTS)
     threads = max(1, cores // (workers * num_models * num_shards))
     runners: list[Runner]
-    room = context_length
+    room = settings.context_length
     num_cells = None
-    if max_memory is not None:
-        least = round_up(min(context_length, len(prefix_ids) + _LEAST_TOKENS))
-        num_cells = _share(max_memory, _token_bytes(model), workers * num_models, len(prefix_ids) * num_models, least)
-        room = num_cells // COLUMNS * COLUMNS
+    if settings.max_memory is not None:
+        least, shared = round_up(settings.least_tokens), len(settings.prefix_ids) * num_models
+        num_cells = _share(settings.max_memory, _token_bytes(model), workers * num_models, shared, least)
+        room = min(room, num_cells // COLUMNS * COLUMNS)
     if model.config.is_encoder_decoder:
-        form = partial(form_batches, num_opening=num_opening, suppressed=suppressed_ids(model, stop_ids))
+        form = partial(form_batches, num_opening=settings.num_opening, suppressed=suppressed_ids(model, stop_ids))
         runners = [PaddedRunner(model, slots, stop_ids, threads, num_cells, form) for _ in range(workers)]
     elif attention.is_supported(model):
         if on_cpu and num_shards == 1:  # projections that are cut are no longer what they seem
             optimize(model)
         model.set_attn_implementation(attention.IMPLEMENTATION)
-        prefix = compute_prefix(model, prefix_ids)
+        prefix = compute_prefix(model, settings.prefix_ids)
         runners = [ModelRunner(model, slots, stop_ids, threads, prefix, num_cells=num_cells) for _ in range(workers)]
     else:
         notify(f"{model.config.model_type} does not take our attention; padded batches are slower")
@@ -227,7 +225,11 @@ def _torch_runners(
         f"{workers} workers with {threads} intra-op threads and {slots} slots each on {model.device} "
         f"in {str(model.dtype).removeprefix('torch.')}"
         + ("" if num_shards == 1 else f", {num_shards} devices each with a share of every layer")
-        + ("" if max_memory is None else f", up to {max_memory / num_models / 1e6:,.0f} MB for keys and values")
+        + (
+            ""
+            if settings.max_memory is None
+            else f", up to {settings.max_memory / num_models / 1e6:,.0f} MB for keys and values"
+        )
     )
     return runners, room
 
@@ -251,11 +253,13 @@ def _token_bytes(model: Any) -> int:
     """
     import torch
 
+    from llmpar.engine.padded_runner import cache_name
+
     token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     # What an encoder's token takes, for the decoder to look at, is as large as what one of the decoder's takes.
     asked = {"decoder_input_ids": token} if model.config.is_encoder_decoder else {}
     with torch.inference_mode():
-        cache = model(input_ids=token, use_cache=True, **asked).past_key_values
+        cache = getattr(model(input_ids=token, use_cache=True, **asked), cache_name(model))
     layers = getattr(getattr(cache, "self_attention_cache", cache), "layers", ())
     kept = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
     return max(1, sum(int(tensor.nbytes) for tensor in kept if tensor is not None) * _num_shards(model))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from inspect import signature
 from typing import Any, Protocol
 
 import torch
@@ -34,6 +35,7 @@ class PromptBatch:
         self._model = model
         self._prompts = [list(sequence.request.prompt_ids) for sequence in sequences]
         self._mask = torch.empty(0)  # (B, T): 1 for a token, 0 for padding
+        self._cache_name = cache_name(model)
         self._cache: Any = None
 
     def forward(self) -> torch.Tensor:
@@ -53,13 +55,18 @@ class PromptBatch:
             input_ids=torch.tensor(ids, device=device),
             attention_mask=self._mask,
             position_ids=positions,
-            past_key_values=self._cache,
+            **{self._cache_name: self._cache},
             use_cache=True,
             logits_to_keep=1,
         )
-        self._cache = output.past_key_values
+        self._cache = getattr(output, self._cache_name)
         logits: torch.Tensor = output.logits[:, -1]
         return logits
+
+
+def cache_name(model: Any) -> str:
+    """Return by what name a model takes and returns its cache: with transformers 5.24 the old one warns of its end."""
+    return "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
 
 
 def last_ids(rows: list[Sequence | None]) -> list[list[int]]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
-from llmpar.engine.padded_runner import last_ids
+from llmpar.engine.padded_runner import cache_name, last_ids
 from llmpar.engine.request import Sequence
 
 
@@ -38,12 +38,14 @@ class Seq2SeqBatch:
         self._suppressed = list(suppressed)
         self._encoded: Any = None  # (B, S, D), as the model's own output
         self._mask = torch.empty(0)  # (B, S): 1 for a token of the encoder's, 0 for padding
+        self._cache_name = ""
         self._cache: Any = None
 
     def forward(self) -> torch.Tensor:
         """Return the logits (B, V) of each row's next token."""
         device = self._model.device
         if self._encoded is None:
+            self._cache_name = cache_name(self._model)
             self._encode()
             ids = torch.tensor([list(prompt[-self._num_given :]) for prompt in self._prompts], device=device)
             self._read(ids[:, :-1])
@@ -55,10 +57,10 @@ class Seq2SeqBatch:
             encoder_outputs=self._encoded,
             attention_mask=self._mask,
             decoder_input_ids=ids,
-            past_key_values=self._cache,
+            **{self._cache_name: self._cache},
             use_cache=True,
         )
-        self._cache = output.past_key_values
+        self._cache = getattr(output, self._cache_name)
         logits: torch.Tensor = output.logits[:, -1]
         logits[:, self._suppressed] = -torch.inf
         return logits
@@ -91,7 +93,7 @@ class Seq2SeqBatch:
                 encoder_attention_mask=self._mask,
                 use_cache=True,
             )
-            self._cache = output.past_key_values
+            self._cache = getattr(output, self._cache_name)
 
 
 def form_batches(

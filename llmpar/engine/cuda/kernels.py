@@ -102,6 +102,19 @@ def _weigh(q, k, scaling, softcap, PRECISION: tl.constexpr, HAS_SOFTCAP: tl.cons
     return scores * _LOG2E
 
 
+@triton.jit
+def _fold(scores, seen, top, total):
+    """Take a block of scores into a softmax under way: return their weights, how far what was before fades, and both.
+
+    `top` is the largest score so far, `total` the sum of exponentials relative to it.
+    """
+    scores = tl.where(seen, scores, _NEVER)
+    higher = tl.maximum(top, tl.max(scores, 1))
+    weights = tl.where(seen, tl.exp2(scores - higher[:, None]), 0.0)
+    fade = tl.exp2(top - higher)
+    return weights, fade, higher, total * fade + tl.sum(weights, 1)
+
+
 @triton.jit(do_not_specialize=["num_tokens"])
 def attend_prefix(queries, keys, values, positions, shares, slots, num_tokens, prefix_length, tops, sums, outputs,
                   scaling, window, softcap, H: tl.constexpr, H_KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
@@ -136,14 +149,9 @@ def attend_prefix(queries, keys, values, positions, shares, slots, num_tokens, p
         seen = there[None, :] & sees[:, None]
         if HAS_WINDOW:
             seen = seen & (position[:, None] - t[None, :] < window)
-        scores = tl.where(seen, scores, _NEVER)
-        higher = tl.maximum(top, tl.max(scores, 1))
-        weights = tl.where(seen, tl.exp2(scores - higher[:, None]), 0.0)
-        fade = tl.exp2(top - higher)
-        total = total * fade + tl.sum(weights, 1)
+        weights, fade, top, total = _fold(scores, seen, top, total)
         v = tl.load(values + place[:, None] + d[None, :], mask=there[:, None] & (d[None, :] < D), other=0.0)
         out = out * fade[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
-        top = higher
     tl.store(tops + at, top, mask=valid)
     tl.store(sums + at, total, mask=valid)
     tl.store(outputs + at[:, None] * D + d[None, :], out, mask=valid[:, None] & (d[None, :] < D))
@@ -199,14 +207,9 @@ def attend(queries, found, keys, values, starts, counts, positions, shares, slot
         seen = valid[:, None] & (t[None, :] <= position[:, None])
         if HAS_WINDOW:
             seen = seen & (position[:, None] - t[None, :] < window)
-        scores = tl.where(seen, scores, _NEVER)
-        higher = tl.maximum(top, tl.max(scores, 1))
-        weights = tl.where(seen, tl.exp2(scores - higher[:, None]), 0.0)
-        fade = tl.exp2(top - higher)
-        total = total * fade + tl.sum(weights, 1)
+        weights, fade, top, total = _fold(scores, seen, top, total)
         v = tl.load(values + place[:, None] + d[None, :], mask=there[:, None] & (d[None, :] < D), other=0.0)
         out = out * fade[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
-        top = higher
     out = out / tl.maximum(total, 1.0e-30)[:, None]
     tl.store(found + at[:, None] * D + d[None, :], out.to(found.dtype.element_ty), mask=whole)
 

@@ -5,7 +5,9 @@ Where there is no GPU its kernels run in Triton's interpreter, on the CPU: hence
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Sequence as SequenceOf
 from copy import deepcopy
 from functools import cache
@@ -31,6 +33,7 @@ from llmpar.engine.engine import Engine  # noqa: E402
 from llmpar.engine.parts import OtherShape  # noqa: E402
 from llmpar.engine.request import Completion, Request, SamplingParams, Sequence  # noqa: E402
 from llmpar.engine.sampler import draw  # noqa: E402
+from llmpar.errors import EngineFailed  # noqa: E402
 
 # NumPy, which the interpreter computes with, warns where exp of a large number is infinite, as on a GPU it just is.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")
@@ -195,9 +198,42 @@ class TestMemory:
         assert answer("llama", 1, 8, params=PARAMS, count=10) == wanted("llama", 10)
         assert max(sizes) > 2
 
+    def test_a_closed_engine_that_nobody_holds_gives_it_back(self) -> None:
+        made = engine("llama")
+        assert collected(made, prompts("llama")[:2], PARAMS) == wanted("llama", 2)
+        pages = weakref.ref(made._workers[0]._runner._store.pages)  # type: ignore[attr-defined]
+        assert pages() is not None
+        gc.disable()  # it may take a long time to come
+        try:
+            del made
+            assert pages() is None
+        finally:
+            gc.enable()
+
+    def test_no_more_is_taken_than_is_free(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        per_page = decoder("llama").page_bytes
+        beside = decoder("llama").bytes_beside(runner.PASS_TOKENS, 4, 256)
+        monkeypatch.setattr("llmpar.engine.build.free_memory", lambda _: beside + 40 * per_page)
+        said: list[str] = []
+        made = build_engine([decoder("llama")], 256, frozenset({STOP}), 1, 4, max_memory=1 << 40, notify=said.append)
+        assert collected(made, prompts("llama")[:2], PARAMS) == wanted("llama", 2)
+        assert "room for 576 tokens" in said[0]
+        monkeypatch.setattr("llmpar.engine.build.free_memory", lambda _: beside + 10 * per_page)
+        with pytest.raises(EngineFailed, match="too little memory left beside the model"):
+            build_engine([decoder("llama")], 256, frozenset({STOP}), 1, 4)
+
     def test_too_little_is_refused(self) -> None:
         with pytest.raises(Exception, match=r"--max-memory 0\.01MB: too little"):
             build_engine([decoder("llama")], 256, frozenset(), 1, 4, max_memory=10_000)
+
+
+@pytest.mark.parametrize("prefix", [[9] * 300, [9, 9, 300], [9, -1]])
+def test_a_beginning_that_cannot_be_read_takes_nothing_else_with_it(prefix: list[int]) -> None:
+    good = [Request(i, prompt, PARAMS) for i, prompt in enumerate(prompts("llama")[:2])]
+    found = ask(engine("llama", prefix=prefix), [*good, Request(9, [*prefix, 5], PARAMS)])
+    assert [list(completion.output_ids) for completion in found[:2]] == wanted("llama", 2)
+    assert found[2].error is not None
+    assert ("do not fit the context of 256" if len(prefix) == 300 else "not among the model's 300") in found[2].error
 
 
 def test_a_token_that_is_none_fails_alone() -> None:
@@ -290,6 +326,18 @@ class TestChoose:
             for row, uniform in zip(real, uniforms, strict=True)
         ]
         assert self.choose(logits, [0.8] * 12, [top_p] * 12, uniforms, softcap=softcap)[0] == oracle
+
+    @pytest.mark.parametrize("top_p", [1.0, 0.9])
+    def test_a_draw_at_the_very_end_takes_no_token_without_a_chance(self, top_p: float) -> None:
+        """Sums of the same weights round differently; what lies between two of them is still a draw."""
+        torch.manual_seed(6)
+        logits = torch.full((30, 128), -1000.0)
+        logits[:, :64] = torch.randn(30, 64)  # the first block; no token of the second may come
+        below = float(np.nextafter(np.float32(1), np.float32(0)))
+        found, _ = self.choose(logits, [1.0] * 30, [top_p] * 30, [below] * 30)
+        assert max(found) < 64
+        exact = torch.softmax(logits.double(), -1)
+        assert all(exact[row, token] > 0 for row, token in enumerate(found))
 
     def test_only_what_may_come_comes(self) -> None:
         torch.manual_seed(4)

@@ -165,26 +165,27 @@ def _cuda_runners(decoder: Any, settings: _Settings, notify: Callable[[str], Non
     workers, slots = settings.num_workers or 1, settings.batch_size or _CUDA_SLOTS
     num_shared = num_pages_of(len(settings.prefix_ids))
     least = num_pages_of(settings.least_tokens) + num_shared
-    if settings.max_memory is None:
-        beside = workers * decoder.largest_pass(PASS_TOKENS, slots)
-        budget = int((free_memory(decoder.device) - beside) * _DEVICE_SHARE) // decoder.page_bytes // workers
-        if budget < least:
-            raise EngineFailed(
-                f"{decoder.device} has too little memory left beside the model; free some, or take a smaller model, "
-                "a smaller --batch-size, or --tensor-parallel over several devices"
-            )
-    else:
-        budget = _share(settings.max_memory, decoder.page_bytes, settings.num_models * workers, 0, least)
+    beside = workers * decoder.bytes_beside(PASS_TOKENS, slots, settings.context_length)
+    budget = int((free_memory(decoder.device) - beside) * _DEVICE_SHARE) // decoder.page_bytes // workers
+    if budget < least:
+        raise EngineFailed(
+            f"{decoder.device} has too little memory left beside the model; free some, or take a smaller model, "
+            "a smaller --batch-size, or --tensor-parallel over several devices"
+        )
+    if settings.max_memory is not None:
+        wanted = _share(settings.max_memory, decoder.page_bytes, settings.num_models * workers, 0, least)
+        budget = min(budget, wanted)
     num_pages = num_shared + min(slots * num_pages_of(settings.context_length), budget - num_shared)
     room = min(settings.context_length, (num_pages - num_shared) * PAGE)
+    prefix = settings.prefix_ids
+    if len(prefix) >= room or not all(0 <= token_id < decoder.vocabulary for token_id in prefix):
+        prefix = ()  # no prompt that begins so can be read, and each is told why
     notify(
         f"{workers} workers with {slots} slots and room for {(num_pages - num_shared) * PAGE:,} tokens each on "
         f"{decoder.device} in {str(decoder.dtype).removeprefix('torch.')}, "
         f"{workers * num_pages * decoder.page_bytes / 1e6:,.0f} MB for keys and values"
     )
-    runners = [
-        CudaRunner(decoder, slots, num_pages, room, settings.stop_ids, settings.prefix_ids) for _ in range(workers)
-    ]
+    runners = [CudaRunner(decoder, slots, num_pages, room, settings.stop_ids, prefix) for _ in range(workers)]
     return runners, room
 
 

@@ -7,6 +7,7 @@ import math
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from types import TracebackType
@@ -61,8 +62,14 @@ class Engine:
         self._closed = closed
         self._failure: str | None = None
         self._lock = threading.Lock()
+        lose = weakref.WeakMethod(self._lose)  # else engine and workers hold each other, and the memory of a device
+
+        def failed(worker: Worker, what: str) -> None:
+            if method := lose():
+                method(worker, what)
+
         self._workers = [
-            Worker(index, runner, self._scheduler, self._completions.put, self._lose)
+            Worker(index, runner, self._scheduler, self._completions.put, failed)
             for index, runner in enumerate(runners)
         ]
         self._left = list(self._workers)  # those that were not given up

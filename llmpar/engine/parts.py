@@ -116,7 +116,8 @@ def take_apart(model: Any) -> ModelParts:
     )
     if len({_sizes(layer) for layer in layers}) > 1:
         raise OtherShape("its layers differ in size")
-    _require_linear(model.lm_head)
+    if len(_require_linear(model.lm_head).weight) != len(body.embed_tokens.weight):
+        raise OtherShape("it scores other tokens than it reads")
     first = body.layers[0].self_attn
     num_heads = int(config.num_attention_heads)
     return ModelParts(

@@ -200,7 +200,9 @@ class Worker(threading.Thread):
         else:
             self._limit = max(1, self._limit // 2)
             if not self._scheduler.put_back(self.index, requests):
-                return  # what runs is to be failed, or is no longer ours
+                # What runs is to be failed, or is no longer ours; and all of it has been released.
+                self._running[:] = [Sequence(request, started=time.monotonic()) for request in requests]
+                return
         self._running[:] = [sequence for sequence in self._running if sequence not in failed]
         if is_memory:
             self._runner.resize(self._limit)

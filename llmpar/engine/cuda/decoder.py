@@ -24,6 +24,7 @@ from llmpar.engine.resources import is_device_lost, is_out_of_memory
 _PROMPT_ROWS = 64  # queries times tokens that one program of attention takes of a prompt
 _PREFIX_ROWS = 64
 _MANY_PROGRAMS = 512
+_WIDE = 256  # bytes of a head
 _WORTH_SHARING = 128  # tokens of a prefix, from which on reading it once for all rows beats finding it in the cache
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 
@@ -129,10 +130,15 @@ class Decoder:
         """The size of a page of keys and values in all layers."""
         return len(self.layers) * 2 * self.num_kv_heads * PAGE * self.head_dim * self.embedding.element_size()
 
-    def largest_pass(self, num_tokens: int, num_rows: int) -> int:
-        """Return how many bytes a pass of so many tokens may take for a while, and choosing after so many rows."""
+    def bytes_beside(self, num_tokens: int, num_rows: int, length: int) -> int:
+        """Return how many bytes a worker takes beside its pages.
+
+        They are for a pass of `num_tokens`, for choosing after `num_rows`, and for tables of sequences of `length`.
+        """
         widths = 3 * self.mlp_size + 4 * self.embedding.shape[1] + 4 * self.num_heads * self.head_dim
-        return (num_tokens * widths + num_rows * self.vocabulary) * self.embedding.element_size()
+        passing = (num_tokens * widths + num_rows * self.vocabulary) * self.embedding.element_size()
+        angles = sum(4 * 4 * length * len(frequencies) for frequencies, _ in self.ropes)  # with what they are made of
+        return passing + angles + 4 * num_rows * (num_pages_of(length) + self.vocabulary // 32)
 
     def make_pages(self, count: int) -> torch.Tensor:
         """Return room for the keys and values of pages; see `Store`."""
@@ -199,7 +205,8 @@ def describe(model: Any) -> Decoder:
     except Exception as reason:  # Triton has many kinds, for devices and versions that do not suit it
         if is_out_of_memory(reason) or is_device_lost(reason):
             raise
-        raise OtherShape(f"our kernels do not run here ({type(reason).__name__})") from reason
+        said = f"{type(reason).__name__}: {reason}".partition("\n")[0]
+        raise OtherShape(f"our kernels do not run here ({said})") from reason
     error = parts.distance(logits)
     if not error < _TOLERANCE[decoder.dtype]:
         raise OtherShape(f"computed by our kernels it gives something else (by {error:.1%})")
@@ -310,6 +317,8 @@ class Pass:
             **shape,
         }
         numbers = (float(variant.scaling), variant.window or 0, float(variant.softcap or 0))
+        # Of wide heads, blocks are shorter: a program's keys and values must fit the least shared memory of any card.
+        is_wide = size * qkv.element_size() > _WIDE
         shares_much = store.prefix_length >= _WORTH_SHARING
         tops = sums = outputs = self._no_partials
         if shares_much:
@@ -317,12 +326,14 @@ class Pass:
             outputs = queries.new_empty(num_tokens, heads, size, dtype=torch.float32)
             kernels.attend_prefix[(triton.cdiv(num_tokens * group, _PREFIX_ROWS), kv_heads)](
                 queries, keys, values, line.positions, store.shares, line.slots, num_tokens, store.prefix_length,
-                tops, sums, outputs, *numbers, **how, BLOCK_M=_PREFIX_ROWS, BLOCK_T=64, num_warps=4,
+                tops, sums, outputs, *numbers, **how, BLOCK_M=_PREFIX_ROWS,
+                BLOCK_T=32 if is_wide else 64, num_warps=4, num_stages=2 if is_wide else 3,
             )  # fmt: skip
         found = torch.empty_like(queries)
         num_programs = len(line.starts) * kv_heads
         # Measured on an H100: many programs hide each other's waiting best when they are small; few need more hands.
         block_t, num_warps = (64, 4) if line.most > 1 else (32, 1) if num_programs >= _MANY_PROGRAMS else (128, 4)
+        block_t = max(32, block_t // 2) if is_wide else block_t
         kernels.attend[(len(line.starts), kv_heads)](
             queries, found, keys, values, line.starts, line.counts, line.positions, store.shares, line.slots,
             store.tables, store.tables.shape[1], store.prefix_length, tops, sums, outputs, *numbers, **how,

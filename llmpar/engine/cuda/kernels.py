@@ -1,4 +1,4 @@
-"""What a decoder does between its matrix products, as Triton kernels. Each rounds where transformers' modules round.
+"""What a decoder does between its matrix products, as Triton kernels. They round where transformers' Llama rounds.
 
 Arrays are contiguous, in the decoder's type unless said otherwise. N is how many tokens a line has, D the size of a
 head, DP that rounded up to a power of 2. Keys and values lie in pages (pages, H_kv, PAGE, D); `tables` (slots, W) int32
@@ -304,9 +304,11 @@ def choose(logits, vocabulary, slots, ids, positions, chosen, num_slots, tempera
             weights = tl.where(x >= least, tl.exp((x - best) / temperature), 0.0)
             here = tl.sum(weights, 0)
             if is_open & (before + here > point):
+                at = tl.arange(0, BLOCK)
                 passed = (before + tl.cumsum(weights, 0) <= point) | (weights == 0)
-                behind = tl.where(passed, BLOCK, tl.arange(0, BLOCK))
-                best_id = tl.minimum(start + tl.min(behind, 0), vocabulary - 1)
+                # The two sums round differently: where the point lies between them, the last that may come is meant.
+                last = tl.max(tl.where(weights > 0, at, 0), 0)
+                best_id = start + tl.minimum(tl.min(tl.where(passed, BLOCK, at), 0), last)
                 is_open = False
             before += here
     tl.store(chosen + row, best_id)

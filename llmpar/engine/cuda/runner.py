@@ -19,6 +19,7 @@ from llmpar.engine.request import Request, Sequence
 PASS_TOKENS = 8192  # of prompts, read at once: enough for the products, few enough for memory
 _LEAST_PASS = 512
 _STEP_ROWS = 128  # above, batches are rounded up to multiples of it; products are cut into so many rows anyway
+_BELOW_1 = np.nextafter(np.float32(1), np.float32(0))  # what a number below 1 must not be rounded above
 _LOGITS = 4096  # that one program looks at, at once
 
 
@@ -94,7 +95,7 @@ class CudaRunner:
     def resize(self, num_slots: int) -> None:
         """Run so many sequences at once from now on, and read as much less; called when none lives."""
         self.num_slots = num_slots
-        self._pass_tokens = max(_LEAST_PASS, PASS_TOKENS * num_slots // self._most_slots)
+        self._pass_tokens = max(min(_LEAST_PASS, PASS_TOKENS), PASS_TOKENS * num_slots // self._most_slots)
         self._in_flight.clear()
         self._pages.resize(num_slots)
         self._stream.forget()
@@ -157,14 +158,15 @@ class CudaRunner:
         """Give sequences their slots and pages, and return how many tokens of each are read with that."""
         vocabulary = self._decoder.vocabulary
         num_read: list[int] = []
-        copies: list[tuple[int, int]] = []
+        copies: list[tuple[int, int]] = []  # all of the page on which the prefix ends
         for sequence in sequences:
             read, copied = self._pages.admit(sequence)
             num_read.append(read)
             copies += [copied] if copied else []
             self._num_given_out[sequence.slot] = 0
         for sequence in sequences:
-            if not 0 <= min(sequence.request.prompt_ids) <= max(sequence.request.prompt_ids) < vocabulary:
+            ids = np.asarray(sequence.request.prompt_ids)
+            if ids.min() < 0 or ids.max() >= vocabulary:
                 raise ValueError(f"a token of the prompt is not among the model's {vocabulary}")
         slots = [sequence.slot for sequence in sequences]
         asked = [sequence.request for sequence in sequences]
@@ -174,17 +176,18 @@ class CudaRunner:
                 [slots, [len(request.prompt_ids) - 1 for request in asked], [read > 0 for read in num_read]], np.int32
             )
         )
-        shares = self._stream.send(
+        chances = self._stream.send(
             np.array([[request.params.temperature, request.params.top_p] for request in asked], np.float32)
         )
         index = numbers[0].long()
         self._store.tables[index, :width] = self._stream.send(self._pages.tables[slots, :width])
         self._positions[index], self._store.shares[index] = numbers[1], numbers[2]
-        self._temperatures[index], self._top_ps[index] = shares[:, 0], shares[:, 1]
+        self._temperatures[index], self._top_ps[index] = chances[:, 0], chances[:, 1]
         self._is_masked[index] = 0
         if copies:
-            sources, targets = self._stream.send(np.array(copies, np.int64).T.copy())
-            self._store.pages[:, :, targets] = self._store.pages[:, :, sources]
+            source = copies[0][0]
+            targets = self._stream.send(np.array([target for _, target in copies], np.int64))
+            self._store.pages[:, :, targets] = self._store.pages[:, :, source : source + 1]
         self._mask(sequences)
         return num_read
 
@@ -211,8 +214,8 @@ class CudaRunner:
     def _draw(self, sequences: list[Sequence]) -> None:
         """Send the next random number of each sequence that is drawn."""
         if any(sequence.request.params.temperature > 0 for sequence in sequences):
-            drawn = [s.draw() if s.request.params.temperature > 0 else 0.0 for s in sequences]
-            self._uniforms[: len(drawn)] = self._stream.send(np.array(drawn, np.float32))
+            drawn = [s.draw() if s.request.params.temperature > 0 and s.forced_id is None else 0.0 for s in sequences]
+            self._uniforms[: len(drawn)] = self._stream.send(np.minimum(np.array(drawn, np.float32), _BELOW_1))
 
     def _read(self, line: list[tuple[Sequence, int, int]]) -> None:
         """Read pieces of prompts, and choose the token after those that end here."""

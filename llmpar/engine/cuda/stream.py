@@ -6,12 +6,19 @@ Nothing here waits for the device but `Fetched.ids`. Without CUDA (in Triton's i
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from llmpar.engine.kv_cache import give_memory_back
+from llmpar.engine.resources import is_out_of_memory
+
+# Memory cannot be given back while a graph is recorded, on whichever device: torch turns to all of them.
+_ALONE = threading.Lock()
 
 
 class Stream:
@@ -24,8 +31,8 @@ class Stream:
         self._pool: Any = None
         if self._is_cuda:
             torch.cuda.set_device(device)
-            torch.cuda.synchronize(device)  # weights may still be on their way, on another stream
             own: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            own.wait_stream(torch.cuda.default_stream(device))  # on which weights may still be on their way
             torch.cuda.set_stream(own)  # the usual one cannot be recorded
             self._pool = torch.cuda.graph_pool_handle()  # one for all graphs, as never two run at once
 
@@ -35,8 +42,8 @@ class Stream:
         The first time loads kernels and makes workspaces, which must not happen while a graph is recorded.
         """
         if not self._is_cuda or step not in self._graphs:
-            self._graphs[step] = None
             function()
+            self._graphs[step] = None
             return
         if self._graphs[step] is None:
             self._graphs[step] = self._record(function)
@@ -55,21 +62,35 @@ class Stream:
         """Drop all recordings, and let others have the memory that nothing uses."""
         self._graphs.clear()
         if self._is_cuda:
-            torch.cuda.synchronize(self._device)
+            torch.cuda.current_stream().synchronize()
             self._pool = torch.cuda.graph_pool_handle()
-            torch.cuda.empty_cache()
+            self._give_memory_back()
 
     def _record(self, function: Callable[[], None]) -> Any:
-        graph = torch.cuda.CUDAGraph()
-        # Not torch.cuda.graph: it collects garbage and gives memory back each time, which takes longer than all else.
-        graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
         try:
-            function()
-        except BaseException:
-            with contextlib.suppress(RuntimeError):  # it says that recording failed, which is known by now
-                graph.capture_end()
-            raise
-        graph.capture_end()
+            return self._capture(function)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            self._give_memory_back()  # what torch keeps of other steps is no use to a recording
+            return self._capture(function)
+
+    def _give_memory_back(self) -> None:
+        with _ALONE:
+            give_memory_back(self._device)
+
+    def _capture(self, function: Callable[[], None]) -> Any:
+        graph = torch.cuda.CUDAGraph()
+        with _ALONE:
+            # Not torch.cuda.graph: it collects garbage and gives memory back each time, which takes far longer.
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                function()
+            except BaseException:
+                with contextlib.suppress(RuntimeError):  # it says that recording failed, which is known by now
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         return graph
 
 

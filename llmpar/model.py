@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llmpar.models.tokenizer import ChatTokenizer
     from llmpar.models.translation import Prompt, Seq2SeqTranslation, TranslationModel, Vocabulary
 
-_ANSWERS_VERSION = 2
+_ANSWERS_VERSION = 3
 """To be raised with any change that can change an answer: then none from before is taken for one of now."""
 
 _MAX_HELD = 1 << 24  # characters of texts on their way

@@ -515,7 +515,7 @@ class TestAgain:
         other, num_generated = bench("One.\nTwo.", prompt="Do {text}")
         assert num_generated == 2
         assert other.out != first.out
-        monkeypatch.setattr("llmpar.model._ANSWERS_VERSION", 3)
+        monkeypatch.setattr("llmpar.model._ANSWERS_VERSION", 1_000)
         assert bench("One.\nTwo.")[1] == 2
 
     def test_what_decides_only_whether_they_will_do_makes_none_new(self, bench: Bench) -> None:

@@ -151,7 +151,7 @@ def _decoder_runners(
     num_pages = max(1, min(slots * num_pages_of(settings.context_length), budget))
     memory = (workers * (num_pages + num_shared) + num_shared) * decoder.page_bytes
     notify(
-        f"{workers} workers with {slots} slots and room for {num_pages * PAGE:,} tokens each on cpu "
+        f"{_count(workers)} with {slots} slots and room for {num_pages * PAGE:,} tokens each on cpu "
         f"in {decoder.precision}, up to {memory / 1e6:,.0f} MB for keys and values"
     )
     runners = [DecoderRunner(decoder, slots, num_pages + num_shared, settings.stop_ids, prefix) for _ in range(workers)]
@@ -181,7 +181,7 @@ def _cuda_runners(decoder: Any, settings: _Settings, notify: Callable[[str], Non
     if len(prefix) >= room or not all(0 <= token_id < decoder.vocabulary for token_id in prefix):
         prefix = ()  # no prompt that begins so can be read, and each is told why
     notify(
-        f"{workers} workers with {slots} slots and room for {(num_pages - num_shared) * PAGE:,} tokens each on "
+        f"{_count(workers)} with {slots} slots and room for {(num_pages - num_shared) * PAGE:,} tokens each on "
         f"{decoder.device} in {str(decoder.dtype).removeprefix('torch.')}, "
         f"{workers * num_pages * decoder.page_bytes / 1e6:,.0f} MB for keys and values"
     )
@@ -223,7 +223,7 @@ def _torch_runners(model: Any, settings: _Settings, notify: Callable[[str], None
         notify(f"{model.config.model_type} does not take our attention; padded batches are slower")
         runners = [PaddedRunner(model, slots, stop_ids, threads, num_cells) for _ in range(workers)]
     notify(
-        f"{workers} workers with {threads} intra-op threads and {slots} slots each on {model.device} "
+        f"{_count(workers)} with {threads} intra-op threads and {slots} slots each on {model.device} "
         f"in {str(model.dtype).removeprefix('torch.')}"
         + ("" if num_shards == 1 else f", {num_shards} devices each with a share of every layer")
         + (
@@ -241,10 +241,14 @@ def _share(max_memory: int, unit: int, workers: int, shared: int, least: int) ->
     if units < least:
         needed = -(-(workers * least + shared) * unit // 1_000_000)
         raise UsageError(
-            f"--max-memory {max_memory / 1e6:g}MB: too little for keys and values; at least {needed}MB with {workers} "
-            "workers"
+            f"--max-memory {max_memory / 1e6:g}MB: too little for keys and values; at least {needed}MB with "
+            f"{_count(workers)}"
         )
     return units
+
+
+def _count(workers: int) -> str:
+    return "1 worker" if workers == 1 else f"{workers} workers"
 
 
 def _token_bytes(model: Any) -> int:

@@ -267,7 +267,9 @@ def _find(name: str, tag: str, codes: Collection[str]) -> str:
     usual = _USUAL.get(wanted.language or "", wanted.language)
     if near := _near(wanted, known) or _near(wanted.maximize().update_dict({"language": usual}), known):
         return near
-    first = sorted(known, key=lambda pair: (pair[1].language != wanted.language, -pair[1].speaking_population()))
+    first = sorted(
+        known, key=lambda pair: (pair[1].language != wanted.language, -pair[1].speaking_population(), pair[0])
+    )
     named = list(dict.fromkeys(language.to_tag() for _, language in first))
     more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
     raise UsageError(

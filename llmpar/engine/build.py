@@ -169,8 +169,8 @@ def _cuda_runners(decoder: Any, settings: _Settings, notify: Callable[[str], Non
     budget = int((free_memory(decoder.device) - beside) * _DEVICE_SHARE) // decoder.page_bytes // workers
     if budget < least:
         raise EngineFailed(
-            f"{decoder.device} has too little memory left beside the model; free some, or take a smaller model, "
-            "a smaller --batch-size, or --tensor-parallel over several devices"
+            f"{decoder.device} has too little memory left beside the model; free some, name another device, or take a "
+            "smaller model, a smaller --batch-size, or --tensor-parallel over several devices"
         )
     if settings.max_memory is not None:
         wanted = _share(settings.max_memory, decoder.page_bytes, settings.num_models * workers, 0, least)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections.abc import Callable
@@ -30,12 +29,6 @@ SHAPES = {"llama": "LlamaConfig", "qwen3": "Qwen3Config"}
 PREFIX = [7, 7, 30, 31, 200, 201, 8, 9, 10, 11, 12, 250, 17]
 GREEDY = SamplingParams(24)
 NEAR = 6  # times what rounding makes of a logit, within which two of them may change places
-
-
-@pytest.fixture(autouse=True)
-def _compiled_kernels() -> None:
-    if os.environ.get("TRITON_INTERPRET") == "1":  # another test module's, read when kernels are defined
-        pytest.skip("kernels are interpreted in this process: run this file in one of its own")
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +77,10 @@ def reference(directory: Path, precision: str) -> Any:
     return transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=DTYPES[precision]).to(DEVICE).eval()
 
 
-@cache
-def expected(directory: Path, precision: str) -> list[list[int]]:
+def generated(directory: Path, precision: str, asked: list[list[int]]) -> list[list[int]]:
     """Return what transformers' `generate` answers, one prompt at a time."""
     answers = []
-    for prompt in prompts():
+    for prompt in asked:
         ids = torch.tensor([prompt], device=DEVICE)
         output = reference(directory, precision).generate(
             ids,
@@ -100,6 +92,11 @@ def expected(directory: Path, precision: str) -> list[list[int]]:
         answer = output[0, len(prompt) :].tolist()
         answers.append(answer[:-1] if answer[-1] == 2 else answer)
     return answers
+
+
+@cache
+def expected(directory: Path, precision: str) -> list[list[int]]:
+    return generated(directory, precision, prompts())
 
 
 def engine(directory: Path, precision: Precision, workers: int, slots: int | None, prefix: list[int]) -> Engine:
@@ -117,6 +114,14 @@ def test_greedy_fp32_is_generate_token_for_token(
     answers = expected(directories[name], "fp32")
     assert len({tuple(answer) for answer in answers}) > 30, "the oracle answers everything alike"
     assert collected(engine(directories[name], "fp32", workers, slots, prefix), prompts(), GREEDY) == answers
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_long_beginning_is_read_for_all_rows_at_once(name: str, directories: dict[str, Path]) -> None:
+    beginning = [3 + number * 37 % 250 for number in range(133)]  # more than what is worth it, and no whole pages
+    asked = [[*beginning, *prompt[: 1 + index]] for index, prompt in enumerate(prompts())] + prompts()[:8]
+    answers = generated(directories[name], "fp32", asked)
+    assert collected(engine(directories[name], "fp32", 1, None, beginning), asked, GREEDY) == answers
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -133,8 +133,8 @@ class Decoder:
     def bytes_beside(self, num_tokens: int, num_rows: int, length: int) -> int:
         """Return how many bytes a worker takes beside its pages.
 
-        They are for a pass of `num_tokens`, for choosing after `num_rows`, both in steps that are recorded and in others,
-        and for tables of sequences of `length`.
+        They are for a pass of `num_tokens`, for steps of `num_rows`, which are recorded and so have memory of their
+        own, and for tables of sequences of `length`.
         """
         widths = 3 * self.mlp_size + 4 * self.embedding.shape[1] + 4 * self.num_heads * self.head_dim
         passing = (num_tokens * widths + num_rows * (widths + 2 * self.vocabulary)) * self.embedding.element_size()

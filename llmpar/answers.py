@@ -316,7 +316,7 @@ class Answers:
         self._next_id += 1
 
     def _complete(self, backend: Backend, completion: Completion) -> None:
-        if backend.engine.failure and not self._ending:
+        if completion.finish_reason == "error" and backend.engine.failure and not self._ending:
             raise EngineFailed(backend.engine.failure)
         pending = self._running.pop(completion.id)
         pending.output_ids = (

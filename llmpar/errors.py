@@ -61,6 +61,9 @@ class ModelUnavailable(LlmparError):
 class EngineFailed(ModelUnavailable):
     """The engine, a worker or its device died while requests were running."""
 
+    resumption: str | None = None
+    """As an `Interrupted` run's."""
+
 
 class OutputUncreatable(LlmparError):
     """A destination that cannot be created."""

@@ -206,6 +206,7 @@ def _is_pipe(stream: TextIO | None) -> bool:
 def _activity(status: WorkerStatus) -> str:
     sequences = f"{status.num_running} sequence" + ("" if status.num_running == 1 else "s")
     doing = {
+        "start": "starting",
         "idle": "waiting",
         "prefill": f"reading {sequences}",
         "decode": f"writing {sequences}",

@@ -40,7 +40,13 @@ def load_shards(
     target = devices[0].partition(":")[0]
     check_devices(num_shards, device, target)
     check_plan(path, num_shards)
-    ranks = Ranks(num_shards)
+    try:
+        ranks = Ranks(num_shards)
+    except OSError as error:
+        raise ModelUnavailable(
+            f"--tensor-parallel {num_shards}: its processes cannot be started: {error.strerror or error}; they need a "
+            "directory for temporary files (TMPDIR)"
+        ) from error
     try:
         mine = ranks.call(
             partial(_load, path, target, native, ranks.place), partial(_load_weights, path, target, native)

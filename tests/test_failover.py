@@ -203,7 +203,7 @@ class TestAll:
         assert any(end.error for end in found)
         reasons = ("worker 0 has not ended a step for 0.3 s", "worker 1 ended without a reason", "worker 2 died: Run")
         assert all(reason in str(told.value) for reason in reasons)
-        assert "run again" in str(told.value)
+        assert "a smaller --batch-size or model helps" in str(told.value)
         wake.set()
         engine._workers[0].join(20)
         assert engine.drain() == []
@@ -485,3 +485,56 @@ class TestReplicas:
             assert outcome.err.count("slots each on cpu") == len(devices)
             documents.append(outcome.out)
         assert documents[0] == documents[1]
+
+
+class TestStarting:
+    def test_a_worker_that_hangs_as_it_starts_keeps_nobody(self) -> None:
+        wake = threading.Event()
+
+        class Stuck(FakeRunner):
+            def start(self) -> None:
+                wake.wait(60)
+
+        engine = Engine([FakeRunner(4), Stuck(4)], 10_000, stall_limit=0.3)
+        try:
+            for index in range(6):
+                engine.submit(Request(index, [index + 1], SamplingParams(3)))
+            found = [engine.collect(timeout=20) for _ in range(6)]
+            assert sorted(end.id for end in found if end and end.error is None) == list(range(6))
+            engine.close()  # comes back, although one never will
+            assert [worker.index for worker in engine._left] == [0]
+        finally:
+            wake.set()
+
+
+class TestTheCommand:
+    @pytest.mark.parametrize("in_place", [False, True])
+    def test_says_how_to_go_on(
+        self, in_place: bool, llmpar: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In place, the same command would ask about the answers that stand there."""
+        files = [tmp_path / name for name in ("a.txt", "b.txt")]
+        for file in files:
+            file.write_text("".join(f"Line {number} of {file.name}.\n" for number in range(8)))
+        plain, seen = EchoRunner.prefill, []
+
+        def die(self: EchoRunner, sequences: list[Any]) -> None:
+            seen.extend(sequences)
+            if len(seen) > 12:
+                raise RuntimeError("CUDA error: unspecified launch failure")
+            plain(self, sequences)
+
+        monkeypatch.setattr(EchoRunner, "prefill", die)
+        store = ("--store", str(tmp_path / "store.sqlite"))
+        out = ("--in-place",) if in_place else ("-o", str(tmp_path / "out.txt"))
+        done = llmpar(
+            *("run", "Say {text}", "--unit", "line", "--engine", "echo", "-j", "1", "--batch-size", "2", *store, *out),
+            *map(str, files),
+        )
+        assert done.code == 69
+        assert "worker 0 died: RuntimeError: CUDA error: unspecified launch failure" in done.err
+        assert ("go on with: llmpar run" in done.err) != in_place
+        if in_place:
+            assert f"replaced: 1 document; go on with the others: {files[1]}" in done.err
+        else:
+            assert "out.txt is untouched" in done.err

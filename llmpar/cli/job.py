@@ -15,7 +15,7 @@ from llmpar.documents.document import Block, Document, Encoding, Merge, Segment,
 from llmpar.documents.formats import find_format
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
-from llmpar.errors import InputError, InputUnreadable, Interrupted, UsageError
+from llmpar.errors import EngineFailed, InputError, InputUnreadable, Interrupted, UsageError
 from llmpar.flow import Part
 from llmpar.pipeline import Pipeline
 from llmpar.progress import Progress
@@ -93,6 +93,9 @@ class Job:
             except Interrupted as interrupted:
                 if interrupted.exit_code != 141:
                     progress.note(f"llmpar {self.task.name}: {interrupted} {self._fate(pipeline)}")
+                raise
+            except EngineFailed:  # what of, is said last
+                progress.note(f"llmpar {self.task.name}: ended {self._fate(pipeline)}")
                 raise
 
     def _merger(self, session: Session, progress: Progress) -> Merger:

@@ -19,7 +19,7 @@ import llmpar
 from llmpar import interrupts
 from llmpar.cli.arguments import NothingToRead
 from llmpar.cli.commands import register
-from llmpar.errors import Interrupted, LlmparError, UsageError, WriteFailed
+from llmpar.errors import EngineFailed, Interrupted, LlmparError, UsageError, WriteFailed
 from llmpar.progress import say
 from llmpar.visible import one_line
 
@@ -67,13 +67,15 @@ def run(arguments: Sequence[str]) -> int:
         run([arguments[0], "--help"])
         say(f"llmpar {arguments[0]}: no input: name files, or pipe text in")
         return NothingToRead.exit_code
+    except EngineFailed as failed:
+        say(f"llmpar: {failed}")
+        _say_how_to_go_on(failed.resumption, arguments)
+        return failed.exit_code
     except LlmparError as error:
         say(f"llmpar: {error}")
         return error.exit_code
     except Interrupted as interrupted:
-        if interrupted.resumption is not None:
-            again = shlex.join(["llmpar", *arguments])
-            say(f"llmpar: what is finished is kept; go on{interrupted.resumption} with: {again}")
+        _say_how_to_go_on(interrupted.resumption, arguments)
         return interrupted.exit_code
     except OSError as error:  # help and lists go to stdout without us
         if error.errno == errno.EPIPE:
@@ -88,6 +90,11 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return code
     return result if isinstance(result, int) else 0
+
+
+def _say_how_to_go_on(resumption: str | None, arguments: Sequence[str]) -> None:
+    if resumption is not None:
+        say(f"llmpar: what is finished is kept; go on{resumption} with: {shlex.join(['llmpar', *arguments])}")
 
 
 def _with_optional_values(arguments: Sequence[str]) -> list[str]:

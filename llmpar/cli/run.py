@@ -16,7 +16,7 @@ from llmpar.documents.reader import input_size
 from llmpar.documents.segments import read_segments
 from llmpar.documents.sentences import find_language
 from llmpar.documents.writer import open_output, open_stdout
-from llmpar.errors import InputUnreadable, Interrupted, LlmparError, UsageError
+from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, UsageError
 from llmpar.interrupts import time_limit
 from llmpar.model import Model, ModelChoice
 from llmpar.progress import Progress, say
@@ -71,7 +71,7 @@ class Run:
     def session(
         self, sources: list[str], progress: Progress, model: Model, examples: Iterable[Question] = ()
     ) -> Iterator[Session]:
-        """Open what answers questions, and tell an interrupted run how it goes on."""
+        """Open what answers questions, and tell a run that ends early how it goes on."""
         failures, output = self.options.failures, self.options.output
         others = [Path(source) for source in sources if source != "-"]
         others += [output.output] if output.output else []
@@ -91,10 +91,10 @@ class Run:
             with session:
                 try:
                     yield session
-                except Interrupted as interrupted:
+                except (Interrupted, EngineFailed) as end:
                     goes_on = store and self.report.num_segments_done and output.in_place is None
-                    if interrupted.exit_code != 141 and goes_on:
-                        interrupted.resumption = " on the same stdin" if "-" in self.files else ""
+                    if end.exit_code != 141 and goes_on:
+                        end.resumption = " on the same stdin" if "-" in self.files else ""
                     raise
                 if store and (count := store.evict(self.options.store.store_size)):
                     progress.remark(f"forgot {count:,} answers, the least recently used, as the store was full")

@@ -131,8 +131,11 @@ class Engine:
         What is given up comes from `collect` as errors, for a worker's own when its step is over.
         """
         self._stop("the engine was closed")
-        for worker in list(self._left):  # one that hangs would keep us for ever
-            worker.join(timeout)
+        for worker in list(self._left):
+            worker.join(_LOOK if timeout is None else timeout)
+            while timeout is None and worker.is_alive() and worker in self._left:
+                self._look()  # one that hangs would keep us for ever
+                worker.join(_LOOK)
         self._tell()
         self._closed()
 
@@ -153,21 +156,20 @@ class Engine:
         for worker in list(self._left):
             if not worker.is_alive():
                 if not worker.was_stopped:
-                    self._lose(worker, "ended without a reason", "run again, what is finished is kept")
+                    self._lose(worker, "ended without a reason")
             elif (
                 self._stall_limit is not None
-                and worker.status.num_running
+                and (worker.status.num_running or worker.status.phase == "start")
                 and now - worker.status.last_step > self._stall_limit
             ):
                 self._lose(
                     worker,
                     f"has not ended a step for {self._stall_limit:g} s: the device hangs, or is too slow for so much "
-                    "at once",
-                    "run again, with a smaller --batch-size or model",
+                    "at once, where a smaller --batch-size or model helps",
                 )
         return any(worker.is_alive() for worker in self._left)
 
-    def _lose(self, worker: Worker, what: str, remedy: str = "") -> None:
+    def _lose(self, worker: Worker, what: str) -> None:
         """Let the others answer what a worker held that died or hangs; without others, fail."""
         with self._lock:
             if worker not in self._left:
@@ -185,7 +187,7 @@ class Engine:
                     died = f"{MOST_DEATHS} workers were lost over it, at last: {reason}"
                     self._completions.put(Completion(request.id, (), "error", died, deadly=True))
             if not self._left:
-                self._failure = "; ".join(filter(None, [*self._reasons, remedy]))
+                self._failure = "; ".join(self._reasons)
                 self._stop(self._failure)
             elif not is_closed:
                 pieces = "its piece goes" if num_back == 1 else f"its {num_back:,} pieces go"

@@ -16,7 +16,7 @@ from llmpar.engine.request import Request, SamplingParams, Sequence
 from llmpar.engine.resources import DeviceLost
 from llmpar.engine.worker import Runner
 
-_REMEDY = "run again: what is finished is kept; if memory ran out, with a smaller --batch-size"
+_REMEDY = "if memory ran out, a smaller --batch-size helps"
 
 _Call = tuple[Any, ...]  # of a method of Mirrors: its name, and what with
 

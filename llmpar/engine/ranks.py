@@ -69,7 +69,7 @@ class Ranks:
         self._mine: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._reports: queue.SimpleQueue[tuple[int, Report | None]] = queue.SimpleQueue()  # None: it is gone
         self._result: Any = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._connections: list[Connection] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -178,7 +178,7 @@ class Ranks:
         while (call := self._mine.get()) is not None:
             try:
                 self._result, error = call(), None
-            except Exception as raised:
+            except BaseException as raised:  # Rust's panics, too: whoever waits must be told of the end
                 error = self._error = raised
             self._reports.put((0, _report(error)))
         leave()
@@ -263,7 +263,7 @@ def _loopback() -> str:
     return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
 
 
-def _report(error: Exception | None) -> Report:
+def _report(error: BaseException | None) -> Report:
     if error is None:
         return Report(_num_collectives())
     first, _, _ = f"{type(error).__name__}: {error}".strip().partition("\n")

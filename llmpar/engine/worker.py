@@ -55,7 +55,7 @@ class WorkerStatus:
     `last_step` is when it ended its last step, or took up work after none (by time.monotonic()).
     """
 
-    phase: Literal["idle", "prefill", "decode", "ended"] = "idle"
+    phase: Literal["start", "idle", "prefill", "decode", "ended"] = "idle"
     num_running: int = 0
     num_done: int = 0
     num_tokens: int = 0
@@ -111,7 +111,9 @@ class Worker(threading.Thread):
     def run(self) -> None:
         """Work until the scheduler is closed and nothing runs."""
         try:
+            self.status.phase, self.status.last_step = "start", time.monotonic()
             self._runner.start()
+            self.status.phase = "idle"
             while self._stop_reason is None and self._step():
                 pass
             self._fail_running(self._stop_reason or "")

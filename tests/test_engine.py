@@ -43,9 +43,9 @@ def fits(_: Request) -> bool:
     return True
 
 
-def opened(num_workers: int, window: int) -> Scheduler:
+def opened(num_workers: int, window: int, *, similar: bool = False) -> Scheduler:
     """Return a scheduler that has been admitting for a while."""
-    scheduler = Scheduler(num_workers, window)
+    scheduler = Scheduler(num_workers, window, similar=similar)
     for index in range(40):
         scheduler.submit(request(index))
         (admitted,) = scheduler.admit(0, 1, fits) or []
@@ -82,6 +82,16 @@ class TestScheduler:
             scheduler.submit(request(index))
         counts = [len(scheduler.admit(worker, 64, fits) or []) for worker in range(4)]
         assert counts == [3, 3, 3, 1]
+
+    @pytest.mark.parametrize(("similar", "costs"), [(False, [104, 96]), (True, [132, 68])])
+    def test_workers_get_long_and_short_ones_alike_unless_they_pad(self, similar: bool, costs: list[int]) -> None:
+        scheduler = opened(num_workers=2, window=100, similar=similar)
+        for index in range(16):
+            scheduler.submit(request(index, 5 + index))
+        got = [scheduler.admit(worker, 8, fits) or [] for worker in range(2)]
+        assert [len(taken) for taken in got] == [8, 8]
+        assert [sum(len(one.prompt_ids) for one in taken) for taken in got] == costs
+        assert all(taken == sorted(taken, key=lambda one: -len(one.prompt_ids)) for taken in got)
 
     def test_a_busy_worker_leaves_requests_to_an_idle_one(self) -> None:
         scheduler = opened(num_workers=2, window=100)

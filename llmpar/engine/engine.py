@@ -54,7 +54,8 @@ class Engine:
         self._completions: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._warnings: queue.SimpleQueue[str] = queue.SimpleQueue()
         opening = max(len(runners), self.num_slots // _FIRST_SHARE)
-        self._scheduler = Scheduler(len(runners), _WINDOW * self.num_slots, opening)
+        similar = not all(runner.continuous for runner in runners)
+        self._scheduler = Scheduler(len(runners), _WINDOW * self.num_slots, opening, similar=similar)
         self._stall_limit = stall_limit
         self._names = names or [f"worker {index}" for index in range(len(runners))]
         self._warn = warn

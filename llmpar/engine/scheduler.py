@@ -25,10 +25,13 @@ class Scheduler:
             the first requests of a stream among the first to be answered. It doubles with every admission, so that the
             first answer does not wait for a batch of others to be read.
         opening: half of what it starts with; None for one for each worker.
+        similar: whether a worker takes requests of neighbouring lengths, as padding wants it. Else it leaves every
+            other worker one between two of its own: whoever took the longest of all would be the last to end.
     """
 
-    def __init__(self, num_workers: int, window: int, opening: int | None = None) -> None:
+    def __init__(self, num_workers: int, window: int, opening: int | None = None, *, similar: bool = False) -> None:
         self._window = window
+        self._similar = similar
         self._opened = opening or num_workers
         self._waiting: deque[Request] = deque()
         # By worker, and by identity: prompts are compared token by token, and numbers are the caller's.
@@ -116,6 +119,8 @@ class Scheduler:
     def _take(self, count: int, reserve: Callable[[Request], bool]) -> list[Request]:
         window = list(islice(self._waiting, min(self._window, self._opened)))
         order = sorted(range(len(window)), key=lambda i: -_cost(window[i]))
+        if count and not self._similar:
+            order = order[:: max(1, min(len(self._held), len(order) // count))]
         # Up to the first that does not fit: if smaller ones went before it, it might wait for ever.
         chosen = list(takewhile(lambda i: reserve(window[i]), order[:count]))
         for _ in window:  # not earlier: `reserve` may raise

@@ -25,7 +25,8 @@ from llmpar.engine.cpu.decoder import (
     round_up,
     to_bf16,
 )
-from llmpar.engine.cpu.vector import LANES, PANEL, TILE_ROWS
+from llmpar.engine.cpu.product import PANEL, TILE_ROWS
+from llmpar.engine.cpu.vector import LANES
 
 Array = npt.NDArray[Any]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
@@ -180,7 +181,7 @@ class TestProduct:
         weight, x = gaussian(100, 192), gaussian(20, 192, seed=1)
         x[3:9] *= np.logspace(-3, 3, 6, dtype=np.float32)[:, None]
         projection = Projection.pack(weight, None, precision)
-        out = np.empty((24, projection.num_outputs), np.float32)
+        out = np.empty((round_up(20, TILE_ROWS), projection.num_outputs), np.float32)
         multiply(encoded_norm(x, projection, precision), projection, out, 20)
         assert close(out[:20, :100], normed(x, np.ones(192)) @ weight.T, precision)
 
@@ -555,8 +556,8 @@ import llvmlite.binding as llvm
 llvm.get_host_cpu_features = dict  # none: neither AVX-512 nor dot products of bytes or bfloat16
 import numpy as np
 import test_cpu_kernels
-from llmpar.engine.cpu import vector
-assert (vector.HAS_INT8_DOT, vector.HAS_BF16_DOT, vector.TILE_ROWS) == (False, False, 4)
+from llmpar.engine.cpu import product
+assert (product.HAS_INT8_DOT, product.HAS_BF16_DOT, product.TILE_ROWS) == (False, False, 4)
 np.savez(sys.argv[1], **test_cpu_kernels.results())
 """
 
@@ -581,6 +582,37 @@ def test_an_older_processor_computes_the_same_compiled_now_or_before(tmp_path: P
             assert np.array_equal(found[0][name], numbers), name
         else:
             assert close(found[0][name], numbers, "int8" if name in {"attention", "norm"} else "fp32"), name
+
+
+TILES = """
+import sys
+import emulated_tiles
+import numpy as np
+import pytest
+import test_cpu_kernels
+assert test_cpu_kernels.TILE_ROWS == 16
+failed = pytest.main(["-q", "-p", "no:cacheprovider", test_cpu_kernels.__file__,
+                      "-k", "(TestProduct or TestLikeliest) and (bf16 or int8)"])
+assert {"tdpbusd", "tdpbf16ps"} <= emulated_tiles.calls.keys()
+np.savez(sys.argv[1], **test_cpu_kernels.results())
+sys.exit(failed)
+"""
+
+
+def test_matrix_registers_compute_the_same(tmp_path: Path) -> None:
+    environment = {
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+    }
+    command = [sys.executable, "-c", TILES, str(tmp_path / "tiles.npz")]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = np.load(tmp_path / "tiles.npz")
+    for name, numbers in results().items():
+        if name.startswith("whole") or name in {"product int8", "product fp32"}:
+            assert np.array_equal(found[name], numbers), name
+        else:
+            assert close(found[name], numbers, "int8" if name in {"attention", "norm"} else "fp32"), name
 
 
 def _doubled(number: int) -> int:

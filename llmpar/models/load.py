@@ -314,13 +314,13 @@ def _may_have_accelerator() -> bool:
 
 
 def _has_bf16() -> bool:
-    from llmpar.engine.cpu.vector import HAS_BF16_DOT
+    from llmpar.engine.cpu.product import HAS_BF16_DOT
 
     return HAS_BF16_DOT
 
 
 def _cpu_precision(source_bits: int | None) -> Precision:
-    from llmpar.engine.cpu.vector import HAS_INT8_DOT
+    from llmpar.engine.cpu.product import HAS_INT8_DOT
 
     bits = source_bits or 32
     # Without instructions of its own a shorter type is converted back and forth, and loses to the longer.

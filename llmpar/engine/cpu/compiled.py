@@ -15,6 +15,7 @@ from typing import Any
 from numba import config, njit
 from numba.core.caching import IndexDataCacheFile
 
+from llmpar.engine.cpu import amx
 from llmpar.errors import WriteFailed
 from llmpar.paths import cache_dir, make_private
 
@@ -22,7 +23,7 @@ _OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
 def _source_digest() -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(bytes([amx.HAS_TILES]))  # by the system's leave: Numba knows but the processor
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from llmpar.engine.constraint import WORD, Mask
 from llmpar.engine.cpu import kernels
-from llmpar.engine.cpu.vector import LANES, PANEL, TILE_ROWS
+from llmpar.engine.cpu.product import PANEL, TILE_ROWS
+from llmpar.engine.cpu.vector import LANES
 
 Precision = Literal["fp32", "bf16", "int8"]
 Array = npt.NDArray[Any]

@@ -13,18 +13,8 @@ from numba import types
 from numba.extending import overload
 
 from llmpar.engine.cpu.compiled import inlined, kernel
-from llmpar.engine.cpu.vector import (
-    LANES,
-    PANEL,
-    TILE_ROWS,
-    TILE_VECTORS,
-    bits_of_float,
-    float_of_bits,
-    nearest,
-    product_tile,
-    score_tile,
-    value_tile,
-)
+from llmpar.engine.cpu.product import PANEL, TILE_ROWS, TILE_VECTORS, close_tiles, open_tiles, product_tile
+from llmpar.engine.cpu.vector import LANES, bits_of_float, float_of_bits, nearest, score_tile, value_tile
 
 SILU, GELU_TANH = 0, 1
 
@@ -105,11 +95,13 @@ def product(x, scales, w, biases, factors, out, num_rows, add):
 
     `x` and `out` have rows up to a multiple of TILE_ROWS, whatever the last of them hold.
     """
+    open_tiles(x, scales, w)
     for panel in range(w.shape[0]):
         for row in range(0, num_rows, TILE_ROWS):
             for v in range(0, PANEL // LANES, TILE_VECTORS):
                 column = panel * PANEL + v * LANES
                 product_tile(x, row, scales, w, panel, v, biases, factors, out, column, add)
+    close_tiles(x)
 
 
 @kernel
@@ -135,6 +127,7 @@ def likeliest(x, scales, w, biases, factors, bias, vocabulary, masks, masked, id
     best = np.full(num_rows, _LOWEST, np.float32)
     part = np.empty((x.shape[0], PANEL), np.float32)
     ids[:] = 0
+    open_tiles(x, scales, w)
     for panel in range(w.shape[0]):
         first = panel * PANEL
         width = min(PANEL, vocabulary - first)
@@ -162,6 +155,7 @@ def likeliest(x, scales, w, biases, factors, bias, vocabulary, masks, masked, id
                         if part[row, column] == largest:
                             ids[row] = first + column
                             break
+    close_tiles(x)
 
 
 @inlined

@@ -10,7 +10,7 @@ import numpy as np
 
 from llmpar.engine.constraint import Mask, unpack
 from llmpar.engine.cpu.decoder import Array, Decoder, Floats, Pass, Tokens, round_up
-from llmpar.engine.cpu.vector import TILE_ROWS
+from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.lookup import Lookup
 from llmpar.engine.pages import PAGE, Pages, num_pages_of
 from llmpar.engine.request import Request, Sequence

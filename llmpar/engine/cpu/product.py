@@ -1,0 +1,307 @@
+"""Products of a few rows with packed weights: by vectors, or by the processor's matrix registers where it has some.
+
+Written as LLVM IR (see `vector`). Both ways compute a row of int8 to the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from llmpar.engine.cpu import amx
+from llmpar.engine.cpu.vector import (
+    F32,
+    FLOATS,
+    HOST,
+    I32,
+    INTS,
+    LANES,
+    ArrayArgument,
+    function,
+    multiply_add,
+    number,
+    splat,
+)
+
+PANEL = 48
+"""Output channels that lie together in packed weights: three vectors, or tiles."""
+WIDE = HOST.get("avx512f", False)
+HAS_INT8_DOT = HOST.get("avx512vnni", False)
+"""Whether the processor multiplies and adds four pairs of bytes in one lane and one instruction."""
+HAS_BF16_DOT = HOST.get("avx512bf16", False)
+"""Whether it does so with two pairs of bfloat16."""
+
+# As many sums as leave registers for what is added: 24 of 32, or 8 of 16 half as wide.
+_VECTOR_ROWS, TILE_VECTORS = (8, 3) if WIDE else (4, 1)
+TILE_ROWS = amx.ROWS if amx.HAS_TILES else _VECTOR_ROWS
+_LINE = number(4 * PANEL)  # bytes from one word of inputs to the next, in weights and in a table of groups
+
+# Dot products: total (16 lanes) + Σ over the elements of one 32-bit word of x · the same of each of 16 words of w.
+
+
+def _dot_int8(builder: Any, total: Any, x: Any, w: Any) -> Any:
+    """Unsigned bytes of `x`, signed bytes of `w`."""
+    if HAS_INT8_DOT:
+        dot = function(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, [INTS] * 3)
+        return builder.call(dot, [total, x, w])
+    for byte in range(4):
+        shift = ir.Constant(INTS, [8 * byte] * LANES)
+        left = builder.and_(builder.lshr(x, shift), ir.Constant(INTS, [255] * LANES))
+        up = ir.Constant(INTS, [24 - 8 * byte] * LANES)
+        right = builder.ashr(builder.shl(w, up), ir.Constant(INTS, [24] * LANES))
+        total = builder.add(total, builder.mul(left, right))
+    return total
+
+
+def _dot_bf16(builder: Any, total: Any, x: Any, w: Any) -> Any:
+    if HAS_BF16_DOT:
+        # Declared as up to LLVM 15; later ones know the old types and turn them into theirs.
+        dot = function(builder, "llvm.x86.avx512bf16.dpbf16ps.512", FLOATS, [FLOATS, INTS, INTS])
+        return builder.call(dot, [total, x, w])
+    shift, mask = ir.Constant(INTS, [16] * LANES), ir.Constant(INTS, [-65536] * LANES)
+    low = [builder.bitcast(builder.shl(v, shift), FLOATS) for v in (x, w)]
+    high = [builder.bitcast(builder.and_(v, mask), FLOATS) for v in (x, w)]
+    return multiply_add(builder, high[0], high[1], multiply_add(builder, low[0], low[1], total))
+
+
+def _dot_fp32(builder: Any, total: Any, x: Any, w: Any) -> Any:
+    return multiply_add(builder, builder.bitcast(x, FLOATS), builder.bitcast(w, FLOATS), total)
+
+
+_DOTS: dict[int, Callable[..., Any]] = {1: _dot_int8, 2: _dot_bf16, 4: _dot_fp32}
+
+
+class _Product:
+    """The arguments of `product_tile` inside generated code, and where things lie in them."""
+
+    def __init__(self, context: Any, b: Any, signature: Any, values: Any) -> None:
+        arrays: list[Any] = [
+            ArrayArgument(context, b, type_, value) if isinstance(type_, types.Array) else value
+            for type_, value in zip(signature.args, values, strict=True)
+        ]
+        self.x, self.row, self.scales, self.w, self.panel, vector = arrays[:6]
+        self.biases, self.factors, self._out, self._column, add = arrays[6:]
+        self.integers = self.x.item == 1
+        self._b = b
+        self._shift = b.mul(vector, number(4 * LANES))
+        self._add = b.icmp_signed("!=", add, ir.Constant(add.type, 0))
+        self.num_groups = self.scales.shape[1] if self.integers else number(1)
+
+    def weights(self, word: Any) -> Any:
+        """Where the weights of the first vector lie for the inputs of a word, in bytes."""
+        b = self._b
+        return b.add(b.add(b.mul(self.panel, self.w.strides[0]), self._shift), b.mul(word, _LINE))
+
+    def of_group(self, table: ArrayArgument, group: Any) -> Any:
+        """Where a group's numbers for the first vector lie in `biases` or `factors`, in bytes."""
+        b = self._b
+        return b.add(
+            b.add(b.mul(self.panel, table.strides[0]), b.mul(group, table.strides[1])),
+            self._shift,
+        )
+
+    def inputs(self, row: Any, word: Any) -> Any:
+        """Where a word of inputs lies in `x`, in bytes."""
+        return self._b.add(self._b.mul(row, self.x.strides[0]), self._b.mul(word, number(4)))
+
+    def units(self, group: Any) -> list[Any]:
+        """Return what the sums of a group are worth, for each vector."""
+        begin = self.of_group(self.factors, group)
+        return [self.factors.at(self._b.add(begin, number(4 * LANES * v)), FLOATS) for v in range(TILE_VECTORS)]
+
+    def scale(self, row: Any, group: Any) -> Any:
+        """Return what a row's inputs in a group are worth, in every lane."""
+        b = self._b
+        at = b.add(b.mul(row, self.scales.strides[0]), b.mul(group, number(4)))
+        return splat(b, self.scales.at(at, F32), FLOATS)
+
+    def put(self, row: Any, v: int, result: Any) -> None:
+        """Store a vector of results, or add it to what is there."""
+        b = self._b
+        at = b.mul(row, self._out.strides[0])
+        target = self._out.pointer(b.add(at, b.mul(b.add(self._column, number(LANES * v)), number(4))), FLOATS)
+        with b.if_else(self._add) as (adding, setting):
+            with adding:
+                b.store(b.fadd(b.load(target, align=4), result), target, align=4)
+            with setting:
+                b.store(result, target, align=4)
+
+
+def _by_vectors(b: Any, product: _Product, row: Any) -> None:
+    """Keep the sums of _VECTOR_ROWS rows in registers."""
+    integers, dot = product.integers, _DOTS[product.x.item]
+    cells = [(r, v) for r in range(_VECTOR_ROWS) for v in range(TILE_VECTORS)]
+    sums = {cell: cgutils.alloca_once(b, INTS if integers else FLOATS) for cell in cells}
+    totals = {cell: cgutils.alloca_once(b, FLOATS) for cell in cells} if integers else sums
+    rows = [b.add(row, number(r)) for r in range(_VECTOR_ROWS)]
+    steps = b.sdiv(product.w.shape[1], product.num_groups)
+    for cell in cells:
+        b.store(ir.Constant(FLOATS, None), totals[cell])
+    with cgutils.for_range(b, product.num_groups) as group:
+        if integers:
+            begin = product.of_group(product.biases, group.index)
+            for r, v in cells:
+                b.store(product.biases.at(b.add(begin, number(4 * LANES * v)), INTS), sums[r, v])
+        first = b.mul(group.index, steps)
+        with cgutils.for_range(b, steps) as step:
+            word = b.add(first, step.index)
+            at = product.weights(word)
+            words = [product.w.at(b.add(at, number(4 * LANES * v)), INTS) for v in range(TILE_VECTORS)]
+            for r in range(_VECTOR_ROWS):
+                inputs = splat(b, product.x.at(product.inputs(rows[r], word), I32), INTS)
+                for v in range(TILE_VECTORS):
+                    b.store(dot(b, b.load(sums[r, v]), inputs, words[v]), sums[r, v])
+        if integers:
+            units = product.units(group.index)
+            for r in range(_VECTOR_ROWS):
+                scale = product.scale(rows[r], group.index)
+                for v in range(TILE_VECTORS):
+                    value = b.fmul(b.sitofp(b.load(sums[r, v]), FLOATS), units[v])
+                    b.store(multiply_add(b, value, scale, b.load(totals[r, v])), totals[r, v])
+    for r, v in cells:
+        product.put(rows[r], v, b.load(totals[r, v]))
+
+
+# The tiles: three of sums, then what they are products of. Two of weights take turns; where words of inputs are no
+# multiple of a tile's, the last have tiles of their own.
+_SUMS, _INPUTS, _WEIGHTS, _LAST_WEIGHTS, _LAST_INPUTS = (0, 1, 2), 3, (4, 5), 6, 7
+
+
+def _words(b: Any, w: ArrayArgument, num_groups: Any, *, integers: bool) -> tuple[Any, Any, Any]:
+    """Return how many words of inputs a tile takes, how often in a group, and how many are left then.
+
+    A group of int8 is one tile, as it has a scale of its own (see `group_size`).
+    """
+    if integers:
+        return b.sdiv(w.shape[1], num_groups), number(1), number(0)
+    most = number(amx.WORDS)
+    words = b.select(b.icmp_signed("<", w.shape[1], most), w.shape[1], most)
+    steps = b.sdiv(w.shape[1], words)
+    return words, steps, b.sub(w.shape[1], b.mul(steps, words))
+
+
+def _by_tiles(b: Any, product: _Product) -> None:
+    """Let tiles have the sums of TILE_ROWS rows, and get them through memory: tiles know nothing but products."""
+    integers = product.integers
+    words, steps, left = _words(b, product.w, product.num_groups, integers=integers)
+    room = cgutils.alloca_once(b, ir.ArrayType(INTS if integers else FLOATS, TILE_ROWS * TILE_VECTORS))
+    totals = cgutils.alloca_once(b, ir.ArrayType(FLOATS, TILE_ROWS * TILE_VECTORS)) if integers else room
+
+    def cell(array: Any, r: Any, v: int) -> Any:
+        return b.gep(array, [number(0), b.add(b.mul(r, number(TILE_VECTORS)), number(v))], inbounds=True)
+
+    def multiply(word: Any, inputs: int, weights: tuple[int, ...]) -> None:
+        amx.load(b, inputs, product.x.pointer(product.inputs(product.row, word), I32), product.x.strides[0])
+        at = product.weights(word)
+        for v in _SUMS:
+            tile = weights[v % len(weights)]
+            amx.load(b, tile, product.w.pointer(b.add(at, number(4 * LANES * v)), I32), _LINE)
+            amx.dot(b, v, inputs, tile, integers=integers)
+
+    if integers:
+        b.store(ir.Constant(totals.type.pointee, None), totals)
+    with cgutils.for_range(b, product.num_groups) as group:
+        for v in _SUMS:
+            if integers:
+                begin = b.add(product.of_group(product.biases, group.index), number(4 * LANES * v))
+                amx.load(b, v, product.biases.pointer(begin, I32), number(0))  # the same in each row
+            else:
+                amx.clear(b, v)
+        first = b.mul(group.index, words)
+        with cgutils.for_range(b, steps) as step:
+            multiply(b.add(first, b.mul(step.index, words)), _INPUTS, _WEIGHTS)
+        with b.if_then(b.icmp_signed("!=", left, number(0))):
+            multiply(b.mul(steps, words), _LAST_INPUTS, (_LAST_WEIGHTS,))
+        for v in _SUMS:
+            amx.store(b, v, cell(room, number(0), v), number(4 * LANES * TILE_VECTORS))
+        if integers:
+            units = product.units(group.index)
+            with cgutils.for_range(b, number(TILE_ROWS)) as r:
+                scale = product.scale(b.add(product.row, r.index), group.index)
+                for v in _SUMS:
+                    value = b.fmul(b.sitofp(b.load(cell(room, r.index, v)), FLOATS), units[v])
+                    total = cell(totals, r.index, v)
+                    b.store(multiply_add(b, value, scale, b.load(total)), total)
+    with cgutils.for_range(b, number(TILE_ROWS)) as r:
+        for v in _SUMS:
+            product.put(b.add(product.row, r.index), v, b.load(cell(totals, r.index, v)))
+
+
+def _takes_tiles(x: Any) -> bool:
+    return amx.HAS_TILES and x.dtype.bitwidth < 32
+
+
+@intrinsic
+def open_tiles(_: Any, x: Any, scales: Any, w: Any) -> Any:
+    """Prepare the processor for `product_tile` with these arrays."""
+
+    def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
+        if _takes_tiles(x):
+            x_, scales_, w_ = (ArrayArgument(context, b, *item) for item in zip(signature.args, values, strict=True))
+            integers = x_.item == 1
+            words, _, left = _words(b, w_, scales_.shape[1] if integers else number(1), integers=integers)
+            last = b.select(b.icmp_signed("==", left, number(0)), words, left)  # no tile may be empty
+            rows, full = number(TILE_ROWS), number(amx.WORDS)
+            shapes = {_INPUTS: (rows, words), _LAST_INPUTS: (rows, last), _LAST_WEIGHTS: (last, full)}
+            shapes |= dict.fromkeys(_SUMS, (rows, full)) | dict.fromkeys(_WEIGHTS, (words, full))
+            amx.configure(b, [shapes[tile] for tile in range(len(shapes))])
+        return context.get_dummy_value()
+
+    return types.void(x, scales, w), generate
+
+
+@intrinsic
+def close_tiles(_: Any, x: Any) -> Any:
+    """End what `open_tiles` began."""
+
+    def generate(context: Any, b: Any, _: Any, __: Any) -> Any:
+        if _takes_tiles(x):
+            amx.release(b)
+        return context.get_dummy_value()
+
+    return types.void(x), generate
+
+
+@intrinsic
+def product_tile(
+    _: Any,
+    x: Any,
+    row: Any,
+    scales: Any,
+    w: Any,
+    panel: Any,
+    vector: Any,
+    biases: Any,
+    factors: Any,
+    out: Any,
+    column: Any,
+    add: Any,
+) -> Any:
+    """Compute TILE_ROWS rows of `x` times TILE_VECTORS vectors of output channels, between open and close.
+
+    Args:
+        x: (M, K) uint8, uint16 or float32; rows from `row` on.
+        scales: (M, G) float32, what one unit of uint8 is worth in each group of K / G columns; else unused.
+        w: (P, K/k, PANEL, k), k elements in 32 bits; of panel `panel` the vectors from `vector` on.
+        biases: (P, G, PANEL) int32, where sums of bytes begin (they undo that x is stored with 128 added); else unused.
+        factors: (P, G, PANEL) float32, what one unit of an int8 weight is worth; else unused.
+        out: (M, N) float32; columns from `column` on.
+        add: whether to add to what `out` holds.
+    """
+    arguments = (x, row, scales, w, panel, vector, biases, factors, out, column, add)
+
+    def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
+        product = _Product(context, b, signature, values)
+        if _takes_tiles(x):
+            _by_tiles(b, product)
+        else:
+            with cgutils.for_range(b, number(TILE_ROWS // _VECTOR_ROWS)) as part:
+                _by_vectors(b, product, b.add(product.row, b.mul(part.index, number(_VECTOR_ROWS))))
+        return context.get_dummy_value()
+
+    return types.void(*arguments), generate

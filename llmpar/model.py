@@ -211,7 +211,7 @@ class Model:
 
                 loaded = load_shards(choice.tensor_parallel, *arguments)
             else:
-                loaded = load_model(*arguments, watcher.remark)
+                loaded = load_model(*arguments, watcher.remark, watcher.warn)
         seq2seq = self._seq2seq
         opening = self._prompt(seq2seq, questions[0].task).opening_ids if seq2seq else ()
         if loaded.is_encoder_decoder and not opening:

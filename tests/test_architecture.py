@@ -19,7 +19,7 @@ ALLOWED = {
     "documents": ("llmpar.errors", "llmpar.interrupts", "llmpar.visible", "llmpar.documents"),
     "batches": ("llmpar.errors", "llmpar.visible", "llmpar.batches"),
     "engine": ("llmpar.errors", "llmpar.engine", "llmpar.paths"),
-    # What a model is loaded as:
+    # What a model is loaded as, and how memory says that it is full:
     "models": (
         "llmpar.errors",
         "llmpar.paths",
@@ -27,6 +27,7 @@ ALLOWED = {
         "llmpar.engine.cpu",
         "llmpar.engine.cuda",
         "llmpar.engine.parts",
+        "llmpar.engine.resources",
     ),
     "tasks": (
         "llmpar.errors",

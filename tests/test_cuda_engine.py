@@ -222,6 +222,16 @@ class TestMemory:
         with pytest.raises(EngineFailed, match="too little memory left beside the model"):
             build_engine([decoder("llama")], 256, frozenset({STOP}), 1, 4)
 
+    def test_a_device_without_room_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        beside = decoder("llama").bytes_beside(runner.PASS_TOKENS, 4, 256)
+        free = [beside, beside + 100 * decoder("llama").page_bytes]
+        monkeypatch.setattr("llmpar.engine.build.free_memory", lambda _: free.pop(0))
+        said: list[str] = []
+        made = build_engine([decoder("llama")] * 2, 256, frozenset({STOP}), 1, 4, warn=said.append)
+        assert len(made.statuses) == 1
+        assert said == [f"{decoder('llama').device} has too little memory left beside the model, and is left out"]
+        assert collected(made, prompts("llama")[:2], PARAMS) == wanted("llama", 2)
+
     def test_too_little_is_refused(self) -> None:
         with pytest.raises(Exception, match=r"--max-memory 0\.01MB: too little"):
             build_engine([decoder("llama")], 256, frozenset(), 1, 4, max_memory=10_000)

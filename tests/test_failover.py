@@ -321,7 +321,7 @@ class TestBeginningAnew:
 
 class TestScheduler:
     def held(self, num_workers: int) -> tuple[Scheduler, list[Request]]:
-        scheduler = Scheduler(num_workers, window=8)
+        scheduler = Scheduler(num_workers, window=8, similar=True)
         for index in range(2 * num_workers):
             scheduler.submit(request(index))
         taken = scheduler.admit(0, 8, fits)

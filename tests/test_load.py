@@ -9,7 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import pytest
 from test_cpu_decoder import PARAMS, decoder
 from test_model_engine import answer
 
-from llmpar.engine.cpu import packed, vector
+from llmpar.engine.cpu import packed, product
 from llmpar.engine.cpu.decoder import Decoder, Precision
 from llmpar.errors import ModelUnavailable
 from llmpar.models import load
@@ -222,7 +224,7 @@ class TestLoad:
             raise OtherShape("it is too round")
 
         monkeypatch.setattr(describe, "describe", refuse)
-        monkeypatch.setattr(vector, "HAS_BF16_DOT", True)
+        monkeypatch.setattr(product, "HAS_BF16_DOT", True)
         for precision, native in (("fp32", "fp32"), ("bf16", "bf16"), ("int8", "bf16")):
             said: list[str] = []
             loaded = load_model(entry, "cpu", precision, notify=said.append)  # type: ignore[arg-type]
@@ -238,8 +240,8 @@ class TestLoad:
 def test_auto_is_no_less_precise_than_the_file_and_native(
     monkeypatch: pytest.MonkeyPatch, tiny_model: Path, has_int8: bool, has_bf16: bool
 ) -> None:
-    monkeypatch.setattr(vector, "HAS_INT8_DOT", has_int8)
-    monkeypatch.setattr(vector, "HAS_BF16_DOT", has_bf16)
+    monkeypatch.setattr(product, "HAS_INT8_DOT", has_int8)
+    monkeypatch.setattr(product, "HAS_BF16_DOT", has_bf16)
     monkeypatch.setattr(load, "_load_on_cpu", lambda _path, precision, _notify: precision)
     half = "bf16" if has_bf16 else "fp32"
     few = "int8" if has_int8 else half
@@ -342,16 +344,41 @@ class TestReplicas:
         assert copy.lm_head.weight is copy.model.embed_tokens.weight
         assert copy.lm_head.weight.data_ptr() != model.lm_head.weight.data_ptr()
 
-    def test_a_device_without_room_is_named(self, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("full", [{0}, {1}, {0, 1}])
+    def test_a_device_without_room_is_left_out(
+        self, full: set[int], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         import torch
 
-        def full(model: object, device: str) -> None:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nSee the documentation")
+        tried: list[str] = []
 
-        monkeypatch.setattr(load, "_copy", full)
-        with pytest.raises(ModelUnavailable, match=r"cannot be put on cpu:0: CUDA out of memory.*name another") as told:
+        def put(real: Callable[..., Any], model: Any, device: str, *others: Any) -> Any:
+            tried.append(device)
+            if len(tried) - 1 in full:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nSee the documentation")
+            return real(model, device, *others)
+
+        for name in ("_put", "_copy"):
+            monkeypatch.setattr(load, name, partial(put, getattr(load, name)))
+        said: list[str] = []
+        if len(full) == 1:
+            assert len(load_model(tiny_model, "cuda", "fp32", warn=said.append).models) == 1
+            assert said == ["cpu:0 has too little memory for the model, and is left out"]
+        else:
+            expected = r"cannot be put on cpu:0: CUDA out of memory.*name another"
+            with pytest.raises(ModelUnavailable, match=expected) as told:
+                load_model(tiny_model, "cuda", "fp32", warn=said.append)
+            assert "\n" not in str(told.value)
+            assert not said
+        assert len(tried) == 2, "each device was tried"
+
+    def test_a_device_that_fails_otherwise_is_named(self, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(model: object, device: str) -> None:
+            raise RuntimeError("CUDA error: the device is broken\nSee the documentation")
+
+        monkeypatch.setattr(load, "_copy", broken)
+        with pytest.raises(ModelUnavailable, match="cannot be put on cpu:0: CUDA error: the device is broken; name"):
             load_model(tiny_model, "cuda", "fp32")
-        assert "\n" not in str(told.value)
 
 
 def printed(script: str, *arguments: str) -> str:

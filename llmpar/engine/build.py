@@ -24,6 +24,17 @@ _MEMORY_SHARE = 0.5  # of what is available, for keys and values
 _LEAST_TOKENS = 256  # after the shared prefix: with room for fewer, a run would mostly fail
 
 
+class _DeviceFull(EngineFailed):
+    """A device has no room for keys and values; `fact` says so."""
+
+    def __init__(self, fact: str) -> None:
+        super().__init__(
+            f"{fact}; free some, name another device, or take a smaller model, a smaller --batch-size, or "
+            "--tensor-parallel over several devices"
+        )
+        self.fact = fact
+
+
 @dataclass(frozen=True, slots=True)
 class _Settings:
     """What is wanted of the runners over one of `num_models` equal models; see `build_engine`. Ranks are sent it."""
@@ -57,7 +68,7 @@ def build_engine(
     notify: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Engine:
-    """Return one engine over equal models, one for each device.
+    """Return one engine over equal models, one for each device; one of several that has no room is left out.
 
     Args:
         models: Decoders, causal language models or encoder-decoders of transformers on their devices, or Shards of one.
@@ -72,11 +83,11 @@ def build_engine(
             for as much as it takes with a model of transformers.
         stall_limit: see `Engine`.
         notify: is told what was chosen, for people who asked.
-        warn: see `Engine`.
+        warn: is told of a device that was left out; also see `Engine`.
 
     Raises:
         UsageError: `max_memory` is too little to run anything.
-        EngineFailed: a rank that has a shard is gone, or its memory ran out.
+        EngineFailed: no device has room beside the model, or a rank that has a shard is gone, or its memory ran out.
     """
     prefix = tuple(prefix_ids)
     settings = _Settings(
@@ -86,6 +97,7 @@ def build_engine(
         return _parallel_engine(models[0], settings, stall_limit, notify)
     runners: list[Runner] = []
     names: list[str] = []
+    full: list[_DeviceFull] = []
     for model in models:
         # By what they have: to import their classes is to import Numba on GPUs, and Triton elsewhere.
         make: Callable[[Any, _Settings, Callable[[str], None]], tuple[SequenceOf[Runner], int]]
@@ -93,11 +105,19 @@ def build_engine(
             make = _torch_runners
         else:
             make = _cuda_runners if hasattr(model, "device") else _decoder_runners
-        made, room = make(model, settings, notify)
+        try:
+            made, room = make(model, settings, notify)
+        except _DeviceFull as error:
+            full.append(error)
+            continue
         context_length = min(context_length, room)
         where = f" on {model.device}" if len(models) > 1 else ""
         names += [f"worker {index}{where}" for index in range(len(runners), len(runners) + len(made))]
         runners += made
+    if not runners:
+        raise full[0]
+    for left in full:
+        warn(f"{left.fact}, and is left out")
     return Engine(runners, context_length, stall_limit, names, warn)
 
 
@@ -168,10 +188,7 @@ def _cuda_runners(decoder: Any, settings: _Settings, notify: Callable[[str], Non
     beside = workers * decoder.bytes_beside(PASS_TOKENS, slots, settings.context_length)
     budget = int((free_memory(decoder.device) - beside) * _DEVICE_SHARE) // decoder.page_bytes // workers
     if budget < least:
-        raise EngineFailed(
-            f"{decoder.device} has too little memory left beside the model; free some, name another device, or take a "
-            "smaller model, a smaller --batch-size, or --tensor-parallel over several devices"
-        )
+        raise _DeviceFull(f"{decoder.device} has too little memory left beside the model")
     if settings.max_memory is not None:
         wanted = _share(settings.max_memory, decoder.page_bytes, settings.num_models * workers, 0, least)
         budget = min(budget, wanted)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmpar.engine.resources import is_out_of_memory
 from llmpar.errors import ModelUnavailable
 from llmpar.models.cache import keep_pack, pack_file
 
@@ -56,11 +57,12 @@ def load_model(
     precision: Precision | Literal["auto"] = "auto",
     source_bits: int | None = None,
     notify: Notify = lambda _: None,
+    warn: Notify = lambda _: None,
 ) -> LoadedModel:
     """Load the weights of a model directory, safetensors only, without running any code from it.
 
     Of a model that also takes images, the part for text is loaded. With several devices, each has weights of its own;
-    they are read once.
+    they are read once. One of several that has no room for them is left out.
 
     Args:
         path: the directory.
@@ -69,9 +71,10 @@ def load_model(
             computes natively: int8 for weights of 8 bits or fewer (on a CPU), bf16 for 16 or fewer, else fp32.
         source_bits: bits per weight of the file that the weights came from, None if unknown.
         notify: is told what was not as one might expect, for people who asked.
+        warn: is told of a device that was left out.
 
     Raises:
-        ModelUnavailable: the device is not there, the files are damaged, or this is no language model.
+        ModelUnavailable: the device is not there or has no room, the files are damaged, or this is no language model.
     """
     devices, precision = find_arithmetic(device, precision, source_bits)
     if devices == ("cpu",):
@@ -83,15 +86,25 @@ def load_model(
     model = _from_pretrained(path, torch.bfloat16 if precision == "bf16" else torch.float32)
     context_length = _context_length(model)
     models: list[Any] = []
+    full: dict[str, str] = {}
     for name in devices:
         try:
             models.append(_copy(models[0], name) if models else _put(model, name, path, notify))
-        except RuntimeError as error:  # mostly, there is not enough memory
-            reason = str(error).partition("\n")[0]
-            raise ModelUnavailable(
-                f"{str(path)!r}: cannot be put on {name}: {reason}; name another device, or take a smaller model"
-            ) from error
+        except RuntimeError as error:
+            full[name] = str(error).partition("\n")[0]
+            if not is_out_of_memory(error):
+                raise _cannot_be_put(path, name, full[name]) from error
+    if not models:
+        raise _cannot_be_put(path, *next(iter(full.items())))
+    for name in full:
+        warn(f"{name} has too little memory for the model, and is left out")
     return LoadedModel(tuple(models), context_length, stop_ids(path), precision)
+
+
+def _cannot_be_put(path: Path, device: str, reason: str) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"{str(path)!r}: cannot be put on {device}: {reason}; name another device, or take a smaller model"
+    )
 
 
 def _put(model: Any, device: str, path: Path, notify: Notify) -> Any:

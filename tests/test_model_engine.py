@@ -190,6 +190,20 @@ class TestSampler:
 
 
 class TestResources:
+    @pytest.mark.parametrize(
+        ("cores", "workers", "threads"),
+        [(1, 1, 1), (7, 7, 1), (8, 4, 2), (10, 5, 2), (13, 4, 3), (16, 4, 4), (96, 4, 24)],
+    )
+    def test_through_torch_many_cores_are_shared_by_few(
+        self, cores: int, workers: int, threads: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("llmpar.engine.build.usable_cores", lambda: cores)
+        said: list[str] = []
+        engine = build_engine([make("llama")], 256, frozenset({2}), notify=said.append)
+        engine.close()
+        assert len(engine.statuses) == workers
+        assert f"with {threads} intra-op threads" in said[-1]
+
     def test_a_control_group_limit_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Path, "read_text", lambda self, **_: "150000 100000\n")
         assert usable_cores() == 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,9 @@ Floats = npt.NDArray[np.float32]
 
 INPUT_TYPES: dict[Precision, Any] = {"fp32": np.float32, "bf16": np.uint16, "int8": np.uint8}
 CACHE_TYPES: dict[Precision, Any] = {"fp32": np.float32, "bf16": np.uint16, "int8": np.uint16}
+_WEIGHT_TYPES: dict[Precision, Any] = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8}
 _LARGEST_GROUP = 64
+_PIECE = 1 << 20  # weights that are packed at once
 
 
 def round_up(number: int, multiple: int) -> int:
@@ -33,8 +35,9 @@ def round_up(number: int, multiple: int) -> int:
 
 def to_bf16(values: Floats) -> Array:
     """Return the bits of the nearest bfloat16, as uint16."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    bits = np.empty(values.shape, np.uint16)
+    kernels.narrow(np.ascontiguousarray(values, np.float32).reshape(-1), bits.reshape(-1))
+    return bits
 
 
 def group_size(num_inputs: int) -> int:
@@ -44,6 +47,23 @@ def group_size(num_inputs: int) -> int:
     """
     sizes = range(_LARGEST_GROUP, _LARGEST_GROUP // 2 - 1, -4)
     return next((size for size in sizes if num_inputs % size == 0), min(_LARGEST_GROUP, round_up(num_inputs, 4)))
+
+
+class Rows(Protocol):
+    """A matrix of float32 of which some rows are looked at at a time: an array, or what becomes one then."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many rows and columns it has."""
+
+    def __getitem__(self, rows: slice, /) -> Floats:
+        """Return some rows."""
+
+
+def _by_panel(table: Array) -> Array:
+    """Return a table of output channels (P · PANEL, X) as (P, X, PANEL)."""
+    by_panel: Array = table.reshape(-1, PANEL, table.shape[1]).transpose(0, 2, 1)
+    return by_panel
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +81,36 @@ class Projection:
     bias: Floats  # (N,), or empty
 
     @staticmethod
-    def pack(weight: Floats, bias: Floats | None, precision: Precision) -> Projection:
-        """Return the projection with `weight` (out_features, in_features) and `bias` (out_features,)."""
+    def pack(weight: Rows, bias: Floats | None, precision: Precision) -> Projection:
+        """Return the projection with `weight` (out_features, in_features) and `bias` (out_features,).
+
+        It is made in pieces: whole, a large layer's steps would wait for memory more than they compute.
+        """
         num_outputs, num_inputs = weight.shape
-        per_word = {"fp32": 1, "bf16": 2, "int8": 4}[precision]
+        per_word = 4 // np.dtype(_WEIGHT_TYPES[precision]).itemsize
         group = group_size(num_inputs) if precision == "int8" else per_word
-        padded = np.zeros((round_up(num_outputs, PANEL), round_up(num_inputs, group)), np.float32)
-        padded[:num_outputs, :num_inputs] = weight
-        shape = (len(padded) // PANEL, PANEL, padded.shape[1] // per_word, per_word)
-        factors, biases = np.empty((0, 0, PANEL), np.float32), np.empty((0, 0, PANEL), np.int32)
-        elements: Array = padded
-        if precision == "bf16":
-            elements = to_bf16(padded)
-        elif precision == "int8":
-            grouped = padded.reshape(len(padded), -1, group)
-            scales = np.maximum(np.abs(grouped).max(2), 1e-12) / np.float32(127)  # (N, G)
-            elements = np.rint(grouped / scales[:, :, None]).astype(np.int8)
-            offsets = -128 * elements.sum(2, dtype=np.int32)
-            biases, factors = (
-                np.ascontiguousarray(table.reshape(shape[0], PANEL, -1).transpose(0, 2, 1))
-                for table in (offsets, scales)
-            )
-        packed = np.ascontiguousarray(elements.reshape(shape).transpose(0, 2, 1, 3))
+        width, num_panels = round_up(num_inputs, group), -(-num_outputs // PANEL)
+        num_groups = width // group if precision == "int8" else 0
+        words = np.empty((num_panels, width // per_word, PANEL), np.uint32)
+        tables = (num_panels if num_groups else 0, num_groups, PANEL)
+        factors, biases = np.empty(tables, np.float32), np.empty(tables, np.int32)
+        step = max(1, _PIECE // (PANEL * width))
+        for first in range(0, num_panels, step):
+            panels = slice(first, min(first + step, num_panels))
+            rows = weight[first * PANEL : panels.stop * PANEL]
+            padded = np.zeros(((panels.stop - first) * PANEL, width), np.float32)
+            padded[: len(rows), :num_inputs] = rows
+            elements: Array = padded
+            if precision == "bf16":
+                elements = to_bf16(padded)
+            elif precision == "int8":
+                grouped = padded.reshape(len(padded), num_groups, group)
+                scales = np.maximum(np.abs(grouped).max(2), 1e-12) / np.float32(127)  # (N, G)
+                elements = np.rint(grouped / scales[:, :, None]).astype(np.int8)
+                biases[panels] = _by_panel(-128 * elements.sum(2, dtype=np.int32))
+                factors[panels] = _by_panel(scales)
+            words[panels] = _by_panel(elements.reshape(len(padded), width).view(np.uint32))
+        packed = words.view(_WEIGHT_TYPES[precision]).reshape(*words.shape, per_word)
         return Projection(packed, factors, biases, np.zeros(0, np.float32) if bias is None else bias)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as SequenceOf
 from typing import Any
 
 import numpy as np
@@ -76,14 +77,28 @@ def _floats(tensor: torch.Tensor | None) -> Floats:
     return values
 
 
+class _Weights:
+    """The weights of linear layers with one input, one below the other, in float32 where they are looked at."""
+
+    def __init__(self, linears: SequenceOf[nn.Linear]) -> None:
+        weights = [linear.weight for linear in linears]
+        self._weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._weight.shape
+
+    def __getitem__(self, rows: slice, /) -> Floats:
+        return _floats(self._weight[rows])
+
+
 def _projection(precision: Precision, *linears: nn.Linear) -> Projection:
     """Return linear layers with one input as one projection."""
-    weights = [_floats(linear.weight) for linear in linears]
     biases = [
         np.zeros(linear.out_features, np.float32) if linear.bias is None else _floats(linear.bias) for linear in linears
     ]
     biased = any(bias.any() for bias in biases)
-    return Projection.pack(np.concatenate(weights), np.concatenate(biases) if biased else None, precision)
+    return Projection.pack(_Weights(linears), np.concatenate(biases) if biased else None, precision)
 
 
 def _try(decoder: Decoder, ids: np.ndarray[Any, np.dtype[np.int32]], num_compared: int) -> Floats:

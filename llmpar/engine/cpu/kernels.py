@@ -60,6 +60,13 @@ def _narrow_for(x: Any, like: Any) -> Any:
     return narrow
 
 
+@kernel
+def narrow(values, out):
+    """Set `out` (N,) to the float32 `values` (N,) as its own elements; numpy would take four passes, over many."""
+    for k in range(len(values)):
+        out[k] = _narrow(values[k], out)
+
+
 def _encode(values: Any, out: Any, row: Any, scales: Any) -> None:
     """Store one row of float32 as the next product takes it: uint8 with a scale for each group, bfloat16 or as is."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llmpar.engine.parallel_runner import Mirrors, Shards
 
 _CPU_SLOTS = 64  # a step of a small model then takes a tenth of a second; more rows gain little
-_TORCH_WORKERS = range(4, 8)  # through torch on many cores
+_TORCH_WORKERS = range(4, 8)  # that share many cores, through torch
 _DEVICE_SLOTS = 256
 _CUDA_SLOTS = 1024  # a step then still takes a few hundredths of a second, of which the weights are a small part
 _DEVICE_SHARE = 0.9  # of what is free on a device, for keys and values

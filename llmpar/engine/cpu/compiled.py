@@ -23,7 +23,8 @@ _OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
 def _source_digest() -> str:
-    digest = hashlib.sha256(bytes([amx.HAS_TILES]))  # by the system's leave: Numba knows but the processor
+    # Numba tells processors apart by itself, but not systems that grant tiles from those that do not.
+    digest = hashlib.sha256(bytes([amx.HAS_TILES]))
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -62,7 +62,7 @@ def _narrow_for(x: Any, like: Any) -> Any:
 
 @kernel
 def narrow(values, out):
-    """Set `out` (N,) to the float32 `values` (N,) as its own elements; numpy would take four passes, over many."""
+    """Set `out` (N,) to the float32 `values` (N,) as its own elements, in one pass where numpy takes four."""
     for k in range(len(values)):
         out[k] = _narrow(values[k], out)
 

@@ -295,8 +295,10 @@ class TestCommand:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
         process = subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe)
         assert process.stderr
+        assert process.stdout
         while b"devices each with a share" not in (line := process.stderr.readline()):
             assert line
+        assert process.stdout.readline(), "the other rank may still be loading before there is an answer"
         others = [int(place.name) for place in Path("/proc").iterdir() if place.name.isdigit()]
         others = [pid for pid in others if parent_of(pid) == process.pid]
         assert len(others) == 1

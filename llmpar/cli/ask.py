@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
-
-from llmpar.cli.arguments import sources_of
+from llmpar.cli import roles
+from llmpar.cli.arguments import argument, sources_of
 from llmpar.cli.options import RunOptions, option, takes_options
 from llmpar.errors import UsageError
 
@@ -18,7 +17,11 @@ _TOP = 24  # passages that are read for each question, unless the user says othe
 def ask(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="QUESTION [FILES]", help="What you want to know, then documents; - or none is stdin."),
+        argument(
+            metavar="QUESTION [FILES]",
+            help="What you want to know, then documents; - or none is stdin.",
+            role=roles.documents_after_first,
+        ),
     ] = None,
     parts: Annotated[
         list[str] | None,

@@ -66,13 +66,14 @@ def model(register: Register, name: str, value: str, values: Values) -> None:  #
     if os.path.isfile(path):  # noqa: PTH113 (Path's raises where a name is too long)
         register.read(path, name)
     elif value and os.path.exists(path / "config.json"):  # noqa: PTH110
-        for file in sorted(path.rglob("*")):
-            register.read(file, name)
+        with contextlib.suppress(OSError):  # told when it is read
+            for file in sorted(path.rglob("*")):
+                register.read(file, name)
 
 
-def documents(register: Register, name: str, value: str | Sequence[str], values: Values) -> None:  # noqa: ARG001
+def documents(register: Register, name: str, value: str | Sequence[str], values: Values) -> None:
     """The inputs."""
-    register.documents([value] if isinstance(value, str) else value, values.get("in_place"))
+    register.documents([value] if isinstance(value, str) else value, values.get("in_place"), name)
 
 
 def documents_after_first(register: Register, name: str, value: Sequence[str], values: Values) -> None:
@@ -143,15 +144,17 @@ def _enter_kept(register: Register) -> None:
     from llmpar.paths import cache_dir
     from llmpar.tasks.files import own_files
 
-    with contextlib.suppress(WriteFailed):  # without a home nothing is kept
+    # Without a home nothing is kept; what we may not look into is told when it is used.
+    with contextlib.suppress(WriteFailed, OSError):
         cache = cache_dir()
         register.tree(cache / "models", "the model cache")
+        register.read(cache / "gguf-index.json", "the model cache")
         for directory in cache.glob("kernels-*"):
             register.tree(directory, "the cache of compiled code")
-        register.read(cache / "gguf-index.json", "the model cache")
     register.tree(_hub_cache(), "the model hub's cache")
-    for file in own_files():
-        register.read(file, "a task of yours")
+    with contextlib.suppress(OSError):
+        for file in own_files():
+            register.read(file, "a task of yours")
 
 
 def _enter_stores(register: Register, given: Path | None) -> None:

@@ -101,12 +101,13 @@ class Register:
         self._enter(path, _Entry(name, one_line(path), _Use.WRITTEN, label))
         self._enter_temporary(path, name)
 
-    def documents(self, sources: Sequence[str], backups: str | None = None) -> None:
+    def documents(self, sources: Sequence[str], backups: str | None = None, name: str = "") -> None:
         """Enter the inputs.
 
         Args:
             sources: paths, "-" for stdin.
             backups: the inputs are replaced, and kept under names with this at the end, unless it is "".
+            name: the option that names them, if they are no arguments.
         """
         if sources.count("-") > 1:
             raise UsageError("stdin can be read only once; name - one time")
@@ -115,13 +116,13 @@ class Register:
         paths = [source for source in sources if source != "-"]
         if backups is None:
             for path in paths:
-                self.read(path)
+                self.read(path, name)
             return
         owners = [_Owner(one_line(path), _identify(path)[0]) for path in paths]
         for path, owner in zip(paths, owners, strict=True):
-            self._enter(path, _Entry("", one_line(path), _Use.WRITTEN, _Use.READ.value, owner))
+            self._enter(path, _Entry(name, one_line(path), _Use.WRITTEN, _Use.READ.value, owner))
         for path, owner in zip(paths, owners, strict=True):
-            self._enter_temporary(path, "--in-place", owner)
+            self._enter_temporary(path, name, owner)
             if backups:
                 backup = backup_path(Path(path), backups)
                 self._enter(backup, _Entry("--in-place", one_line(backup), _Use.WRITTEN, owner=owner))
@@ -145,7 +146,8 @@ class Register:
         for name, path in paths:
             self._enter(path, _Entry(name, one_line(path), _Use.WRITTEN, "the store", owner))
             for companion in companions(path):
-                self._enter(companion, _Entry(name, one_line(companion), _Use.WRITTEN, "a part of the store", owner))
+                named = f"{name} {one_line(path)}, with"
+                self._enter(companion, _Entry(named, one_line(companion), _Use.WRITTEN, "a part of the store", owner))
 
     def tree(self, directory: Path, label: str) -> None:
         """Enter a directory in which a run may write nothing that it was told to; before what is written."""
@@ -173,14 +175,13 @@ class Register:
 
     def _enter_temporary(self, path: str | Path, name: str, owner: _Owner | None = None) -> None:
         temporary = temporary_path(Path(os.path.realpath(path)))
-        label = f"the temporary file of {one_line(path)}"
-        self._enter(temporary, _Entry(name, one_line(temporary), _Use.WRITTEN, label, owner))
+        name = f"{name} {one_line(path)}, its temporary file".strip()
+        self._enter(temporary, _Entry(name, one_line(temporary), _Use.WRITTEN, owner=owner))
 
     def _enter(self, path: str | Path, entry: _Entry) -> None:
-        identity, mode = _identify(path)
-        self._add(identity, mode, entry)
         if entry.use is _Use.WRITTEN:
             self._refuse_inside(path, entry)
+        self._add(*_identify(path), entry)
 
     def _add(self, identity: _Identity, mode: int | None, entry: _Entry) -> None:
         others = self._entries.setdefault(identity, [])

@@ -421,3 +421,14 @@ class TestRegister:
             assert done.returncode == 2, done.stderr
             assert b"stdout: is also" in done.stderr
         assert contents(tmp_path) == before
+
+    def test_python_refuses_a_store_that_is_read(self, tmp_path: Path) -> None:
+        import llmpar
+
+        terms = tmp_path / "kept-wal"
+        terms.write_text("cat,chat")
+        with pytest.raises(UsageError, match=r"store .*kept-wal: is also an input \(glossary"):
+            llmpar.translate(["Text."], "French", glossary=terms, store=tmp_path / "kept")
+        with pytest.raises(UsageError, match=r"store .*t\.toml: is also an input \(task"):
+            llmpar.run(["Text."], task=str(tmp_path / "t.toml"), store=tmp_path / "t.toml")
+        assert list(tmp_path.iterdir()) == [terms]

@@ -134,11 +134,11 @@ class Database:
 
     def _check_header(self) -> None:
         """Refuse a file that is not a whole store, before SQLite touches it."""
-        for file in (self._path, *companions(self._path)):
+        for place in (self._path, *companions(self._path)):
             with contextlib.suppress(FileNotFoundError):
-                if not stat.S_ISREG(mode := file.stat().st_mode) and not stat.S_ISDIR(mode):
+                if not stat.S_ISREG(mode := place.stat().st_mode) and not stat.S_ISDIR(mode):
                     # To open a pipe is to wait for whoever else opens it.
-                    raise self.unusable(f"{one_line(file)} is no regular file")
+                    raise self.unusable(f"{one_line(place)} is no regular file")
         for looks_left in (2, 1, 0):
             with self._path.open("rb") as file:
                 header = file.read(100)

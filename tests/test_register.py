@@ -371,6 +371,10 @@ class TestPipes:
 
 
 class TestRegister:
+    def test_a_prompt_may_be_longer_than_any_name(self, llmpar: Call) -> None:
+        assert llmpar("run", "--engine", "echo", "say " * 100, stdin=b"Text.").out == b"Text."
+        assert llmpar("ask", "--engine", "echo", "what " * 100, stdin=b"Text.").code == 0
+
     def test_two_inputs_may_be_one_file(self, tmp_path: Path, llmpar: Call) -> None:
         (tmp_path / "a").write_text("Text.")
         place = str(tmp_path / "a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +42,11 @@ def sources_of(files: list[str] | None) -> list[str]:
     if sys.stdin is not None and sys.stdin.isatty():
         raise NothingToRead
     return ["-"]
+
+
+def names_a_file(text: str) -> bool:
+    """Return whether a text is the name of a file; one that is too long for any is none."""
+    return os.path.isfile(text)  # noqa: PTH113 (Path's raises where a name is too long)
 
 
 def read_text(file: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from llmpar.cli import models, roles, store, tasks
-from llmpar.cli.arguments import FILES, argument, read_text, sources_of
+from llmpar.cli.arguments import FILES, argument, names_a_file, read_text, sources_of
 from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
 from llmpar.cli.options import InputOptions, JobOptions, option, takes_options
@@ -266,7 +266,7 @@ def _prompt(arguments: list[str], prompt_file: Path | None) -> str:
     """Return the prompt, and take it out of the arguments if it is one of them."""
     if prompt_file:
         return read_text(prompt_file)
-    if len(arguments) == 1 and Path(arguments[0]).is_file():
+    if len(arguments) == 1 and names_a_file(arguments[0]):
         raise UsageError(f"name a prompt first: llmpar run PROMPT {arguments[0]}")
     if not arguments:
         raise UsageError("name a prompt: llmpar run PROMPT [FILES]…, or --prompt-file FILE, or --task NAME")

@@ -96,6 +96,8 @@ class Interrupted(BaseException):
 
     resumption: str | None = None
     """What the same command, which goes on from what a store holds, needs besides; None if it does not go on."""
+    is_told = False
+    """Whether a line has said that it came, and what became of the work."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}")

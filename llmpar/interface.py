@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING
 
 from llmpar.backend import Policy
 from llmpar.documents.document import INLINE, Block, Document, Encoding, Result, Segment, Unit
+from llmpar.documents.register import Register
 from llmpar.errors import UsageError
 from llmpar.flow import Part
 from llmpar.model import Model, ModelChoice
 from llmpar.report import Report
 from llmpar.session import Session
+from llmpar.store.database import companions
 from llmpar.store.store import Store
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Form, Task
@@ -78,12 +80,15 @@ def run(
         store: whether answers are kept and looked up, and in which file.
 
     Raises:
-        UsageError: what is asked cannot be meant.
+        UsageError: what is asked cannot be meant, or the store is a file that is read.
         ModelUnavailable: the model is not to be had (when the first result is taken).
         EngineFailed: the engine died. Results before it were right.
     """
+    from llmpar.tasks import files
+
     if (prompt is None) == (task is None):
         raise UsageError("run: give a prompt, or a task")
+    _check_files(store, model, task=files.path_of(task) if isinstance(task, str) else None)
     asked = _task(prompt, task, values or {}, system)
     return _results(texts, _formed(asked, tuple(choices), schema), _chosen(model), sampling, policy, store)
 
@@ -112,11 +117,12 @@ def translate(
         store: see `run`.
 
     Raises:
-        UsageError: a language is unknown.
+        UsageError: a language is unknown, or the store is a file that is read.
         InputError: the glossary is damaged.
     """
     from llmpar.tasks import translation
 
+    _check_files(store, model, glossary=glossary)
     task = translation.make_task(to, source)
     terms_in = translation.find_terms(glossary) if glossary else None
     return _results(texts, task, _chosen(model), sampling, policy, store, terms_in)
@@ -213,6 +219,17 @@ class _Silence:
         warnings.warn(f"llmpar: {message}", RuntimeWarning, stacklevel=2)
 
     def watch(self, statuses: Callable[[], Iterable[WorkerStatus]]) -> None: ...
+
+
+def _check_files(store: bool | Path, model: str | ModelChoice, **read: Path | None) -> None:
+    """Raise UsageError if the store, or a file that SQLite keeps beside it, is one that is read."""
+    if isinstance(store, bool):
+        return
+    register = Register()
+    for name, path in {**read, "model": Path(_chosen(model).name)}.items():
+        if path is not None:
+            register.read(path, name)
+    register.stores([("store", store)], companions)
 
 
 @contextmanager

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from llmpar.documents.document import Result
-from llmpar.errors import OutputUncreatable, UsageError, WriteFailed
+from llmpar.documents.writer import open_as_it_is
+from llmpar.errors import OutputUncreatable, WriteFailed
 from llmpar.visible import one_line
 
 
@@ -19,25 +19,18 @@ class Records:
         log: takes every result; None for nowhere.
         errors: takes those that failed, with what the model said last.
         model: its name, for the records.
-        others: files of this run that must not be overwritten.
 
     Raises:
         OutputUncreatable: a file cannot be created.
-        UsageError: it is one of the others.
     """
 
-    def __init__(self, log: Path | None, errors: Path | None, model: str, others: Sequence[Path]) -> None:
+    def __init__(self, log: Path | None, errors: Path | None, model: str) -> None:
         self._model = model
         self._streams: dict[str, BinaryIO] = {}
-        places = {name: place for name, place in (("--log", log), ("--errors", errors)) if place}
-        taken = list(others)
-        for name, place in places.items():
-            if any(place == other or _same(place, other) for other in taken):
-                raise UsageError(f"{name} {one_line(place)}: is also an input or output of this run; name another file")
-            taken.append(place)
+        self._places = {name: place for name, place in (("--log", log), ("--errors", errors)) if place}
         try:
-            for name, place in places.items():
-                self._streams[name] = place.open("wb", buffering=0)
+            for name, place in self._places.items():
+                self._streams[name] = open_as_it_is(place, buffering=0)
         except OSError as error:
             self.close()
             reason = f"{name} {one_line(place)}: cannot be created: {error.strerror}"
@@ -49,11 +42,11 @@ class Records:
         Raises:
             WriteFailed: the disk is full, for instance.
         """
-        if log := self._streams.get("--log"):
-            self._write(log, self._record(result))
-        if (errors := self._streams.get("--errors")) and result.error is not None:
+        if "--log" in self._streams:
+            self._write("--log", self._record(result))
+        if "--errors" in self._streams and result.error is not None:
             told = {"text": result.segment.source, "answer": result.answer}
-            self._write(errors, self._record(result) | told)
+            self._write("--errors", self._record(result) | told)
 
     def close(self) -> None:
         """Close the files."""
@@ -79,17 +72,13 @@ class Records:
             "error": result.error,
         }
 
-    def _write(self, stream: BinaryIO, record: dict[str, object]) -> None:
+    def _write(self, name: str, record: dict[str, object]) -> None:
         try:
             data = (json.dumps(record, ensure_ascii=False) + "\n").encode()
         except UnicodeEncodeError:  # bytes that were no text, carried through as surrogates
             data = (json.dumps(record) + "\n").encode()
         try:
             while data:
-                data = data[stream.write(data) :]
+                data = data[self._streams[name].write(data) :]
         except OSError as error:
-            raise WriteFailed(f"{one_line(stream.name)}: writing failed: {error.strerror}") from error
-
-
-def _same(path: Path, other: Path) -> bool:
-    return path.exists() and other.exists() and path.samefile(other)
+            raise WriteFailed(f"{one_line(self._places[name])}: writing failed: {error.strerror}") from error

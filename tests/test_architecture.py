@@ -14,6 +14,7 @@ ALLOWED = {
     "errors": (),
     "paths": ("llmpar.errors",),
     "visible": (),
+    "smallfile": ("llmpar.errors", "llmpar.visible"),
     "interrupts": ("llmpar.errors",),
     "store": ("llmpar.errors", "llmpar.interrupts", "llmpar.paths", "llmpar.visible", "llmpar.store"),
     "documents": ("llmpar.errors", "llmpar.interrupts", "llmpar.visible", "llmpar.documents"),
@@ -32,6 +33,7 @@ ALLOWED = {
     "tasks": (
         "llmpar.errors",
         "llmpar.paths",
+        "llmpar.smallfile",
         "llmpar.visible",
         "llmpar.tasks",
         "llmpar.documents.document",

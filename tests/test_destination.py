@@ -47,7 +47,7 @@ def names(directory: Path) -> list[str]:
 
 
 def save(path: Path, data: bytes) -> None:
-    writer = open_output(path, [])
+    writer = open_output(path)
     writer.write(data)
     writer.flush()
     writer.close()
@@ -56,7 +56,7 @@ def save(path: Path, data: bytes) -> None:
 def test_a_file_is_new_only_when_closed(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     path.write_bytes(b"old")
-    writer = open_output(path, [])
+    writer = open_output(path)
     writer.write(b"new" * 100_000)
     writer.flush()
     assert path.read_bytes() == b"old"
@@ -70,7 +70,7 @@ def test_abandoning_leaves_everything_as_it_was(tmp_path: Path, existing: bool) 
     path = tmp_path / "out.txt"
     if existing:
         path.write_bytes(b"old")
-    writer = open_output(path, [])
+    writer = open_output(path)
     writer.write(b"new")
     writer.abandon()
     assert names(tmp_path) == (["out.txt"] if existing else [])
@@ -180,7 +180,7 @@ def test_a_check_that_fails_prevents_the_new_content(tmp_path: Path) -> None:
 
 
 def test_a_temporary_file_is_private(tmp_path: Path) -> None:
-    writer = open_output(tmp_path / "out.txt", [])
+    writer = open_output(tmp_path / "out.txt")
     assert stat.S_IMODE(temporary_path(tmp_path / "out.txt").stat().st_mode) == 0o600
     writer.close()
 
@@ -231,10 +231,10 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
             if alias != path:
                 alias.symlink_to(path)
             with pytest.raises(Busy, match=f"{alias.name}: somebody else is writing it; .*--wait SECONDS"):
-                open_output(alias, [])
+                open_output(alias)
         begun = time.monotonic()
         with pytest.raises(Busy):
-            open_output(path, [], wait=0.2)
+            open_output(path, wait=0.2)
         assert 0.2 <= time.monotonic() - begun < 5
         holder.kill()
     assert temporary_path(path).stat().st_size > 0, "kill -9 leaves something"
@@ -247,7 +247,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 def test_waiting_for_another_writer(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     with hold(path, 0.4) as holder:
-        writer = open_output(path, [], wait=60)
+        writer = open_output(path, wait=60)
         assert holder.wait() == 0
     assert path.read_bytes() == b"theirs" * 10_000
     writer.write(b"ours")
@@ -301,7 +301,7 @@ def test_something_hostile_in_the_place_of_the_lock(tmp_path: Path, plant: Calla
     victim.write_bytes(b"precious")
     plant(place, victim)
     with pytest.raises(OutputUncreatable, match=r"out\.txt: cannot be created: .*/\.out\.txt\.llmpar is in the way"):
-        open_output(tmp_path / "out.txt", [])
+        open_output(tmp_path / "out.txt")
     assert victim.read_bytes() == b"precious"
     assert names(tmp_path) == sorted([place.name, "victim"])
 
@@ -334,18 +334,18 @@ def test_temporary_names(tmp_path: Path) -> None:
 
 def test_what_was_written_is_kept_on_request(tmp_path: Path) -> None:
     path, partial = tmp_path / "out.txt", tmp_path / "part.txt"
-    writer = open_output(path, [], partial=partial)
+    writer = open_output(path, partial=partial)
     writer.abandon()
     assert names(tmp_path) == [], "nothing was written"
     for data in (b"one", b"two" * 10_000):
-        writer = open_output(path, [], partial=partial)
+        writer = open_output(path, partial=partial)
         writer.write(data)
         writer.abandon()
         writer.abandon()
         assert names(tmp_path) == ["part.txt"]
         assert partial.read_bytes() == data
     assert stat.S_IMODE(partial.stat().st_mode) == 0o666 & ~umask()
-    writer = open_output(path, [], partial=partial)
+    writer = open_output(path, partial=partial)
     writer.write(b"all")
     writer.close()
     assert partial.read_bytes() == b"two" * 10_000
@@ -368,7 +368,7 @@ def test_what_was_written_is_kept_on_another_file_system(tmp_path: Path, monkeyp
         return real(path, target)
 
     monkeypatch.setattr(Path, "replace", replace)
-    writer = open_output(tmp_path / "out.txt", [], partial=partial)
+    writer = open_output(tmp_path / "out.txt", partial=partial)
     writer.write(b"some")
     writer.abandon()
     assert names(tmp_path) == ["elsewhere"]
@@ -378,7 +378,7 @@ def test_what_was_written_is_kept_on_another_file_system(tmp_path: Path, monkeyp
 
 
 def test_what_was_written_and_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = open_output(tmp_path / "out.txt", [], partial=tmp_path / "part.txt")
+    writer = open_output(tmp_path / "out.txt", partial=tmp_path / "part.txt")
     writer.write(b"some")
     with monkeypatch.context() as patch:
         Faults(3).install(patch)  # sync, mode, then the name
@@ -393,7 +393,7 @@ def test_a_full_disk_keeps_what_fitted(tmp_path: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         faults = Faults(2, broken=True, only="write")
         faults.install(patch)
-        writer = open_output(tmp_path / "out.txt", [], partial=tmp_path / "part.txt")
+        writer = open_output(tmp_path / "out.txt", partial=tmp_path / "part.txt")
         writer.write(b"x" * 10_000)
         with pytest.raises(WriteFailed, match=r"out\.txt: .*No space"):
             writer.write(b"y" * 10_000)

@@ -15,6 +15,7 @@ from faults import Faults, interrupt
 from llmpar.documents.destination import FileWriter, temporary_path
 from llmpar.documents.document import Document, Encoding
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output, SingleOutput
+from llmpar.documents.register import Register
 from llmpar.documents.writer import StreamWriter
 from llmpar.errors import (
     Busy,
@@ -45,6 +46,17 @@ def put(output: Output, path: str | Path, data: bytes) -> None:
     output.end()
 
 
+def directory_output(directory: Path, sources: list[str], wait: float = 0.0) -> DirectoryOutput:
+    register = Register()
+    register.documents(sources)
+    return DirectoryOutput(directory, sources, register, wait)
+
+
+def in_place_output(sources: list[str], suffix: str = "", wait: float = 0.0) -> InPlaceOutput:
+    Register().documents(sources, suffix)
+    return InPlaceOutput(sources, suffix, wait)
+
+
 def test_a_stream_takes_all_documents() -> None:
     stream = io.BytesIO()
     output = SingleOutput(StreamWriter(stream, "stdout"))
@@ -55,7 +67,7 @@ def test_a_stream_takes_all_documents() -> None:
 
 
 def test_a_directory_takes_each_document_as_it_ends(tmp_path: Path) -> None:
-    output = DirectoryOutput(tmp_path, ["in/a.txt", "in/b.txt", "../c.txt", "/x/d.txt"])
+    output = directory_output(tmp_path, ["in/a.txt", "in/b.txt", "../c.txt", "/x/d.txt"])
     output.begin(document("in/a.txt")).write(b"A")
     assert not (tmp_path / "a.txt").exists()
     output.end()
@@ -94,7 +106,7 @@ def test_a_directory_refuses(tmp_path: Path, sources: list[str], message: str) -
     (tmp_path / "link").symlink_to(tmp_path / "a.txt")
     before = contents(tmp_path)
     with pytest.raises(UsageError, match=message):
-        DirectoryOutput(tmp_path, [source.format(tmp_path, name=tmp_path.name) for source in sources])
+        directory_output(tmp_path, [source.format(tmp_path, name=tmp_path.name) for source in sources])
     assert contents(tmp_path) == before
 
 
@@ -102,10 +114,10 @@ def test_a_directory_must_be_one_and_writable(tmp_path: Path, monkeypatch: pytes
     for path in (tmp_path / "missing", tmp_path / "file"):
         (tmp_path / "file").touch()
         with pytest.raises(OutputUncreatable, match="is not a directory"):
-            DirectoryOutput(path, [])
+            directory_output(path, [])
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OutputUncreatable, match="may not be written to"):
-        DirectoryOutput(tmp_path, [])
+        directory_output(tmp_path, [])
 
 
 def test_nothing_is_written_outside_the_directory(tmp_path: Path) -> None:
@@ -113,14 +125,14 @@ def test_nothing_is_written_outside_the_directory(tmp_path: Path) -> None:
     inside.mkdir()
     (inside / "a.txt").symlink_to(tmp_path / "outside.txt")
     with pytest.raises(OutputUncreatable, match="leads out of"):
-        DirectoryOutput(inside, ["in/a.txt"])
+        directory_output(inside, ["in/a.txt"])
 
 
 @pytest.mark.parametrize("plant", [Path.mkdir, os.mkfifo])
 def test_what_is_in_the_way_is_named_at_once(tmp_path: Path, plant: Callable[[Path], None]) -> None:
     plant(tmp_path / "a.txt")
     with pytest.raises(OutputUncreatable, match=r"a\.txt: is in the way"):
-        DirectoryOutput(tmp_path, ["in/a.txt"])
+        directory_output(tmp_path, ["in/a.txt"])
 
 
 @pytest.mark.parametrize("in_place", [True, False])
@@ -130,9 +142,9 @@ def test_a_destination_that_somebody_writes(tmp_path: Path, in_place: bool) -> N
 
     def output(wait: float = 0) -> Output:
         return (
-            InPlaceOutput([str(tmp_path / "a"), str(tmp_path / "b")], wait=wait)
+            in_place_output([str(tmp_path / "a"), str(tmp_path / "b")], wait=wait)
             if in_place
-            else DirectoryOutput(tmp_path, ["in/a", "in/b"], wait=wait)
+            else directory_output(tmp_path, ["in/a", "in/b"], wait=wait)
         )
 
     def source(name: str) -> Path:
@@ -160,7 +172,7 @@ def test_a_file_is_replaced_in_place(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"old " + name.encode())
     (tmp_path / "a").chmod(0o640)
     (tmp_path / "link").symlink_to("b")
-    output = InPlaceOutput([str(tmp_path / name) for name in ("a", "link", "c")])
+    output = in_place_output([str(tmp_path / name) for name in ("a", "link", "c")])
     put(output, tmp_path / "a", b"new a")
     put(output, tmp_path / "link", b"new b")
     output.begin(document(tmp_path / "c")).write(b"half")
@@ -181,11 +193,11 @@ def test_a_backup_is_kept_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "a"
     path.write_bytes(b"first")
     path.chmod(0o640)
-    put(InPlaceOutput([str(path)], ".bak"), path, b"second")
+    put(in_place_output([str(path)], ".bak"), path, b"second")
     assert contents(tmp_path) == {"a": b"second", "a.bak": b"first"}
     assert stat.S_IMODE((tmp_path / "a.bak").stat().st_mode) == 0o640
     with pytest.raises(OutputUncreatable, match=r"a\.bak: is there already"):
-        InPlaceOutput([str(path)], ".bak")
+        in_place_output([str(path)], ".bak")
     assert contents(tmp_path) == {"a": b"second", "a.bak": b"first"}
 
 
@@ -194,7 +206,7 @@ def test_a_run_killed_after_its_backup_can_be_repeated(tmp_path: Path) -> None:
     path.write_bytes(b"old")
     (tmp_path / "a.bak").hardlink_to(path)
     temporary_path(tmp_path / "a.bak").hardlink_to(path)
-    put(InPlaceOutput([str(path)], ".bak"), path, b"new")
+    put(in_place_output([str(path)], ".bak"), path, b"new")
     assert contents(tmp_path) == {"a": b"new", "a.bak": b"old"}
 
 
@@ -208,7 +220,7 @@ def test_an_input_that_changed_is_not_replaced(tmp_path: Path, change: str, suff
         path.symlink_to("b")
     else:
         path.write_bytes(b"old")
-    output = InPlaceOutput([str(path)], suffix)
+    output = in_place_output([str(path)], suffix)
     output.begin(document(path)).write(b"new")
     if change == "write":
         path.write_bytes(b"edited")
@@ -265,7 +277,7 @@ def test_in_place_refuses(
     os.mkfifo("fifo")
     before = names(tmp_path)
     with pytest.raises(error, match=message):
-        InPlaceOutput(sources, suffix)
+        in_place_output(sources, suffix)
     assert names(tmp_path) == before
 
 
@@ -273,7 +285,7 @@ def test_in_place_needs_a_directory_that_may_be_written_to(tmp_path: Path, monke
     (tmp_path / "a").touch()
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OutputUncreatable, match="may not be written to"):
-        InPlaceOutput([str(tmp_path / "a")])
+        in_place_output([str(tmp_path / "a")])
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -288,7 +300,7 @@ def test_a_step_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link
         path.write_bytes(b"old")
         backup.unlink(missing_ok=True)
         faults = Faults(n, *([interrupt] if signals else []))
-        output = InPlaceOutput([str(path)], ".bak")
+        output = in_place_output([str(path)], ".bak")
         with monkeypatch.context() as patch:
             if not links:
                 patch.setattr(os, "link", link)

@@ -14,9 +14,19 @@ from typing import BinaryIO
 import pytest
 
 from llmpar.documents.destination import temporary_path
+from llmpar.documents.register import Register
 from llmpar.documents.writer import StreamWriter, TerminalWriter, open_output
 from llmpar.errors import OutputUncreatable, ReaderGone, UsageError, WriteFailed
 from llmpar.visible import visible
+
+
+def enter(path: Path, sources: list[Path], partial: Path | None = None) -> None:
+    """Register the files of a run, as `open_output` wants it to be done before."""
+    register = Register()
+    register.documents([str(source) for source in sources])
+    register.replaced(path, "-o", "the output")
+    if partial:
+        register.replaced(partial, "--partial")
 
 
 def names(directory: Path) -> list[str]:
@@ -25,12 +35,12 @@ def names(directory: Path) -> list[str]:
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputUncreatable, match=r"nowhere/out\.txt: .*No such file"):
-        open_output(tmp_path / "nowhere" / "out.txt", [])
+        open_output(tmp_path / "nowhere" / "out.txt")
 
 
 def test_a_directory_is_no_output(tmp_path: Path) -> None:
     with pytest.raises(OutputUncreatable, match="directory"):
-        open_output(tmp_path, [])
+        open_output(tmp_path)
 
 
 @pytest.mark.parametrize("link", [lambda new, old: new.symlink_to(old), lambda new, old: os.link(old, new), None])
@@ -41,7 +51,7 @@ def test_an_output_that_is_an_input_is_refused(tmp_path: Path, link: Callable[[P
     if link:
         link(path, source)
     with pytest.raises(UsageError, match="is also an input"):
-        open_output(path, [tmp_path / "missing", source])
+        enter(path, [tmp_path / "missing", source])
     assert source.read_bytes() == b"precious"
 
 
@@ -53,17 +63,17 @@ def test_a_place_for_what_is_unfinished_is_checked_at_once(tmp_path: Path, monke
     (tmp_path / "soft").symlink_to(source)
     for partial in (source, path, tmp_path / "hard", tmp_path / "soft"):
         with pytest.raises(UsageError, match=f"{partial.name}: is also"):
-            open_output(path, [source], partial=partial)
+            enter(path, [source], partial)
     with pytest.raises(UsageError, match="is also the output"):
-        open_output(tmp_path / "new", [source], partial=tmp_path / "." / "new")
+        enter(tmp_path / "new", [source], tmp_path / "." / "new")
     with pytest.raises(UsageError, match="null is no regular file"):
-        open_output(Path(os.devnull), [source], partial=tmp_path / "part")
+        open_output(Path(os.devnull), partial=tmp_path / "part")
     for partial in (tmp_path, Path(os.devnull), tmp_path / "missing" / "part", source / "part"):
         with pytest.raises(OutputUncreatable):
-            open_output(path, [source], partial=partial)
+            open_output(path, partial=partial)
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OutputUncreatable, match="no directory to write to"):
-        open_output(path, [source], partial=tmp_path / "part")
+        open_output(path, partial=tmp_path / "part")
     assert names(tmp_path) == ["hard", "in.txt", "out.txt", "soft"]
 
 
@@ -71,26 +81,26 @@ def test_a_leftover_that_is_an_input_is_refused(tmp_path: Path) -> None:
     leftover = temporary_path(tmp_path / "out.txt")
     leftover.write_bytes(b"rescued")
     with pytest.raises(UsageError, match="is also an input"):
-        open_output(tmp_path / "out.txt", [leftover])
+        enter(tmp_path / "out.txt", [leftover])
     assert leftover.read_bytes() == b"rescued"
 
 
 def test_names_in_messages_stay_on_one_line(tmp_path: Path) -> None:
     with pytest.raises(OutputUncreatable) as caught:
-        open_output(tmp_path / "no\nwhere\x1b[2J" / "out.txt", [])
+        open_output(tmp_path / "no\nwhere\x1b[2J" / "out.txt")
     assert "no^Jwhere^[[2J/out.txt: cannot be created" in str(caught.value)
 
 
 def test_a_link_that_leads_to_itself_is_no_output(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(OutputUncreatable, match="loop: cannot be created"):
-        open_output(tmp_path / "loop", [])
+        open_output(tmp_path / "loop")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("num_bytes", [1, 1_000_000])
 def test_a_full_device_fails_the_write(num_bytes: int) -> None:
-    writer = open_output(Path("/dev/full"), [])
+    writer = open_output(Path("/dev/full"))
     assert isinstance(writer, StreamWriter)  # anything else would rename over a device
 
     def use() -> None:

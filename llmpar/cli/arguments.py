@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from llmpar.errors import InputError, InputUnreadable, UsageError
+from llmpar.cli import roles
+from llmpar.cli.roles import Role, with_role
+from llmpar.errors import InputError, UsageError
+from llmpar.smallfile import read_whole
+from llmpar.visible import one_line
 
 
 class NothingToRead(UsageError):
     """No file was named and nobody pipes anything in: a person wants to know how the command works."""
 
 
+def argument(*, help: str, role: Role | None, **more: Any) -> Any:  # noqa: A002 (Typer's own word)
+    """Return a Typer argument; one that takes a path needs a role."""
+    return with_role(typer.Argument(help=help, **more), role)
+
+
 FILES = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[FILES]...", help="Documents; - or none is stdin.", show_default=False),
+    argument(metavar="[FILES]...", help="Documents; - or none is stdin.", show_default=False, role=roles.documents),
 ]
 
 
@@ -34,6 +44,11 @@ def sources_of(files: list[str] | None) -> list[str]:
     return ["-"]
 
 
+def names_a_file(text: str) -> bool:
+    """Return whether a text is the name of a file; one that is too long for any is none."""
+    return os.path.isfile(text)  # noqa: PTH113 (Path's raises where a name is too long)
+
+
 def read_text(file: Path) -> str:
     """Return what a small file of the user's says: a prompt, a schema.
 
@@ -42,8 +57,6 @@ def read_text(file: Path) -> str:
         InputUnreadable: it cannot be read.
     """
     try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputUnreadable(f"{file}: cannot be read: {error.strerror}") from error
+        return read_whole(file).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not valid UTF-8 at byte {error.start}") from error
+        raise InputError(f"{one_line(file)}: not valid UTF-8 at byte {error.start}") from error

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
-
-from llmpar.cli.arguments import sources_of
+from llmpar.cli import roles
+from llmpar.cli.arguments import argument, names_a_file, sources_of
 from llmpar.cli.options import RunOptions, option, takes_options
 from llmpar.errors import UsageError
 
@@ -18,7 +16,11 @@ _TOP = 24  # passages that are read for each question, unless the user says othe
 def ask(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="QUESTION [FILES]", help="What you want to know, then documents; - or none is stdin."),
+        argument(
+            metavar="QUESTION [FILES]",
+            help="What you want to know, then documents; - or none is stdin.",
+            role=roles.documents_after_first,
+        ),
     ] = None,
     parts: Annotated[
         list[str] | None,
@@ -63,7 +65,7 @@ def ask(
 def _question(arguments: list[str]) -> tuple[str, list[str] | None]:
     if not arguments or not arguments[0].strip():
         raise UsageError("name a question: llmpar ask QUESTION [FILES]…")
-    if len(arguments) == 1 and Path(arguments[0]).is_file():
+    if len(arguments) == 1 and names_a_file(arguments[0]):
         raise UsageError(f"name a question first: llmpar ask QUESTION {arguments[0]}")
     return arguments[0], arguments[1:] or None
 

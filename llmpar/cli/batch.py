@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from llmpar.cli.arguments import sources_of
+from llmpar.cli import roles
+from llmpar.cli.arguments import argument, sources_of
 from llmpar.cli.options import RunOptions, option, takes_options
 from llmpar.errors import UsageError
 
@@ -16,12 +15,16 @@ from llmpar.errors import UsageError
 def batch(
     files: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[REQUESTS]...", help="JSONL, a request a line; - or none is stdin.", show_default=False
+        argument(
+            metavar="[REQUESTS]...",
+            help="JSONL, a request a line; - or none is stdin.",
+            show_default=False,
+            role=roles.documents,
         ),
     ] = None,
     input_file: Annotated[
-        str | None, option("--input-file", "-i", help="The same, as vllm run-batch has it.", panel="Input")
+        str | None,
+        option("--input-file", "-i", help="The same, as vllm run-batch has it.", panel="Input", role=roles.documents),
     ] = None,
     error_file: Annotated[
         Path | None,
@@ -29,6 +32,7 @@ def batch(
             "--error-file",
             help="Requests that failed go here, as OpenAI has them; else among the results.",
             panel="Output",
+            role=roles.replaced,
         ),
     ] = None,
     options: RunOptions = RunOptions(),  # noqa: B008

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from llmpar.cli import models, store, tasks
-from llmpar.cli.arguments import FILES, read_text, sources_of
+from llmpar.cli import models, roles, store, tasks
+from llmpar.cli.arguments import FILES, argument, names_a_file, read_text, sources_of
 from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
 from llmpar.cli.options import InputOptions, JobOptions, option, takes_options
@@ -37,11 +37,20 @@ def register(app: typer.Typer) -> None:
 def run(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PROMPT [FILES]", help="What to ask of each piece, then documents; - or none is stdin."),
+        argument(
+            metavar="PROMPT [FILES]",
+            help="What to ask of each piece, then documents; - or none is stdin.",
+            role=roles.documents_after_first,
+        ),
     ] = None,
     prompt_file: Annotated[
         Path | None,
-        option("--prompt-file", help="Read the prompt from here; all arguments are documents.", panel="Input"),
+        option(
+            "--prompt-file",
+            help="Read the prompt from here; all arguments are documents.",
+            panel="Input",
+            role=roles.read,
+        ),
     ] = None,
     system: Annotated[str | None, option("--system", help="The system prompt.", panel="Input")] = None,
     task_name: Annotated[
@@ -51,6 +60,7 @@ def run(
             help="A task's name (`llmpar tasks list`) or file; all arguments are documents.",
             panel="Input",
             metavar="NAME|FILE",
+            role=roles.task,
         ),
     ] = None,
     values: Annotated[
@@ -63,7 +73,13 @@ def run(
     ] = None,
     schema: Annotated[
         Path | None,
-        option("--schema", help="Every answer is JSON of this JSON Schema.", panel="Answers", metavar="FILE"),
+        option(
+            "--schema",
+            help="Every answer is JSON of this JSON Schema.",
+            panel="Answers",
+            metavar="FILE",
+            role=roles.read,
+        ),
     ] = None,
     options: JobOptions = JobOptions(),  # noqa: B008
 ) -> int:
@@ -115,6 +131,7 @@ def translate(
             help="Terms and their translations; those that occur are shown.",
             panel="Input",
             metavar="FILE.csv",
+            role=roles.read,
         ),
     ] = None,
     options: JobOptions = JobOptions(),  # noqa: B008
@@ -206,7 +223,7 @@ def split(
         return json.dumps(record | {"text": segment.text}, ensure_ascii=False) + "\n"
 
     sources = sources_of(files)
-    writer = open_stdout(sources)
+    writer = open_stdout()
     code = 0
     for index, source in enumerate(sources):
         try:
@@ -249,7 +266,7 @@ def _prompt(arguments: list[str], prompt_file: Path | None) -> str:
     """Return the prompt, and take it out of the arguments if it is one of them."""
     if prompt_file:
         return read_text(prompt_file)
-    if len(arguments) == 1 and Path(arguments[0]).is_file():
+    if len(arguments) == 1 and names_a_file(arguments[0]):
         raise UsageError(f"name a prompt first: llmpar run PROMPT {arguments[0]}")
     if not arguments:
         raise UsageError("name a prompt: llmpar run PROMPT [FILES]…, or --prompt-file FILE, or --task NAME")

@@ -61,9 +61,9 @@ class Inquiry:
         task = run.judged(find_task("ask"))
         model = run.open_model(progress)
         with ExitStack() as stack:
-            output = run.open_output(sources, progress)
+            output = run.open_output(progress)
             stack.callback(output.abandon)
-            session = stack.enter_context(run.session(sources, progress, model))
+            session = stack.enter_context(run.session(progress, model))
             stack.callback(session.flow.abandon)
             passages = list(self._passages(sources, task, session, progress))
             if self.options.output.dry_run:

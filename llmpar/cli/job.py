@@ -81,7 +81,7 @@ class Job:
         with ExitStack() as stack:
             output = self._open_output(sources, progress)
             stack.callback(output.abandon)  # once finished, there is nothing left to give up
-            session = stack.enter_context(run.session(sources, progress, model))
+            session = stack.enter_context(run.session(progress, model))
             pipeline = Pipeline(
                 session.flow,
                 self._merger(session, progress),
@@ -93,6 +93,7 @@ class Job:
             except Interrupted as interrupted:
                 if interrupted.exit_code != 141:
                     progress.note(f"llmpar {self.task.name}: {interrupted} {self._fate(pipeline)}")
+                    interrupted.is_told = True
                 raise
             except EngineFailed:  # what of, is said last
                 progress.note(f"llmpar {self.task.name}: ended {self._fate(pipeline)}")
@@ -124,8 +125,8 @@ class Job:
             if self.is_total:
                 raise UsageError("--output-dir: there is one answer for all documents; use -o FILE")
             suffix = {"jsonl": ".jsonl", "csv": ".csv"}.get(merge, "")
-            return DirectoryOutput(given.output_dir, sources, given.wait, suffix)
-        return self._run.open_output(sources, progress)
+            return DirectoryOutput(given.output_dir, sources, self.options.register, given.wait, suffix)
+        return self._run.open_output(progress)
 
     def _parts(self, sources: list[str], session: Session) -> Iterator[Part]:
         for index, source in enumerate(sources):

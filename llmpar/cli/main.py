@@ -19,7 +19,7 @@ import llmpar
 from llmpar import interrupts
 from llmpar.cli.arguments import NothingToRead
 from llmpar.cli.commands import register
-from llmpar.errors import EngineFailed, Interrupted, LlmparError, UsageError, WriteFailed
+from llmpar.errors import EngineFailed, Interrupted, LlmparError, TimeUp, UsageError, WriteFailed
 from llmpar.progress import say
 from llmpar.visible import one_line
 
@@ -75,6 +75,8 @@ def run(arguments: Sequence[str]) -> int:
         say(f"llmpar: {error}")
         return error.exit_code
     except Interrupted as interrupted:
+        if isinstance(interrupted, TimeUp) and not interrupted.is_told:
+            say(f"llmpar: {interrupted}")
         _say_how_to_go_on(interrupted.resumption, arguments)
         return interrupted.exit_code
     except OSError as error:  # help and lists go to stdout without us

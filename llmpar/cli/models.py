@@ -8,13 +8,16 @@ from typing import Annotated
 
 import typer
 
+from llmpar.cli import roles
+from llmpar.cli.arguments import argument
+from llmpar.cli.roles import enters_files
 from llmpar.progress import say
 from llmpar.visible import one_line
 
 app = typer.Typer(
     no_args_is_help=True, help="List, fetch and remove models. Example: [bold]llmpar models pull smollm2-135m[/bold]"
 )
-_NAME = Annotated[str, typer.Argument(metavar="NAME", help="A name, directory, GGUF file or hub name.")]
+_NAME = Annotated[str, argument(metavar="NAME", help="A name, directory, GGUF file or hub name.", role=roles.model)]
 
 
 @app.command("list")
@@ -29,6 +32,7 @@ def list_() -> int:
 
 
 @app.command()
+@enters_files
 def pull(name: _NAME) -> int:
     """Fetch a model and make it ready, so that later runs need no network."""
     from llmpar.models.registry import resolve
@@ -38,6 +42,7 @@ def pull(name: _NAME) -> int:
 
 
 @app.command()
+@enters_files
 def path(name: _NAME) -> int:
     """Print the directory of a model that is there, for other programs."""
     from llmpar.models.registry import resolve
@@ -47,6 +52,7 @@ def path(name: _NAME) -> int:
 
 
 @app.command()
+@enters_files
 def remove(name: _NAME) -> int:
     """Delete a model from the cache."""
     from llmpar.models.registry import remove as remove_model

@@ -3,67 +3,29 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import typer
 
+from llmpar.cli import roles, values
+from llmpar.cli.roles import Role, with_role
 from llmpar.documents.document import Merge, OnError, Unit
-from llmpar.tasks.checks import CHECKS, DEFAULT_CHECKS, parse_checks
-
-_LONGEST = 366 * 86_400.0  # seconds; beyond, timers overflow
+from llmpar.documents.register import Register
+from llmpar.interrupts import time_limit
+from llmpar.tasks.checks import CHECKS
 
 _F = TypeVar("_F", bound=Callable[..., int])
 
 
-def option(*names: str, help: str, panel: str, **more: Any) -> Any:  # noqa: A002 (typer's own word)
-    """Return a Typer option under a heading of the help text."""
-    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=more.pop("show_default", True), **more)
-
-
-def _auto_count(value: str) -> str:
-    if value != "auto" and not (value.isascii() and value.isdigit() and 0 < int(value) <= 4096):
-        raise typer.BadParameter(f"{value!r} is neither auto nor a number from 1 to 4096")
-    return value
-
-
-def _seconds(value: str) -> float:
-    """Read a time: 90, 90s, 10m, 2h."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).strip())
-    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]] if match else 0.0
-    if not 0 < seconds <= _LONGEST:
-        raise typer.BadParameter(f"{value!r} is no time; write 90, 10m or 2h")
-    return seconds
-
-
-def _patience(value: str) -> float:
-    return 0.0 if str(value).strip() in ("0", "0.0") else _seconds(value)
-
-
-def _size(value: str) -> int:
-    """Read a size: 500MB, 4GB, 2GiB."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", str(value).strip().lower())
-    size = int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " ")) if match else 0
-    if size < 1:
-        raise typer.BadParameter(f"{value!r} is no size; write 500MB or 4GB")
-    return size
-
-
-def _checks(value: str) -> str:
-    parse_checks(value, DEFAULT_CHECKS)
-    return value
-
-
-def _device(value: str) -> str:
-    kind, _, index = value.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (":" in value and not (kind == "cuda" and index.isdigit())):
-        raise typer.BadParameter(f"{value!r} is not one of auto, cpu, cuda, cuda:N, mps")
-    return value
+def option(*names: str, help: str, panel: str, role: Role | None = None, **more: Any) -> Any:  # noqa: A002 (Typer's)
+    """Return a Typer option under a heading of the help text; one that takes a path needs a role."""
+    shows = more.pop("show_default", True)
+    return with_role(typer.Option(*names, help=help, rich_help_panel=panel, show_default=shows, **more), role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +61,21 @@ class ModelOptions:
 
     model: Annotated[
         str,
-        option("--model", "-m", help="A name (`llmpar models list`), directory, GGUF file or hub name.", panel="Model"),
+        option(
+            "--model",
+            "-m",
+            help="A name (`llmpar models list`), directory, GGUF file or hub name.",
+            panel="Model",
+            role=roles.model,
+        ),
     ] = "smollm2-135m"
     engine: Annotated[
         Literal["model", "echo"],
         option("--engine", help="echo answers each piece with itself, without a model.", panel="Model"),
     ] = "model"
     device: Annotated[
-        str, option("--device", help="auto, cpu, cuda (all GPUs), cuda:1 or mps.", panel="Model", callback=_device)
+        str,
+        option("--device", help="auto, cpu, cuda (all GPUs), cuda:1 or mps.", panel="Model", callback=values.device),
     ] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "int8"],
@@ -115,17 +84,17 @@ class ModelOptions:
     threads: Annotated[
         str,
         option("--threads", "-j", help="Pieces run on N threads over one copy of the weights; on GPUs, on N each.",
-               panel="Model", metavar="N|auto", callback=_auto_count),
+               panel="Model", metavar="N|auto", callback=values.auto_count),
     ] = "auto"  # fmt: skip
     batch_size: Annotated[
         str,
         option("--batch-size", help="Pieces that each thread runs at once.", panel="Model", metavar="N|auto",
-               callback=_auto_count),
+               callback=values.auto_count),
     ] = "auto"  # fmt: skip
     max_memory: Annotated[
         int | None,
         option("--max-memory", help="For texts and tokens on their way. Default: half of what is free.", panel="Model",
-               metavar="SIZE", parser=_size),
+               metavar="SIZE", parser=values.size),
     ] = None  # fmt: skip
     tensor_parallel: Annotated[
         int,
@@ -173,7 +142,7 @@ class FailureOptions:
     check: Annotated[
         str,
         option("--check", help=f"What an answer must not be, besides what the task says: {', '.join(CHECKS)}; or none.",
-               panel="Failures", metavar="NAMES", callback=_checks, show_default=False),
+               panel="Failures", metavar="NAMES", callback=values.checks, show_default=False),
     ] = ""  # fmt: skip
     overflow: Annotated[
         Literal["split", "error"],
@@ -181,17 +150,20 @@ class FailureOptions:
     ] = "split"
     timeout: Annotated[
         float | None,
-        option("--timeout", help="For each answer: 90, 10m.", panel="Failures", metavar="TIME", parser=_seconds),
+        option("--timeout", help="For each answer: 90, 10m.", panel="Failures", metavar="TIME", parser=values.seconds),
     ] = None
     max_time: Annotated[
         float | None,
         option("--max-time", help="For the whole run, which then ends (exit 124).", panel="Failures", metavar="TIME",
-               parser=_seconds),
+               parser=values.seconds),
     ] = None  # fmt: skip
     errors: Annotated[
-        Path | None, option("--errors", help="Record each piece that failed here, as JSONL.", panel="Failures")
+        Path | None, option("--errors", help="Record each piece that failed here, as JSONL.", panel="Failures",
+                            role=roles.written)
+    ] = None  # fmt: skip
+    log: Annotated[
+        Path | None, option("--log", help="Record each piece here, as JSONL.", panel="Failures", role=roles.written)
     ] = None
-    log: Annotated[Path | None, option("--log", help="Record each piece here, as JSONL.", panel="Failures")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +172,9 @@ class StoreOptions:
 
     store: Annotated[
         Path | None,
-        option("--store", help="Keep answers here. Default: see `llmpar store path`.", panel="Store", metavar="FILE"),
-    ] = None
+        option("--store", help="Keep answers here. Default: see `llmpar store path`.", panel="Store", metavar="FILE",
+               role=roles.store),
+    ] = None  # fmt: skip
     no_store: Annotated[bool, option("--no-store", help="Keep and look up nothing.", panel="Store")] = False
     refresh: Annotated[bool, option("--refresh", help="Compute again what is kept, and replace it.", panel="Store")] = (
         False
@@ -215,7 +188,7 @@ class StoreOptions:
     store_size: Annotated[
         int,
         option("--store-size", help="When a run ends, forget what was least recently used beyond this (4GB).",
-               panel="Store", metavar="SIZE", parser=_size, show_default=False),
+               panel="Store", metavar="SIZE", parser=values.size, show_default=False),
     ] = 4_000_000_000  # fmt: skip
 
 
@@ -225,12 +198,14 @@ class OutputOptions:
 
     output: Annotated[
         Path | None,
-        option("--output", "-o", help="Write here instead of stdout; replaced whole, at the end.", panel="Output"),
-    ] = None
+        option("--output", "-o", help="Write here instead of stdout; replaced whole, at the end.", panel="Output",
+               role=roles.output),
+    ] = None  # fmt: skip
     output_dir: Annotated[
         Path | None,
-        option("--output-dir", help="Write each document here under its own name.", panel="Output"),
-    ] = None
+        option("--output-dir", help="Write each document here under its own name.", panel="Output",
+               role=roles.destination_directory),
+    ] = None  # fmt: skip
     in_place: Annotated[
         str | None,
         option("--in-place", help="Replace each input by its answer; =.bak keeps the old one as NAME.bak.",
@@ -238,12 +213,13 @@ class OutputOptions:
     ] = None  # fmt: skip
     partial: Annotated[
         Path | None,
-        option("--partial", help="With -o: if the run ends early, leave its beginning here.", panel="Output"),
-    ] = None
+        option("--partial", help="With -o: if the run ends early, leave its beginning here.", panel="Output",
+               role=roles.replaced),
+    ] = None  # fmt: skip
     wait: Annotated[
         float,
         option("--wait", help="How long to wait for another run that writes the same file.", panel="Output",
-               metavar="TIME", parser=_patience, show_default=False),
+               metavar="TIME", parser=values.patience, show_default=False),
     ] = 0.0  # fmt: skip
     progress: Annotated[
         Literal["auto", "bar", "plain", "json", "none"],
@@ -285,6 +261,7 @@ class RunOptions:
     failures: FailureOptions = FailureOptions()
     store: StoreOptions = StoreOptions()
     output: OutputOptions = OutputOptions()
+    register: Register = field(default_factory=Register)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,13 +292,17 @@ def takes_options(command: _F) -> _F:
     for kind in groups.values():
         spread += [_without(parameter, taken) for parameter in _parameters(kind)]
 
-    @wraps(command)
-    def spread_command(**values: Any) -> int:
-        for name, kind in groups.items():
-            values[name] = _gathered(kind, values)
-        return command(**values)
-
     parameters = plain + spread
+    found = roles.roles_of({parameter.name: parameter.annotation for parameter in parameters})
+
+    @wraps(command)
+    def spread_command(**given: Any) -> int:
+        with time_limit(given.get("max_time")):  # small files are read before the run, and may be pipes
+            register = roles.enter_all(found, given)
+            for name, kind in groups.items():
+                given[name] = _gathered(kind, given, register)
+            return command(**given)
+
     spread_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return spread_command  # type: ignore[return-value]
@@ -348,27 +329,28 @@ def _parameters(kind: type) -> list[inspect.Parameter]:
     """Return a parameter for each option in a dataclass, and in those that it holds."""
     hints = get_type_hints(kind, include_extras=True)
     found: list[inspect.Parameter] = []
-    for field in fields(kind):
-        hint = hints[field.name]
+    for member in fields(kind):
+        hint = hints[member.name]
+        if hint is Register:
+            continue  # what the options name, and none of them
         if is_dataclass(hint):
             found += _parameters(hint)  # type: ignore[arg-type]
         else:
-            annotation = _with_variable(field.name, hint)
-            found.append(inspect.Parameter(field.name, _KEYWORD, default=field.default, annotation=annotation))
+            annotation = _with_variable(member.name, hint)
+            found.append(inspect.Parameter(member.name, _KEYWORD, default=member.default, annotation=annotation))
     return found
 
 
-def _gathered(kind: type, values: dict[str, Any]) -> Any:
-    """Return a dataclass of options with its values, which are taken out of `values`."""
+def _gathered(kind: type, given: dict[str, Any], register: Register) -> Any:
+    """Return a dataclass of options with its values, which are taken out of `given`."""
+    if kind is Register:
+        return register
     hints = get_type_hints(kind)
-    return kind(
-        **{
-            field.name: _gathered(hints[field.name], values)
-            if is_dataclass(hints[field.name])
-            else values.pop(field.name)
-            for field in fields(kind)
-        }
-    )
+    found = {}
+    for name in (member.name for member in fields(kind)):
+        is_group = is_dataclass(hints[name]) or hints[name] is Register
+        found[name] = _gathered(hints[name], given, register) if is_group else given.pop(name)
+    return kind(**found)
 
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY

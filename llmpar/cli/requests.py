@@ -65,13 +65,11 @@ class RequestRun:
         run = self._run
         model = run.open_model(progress)
         with ExitStack() as stack:
-            output = run.open_output(sources, progress)
+            output = run.open_output(progress)
             stack.callback(output.abandon)
             errors: Writer | None = None
             if self.error_file:
-                taken = [Path(source) for source in sources if source != "-"]
-                taken += [self.options.output.output] if self.options.output.output else []
-                errors = open_output(self.error_file, taken, progress.aside, wait=self.options.output.wait)
+                errors = open_output(self.error_file, progress.aside, wait=self.options.output.wait)
                 stack.callback(errors.abandon)
             requests = Requests(
                 model.name,
@@ -82,7 +80,7 @@ class RequestRun:
             parts = self._parts(sources, requests)
             first = list(islice(parts, 1))
             examples = [question for part in first for question in part.questions[:_EXAMPLES]]
-            session = stack.enter_context(run.session(sources, progress, model, _in_use(examples)))
+            session = stack.enter_context(run.session(progress, model, _in_use(examples)))
             pipeline = Pipeline(session.flow, requests, run.report)
             try:
                 pipeline.run(chain(first, parts), output)
@@ -90,6 +88,7 @@ class RequestRun:
                 if interrupted.exit_code != 141:
                     done = counted(run.report.num_segments_done, "request")
                     progress.note(f"llmpar batch: {interrupted} after {done}")
+                    interrupted.is_told = True
                 raise
             if errors:
                 errors.close()

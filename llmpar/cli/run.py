@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from llmpar.backend import Policy
 from llmpar.cli.limits import check_options
@@ -17,7 +16,6 @@ from llmpar.documents.segments import read_segments
 from llmpar.documents.sentences import find_language
 from llmpar.documents.writer import open_output, open_stdout
 from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, UsageError
-from llmpar.interrupts import time_limit
 from llmpar.model import Model, ModelChoice
 from llmpar.progress import Progress, say
 from llmpar.records import Records
@@ -56,26 +54,17 @@ class Run:
         options = self.options
         check_options(options)
         find_language(options.input.language)
-        if self.files.count("-") > 1:
-            raise UsageError("stdin can be read only once; name - one time")
-        with (
-            time_limit(options.failures.max_time),
-            Progress(options.output.progress, self.name, self.report, options.output.verbose) as progress,
-        ):
+        with Progress(options.output.progress, self.name, self.report, options.output.verbose) as progress:
             work(self._readable(progress), progress)
         if not options.output.quiet and not options.output.dry_run:
             say(self.report.summary(self.name, options.failures.on_error))
         return self.report.exit_code
 
     @contextmanager
-    def session(
-        self, sources: list[str], progress: Progress, model: Model, examples: Iterable[Question] = ()
-    ) -> Iterator[Session]:
+    def session(self, progress: Progress, model: Model, examples: Iterable[Question] = ()) -> Iterator[Session]:
         """Open what answers questions, and tell a run that ends early how it goes on."""
         failures, output = self.options.failures, self.options.output
-        others = [Path(source) for source in sources if source != "-"]
-        others += [output.output] if output.output else []
-        with closing(Records(failures.log, failures.errors, model.name, others)) as records:
+        with closing(Records(failures.log, failures.errors, model.name)) as records:
             store = self._open_store()
             session = Session(
                 model,
@@ -103,15 +92,15 @@ class Run:
         """Return the model that the user chose; nothing of it is read yet."""
         return Model(choice_of(self.options.model), progress)
 
-    def open_output(self, sources: list[str], progress: Progress) -> SingleOutput:
+    def open_output(self, progress: Progress) -> SingleOutput:
         """Return the one place where all output goes."""
         given = self.options.output
         if given.output_dir or given.in_place is not None:
             raise UsageError(f"llmpar {self.name} writes one output; use -o FILE, or stdout")
         if given.output:
-            writer = open_output(given.output, sources, progress.aside, wait=given.wait, partial=given.partial)
+            writer = open_output(given.output, progress.aside, wait=given.wait, partial=given.partial)
             return SingleOutput(writer)
-        return SingleOutput(open_stdout(sources, progress.aside))
+        return SingleOutput(open_stdout(progress.aside))
 
     def judged(self, task: Task) -> Task:
         """Return a task with the checks that the user wants."""
@@ -126,7 +115,7 @@ class Run:
 
     def show_counts(self, counts: Mapping[str, int], progress: Progress) -> None:
         """Print what a run would do, to those who ask beforehand."""
-        writer = open_stdout(aside=progress.aside)
+        writer = open_stdout(progress.aside)
         writer.write("".join(f"{name:<14} {count:>12,}\n" for name, count in counts.items()).encode())
         writer.close()
 

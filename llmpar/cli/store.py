@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from llmpar.cli import roles
+from llmpar.cli.roles import enters_files, with_role
 from llmpar.errors import StoreUnusable
 
 app = typer.Typer(
@@ -15,11 +17,13 @@ app = typer.Typer(
     help="Look after the answers kept from run to run. Example: [bold]llmpar store purge --older-than 30[/bold]",
 )
 _STORE = Annotated[
-    Path | None, typer.Option("--store", metavar="FILE", help="Not the usual store.", envvar="LLMPAR_STORE")
+    Path | None,
+    with_role(typer.Option("--store", metavar="FILE", help="Not the usual store.", envvar="LLMPAR_STORE"), roles.store),
 ]
 
 
 @app.command()
+@enters_files
 def path(store: _STORE = None) -> int:
     """Print where the store is, whether or not there is one yet."""
     typer.echo(_path(store))
@@ -27,6 +31,7 @@ def path(store: _STORE = None) -> int:
 
 
 @app.command()
+@enters_files
 def info(store: _STORE = None) -> int:
     """Tell what the store holds."""
     from llmpar.store.store import Store
@@ -45,6 +50,7 @@ def info(store: _STORE = None) -> int:
 
 
 @app.command()
+@enters_files
 def verify(store: _STORE = None) -> int:
     """Look at every answer in the store, and name those that are damaged."""
     from llmpar.store.store import Store
@@ -59,6 +65,7 @@ def verify(store: _STORE = None) -> int:
 
 
 @app.command()
+@enters_files
 def purge(
     store: _STORE = None,
     older_than: Annotated[

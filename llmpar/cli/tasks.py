@@ -6,6 +6,10 @@ from typing import Annotated
 
 import typer
 
+from llmpar.cli import roles
+from llmpar.cli.arguments import argument
+from llmpar.cli.roles import enters_files
+
 app = typer.Typer(
     help="What can be asked by name, and the files that say how.",
     no_args_is_help=True,
@@ -32,7 +36,8 @@ def list_() -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A task's name or file.")]) -> None:
+@enters_files
+def show(name: Annotated[str, argument(help="A task's name or file.", role=roles.task)]) -> None:
     """Print a task's file, to be read, or to begin one's own with."""
     from llmpar.tasks.files import find_file
 

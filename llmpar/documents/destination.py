@@ -218,6 +218,11 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{os.fsdecode(name)}{_SUFFIX}")
 
 
+def backup_path(path: Path, suffix: str) -> Path:
+    """Return where a file's old content is kept: beside what the path leads to."""
+    return Path(f"{os.path.realpath(path)}{suffix}")
+
+
 def back_up(path: Path, backup: Path, check: Callable[[], None]) -> None:
     """Let a file be found under a second name, too, also when it is replaced. An older backup goes.
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from llmpar.documents.destination import FileWriter, back_up, temporary_path
+from llmpar.documents.destination import FileWriter, back_up, backup_path, temporary_path
 from llmpar.documents.document import Document
+from llmpar.documents.register import Register
 from llmpar.documents.writer import Writer
 from llmpar.errors import InputError, InputUnreadable, OutputUncreatable, UsageError
 from llmpar.visible import one_line
@@ -73,28 +74,17 @@ class _FilePerDocument:
     Raises:
         Busy: somebody else writes one of the files, now or when its document begins.
         OutputUncreatable: something is in the way of one of them.
-        UsageError: a source is named twice, or a file is needed for two.
     """
 
     def __init__(self, destinations: Sequence[tuple[str, Path]], wait: float, suffix: str = "") -> None:
-        self._paths: dict[Path, Path] = {}
+        self._paths = {Path(source): path for source, path in destinations}
         self._wait = wait
         self._suffix = suffix
         self._writer: FileWriter | None = None
-        owners = {os.path.realpath(source): source for source, _ in destinations}
-        for source, path in destinations:
-            if Path(source) in self._paths:
-                raise UsageError(f"{one_line(source)}: is named twice; name it one time")
-            self._paths[Path(source)] = path
-            files = [_real(path), self._backup(path)] if suffix else [_real(path)]
-            for place in (*files, *map(temporary_path, files)):
-                if (owner := owners.setdefault(str(place), source)) != source:
-                    raise UsageError(
-                        f"{one_line(owner)} and {one_line(source)}: both would become {one_line(place)}; "
-                        "name only one of them"
-                    )
-            for file in files:
-                _refuse_irregular(file)
+        for path in self._paths.values():
+            _refuse_irregular(_real(path))
+            if suffix:
+                _refuse_irregular(backup_path(path, suffix))
         for path in self._paths.values():
             if os.path.lexists(temporary_path(_real(path))):  # somebody writes it, or was killed when he did
                 FileWriter(path, wait).abandon()
@@ -125,10 +115,6 @@ class _FilePerDocument:
             self._writer.abandon()
             self._writer = None
 
-    def _backup(self, path: Path) -> Path:
-        path = _real(path)
-        return path.with_name(path.name + self._suffix)
-
     def _make_way(self, source: Path) -> None:
         """Do what comes right before a document's file takes its name; raise to keep it from that."""
 
@@ -139,20 +125,22 @@ class DirectoryOutput(_FilePerDocument):
     Args:
         directory: where they go.
         sources: the paths that are read.
+        register: knows the other files of the run.
         wait: seconds to wait for somebody else who writes one of the files.
         suffix: is put at the end of each name.
 
     Raises:
         Busy: somebody else writes one of the files, now or when its document begins.
         OutputUncreatable: the directory is missing or may not be written to, or something is in the way in it.
-        UsageError: an input has no name, two have the same one, or an output would overwrite an input.
+        UsageError: an input has no name, two have the same one, or an output is another file of the run.
     """
 
-    def __init__(self, directory: Path, sources: Sequence[str], wait: float = 0.0, suffix: str = "") -> None:
+    def __init__(
+        self, directory: Path, sources: Sequence[str], register: Register, wait: float = 0.0, suffix: str = ""
+    ) -> None:
         if not directory.is_dir():
             raise OutputUncreatable(f"{one_line(directory)}: is not a directory; create it first (mkdir -p)")
         _refuse_unwritable(directory)
-        inputs = {_identity(Path(source)) for source in sources} - {None}
         destinations: list[tuple[str, Path]] = []
         for source in sources:
             if source == "-":
@@ -163,9 +151,8 @@ class DirectoryOutput(_FilePerDocument):
             path = directory / (name + suffix)
             if not _real(path).is_relative_to(_real(directory)):
                 raise OutputUncreatable(f"{one_line(path)}: leads out of {one_line(directory)}; remove it first")
-            if _identity(path) in inputs:
-                raise UsageError(f"{one_line(path)}: is also an input; choose another --output-dir")
             destinations.append((source, path))
+        register.destinations(destinations, "--output-dir")
         super().__init__(destinations, wait)
 
 
@@ -175,7 +162,7 @@ class InPlaceOutput(_FilePerDocument):
     Another hard link to the file keeps the old content; a symbolic link stays one, and its target is replaced.
 
     Args:
-        sources: the paths that are read.
+        sources: the paths that are read, which the run's register knows, with their backups.
         suffix: the old file is kept under its name with this at the end; "" for no backup. One that is there is never
             replaced by another.
         wait: seconds to wait for somebody else who writes one of the files.
@@ -185,26 +172,21 @@ class InPlaceOutput(_FilePerDocument):
         InputError: a file was changed after this was made; its document is not published.
         InputUnreadable: a file is missing.
         OutputUncreatable: a directory may not be written to, or something is in the way of a backup.
-        UsageError: a source is no regular file, is named twice, or would be overwritten by another's backup.
+        UsageError: a source is no regular file, or the suffix leads elsewhere.
     """
 
     def __init__(self, sources: Sequence[str], suffix: str = "", wait: float = 0.0) -> None:
         if "/" in suffix:
             raise UsageError(f"{suffix!r}: a backup's suffix holds no /; it stays in the file's directory")
-        names: dict[tuple[int, int], str] = {}
         for source in sources:
             if source == "-":
                 raise UsageError("stdin cannot be replaced in place; use -o FILE, or name the input")
-            status = _input_status(source)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(_input_status(source).st_mode):
                 raise UsageError(f"{one_line(source)}: is no regular file, and cannot be replaced in place")
-            if other := names.get((status.st_dev, status.st_ino)):
-                raise UsageError(f"{one_line(other)} and {one_line(source)}: are one file; name it one time")
-            names[status.st_dev, status.st_ino] = source
             _refuse_unwritable(_real(Path(source)).parent)
         super().__init__([(source, Path(source)) for source in sources], wait, suffix)
         for source in sources if suffix else ():
-            backup = self._backup(Path(source))
+            backup = backup_path(Path(source), suffix)
             # It may be all that is left of what somebody wrote, with answers already in its place.
             if backup.exists() and not filecmp.cmp(source, backup, shallow=False):
                 raise OutputUncreatable(
@@ -225,7 +207,7 @@ class InPlaceOutput(_FilePerDocument):
 
         check()
         if self._suffix:
-            back_up(_real(source), self._backup(source), check)
+            back_up(_real(source), backup_path(source, self._suffix), check)
 
 
 def _real(path: Path) -> Path:
@@ -259,12 +241,3 @@ def _refuse_irregular(path: Path) -> None:
         raise OutputUncreatable(f"{one_line(path)}: cannot be created: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
         raise OutputUncreatable(f"{one_line(path)}: is in the way, and no regular file; remove it first")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what all names of a file have in common, None where nothing is."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -8,11 +8,12 @@ import os
 import select
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from llmpar.documents.destination import FileWriter, temporary_path
+from llmpar.documents.destination import FileWriter
+from llmpar.documents.register import own_descriptor
 from llmpar.errors import LlmparError, OutputUncreatable, ReaderGone, UsageError, WriteFailed
 from llmpar.visible import one_line, visible
 
@@ -160,47 +161,39 @@ class TerminalWriter:
 
 def open_output(
     path: Path,
-    inputs: Sequence[str | Path],
     aside: Aside = lambda write: write(),
     *,
     wait: float = 0.0,
     partial: Path | None = None,
 ) -> Writer:
-    """Return a writer for `path`.
+    """Return a writer for `path`, which the run's register knows.
 
     Args:
         path: a file to replace, or a device or pipe to write to.
-        inputs: the paths that are read, "-" for stdin.
         aside: how to write to a terminal that something else is drawn on.
         wait: seconds to wait for somebody else who writes the file.
         partial: a file that takes what was written when the writer is abandoned.
 
     Raises:
         OutputUncreatable: it, or `partial`, cannot be created.
-        UsageError: one of the two is an input, or the other one, under whatever name; `partial` of what is no file.
+        UsageError: `partial` of what is no file.
         Busy: somebody else writes the file.
     """
     status = _status(path)
-    for place in (path, temporary_path(Path(os.path.realpath(path))), partial):
-        with contextlib.suppress(OSError):
-            if place:
-                _refuse_input(place.stat(), one_line(place), inputs)
     if partial:
         _check_partial(partial, path, status)
     if status is None or stat.S_ISREG(status.st_mode):
         return FileWriter(path, wait, partial)
     try:
-        return _stream_writer(path.open("wb"), one_line(path), aside)
+        return _stream_writer(open_as_it_is(path), one_line(path), aside)
     except OSError as error:
         raise OutputUncreatable(f"{one_line(path)}: cannot be opened: {error.strerror}") from error
 
 
-def open_stdout(inputs: Sequence[str | Path] = (), aside: Aside = lambda write: write()) -> Writer:
-    """Return a writer for stdout; the arguments and errors are those of `open_output`."""
+def open_stdout(aside: Aside = lambda write: write()) -> Writer:
+    """Return a writer for stdout; the argument and errors are those of `open_output`."""
     if sys.stdout is None:
         raise OutputUncreatable("stdout: is closed; use -o FILE")
-    with contextlib.suppress(ValueError, OSError):  # an object that stands for stdout in a test
-        _refuse_input(os.fstat(sys.stdout.fileno()), "stdout", inputs)
     return _stream_writer(sys.stdout.buffer, "stdout", aside)
 
 
@@ -209,14 +202,16 @@ def _stream_writer(stream: BinaryIO, name: str, aside: Aside) -> Writer:
     return TerminalWriter(writer, aside) if stream.isatty() else writer
 
 
-def _refuse_input(status: os.stat_result, name: str, inputs: Sequence[str | Path]) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        return
-    for source in inputs:
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # what cannot be read is reported when opened
-            other = os.fstat(sys.stdin.fileno()) if source == "-" else Path(source).stat()
-            if os.path.samestat(status, other):
-                raise UsageError(f"{name}: is also an input; write to another file")
+def open_as_it_is(path: Path, buffering: int = -1) -> BinaryIO:
+    """Open a file, which is emptied, a device or a pipe; `buffering` is Python's.
+
+    What is open already, and named /dev/stderr for instance, goes on where it is, and loses nothing.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = own_descriptor(path)
+    return path.open("wb", buffering) if descriptor is None else os.fdopen(os.dup(descriptor), "wb", buffering)
 
 
 def _check_partial(partial: Path, path: Path, status: os.stat_result | None) -> None:
@@ -225,8 +220,6 @@ def _check_partial(partial: Path, path: Path, status: os.stat_result | None) -> 
     if status and not stat.S_ISREG(status.st_mode):
         raise UsageError(f"{name}: {one_line(path)} is no regular file, so nothing unfinished can be kept of it")
     other = _status(target)
-    if str(target) == os.path.realpath(path) or (other and status and os.path.samestat(other, status)):
-        raise UsageError(f"{name}: is also the output; keep what is unfinished in another file")
     if other and not stat.S_ISREG(other.st_mode):
         raise OutputUncreatable(f"{name}: is no regular file; keep what is unfinished in one")
     if not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):

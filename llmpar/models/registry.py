@@ -139,6 +139,8 @@ def _registered(name: str, offline: bool, notify: Notify) -> ModelFiles:
 def _gguf(path: Path, notify: Notify) -> ModelFiles:
     try:
         path = path.resolve()
+        if not path.is_file() and path.exists():  # whoever opens a pipe waits for its writer
+            raise ModelUnavailable(f"model file {str(path)!r} is no regular file")
         with path.open("rb") as file:
             magic = file.read(4)
         key = cache.gguf_key(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import struct
 import tempfile
 import time
@@ -133,6 +134,11 @@ class Database:
 
     def _check_header(self) -> None:
         """Refuse a file that is not a whole store, before SQLite touches it."""
+        for place in (self._path, *companions(self._path)):
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISREG(mode := place.stat().st_mode) and not stat.S_ISDIR(mode):
+                    # To open a pipe is to wait for whoever else opens it.
+                    raise self.unusable(f"{one_line(place)} is no regular file")
         for looks_left in (2, 1, 0):
             with self._path.open("rb") as file:
                 header = file.read(100)
@@ -178,6 +184,12 @@ class Database:
                 f"store {one_line(self._path)}: cannot be used: {error}; see to its disk and permissions, or {instead}"
             )
         return self.unusable(str(error))
+
+
+def companions(path: Path) -> list[Path]:
+    """Return the files that SQLite keeps beside a database while it is in use."""
+    real = os.path.realpath(path)
+    return [Path(f"{real}{end}") for end in ("-wal", "-shm", "-journal")]
 
 
 def _create(path: Path) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from llmpar.documents.document import Merge, Unit
-from llmpar.errors import InputUnreadable, UsageError, WriteFailed
+from llmpar.errors import UsageError, WriteFailed
 from llmpar.paths import config_dir
+from llmpar.smallfile import read_whole
 from llmpar.tasks.checks import CHECKS, DEFAULT_CHECKS
 from llmpar.tasks.task import QUESTION_FIELDS, Family, Form, Skip, Task, placeholders
 
@@ -53,8 +54,8 @@ def list_tasks() -> list[TaskFile]:
     Raises:
         InputUnreadable: one of the user's cannot be read.
     """
-    own = {file.stem: file for file in _own_files()}
-    found = [TaskFile(name, _read(file), is_builtin=False) for name, file in own.items()]
+    own = {file.stem: file for file in own_files()}
+    found = [TaskFile(name, _read(file, is_found=True), is_builtin=False) for name, file in own.items()]
     return found + [file for file in _builtin() if file.name not in own]
 
 
@@ -77,10 +78,15 @@ def find_task(name: str) -> Task:
     return parse_task(file.name, file.source, name if file.name != name else f"task {name}")
 
 
+def path_of(name: str) -> Path | None:
+    """Return the path that a task is named by, None if it is named by its name."""
+    return Path(name) if "/" in name or name.endswith(_SUFFIX) else None
+
+
 def find_file(name: str) -> TaskFile:
     """Return a task's file; see `find_task`."""
-    if "/" in name or name.endswith(_SUFFIX):
-        return TaskFile(Path(name).stem, _read(Path(name)), is_builtin=False)
+    if path := path_of(name):
+        return TaskFile(path.stem, _read(path), is_builtin=False)
     files = list_tasks()
     for file in files:
         if file.name == name:
@@ -246,15 +252,15 @@ def _builtin() -> Iterator[TaskFile]:
             yield TaskFile(file.name.removesuffix(_SUFFIX), file.read_text("utf-8"), is_builtin=True)
 
 
-def _own_files() -> list[Path]:
+def own_files() -> list[Path]:
+    """Return the user's own tasks' files."""
     directory = own_directory()
     return sorted(directory.glob(f"*{_SUFFIX}")) if directory else []
 
 
-def _read(file: Path) -> str:
+def _read(file: Path, *, is_found: bool = False) -> str:
+    """Return what a task's file says; one that was found, and not named, must be no pipe that nobody writes to."""
     try:
-        return file.read_text("utf-8")
-    except OSError as error:
-        raise InputUnreadable(f"{file}: cannot be read: {error.strerror}") from error
+        return read_whole(file, is_found=is_found).decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{file}: not valid UTF-8 at byte {error.start}") from error

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from llmpar.errors import InputError, InputUnreadable, UsageError
+from llmpar.errors import InputError, UsageError
+from llmpar.smallfile import read_whole
 from llmpar.tasks.languages import find_language
 from llmpar.visible import one_line
 
@@ -73,11 +74,7 @@ class Glossary:
             InputError: the file is no such table.
             InputUnreadable: it cannot be read.
         """
-        try:
-            data = path.read_bytes()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise InputUnreadable(f"{one_line(path)}: cannot be read: {reason}") from error
+        data = read_whole(path)
         shown = one_line(path)
         try:
             text = data.decode("utf-8-sig")

@@ -1,0 +1,55 @@
+"""How the values of options are written: counts, times, sizes, devices. Each raises BadParameter for what is none."""
+
+from __future__ import annotations
+
+import re
+
+import typer
+
+from llmpar.tasks.checks import DEFAULT_CHECKS, parse_checks
+
+_LONGEST = 366 * 86_400.0  # seconds; beyond, timers overflow
+
+
+def auto_count(value: str) -> str:
+    """Check a count that may be left to us."""
+    if value != "auto" and not (value.isascii() and value.isdigit() and 0 < int(value) <= 4096):
+        raise typer.BadParameter(f"{value!r} is neither auto nor a number from 1 to 4096")
+    return value
+
+
+def seconds(value: str) -> float:
+    """Read a time: 90, 90s, 10m, 2h."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).strip())
+    time = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]] if match else 0.0
+    if not 0 < time <= _LONGEST:
+        raise typer.BadParameter(f"{value!r} is no time; write 90, 10m or 2h")
+    return time
+
+
+def patience(value: str) -> float:
+    """Read a time that may be 0."""
+    return 0.0 if str(value).strip() in ("0", "0.0") else seconds(value)
+
+
+def size(value: str) -> int:
+    """Read a size: 500MB, 4GB, 2GiB."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", str(value).strip().lower())
+    num_bytes = int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " ")) if match else 0
+    if num_bytes < 1:
+        raise typer.BadParameter(f"{value!r} is no size; write 500MB or 4GB")
+    return num_bytes
+
+
+def checks(value: str) -> str:
+    """Check the names of checks."""
+    parse_checks(value, DEFAULT_CHECKS)
+    return value
+
+
+def device(value: str) -> str:
+    """Check the name of a device."""
+    kind, _, index = value.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (":" in value and not (kind == "cuda" and index.isdigit())):
+        raise typer.BadParameter(f"{value!r} is not one of auto, cpu, cuda, cuda:N, mps")
+    return value

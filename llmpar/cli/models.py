@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from llmpar.errors import ModelUnavailable
 from llmpar.progress import say
 from llmpar.visible import one_line
 
@@ -43,6 +44,22 @@ def path(name: _NAME) -> int:
     from llmpar.models.registry import resolve
 
     _show(resolve(name, offline=True).path)
+    return 0
+
+
+@app.command()
+def verify(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One model; else everything.")] = None,
+) -> int:
+    """Look at every byte that is kept of models, and name what is damaged."""
+    from llmpar.models.registry import verify as find_damage
+
+    faults = find_damage(name)
+    for fault in faults:
+        typer.echo(one_line(fault))
+    if faults:
+        raise ModelUnavailable(f"{len(faults)} damaged, as listed, each with what to do")
+    typer.echo("everything is as it was kept")
     return 0
 
 

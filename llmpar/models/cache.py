@@ -276,7 +276,7 @@ def damaged_index() -> Path | None:
 
 
 def _gguf_index() -> Path:
-    return cache_dir() / "gguf-hashes"
+    return cache_dir() / "gguf-index"
 
 
 def directory_key(path: Path) -> str:

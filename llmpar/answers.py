@@ -15,7 +15,7 @@ from llmpar.backend import Backend, Memory, Policy
 from llmpar.documents.document import Result
 from llmpar.documents.pieces import halve
 from llmpar.engine.request import Completion, Request, SamplingParams
-from llmpar.errors import EngineFailed, ModelUnavailable
+from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable
 from llmpar.report import Report
 from llmpar.store.store import Answer
 from llmpar.tasks.checks import find_fault
@@ -118,13 +118,18 @@ class Answers:
         """Wait up to `timeout` seconds for an answer, and take in whatever has come; it is kept before it is seen.
 
         Raises:
-            EngineFailed: no worker is left. What came before is kept.
+            EngineFailed: no worker is left, or what answers rest on changed. What came before is kept.
             StoreUnusable: an answer could not be kept.
         """
         if self._running:
             assert self._backend is not None
             completion = self._backend.engine.collect(timeout)
             while completion is not None:
+                try:
+                    self._backend.foundation.confirm()
+                except KeptDamaged:
+                    self._start_again(self._backend)
+                    break
                 self._complete(self._backend, completion)
                 completion = self._backend.engine.collect(0) if self._running else None
         self.commit()
@@ -144,10 +149,19 @@ class Answers:
         if self._backend:
             self._ending = True
             self._backend.engine.close(timeout=0)
+            holds = self._backend.foundation.holds()
             for completion in self._backend.engine.drain():
-                if completion.finish_reason in ("stop", "loop"):
+                if holds and completion.finish_reason in ("stop", "loop"):
                     self._complete(self._backend, completion)
         self.commit()
+
+    def _start_again(self, damaged: Backend) -> None:
+        """Ask all that is being asked of a backend opened anew; nothing was taken in yet from the damaged one."""
+        damaged.engine.close()
+        running, self._running = list(self._running.values()), {}
+        self._backend = self._open_backend(running[0].question)
+        for pending in running:
+            self._request(self._backend, pending, pending.limit)
 
     def _pending(self, question: Question, memory: Memory, whole: Pending | None = None) -> Pending:
         return Pending(question, memory, memory.key(question.material), whole=whole)

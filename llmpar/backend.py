@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from llmpar.engine.constraint import Constraint
 from llmpar.engine.engine import Engine
+from llmpar.foundation import Foundation
 from llmpar.store.store import Answer
 from llmpar.tasks.question import Question
 from llmpar.tasks.task import Form
@@ -20,7 +21,8 @@ Overflow = Literal["split", "error"]
 class Backend:
     """An engine, how a question becomes its prompt, and how an answer's ids become text.
 
-    `measure` counts the tokens of a text. `constrain` makes what keeps an answer in its form.
+    `measure` counts the tokens of a text. `constrain` makes what keeps an answer in its form. An answer counts when
+    `foundation` has confirmed it.
     """
 
     engine: Engine
@@ -28,6 +30,7 @@ class Backend:
     decode: Callable[[SequenceOf[int]], str]
     measure: Callable[[str], int] = len
     constrain: Callable[[Form], Callable[[], Constraint]] | None = None
+    foundation: Foundation = field(default_factory=Foundation)
 
 
 @dataclass(frozen=True, slots=True)

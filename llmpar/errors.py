@@ -7,6 +7,7 @@ LlmparError
 ├── InputUnreadable      66    input cannot be opened or read
 ├── ModelUnavailable     69    a model that cannot be found, fetched, trusted or loaded
 │   └── EngineFailed     69    the engine or its device died during the run
+│       └── KeptDamaged  69    weights that were kept are not what was written, and can be loaded again
 ├── OutputUncreatable    73    a destination that cannot be created
 ├── WriteFailed          74    writing the output, the cache or the store failed
 │   └── StoreUnusable    74    the result store is damaged, too new, or cannot be written
@@ -63,6 +64,10 @@ class EngineFailed(ModelUnavailable):
 
     resumption: str | None = None
     """As an `Interrupted` run's."""
+
+
+class KeptDamaged(EngineFailed):
+    """Weights that were kept are no longer what was written; nothing was taken from them that cannot be undone."""
 
 
 class OutputUncreatable(LlmparError):

@@ -17,7 +17,8 @@ from llmpar.backend import Backend
 from llmpar.engine.constraint import Constraint
 from llmpar.engine.engine import Engine
 from llmpar.engine.worker import WorkerStatus
-from llmpar.errors import ModelUnavailable, UsageError
+from llmpar.errors import KeptDamaged, LlmparError, ModelUnavailable, UsageError
+from llmpar.foundation import Foundation
 from llmpar.tasks.question import Question
 from llmpar.tasks.task import QUESTION_FIELDS, Form, Task
 
@@ -109,6 +110,8 @@ class Model:
         self._choice = choice
         self._watcher = watcher
         self._prompts: dict[tuple[str | None, str], Prompt] = {}
+        self._foundation = Foundation()
+        self._doubts = False
 
     @property
     def name(self) -> str:
@@ -186,7 +189,7 @@ class Model:
         return identity | {"files": found, "device": devices[0].partition(":")[0], "precision": precision}
 
     def open_backend(self, examples: Iterable[Question]) -> Backend:
-        """Load the weights and start the workers.
+        """Load the weights and start the workers; once more if they were found damaged since, or just now.
 
         Args:
             examples: questions as they come; what the prompts of all of them begin with is read once.
@@ -196,13 +199,35 @@ class Model:
         """
         if self._is_echo:
             return self._echo_backend()
+        questions = list(examples)
+        damage = self._foundation.damage
+        if damage is None:
+            try:
+                return self._load_backend(questions)
+            except KeptDamaged as found:
+                damage = found
+        self._distrust(damage)
+        return self._load_backend(questions)
+
+    def _distrust(self, damage: KeptDamaged) -> None:
+        """Look at everything that is kept of the model before it is used again."""
+        if self._doubts:
+            raise damage
+        self._doubts = True
+        self._watcher.warn(f"{damage}; nothing that was computed from it is kept, and the model is loaded again")
+        from llmpar.models.cache import condemn
+
+        condemn(self._files.path)
+        del self._files
+
+    def _load_backend(self, questions: list[Question]) -> Backend:
         choice, watcher = self._choice, self._watcher
         watcher.doing(f"loading {choice.name}")
         files = self._files
         from llmpar.engine.build import build_engine
         from llmpar.models.load import load_model
 
-        vocabulary, questions = self._vocabulary, list(examples)
+        vocabulary = self._vocabulary
         prompts = self._prompts_of(questions)  # what cannot be asked is said before all else
         with _OPENING:
             arguments = (files.path, choice.device, choice.precision, files.source_bits)
@@ -211,7 +236,8 @@ class Model:
 
                 loaded = load_shards(choice.tensor_parallel, *arguments)
             else:
-                loaded = load_model(*arguments, watcher.remark, watcher.warn)
+                loaded = load_model(*arguments, watcher.remark, watcher.warn, doubts=self._doubts)
+        self._foundation = loaded.foundation
         seq2seq = self._seq2seq
         opening = self._prompt(seq2seq, questions[0].task).opening_ids if seq2seq else ()
         if loaded.is_encoder_decoder and not opening:
@@ -220,20 +246,25 @@ class Model:
                 "take an instruct model"
             )
         prefix = [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))]
-        engine = build_engine(
-            loaded.models,
-            loaded.context_length,
-            loaded.stop_ids | vocabulary.stop_ids,
-            choice.num_workers,
-            choice.batch_size,
-            () if opening else prefix,
-            max_memory=choice.max_memory,
-            num_opening=len(opening) or 1,
-            notify=watcher.remark,
-            warn=watcher.warn,
-        )
+        try:
+            engine = build_engine(
+                loaded.models,
+                loaded.context_length,
+                loaded.stop_ids | vocabulary.stop_ids,
+                choice.num_workers,
+                choice.batch_size,
+                () if opening else prefix,
+                max_memory=choice.max_memory,
+                num_opening=len(opening) or 1,
+                notify=watcher.remark,
+                warn=watcher.warn,
+            )
+        except LlmparError:
+            loaded.foundation.confirm()  # damage, which can be mended, may be the reason
+            raise
         watcher.watch(lambda: engine.statuses)
-        return Backend(engine, self.encode, vocabulary.decode, self.measure, self._constrainer(loaded))
+        constrain = self._constrainer(loaded)
+        return Backend(engine, self.encode, vocabulary.decode, self.measure, constrain, loaded.foundation)
 
     @property
     def _is_echo(self) -> bool:
@@ -280,7 +311,7 @@ class Model:
         from llmpar.models.registry import resolve
 
         with _OPENING:
-            return resolve(choice.name, offline=choice.offline, notify=self._watcher.doing)
+            return resolve(choice.name, offline=choice.offline, notify=self._watcher.doing, warn=self._watcher.warn)
 
     @cached_property
     def _config(self) -> dict[str, object]:

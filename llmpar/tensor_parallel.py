@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -57,7 +58,7 @@ def load_shards(
             raise
         # A library's, or what another rank says.
         raise ModelUnavailable(f"{str(path)!r}: cannot be loaded on {num_shards} devices: {error}") from error
-    return LoadedModel((Shards(ranks, mine.model),), mine.context_length, mine.stop_ids, mine.precision)
+    return replace(mine, models=(Shards(ranks, mine.model),))
 
 
 def _load(path: Path, target: str, precision: Precision, place: Place) -> LoadedModel:

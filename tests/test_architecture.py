@@ -13,17 +13,22 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "errors": (),
     "paths": ("llmpar.errors",),
+    "checksums": (),
+    "foundation": ("llmpar.checksums", "llmpar.errors"),
     "visible": (),
     "smallfile": ("llmpar.errors", "llmpar.visible"),
     "interrupts": ("llmpar.errors",),
     "store": ("llmpar.errors", "llmpar.interrupts", "llmpar.paths", "llmpar.visible", "llmpar.store"),
     "documents": ("llmpar.errors", "llmpar.interrupts", "llmpar.visible", "llmpar.documents"),
     "batches": ("llmpar.errors", "llmpar.visible", "llmpar.batches"),
-    "engine": ("llmpar.errors", "llmpar.engine", "llmpar.paths"),
+    # What lies in files is looked at where it is read:
+    "engine": ("llmpar.errors", "llmpar.engine", "llmpar.paths", "llmpar.checksums", "llmpar.foundation"),
     # What a model is loaded as, and how memory says that it is full:
     "models": (
         "llmpar.errors",
         "llmpar.paths",
+        "llmpar.checksums",
+        "llmpar.foundation",
         "llmpar.models",
         "llmpar.engine.cpu",
         "llmpar.engine.cuda",

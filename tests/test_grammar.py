@@ -21,6 +21,7 @@ from llmpar.engine.build import build_engine
 from llmpar.engine.constraint import unpack
 from llmpar.engine.request import Request, SamplingParams
 from llmpar.errors import ModelUnavailable, UsageError
+from llmpar.foundation import Foundation
 from llmpar.models import grammar as grammar_module
 from llmpar.models.grammar import Grammar, choices_rule, schema_rule
 from llmpar.models.load import LoadedModel, load_model
@@ -276,7 +277,10 @@ def accepts(made: Grammar, tokenizer: Any, text: str) -> bool:
 class TestTokens:
     def test_a_loaded_model_tells_how_many_it_scores(self, tiny_model: Path) -> None:
         assert load_model(tiny_model, "cpu", "fp32").vocabulary == VOCABULARY
-        assert LoadedModel((make_transformers("bloom-alibi"),), 256, frozenset({STOP}), "fp32").vocabulary == 300
+        assert (
+            LoadedModel((make_transformers("bloom-alibi"),), 256, frozenset({STOP}), "fp32", Foundation()).vocabulary
+            == 300
+        )
 
     @pytest.mark.parametrize("vocabulary", [259, 260, 288, 300, 1000])
     def test_rows_that_only_the_model_has_are_never_allowed(self, make: Any, vocabulary: int) -> None:

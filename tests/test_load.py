@@ -165,7 +165,7 @@ class TestLoad:
         content = file.read_bytes()
         said: list[str] = []
         file.write_bytes(content[:-1])
-        assert same(load_model(entry, "cpu", "int8", notify=said.append).model, whole)
+        assert same(load_model(entry, "cpu", "int8", warn=said.append).model, whole)
         assert len(said) == 1
         assert str(file) in said[0]
         assert "making it again" in said[0]
@@ -242,7 +242,7 @@ def test_auto_is_no_less_precise_than_the_file_and_native(
 ) -> None:
     monkeypatch.setattr(product, "HAS_INT8_DOT", has_int8)
     monkeypatch.setattr(product, "HAS_BF16_DOT", has_bf16)
-    monkeypatch.setattr(load, "_load_on_cpu", lambda _path, precision, _notify: precision)
+    monkeypatch.setattr(load, "_load_on_cpu", lambda _path, precision, *_, **__: precision)
     half = "bf16" if has_bf16 else "fp32"
     few = "int8" if has_int8 else half
     for bits, expected in {4: few, 8: few, 9: half, 16: half, 17: "fp32", 32: "fp32", None: "fp32"}.items():

@@ -580,7 +580,7 @@ def test_gguf_is_hashed_once_and_known_by_content(gguf_file, quick, tmp_path, ca
     assert len(hashed) == 1
     copy.write_bytes(gguf_file.read_bytes()[:-1] + b"!")
     assert registry.resolve(str(copy)).path != files.path
-    (cache.parent / "gguf-index.json").write_text("[broken")
+    (cache.parent / "gguf-index").write_text("[broken")
     assert registry.resolve(str(gguf_file)).path == files.path
 
 

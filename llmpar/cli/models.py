@@ -11,6 +11,7 @@ import typer
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument
 from llmpar.cli.roles import enters_files
+from llmpar.errors import ModelUnavailable
 from llmpar.progress import say
 from llmpar.visible import one_line
 
@@ -48,6 +49,25 @@ def path(name: _NAME) -> int:
     from llmpar.models.registry import resolve
 
     _show(resolve(name, offline=True).path)
+    return 0
+
+
+@app.command()
+@enters_files
+def verify(
+    name: Annotated[
+        str | None, argument(metavar="[NAME]", help="One model; else everything.", role=roles.model)
+    ] = None,
+) -> int:
+    """Look at every byte that is kept of models, and name what is damaged."""
+    from llmpar.models.registry import verify as find_damage
+
+    faults = find_damage(name)
+    for fault in faults:
+        typer.echo(one_line(fault))
+    if faults:
+        raise ModelUnavailable(f"{len(faults)} damaged, as listed, each with what to do")
+    typer.echo("everything is as it was kept")
     return 0
 
 

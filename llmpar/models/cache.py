@@ -1,6 +1,7 @@
 """The cache of models made from other forms: what an entry is, how it comes to be, and how it goes.
 
-An entry is the directory `models/KEY` under `cache_dir()`: a model ready to load, and a manifest of its files' sizes.
+An entry is the directory `models/KEY` under `cache_dir()`: a model ready to load, a manifest of its files' sizes, and
+their checksums (`sums`).
 It is made in `models/.KEY.partial` under an flock on `models/.KEY.lock` and renamed when complete, so that it is whole
 or absent whenever a process dies. Knows no model names and no network; imports no torch.
 """
@@ -19,7 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmpar.checksums import seal_json, unseal_json
 from llmpar.errors import ModelUnavailable, WriteFailed
+from llmpar.models import sums
 from llmpar.paths import cache_dir, make_private
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of an entry; raise it when the same source would be converted to other files
 MANIFEST = "llmpar.json"
+_CONDEMNED = "damaged"  # a file that says what is
 _ABANDONED = 3600  # seconds; nothing takes that long to write
 INDEX_LENGTH = 64  # GGUF files whose hash is remembered
 
@@ -65,8 +69,10 @@ def source(key: str) -> str:
 def cached(key: str, name: str) -> ModelFiles | None:
     """Return a whole entry's files under the name `name`, or None if there is none.
 
+    Of weights only the size is looked at: the rest is while they are used.
+
     Raises:
-        ModelUnavailable: the entry is damaged: a file is missing or has another size than it was given.
+        ModelUnavailable: the entry is damaged: a file is missing or is not what was written.
         WriteFailed: others may have written it.
     """
     entry = _entry(key)
@@ -77,7 +83,7 @@ def cached(key: str, name: str) -> ModelFiles | None:
         manifest = json.loads((entry / MANIFEST).read_bytes())
         sizes, bits = manifest["sizes"], manifest["source_bits"]
         wrong = [file for file, size in sizes.items() if (entry / file).stat().st_size != size]
-        reason = f"{wrong[0]} is truncated" if wrong else ""
+        reason = f"{wrong[0]} is truncated" if wrong else _altered(entry)
         if manifest["format"] != FORMAT:
             reason = "it was made by another version of llmpar"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -90,10 +96,18 @@ def cached(key: str, name: str) -> ModelFiles | None:
     return ModelFiles(name, entry, bits)
 
 
-def made(key: str, name: str, source: str, make: Make, notify: Notify) -> ModelFiles:
+def made(
+    key: str,
+    name: str,
+    source: str,
+    make: Make,
+    notify: Notify,
+    warn: Notify | None = None,
+) -> ModelFiles:
     """Return an entry, after making it if it is absent, damaged or of an older format.
 
-    `make` gets a directory to work in and the entry's own, and returns the bits per weight of what it read.
+    `make` gets a directory to work in and the entry's own, and returns the bits per weight of what it read. `warn` is
+    told of damage, else `notify` is.
 
     Raises:
         ModelUnavailable: `make` raised it.
@@ -107,7 +121,7 @@ def made(key: str, name: str, source: str, make: Make, notify: Notify) -> ModelF
             if found := cached(key, name):
                 return found
         except ModelUnavailable as damage:
-            notify(f"{str(damage).splitlines()[0]}; making it again")
+            (warn or notify)(f"{str(damage).splitlines()[0]}; making it again")
         work = _workplace(entry)
         try:
             new = work / "new"
@@ -116,6 +130,7 @@ def made(key: str, name: str, source: str, make: Make, notify: Notify) -> ModelF
             sizes = {path.name: path.stat().st_size for path in new.iterdir()}
             manifest = {"format": FORMAT, "source": source, "source_bits": bits, "sizes": sizes}
             (new / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+            sums.write(new, key)
             for path in [*new.iterdir(), new]:  # before the rename: a power cut must not leave a name without data
                 if not path.is_symlink():
                     _sync(path)
@@ -152,6 +167,56 @@ def keep_pack(file: Path, write: Callable[[Path], None], notify: Notify) -> None
         fresh.unlink(missing_ok=True)
 
 
+def kept_sums(directory: Path) -> sums.Sums | None:
+    """Return the checksums of an entry's files; None for a directory of others', who keep none.
+
+    Raises:
+        ModelUnavailable: they are damaged.
+    """
+    with contextlib.suppress(WriteFailed, FileNotFoundError):
+        if directory.parent == _entry(""):
+            try:
+                return sums.read(directory)
+            except ValueError as error:
+                raise ModelUnavailable(f"{str(directory / sums.FILE)!r}: was altered; run again") from error
+    return None
+
+
+def pack_origin(kept: sums.Sums | None, precision: str) -> str:
+    """Return what tells a pack of an entry's weights from those of other entries and precisions."""
+    return f"{kept.own if kept else 'unknown'} {precision}"
+
+
+def condemn(directory: Path) -> None:
+    """Look into the weights of an entry, and make a note if they are damaged: then it is made again before it is used.
+
+    Nothing is deleted: what it was made from may be gone.
+
+    Raises:
+        ModelUnavailable: the checksums are damaged.
+        WriteFailed: the cache cannot be written.
+    """
+    found = kept_sums(directory)
+    with _writing():
+        if found and (altered := found.find_altered(directory, weights=True)):
+            (directory / _CONDEMNED).write_text(f"{altered[0]} was altered", encoding="utf-8")
+
+
+def _altered(entry: Path) -> str:
+    """Say what of an entry is not what was written, or ""; one from before there were checksums is given some."""
+    with contextlib.suppress(FileNotFoundError):
+        return (entry / _CONDEMNED).read_text(encoding="utf-8")
+    try:
+        altered = sums.read(entry).find_altered(entry, weights=False)
+    except FileNotFoundError:
+        with contextlib.suppress(OSError):  # somebody else's, who will do it
+            sums.write(entry, entry.name)
+        return ""
+    except ValueError:
+        return f"{sums.FILE} was altered"
+    return f"{altered[0]} was altered" if altered else ""
+
+
 def delete(key: str) -> int | None:
     """Delete an entry and return the bytes freed, or None if there is none.
 
@@ -176,10 +241,10 @@ def gguf_key(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    status, index = path.stat(), cache_dir() / "gguf-index.json"
-    stamp, known = [status.st_size, status.st_mtime_ns], {}
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        known = dict(json.loads(index.read_bytes()))
+    status, index, known = path.stat(), _gguf_index(), {}
+    stamp = [status.st_size, status.st_mtime_ns]
+    with contextlib.suppress(OSError, ValueError, TypeError):  # what is damaged is made again, by reading the file
+        known = dict(unseal_json(index.read_bytes(), index.name))
     match known.get(str(path.resolve())):
         case [size, mtime, str(digest)] if [size, mtime] == stamp:
             return f"gguf-{digest[:16]}"
@@ -193,9 +258,25 @@ def gguf_key(path: Path) -> str:
         with contextlib.suppress(OSError):  # it only saves time
             index.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fresh = index.with_suffix(f".{os.getpid()}")
-            fresh.write_text(json.dumps(known))
+            fresh.write_bytes(seal_json(known, index.name))
             fresh.replace(index)
     return f"gguf-{hasher.hexdigest()[:16]}"
+
+
+def damaged_index() -> Path | None:
+    """Return the index of GGUF files if it is not what was written."""
+    index = _gguf_index()
+    try:
+        unseal_json(index.read_bytes(), index.name)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return index
+    return None
+
+
+def _gguf_index() -> Path:
+    return cache_dir() / "gguf-index"
 
 
 def directory_key(path: Path) -> str:
@@ -241,6 +322,11 @@ def _writing() -> Iterator[None]:
         raise WriteFailed(
             f"cannot write the model cache {cache_dir()}: {error.strerror or error}; {remedy}, or set LLMPAR_CACHE"
         ) from error
+
+
+def entry_path(key: str) -> Path:
+    """Return an entry's directory, whether or not it is there."""
+    return _entry(key)
 
 
 def _entry(key: str) -> Path:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmpar.engine.resources import is_out_of_memory
-from llmpar.errors import ModelUnavailable
-from llmpar.models.cache import keep_pack, pack_file
+from llmpar.errors import KeptDamaged, ModelUnavailable
+from llmpar.foundation import Foundation
+from llmpar.models.cache import keep_pack, kept_sums, pack_file, pack_origin
+from llmpar.models.sums import is_weights
 
 if TYPE_CHECKING:
     from llmpar.models.cache import Notify
@@ -26,13 +28,15 @@ class LoadedModel:
 
     `models` are equal, one on each device: a Decoder where a CPU or CUDA computes and the model has the Llama shape,
     else transformers' own; or there is one, Shards, over all devices. `context_length` is the most tokens, prompt and
-    output together; `stop_ids` end an answer. `precision` is what they compute in.
+    output together; `stop_ids` end an answer. `precision` is what they compute in. No answer counts before
+    `foundation` confirms it.
     """
 
     models: tuple[Any, ...]
     context_length: int
     stop_ids: frozenset[int]
     precision: Precision
+    foundation: Foundation
 
     @property
     def model(self) -> Any:
@@ -58,6 +62,8 @@ def load_model(
     source_bits: int | None = None,
     notify: Notify = lambda _: None,
     warn: Notify = lambda _: None,
+    *,
+    doubts: bool = False,
 ) -> LoadedModel:
     """Load the weights of a model directory, safetensors only, without running any code from it.
 
@@ -71,14 +77,17 @@ def load_model(
             computes natively: int8 for weights of 8 bits or fewer (on a CPU), bf16 for 16 or fewer, else fp32.
         source_bits: bits per weight of the file that the weights came from, None if unknown.
         notify: is told what was not as one might expect, for people who asked.
-        warn: is told of a device that was left out.
+        warn: is told of a device that was left out, and of what was damaged and is made again.
+        doubts: whether packed weights are looked at before they are used, and not while they are.
 
     Raises:
         ModelUnavailable: the device is not there or has no room, the files are damaged, or this is no language model.
+        KeptDamaged: what was kept of the weights is not what was written.
     """
     devices, precision = find_arithmetic(device, precision, source_bits)
     if devices == ("cpu",):
-        return _load_on_cpu(path, precision, notify)
+        return _load_on_cpu(path, precision, notify, warn, doubts=doubts)
+    foundation = watch(path, is_mapped=False)
     import torch
 
     # Only with accelerate does transformers load straight to a device. But unless their type changes, weights that it
@@ -98,7 +107,37 @@ def load_model(
         raise _cannot_be_put(path, *next(iter(full.items())))
     for name in full:
         warn(f"{name} has too little memory for the model, and is left out")
-    return LoadedModel(tuple(models), context_length, stop_ids(path), precision)
+    return LoadedModel(tuple(models), context_length, stop_ids(path), precision, foundation)
+
+
+def watch(path: Path, *, is_mapped: bool) -> Foundation:
+    """Begin to look at the files of a model directory, weights too, before they are loaded.
+
+    Args:
+        path: the directory.
+        is_mapped: see `Foundation`.
+
+    Raises:
+        ModelUnavailable: one cannot be read.
+    """
+    foundation = Foundation(is_mapped=is_mapped)
+    _add_files(foundation, path, weights=True)
+    foundation.begin()
+    return foundation
+
+
+def _add_files(foundation: Foundation, path: Path, *, weights: bool) -> None:
+    from llmpar.engine.cpu import truncation
+
+    truncation.end_cleanly()
+    kept = kept_sums(path)
+    try:
+        for file in sorted(path.iterdir()):
+            expected = kept.by_name.get(file.name) if kept else None
+            if (weights and is_weights(file.name)) or (expected and not is_weights(file.name)):
+                foundation.add(file, expected, is_weights=is_weights(file.name))
+    except OSError as error:
+        raise ModelUnavailable(f"{str(path)!r}: cannot be read: {error.strerror}") from error
 
 
 def _cannot_be_put(path: Path, device: str, reason: str) -> ModelUnavailable:
@@ -154,6 +193,7 @@ def load_shard(path: Path, device: str, precision: Precision, num_shards: int) -
     Raises:
         ModelUnavailable: the files are damaged, or this is no language model.
     """
+    foundation = watch(path, is_mapped=device == "cpu")
     import torch
     from transformers.distributed.configuration_utils import DistributedConfig
 
@@ -163,20 +203,29 @@ def load_shard(path: Path, device: str, precision: Precision, num_shards: int) -
     dtype = torch.bfloat16 if native == "bf16" else torch.float32
     with on_device(device):
         model = _from_pretrained(path, dtype, distributed_config=DistributedConfig(tp_size=num_shards))
-    return LoadedModel((model,), _context_length(model), stop_ids(path), native)
+    return LoadedModel((model,), _context_length(model), stop_ids(path), native, foundation)
 
 
-def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedModel:
-    from llmpar.engine.cpu import packed
+def _load_on_cpu(path: Path, precision: Precision, notify: Notify, warn: Notify, *, doubts: bool) -> LoadedModel:
+    from llmpar.engine.cpu import compiled, packed
 
+    for damaged in compiled.discard_damaged():
+        warn(f"{str(damaged)!r} was altered since it was written; it is compiled again")
     # Not for fp32: its pack is as large as the weights, and who asks for it compares more often than works.
     file = None if precision == "fp32" else pack_file(path, f"{precision}-{packed.FORMAT}")
+    origin = pack_origin(kept_sums(path), precision)
     if file and file.exists():
+        foundation = Foundation()
         try:
-            decoder = packed.read(file)
-            return LoadedModel((decoder,), decoder.context_length, stop_ids(path), precision)
-        except packed.DamagedPack as damage:
-            notify(f"{damage}; making it again")
+            _add_files(foundation, path, weights=False)
+            decoder = packed.read(file, origin, foundation)
+            foundation.begin()
+            if doubts:
+                foundation.confirm()
+            return LoadedModel((decoder,), decoder.context_length, stop_ids(path), precision, foundation)
+        except (packed.DamagedPack, KeptDamaged) as damage:
+            warn(f"{damage}; making it again")
+    foundation = watch(path, is_mapped=True)
     import torch
 
     from llmpar.engine.cpu.describe import describe
@@ -191,10 +240,11 @@ def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedMode
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
         for weight in model.parameters():  # not the buffers: rotary frequencies stay exact, as transformers loads them
             weight.data = weight.data.to(torch.bfloat16 if native == "bf16" else torch.float32)
-        return LoadedModel((model,), _context_length(model), stop_ids(path), native)
+        return LoadedModel((model,), _context_length(model), stop_ids(path), native, foundation)
     if file:
-        keep_pack(file, partial(packed.write, decoder), notify)
-    return LoadedModel((decoder,), decoder.context_length, stop_ids(path), precision)
+        foundation.confirm()  # what is damaged must not become a pack that looks sound
+        keep_pack(file, partial(packed.write, decoder, origin=origin), notify)
+    return LoadedModel((decoder,), decoder.context_length, stop_ids(path), precision, foundation)
 
 
 def _from_pretrained(path: Path, dtype: Any, **options: Any) -> Any:

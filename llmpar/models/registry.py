@@ -43,32 +43,39 @@ class ModelEntry:
     source: str
 
 
-def resolve(name: str, *, offline: bool = False, notify: Notify = lambda _: None) -> ModelFiles:
+def resolve(
+    name: str,
+    *,
+    offline: bool = False,
+    notify: Notify = lambda _: None,
+    warn: Notify | None = None,
+) -> ModelFiles:
     """Return the files of a model, fetched and converted if need be.
 
     `name` is a directory, a path ending in .gguf, a name of the registry or of a cache entry, or a hub name
     `owner/repo[@revision]`; a path that exists comes first. A damaged cache entry is made again where its source can
     be had. A hub model that is on this machine is taken as it is, without a look at the hub for a newer one.
-    `notify` gets one-line messages before anything slow.
+    `notify` gets one-line messages before anything slow, `warn` (else `notify`) those about damage.
 
     Raises:
         ModelUnavailable: unknown, not to be had, damaged, or of a kind that is refused.
         WriteFailed: the cache cannot be written.
     """
+    warn = warn or notify
     path = Path(name)
     if name and path.is_dir() and (path / "config.json").exists():
-        return _directory(path.resolve(), path.resolve().name, notify)
+        return _directory(path.resolve(), path.resolve().name, notify, warn)
     if name.endswith(".gguf"):
-        return _gguf(path, notify)
+        return _gguf(path, notify, warn)
     if name in REGISTRY:
-        return _registered(name, offline, notify)
+        return _registered(name, offline, notify, warn)
     if name in cache.entries():
         return cache.cached(name, name) or _unknown(name)
     if name and path.exists():
         raise ModelUnavailable(f"{name!r} is neither a .gguf file nor a directory with a config.json")
     hub = HUB_NAME.fullmatch(name)
     if hub and not name.startswith("."):
-        return _hub(hub[1], hub[2], name, offline, notify)
+        return _hub(hub[1], hub[2], name, offline, notify, warn)
     return _unknown(name)
 
 
@@ -90,17 +97,47 @@ def remove(name: str) -> int:
         ModelUnavailable: nothing of that name is cached, or the .gguf file cannot be read to tell.
         WriteFailed: it cannot be deleted.
     """
-    key = name
+    freed = cache.delete(_key(name))
+    if freed is None:
+        raise _absent(name)
+    return freed
+
+
+def verify(name: str | None) -> list[str]:
+    """Look at every byte that is kept of a model, or of all with the rest of the cache, and say what is damaged.
+
+    Args:
+        name: as for `remove`.
+
+    Returns:
+        For each damaged thing a line: what it is, and what to do.
+
+    Raises:
+        ModelUnavailable: nothing of that name is cached, or the .gguf file cannot be read to tell.
+    """
+    from llmpar.models import verification
+
+    if name is None:
+        return verification.everything()
+    key = _key(name)
+    if key not in cache.entries():
+        raise _absent(name)
+    return verification.entry(key)
+
+
+def _key(name: str) -> str:
+    """Return the key of the cache's entry for a name."""
     if name.endswith(".gguf") and Path(name).is_file():
         try:
-            key = cache.gguf_key(Path(name))
+            return cache.gguf_key(Path(name))
         except OSError as error:
             raise _unreadable(Path(name), error) from error
-    freed = cache.delete(key)
-    if freed is None:
-        known = cache.entries()
-        raise ModelUnavailable(f"no model {name!r} in the cache{_suggestion(name, known)}; see `llmpar models list`")
-    return freed
+    return name
+
+
+def _absent(name: str) -> ModelUnavailable:
+    known = cache.entries()
+    return ModelUnavailable(f"no model {name!r} in the cache{_suggestion(name, known)}; see `llmpar models list`")
 
 
 def _unknown(name: str) -> ModelFiles:
@@ -117,7 +154,7 @@ def _suggestion(name: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _registered(name: str, offline: bool, notify: Notify) -> ModelFiles:
+def _registered(name: str, offline: bool, notify: Notify, warn: Notify) -> ModelFiles:
     file = REGISTRY[name]
     if offline:
         found = cache.cached(name, name)
@@ -133,10 +170,10 @@ def _registered(name: str, offline: bool, notify: Notify) -> ModelFiles:
         notify(f"converting {source.name} (once)")
         return convert.from_gguf(source, destination, notify)
 
-    return cache.made(name, name, f"{file.requirement} {file.sha256}", make, notify)
+    return cache.made(name, name, f"{file.requirement} {file.sha256}", make, notify, warn)
 
 
-def _gguf(path: Path, notify: Notify) -> ModelFiles:
+def _gguf(path: Path, notify: Notify, warn: Notify) -> ModelFiles:
     try:
         path = path.resolve()
         if not path.is_file() and path.exists():  # whoever opens a pipe waits for its writer
@@ -153,14 +190,14 @@ def _gguf(path: Path, notify: Notify) -> ModelFiles:
         notify(f"converting {path.name!r} (once)")
         return convert.from_gguf(path, destination, notify)
 
-    return cache.made(key, path.name, str(path), make, notify)
+    return cache.made(key, path.name, str(path), make, notify, warn)
 
 
 def _unreadable(path: Path, error: OSError) -> ModelUnavailable:
     return ModelUnavailable(f"model file {str(path)!r} cannot be read: {error.strerror}")
 
 
-def _hub(repository: str, revision: str | None, name: str, offline: bool, notify: Notify) -> ModelFiles:
+def _hub(repository: str, revision: str | None, name: str, offline: bool, notify: Notify, warn: Notify) -> ModelFiles:
     """Return a hub model's files: the copy in the hub's cache if it is whole, else what the hub has.
 
     The copy first, because a job that ran yesterday should run today, whatever the network and the repository do.
@@ -169,15 +206,15 @@ def _hub(repository: str, revision: str | None, name: str, offline: bool, notify
         path = fetch.from_hub(repository, revision, offline=True)
         # Other programs fetch the weights alone into the same cache, and the hub's library cannot always tell.
         if offline or any(next(path.glob(kind), None) for kind in VOCABULARIES):
-            return _directory(path, name, notify)
+            return _directory(path, name, notify, warn)
     except ModelUnavailable:
         if offline:
             raise
     notify(f"looking up {name} on the model hub")
-    return _directory(fetch.from_hub(repository, revision, offline=False), name, notify)
+    return _directory(fetch.from_hub(repository, revision, offline=False), name, notify, warn)
 
 
-def _directory(path: Path, name: str, notify: Notify) -> ModelFiles:
+def _directory(path: Path, name: str, notify: Notify, warn: Notify) -> ModelFiles:
     bits = fetch.inspect(path, name)
     # Marian's SentencePiece models are read as they are: no tokenizer.json can say the same.
     if any((path / file).exists() for file in ("tokenizer.json", "source.spm")):
@@ -188,4 +225,4 @@ def _directory(path: Path, name: str, notify: Notify) -> ModelFiles:
         convert.with_fast_tokenizer(path, destination)
         return bits
 
-    return cache.made(cache.directory_key(path), name, str(path), make, notify)
+    return cache.made(cache.directory_key(path), name, str(path), make, notify, warn)

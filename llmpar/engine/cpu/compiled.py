@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from numba import config, njit
 from numba.core.caching import IndexDataCacheFile
 
+from llmpar.checksums import seal, unseal
 from llmpar.engine.cpu import amx
 from llmpar.errors import WriteFailed
 from llmpar.paths import cache_dir, make_private
@@ -45,8 +47,39 @@ if _place:
     config.CACHE_DIR = _place
 
 
+def discard_damaged() -> list[Path]:
+    """Delete the kept code that is not what was written, and return where it was; it is compiled when it is wanted."""
+    found = list(find_damaged())
+    for file in found:
+        file.unlink(missing_ok=True)
+    return found
+
+
+def find_damaged() -> Iterator[Path]:
+    """Yield the files of kept code that are not what was written."""
+    for file in sorted(Path(_place).rglob("*.nb[ci]")) if _place else ():
+        try:
+            _unsealed(file)
+        except ValueError:
+            yield file
+        except OSError:  # another process may have deleted it
+            continue
+
+
+def _unsealed(file: Path) -> bytes:
+    return unseal(file.read_bytes(), _sealed_name(file))
+
+
+def _sealed_name(file: Path) -> str:
+    """Return what tells a file of kept code from any other: its version, processor and function."""
+    return "/".join(file.parts[-3:])
+
+
 class _KeptCode(IndexDataCacheFile):  # type: ignore[misc]
-    """Numba's files of one function, of which no failure matters: what they lack is compiled again."""
+    """Numba's files of one function, each under a checksum, as damaged code would take the process with it.
+
+    No failure matters: what they lack is compiled again.
+    """
 
     def load(self, key: object) -> Any:
         """Return the function's code, None if it is not there or damaged."""
@@ -62,9 +95,23 @@ class _KeptCode(IndexDataCacheFile):  # type: ignore[misc]
 
     def _load_index(self) -> dict[object, str]:
         try:
-            return super()._load_index()  # type: ignore[no-any-return]
+            version, stamp, overloads = pickle.loads(_unsealed(Path(self._index_path)))  # noqa: S301 (it is our own)
         except Exception:
             return {}
+        return overloads if (version, stamp) == (self._version, self._source_stamp) else {}
+
+    def _save_index(self, overloads: dict[object, str]) -> None:
+        self._write(self._index_path, (self._version, self._source_stamp, overloads))
+
+    def _load_data(self, name: str) -> Any:
+        return pickle.loads(_unsealed(Path(self._data_path(name))))  # noqa: S301 (it is our own)
+
+    def _save_data(self, name: str, data: object) -> None:
+        self._write(self._data_path(name), data)
+
+    def _write(self, path: str, value: object) -> None:
+        with self._open_for_write(path) as file:
+            file.write(seal(self._dump(value), _sealed_name(Path(path))))
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -1,22 +1,26 @@
 """A decoder in one file, as it lies in memory: written once, then mapped, and shared by all processes that read it.
 
-The file is a line: a SHA-256 of its rest, and JSON, padded with spaces, that has the decoder's fields; then its arrays,
-each on a cache line. It is made for one version of llmpar and kept in its cache; nothing else need read it.
+The file is a line: a SHA-256 of its rest, and JSON, padded with spaces, that has the decoder's fields, what it was made
+of, and a checksum of the arrays, which follow, each on a cache line. It is made for one version of llmpar and kept in
+its cache; nothing else need read it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from llmpar.checksums import checksum, checksum_of
 from llmpar.engine.cpu.decoder import Decoder, Layer, Projection, Rope
+from llmpar.foundation import Foundation
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when the same weights would be packed otherwise."""
 _ALIGNMENT = 64
 _DIGITS = 64  # of a SHA-256
@@ -27,8 +31,14 @@ class DamagedPack(Exception):
     """The file is not what was written."""
 
 
-def write(decoder: Decoder, file: Path) -> None:
-    """Write a decoder; an OSError passes through, and what is there by then is no pack."""
+def write(decoder: Decoder, file: Path, origin: str = "") -> None:
+    """Write a decoder; an OSError passes through, and what is there by then is no pack.
+
+    Args:
+        decoder: the decoder.
+        file: where to.
+        origin: tells what it was made of from anything else.
+    """
     arrays: list[np.ndarray[Any, Any]] = []
     offset = 0
 
@@ -47,30 +57,41 @@ def write(decoder: Decoder, file: Path) -> None:
         return value
 
     tree = describe(decoder)
-    header = json.dumps({"format": FORMAT, "bytes": offset, "decoder": tree}).encode()
+    content = {"origin": origin, "bytes": offset, "checksum": checksum(_laid_out(arrays))}
+    header = json.dumps({"format": FORMAT, **content, "decoder": tree}).encode()
     header += b" " * (-(_DIGITS + len(header) + 1) % _ALIGNMENT) + b"\n"
     with file.open("wb") as out:
         out.write(hashlib.sha256(header).hexdigest().encode() + header)
-        for array in arrays:
-            out.write(np.ascontiguousarray(array).data)
-            out.write(bytes(-array.nbytes % _ALIGNMENT))
+        for part in _laid_out(arrays):
+            out.write(part)
 
 
-def read(file: Path) -> Decoder:
+def _laid_out(arrays: list[np.ndarray[Any, Any]]) -> Iterator[Any]:
+    for array in arrays:
+        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        yield bytes(-array.nbytes % _ALIGNMENT)
+
+
+def read(file: Path, origin: str = "", foundation: Foundation | None = None) -> Decoder:
     """Return the decoder that `write` wrote; its arrays are the file's pages, read when they are used.
 
+    Args:
+        file: the file.
+        origin: what it must have been made of.
+        foundation: what will tell whether the arrays are what was written; without it that is looked at here.
+
     Raises:
-        DamagedPack: it is cut short, from another version, or no such file at all.
+        DamagedPack: it is altered, cut short, another model's, from another version, or no such file at all.
     """
     try:
         with file.open("rb") as source:
             line = source.readline()
-        if hashlib.sha256(line[_DIGITS:]).hexdigest().encode() != line[:_DIGITS]:
-            raise DamagedPack(f"{file} was altered")
-        header = json.loads(line[_DIGITS:])
-        if header["format"] != FORMAT or file.stat().st_size != len(line) + header["bytes"]:
-            raise DamagedPack(f"{file} is cut short or of another version")
-        data = np.memmap(file, np.uint8, "c")  # "c" because arrays that cannot be written are another type to compile
+            data = np.memmap(source, np.uint8, "c")  # "c": arrays that cannot be written are another type to compile
+            header = _header(file, line, len(data), origin)
+            if foundation:
+                foundation.add(file, header["checksum"], is_weights=True, source=source.fileno(), start=len(line))
+            elif checksum_of(source.fileno(), len(line)) != header["checksum"]:
+                raise DamagedPack(f"{file} was altered")
 
         def restore(value: Any) -> Any:
             if isinstance(value, list):
@@ -92,3 +113,14 @@ def read(file: Path) -> Decoder:
     if not isinstance(decoder, Decoder):
         raise DamagedPack(f"{file} holds no decoder")
     return decoder
+
+
+def _header(file: Path, line: bytes, size: int, origin: str) -> dict[str, Any]:
+    if hashlib.sha256(line[_DIGITS:]).hexdigest().encode() != line[:_DIGITS]:
+        raise DamagedPack(f"{file} was altered")
+    header: dict[str, Any] = json.loads(line[_DIGITS:])
+    if header["format"] != FORMAT or size != len(line) + header["bytes"]:
+        raise DamagedPack(f"{file} is cut short or of another version")
+    if header["origin"] != origin:
+        raise DamagedPack(f"{file} was made of another model")
+    return header

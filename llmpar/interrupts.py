@@ -33,6 +33,13 @@ def install() -> None:
     sys.unraisablehook = _on_unraisable
 
 
+def uninstall() -> None:
+    """Let signals end the process, now that there is nothing left to keep: Python's own end is no place to raise."""
+    for signum in _SIGNALS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, signal.SIG_DFL)
+
+
 def is_pending() -> bool:
     """Tell whether something waits for the shield to come down: what takes long in there should give up."""
     return _pending is not None

@@ -293,13 +293,13 @@ class TestSignals:
 
     def test_a_lock_that_is_given_back_is_waited_for(self, tmp_path: Path) -> None:
         filled(tmp_path / "store", 5)
-        with closing(Store(tmp_path / "store")) as store:
-            with closing(sqlite3.connect(tmp_path / "store", check_same_thread=False)) as other:
-                other.execute("BEGIN IMMEDIATE")
-                later = threading.Timer(0.5, other.rollback)
-                later.start()
-                use(store.job(JOB))
-                later.join()
+        other = sqlite3.connect(tmp_path / "store", check_same_thread=False)
+        with closing(Store(tmp_path / "store")) as store, closing(other):
+            other.execute("BEGIN IMMEDIATE")
+            later = threading.Timer(0.5, other.rollback)
+            later.start()
+            use(store.job(JOB))
+            later.join()
         assert held(tmp_path / "store", ["new"]) == {"new": [answer("new")]}
 
     @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])

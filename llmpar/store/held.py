@@ -105,8 +105,8 @@ class HeldFile:
 
     def _refused(self, path: Path, reason: str) -> StoreUnusable:
         return StoreUnusable(
-            f"store {one_line(self._path)}: {one_line(path)} {reason}; it is left as it is: move it away, or take another "
-            "store (--store PATH) or none (--no-store)"
+            f"store {one_line(self._path)}: {one_line(path)} {reason}; it is left as it is: move it away, or take "
+            "another store (--store PATH) or none (--no-store)"
         )
 
     def _beside(self, suffix: str) -> Path:

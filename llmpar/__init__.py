@@ -6,8 +6,7 @@ first used, so that importing llmpar takes no time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # the name that type checkers know; to import it takes longer than all of this
 if TYPE_CHECKING:
     from llmpar.backend import Policy as Policy
     from llmpar.documents.document import Result as Result

@@ -1,8 +1,30 @@
-"""`python -m llmpar`, and what the `llmpar` script calls."""
+"""`python -m llmpar`, and what the `llmpar` script calls: little is imported before signals end it cleanly."""
 
 from __future__ import annotations
 
-from llmpar.cli.main import main
+import os
+import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the program."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Python's handler would print a traceback. Until there is ours, nothing has begun that must be kept.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from llmpar import unforeseen
+
+    try:
+        from llmpar.cli.main import main as run
+    except BaseException as error:
+        line, code = unforeseen.explain(error)
+        unforeseen.say(line)
+        os._exit(code)
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -16,23 +17,49 @@ _MOMENT = 0.01  # seconds
 _SHOW_CURSOR = b"\x1b[?25h\n"
 _depth = 0  # of the shields that are up
 _pending: Interrupted | None = None
+_is_ending = False
+_is_watched = False
+_num_seen = 0  # signals, by the watch
 
 
 def install() -> None:
     """Let signals raise Interrupted in the main thread, wherever it is, unless it is `shielded`."""
+    global _is_ending, _num_seen
+    _is_ending, _num_seen = False, 0
+    _watch()
     for signum in _SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup keeps its promise
             signal.signal(signum, _on_signal)
     sys.unraisablehook = _on_unraisable
 
 
+def uninstall() -> None:
+    """Let signals end the process, now that there is nothing left to keep: Python's own end is no place to raise."""
+    for signum in _SIGNALS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, signal.SIG_DFL)
+
+
+def is_pending() -> bool:
+    """Tell whether something waits for the shield to come down: what takes long in there should give up."""
+    return _pending is not None
+
+
+def is_ending() -> bool:
+    """Tell whether a signal or the time limit has come: what is done from then on should not take long."""
+    return _is_ending
+
+
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
     """Keep a few steps together that must all happen or none: what interrupts them is raised after the last.
 
-    For the main thread, and for what takes no longer than writing a file.
+    For what takes no longer than writing a file. Only the main thread is ever interrupted.
     """
     global _depth, _pending
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     _depth += 1
     try:
         yield
@@ -70,10 +97,36 @@ def _on_signal(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 
 def _interrupt(reason: Interrupted) -> None:
-    global _pending
+    global _pending, _is_ending
+    _is_ending = True
     if not _depth:
         raise reason
     _pending = _pending or reason
+
+
+def _watch() -> None:
+    """Watch for the second signal in a thread: no handler runs while the main thread is inside a library."""
+    global _is_watched
+    if _is_watched:
+        return
+    try:
+        reader, writer = os.pipe()
+        threading.Thread(target=_count, args=(reader,), name="signals", daemon=True).start()
+    except (OSError, RuntimeError):  # no descriptor or thread is left, and handlers must do
+        return
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    _is_watched = True
+
+
+def _count(reader: int) -> None:
+    global _num_seen
+    while True:
+        for signum in os.read(reader, 1):
+            if signum in _SIGNALS and signal.getsignal(signum) in (_on_signal, _end_now):
+                _num_seen += 1
+                if _num_seen > 1:
+                    _end_now(signum, None)
 
 
 def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:

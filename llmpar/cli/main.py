@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shlex
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Annotated, Any, NoReturn
@@ -16,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import llmpar
-from llmpar import interrupts
+from llmpar import interrupts, unforeseen
 from llmpar.cli.arguments import NothingToRead
 from llmpar.cli.commands import register
 from llmpar.errors import EngineFailed, Interrupted, LlmparError, TimeUp, UsageError, WriteFailed
@@ -72,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
         _say_how_to_go_on(failed.resumption, arguments)
         return failed.exit_code
     except LlmparError as error:
-        say(f"llmpar: {error}")
+        say(f"llmpar: {error}{_origin(str(error), arguments) if isinstance(error, UsageError) else ''}")
         return error.exit_code
     except Interrupted as interrupted:
         if isinstance(interrupted, TimeUp) and not interrupted.is_told:
@@ -82,15 +84,16 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:  # help and lists go to stdout without us
         if error.errno == errno.EPIPE:
             return 141
+        if unforeseen.exhausted(error) or unforeseen.is_import(error):
+            return _say_unforeseen(error)
         say(f"llmpar: {one_line(error.filename or 'stdout')}: failed: {error.strerror}")
         return WriteFailed.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except Exception as error:
-        code = _usage_code(error)
-        if code is None:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__module__ != "pyo3_runtime":  # a panic of Rust's
             raise
-        return code
+        return _usage_code(error, arguments) or _say_unforeseen(error)
     return result if isinstance(result, int) else 0
 
 
@@ -107,7 +110,25 @@ def _with_optional_values(arguments: Sequence[str]) -> list[str]:
     )
 
 
-def _usage_code(error: Exception) -> int | None:
+def _say_unforeseen(error: BaseException) -> int:
+    line, code = unforeseen.explain(error)
+    say(f"llmpar: {line}")
+    return code
+
+
+def _origin(message: str, arguments: Sequence[str]) -> str:
+    """Return which variables gave the values that a message complains of, as a remark; "" if none did."""
+    options = dict.fromkeys(re.findall(r"--[a-z][a-z-]*", message))
+    variables = [f"LLMPAR_{option[2:].replace('-', '_').upper()}" for option in options]
+    set_ = [
+        variable
+        for option, variable in zip(options, variables, strict=True)
+        if os.environ.get(variable) and not any(argument.startswith(option) for argument in arguments)
+    ]
+    return f" (set by {', '.join(set_)})" if set_ else ""
+
+
+def _usage_code(error: BaseException, arguments: Sequence[str]) -> int | None:
     """Say what click found wrong with the command line, and return the exit code; None for any other error."""
     # Typer brings a click of its own, or uses the installed one: what both raise is known by this method.
     format_message = getattr(error, "format_message", None)
@@ -116,8 +137,19 @@ def _usage_code(error: Exception) -> int | None:
     context: Any = getattr(error, "ctx", None)
     message, path = format_message(), context.command_path if context else "llmpar"
     if message:
-        say(f"{path}: {message.rstrip('.')}. See `{path} --help`.")
+        say(f"{path}: {message.rstrip('.')}{_origin(message, arguments)}. See `{path} --help`.")
     return UsageError.exit_code
+
+
+def _flushed(code: int) -> int:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        return 141
+    except OSError:
+        return code or WriteFailed.exit_code
+    return code
 
 
 def main() -> NoReturn:
@@ -125,15 +157,14 @@ def main() -> NoReturn:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # no file that we open may get a number that libraries write their complaints to
     os.close(descriptor)
+    if not sys.flags.dev_mode:
+        warnings.simplefilter("ignore")  # of libraries, to their programmers; PYTHONWARNINGS would make errors of them
     interrupts.install()
-    code = run(sys.argv[1:])
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        code = 141
-    except OSError:
-        code = code or WriteFailed.exit_code
+        code = _flushed(run(sys.argv[1:]))
+    except Interrupted as late:
+        code = late.exit_code
+    interrupts.uninstall()
     if code in (141, WriteFailed.exit_code) and sys.stdout is not None:
         # The interpreter flushes stdout once more as it ends, and would complain.
         with contextlib.suppress(OSError):

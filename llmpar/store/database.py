@@ -9,18 +9,27 @@ import stat
 import struct
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from llmpar import interrupts
 from llmpar.errors import StoreUnusable
 from llmpar.interrupts import shielded
+from llmpar.store.held import HeldFile
 from llmpar.visible import one_line
+
+_T = TypeVar("_T")
 
 VERSION = 1
 _APPLICATION_ID = 0x6C6C6D70  # "llmp", in the file's header
 _MAGIC = b"SQLite format 3\0"
 _PATIENCE = 60.0  # seconds to wait for another process's transaction, which takes milliseconds
+_LAST_PATIENCE = 2.0  # seconds, once somebody wants an end
+_LOOK = 0.1  # seconds that SQLite waits by itself, during which no signal is seen
+_STEPS = 100_000  # of SQLite's machine between looks at signals, some milliseconds; a commit takes fewer
+_ROWS = 256  # read at a time
 _UNFINISHED = ".llmpar-new-"
 _ABANDONED = 3600.0  # seconds after which nobody is still making a store
 _SCHEMA = f"""
@@ -46,6 +55,7 @@ CREATE TABLE answers (
 );
 CREATE TABLE files (path BLOB PRIMARY KEY, state TEXT NOT NULL, sha256 BLOB NOT NULL);
 """
+_OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_master"
 
 
 class Database:
@@ -62,42 +72,43 @@ class Database:
 
     def __init__(self, path: Path, *, makes_directory: bool = False) -> None:
         self._path = path
+        self._is_open = True
         with self._translated():
             if not os.path.lexists(path):
                 if makes_directory:
                     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with shielded():  # what is half made would stay
                     _create(path)
-            self._check_header()
-            # Closed from another thread than it was opened by at most.
-            self._connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            self._refuse_irregular()
+            self._file = HeldFile(path)
             try:
-                # A crash of the machine may lose the last commits, which are computed again; nothing is ever torn.
-                # A crash of the process loses none.
-                self._connection.execute("PRAGMA synchronous = NORMAL")
-                self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.execute("COMMIT")
+                self._check_header()
+                self._connection = self._connect()
             except BaseException:
-                self._connection.close()
+                self._file.close()
                 raise
 
     def read(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
-        try:
-            return self._connection.execute(query, values).fetchall()
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise self._translation(error) from error
+        with self._translated(), shielded():
+            return self._patiently(lambda: self._connection.execute(query, values).fetchall())
 
     def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query that has many."""
-        with self._translated():
-            yield from self._connection.execute(query)
+        cursor: sqlite3.Cursor | None = None
+        while True:
+            with self._translated(), shielded():
+                cursor = cursor or self._patiently(lambda: self._connection.execute(query))
+                rows = cursor.fetchmany(_ROWS)
+            if not rows:
+                return
+            yield from rows
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Commit what is done inside together, or nothing of it."""
         with self._translated(), shielded():
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._patiently(lambda: self._connection.execute("BEGIN IMMEDIATE"))
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
@@ -105,6 +116,7 @@ class Database:
                 with contextlib.suppress(sqlite3.Error):  # SQLite has already done so after some failures
                     self._connection.execute("ROLLBACK")
                 raise
+            self._file.check_in_place()  # else it went into a file that nobody will find
 
     @property
     def size(self) -> int:
@@ -116,33 +128,85 @@ class Database:
 
     def shrink(self) -> None:
         """Give back the bytes that are not in use."""
-        with self._translated():
-            self._connection.executescript("PRAGMA incremental_vacuum")  # `execute` would give back one page alone
+        with self._translated(), shielded():
+            # `execute` would give back one page alone.
+            self._patiently(lambda: self._connection.executescript("PRAGMA incremental_vacuum"))
         self.read("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def unusable(self, reason: str) -> StoreUnusable:
         """Return the error that says what is damaged, and what to do."""
-        return StoreUnusable(
-            f"store {one_line(self._path)}: is damaged: {reason}; it is left as it is: move it away, or take another "
-            "(--store PATH) or none (--no-store)"
-        )
+        return self._refused(f"is damaged: {reason}")
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and raise StoreUnusable if it is no longer at its path."""
+        if not self._is_open:
+            return
+        self._is_open = False
         with self._translated():
-            self._connection.close()
+            try:
+                self._file.check_in_place()
+            finally:
+                self._connection.close()
+                self._file.close()
 
-    def _check_header(self) -> None:
-        """Refuse a file that is not a whole store, before SQLite touches it."""
+    def _connect(self) -> sqlite3.Connection:
+        # An absolute path, as SQLite gives some names a meaning (":memory:"). Closed from another thread than it was
+        # opened by at most.
+        path = self._path.absolute()
+        connection = sqlite3.connect(path, timeout=_LOOK, isolation_level=None, check_same_thread=False)
+        try:
+            with shielded():
+                self._defend(connection)
+                for statement in (
+                    # A crash of the machine may lose the last commits, which are computed again; nothing is ever torn.
+                    # A crash of the process loses none.
+                    "PRAGMA synchronous = NORMAL",
+                    "BEGIN IMMEDIATE",
+                    "COMMIT",
+                ):
+                    self._patiently(partial(connection.execute, statement))
+                self._file.note_log()
+                self._file.check_in_place()  # what SQLite has opened is what was looked at
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _defend(self, connection: sqlite3.Connection) -> None:
+        """Refuse a store in which somebody else has put something that would run, now or later."""
+        connection.set_progress_handler(interrupts.is_pending, _STEPS)
+        connection.set_authorizer(_authorize)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        query = f"{_OBJECTS} LIMIT {len(_own_objects()) + 1}"
+        found = self._patiently(lambda: connection.execute(query).fetchall())
+        if strange := [name for _, name, *_ in set(found) - _own_objects()]:
+            raise self._refused(f"holds {one_line(strange[0])!r}, which llmpar did not put there")
+        if len(found) != len(_own_objects()):
+            raise self.unusable("its tables are not those of a store")
+
+    def _patiently(self, action: Callable[[], _T]) -> _T:
+        """Do something that another process may hold up; call it shielded, and a signal ends the waiting."""
+        began = time.monotonic()
+        while True:
+            try:
+                return action()
+            except sqlite3.OperationalError as error:
+                patience = _LAST_PATIENCE if interrupts.is_ending() else _PATIENCE
+                if not _is_busy(error) or interrupts.is_pending() or time.monotonic() - began > patience:
+                    raise
+
+    def _refuse_irregular(self) -> None:
         for place in (self._path, *companions(self._path)):
             with contextlib.suppress(FileNotFoundError):
                 if not stat.S_ISREG(mode := place.stat().st_mode) and not stat.S_ISDIR(mode):
                     # To open a pipe is to wait for whoever else opens it.
                     raise self.unusable(f"{one_line(place)} is no regular file")
+
+    def _check_header(self) -> None:
+        """Refuse a file that is not a whole store, before SQLite touches it."""
         for looks_left in (2, 1, 0):
-            with self._path.open("rb") as file:
-                header = file.read(100)
-                size = os.fstat(file.fileno()).st_size
+            header, size = self._file.header(100), self._file.size
             if len(header) < 100 or not header.startswith(_MAGIC):
                 raise self.unusable("it is empty" if not header else "it is no SQLite file")
             (page_size,), (num_pages,), (version,), (application,) = (
@@ -161,6 +225,12 @@ class Database:
                 "take another (--store PATH) or none (--no-store)"
             )
 
+    def _refused(self, reason: str) -> StoreUnusable:
+        return StoreUnusable(
+            f"store {one_line(self._path)}: {reason}; it is left as it is: move it away, or take another "
+            "(--store PATH) or none (--no-store)"
+        )
+
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -175,10 +245,12 @@ class Database:
 
     def _translation(self, error: sqlite3.Error | UnicodeDecodeError) -> StoreUnusable:
         instead = "take another (--store PATH) or none (--no-store)"
-        if "locked" in str(error) or "busy" in str(error):
+        if _is_busy(error):
             return StoreUnusable(
                 f"store {one_line(self._path)}: another process keeps it locked; end that, or {instead}"
             )
+        if "not authorized" in str(error) or "prohibited" in str(error):
+            return self._refused("holds a view or trigger, which llmpar did not put there")
         if isinstance(error, sqlite3.OperationalError):
             return StoreUnusable(
                 f"store {one_line(self._path)}: cannot be used: {error}; see to its disk and permissions, or {instead}"
@@ -190,6 +262,23 @@ def companions(path: Path) -> list[Path]:
     """Return the files that SQLite keeps beside a database while it is in use."""
     real = os.path.realpath(path)
     return [Path(f"{real}{end}") for end in ("-wal", "-shm", "-journal")]
+
+
+def _authorize(action: int, one: str | None, other: str | None, database: str | None, source: str | None) -> int:  # noqa: ARG001 (SQLite's)
+    """Allow what a statement of ours does, and nothing that a view or trigger does, whenever it came there."""
+    return sqlite3.SQLITE_OK if source is None else sqlite3.SQLITE_DENY
+
+
+def _is_busy(error: Exception) -> bool:
+    return "locked" in str(error) or "busy" in str(error)
+
+
+@cache
+def _own_objects() -> frozenset[tuple[Any, ...]]:
+    """Return what a store holds besides rows: its tables, with their columns, and the indexes that belong to them."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        return frozenset(connection.execute(_OBJECTS))
 
 
 def _create(path: Path) -> None:

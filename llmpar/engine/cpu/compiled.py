@@ -18,9 +18,11 @@ from numba.core.caching import IndexDataCacheFile
 
 from llmpar.checksums import seal, unseal
 from llmpar.engine.cpu import amx
-from llmpar.errors import WriteFailed
+from llmpar.errors import ModelUnavailable, WriteFailed
 from llmpar.paths import cache_dir, make_private
 
+if config.DISABLE_JIT:  # by the program that we are part of, which imported Numba before us
+    raise ModelUnavailable("Numba must not compile here (NUMBA_DISABLE_JIT), and no kernel runs otherwise; unset it")
 _OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
 

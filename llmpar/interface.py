@@ -28,7 +28,7 @@ from llmpar.flow import Part
 from llmpar.model import Model, ModelChoice
 from llmpar.report import Report
 from llmpar.session import Session
-from llmpar.store.database import companions
+from llmpar.store.held import companions
 from llmpar.store.store import Store
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Form, Task

@@ -126,7 +126,7 @@ def test_a_store_that_is_no_file(llmpar: Call, tmp_path: Path, kind: str) -> Non
         os.mkfifo(path)
     outcome = llmpar("run", "--engine", "echo", "x", "--store", str(path), stdin=b"Text.")
     assert outcome.code == 74
-    assert "no ordinary file" in outcome.err
+    assert "no regular file" in outcome.err
 
 
 @pytest.mark.parametrize("name", [":memory:", "file:x?mode=memory", "-", " "])

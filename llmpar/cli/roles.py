@@ -159,7 +159,7 @@ def _enter_kept(register: Register) -> None:
 
 def _enter_stores(register: Register, given: Path | None) -> None:
     """Enter the store that was named, and the usual one also if it is not used: it must not be lost by mistake."""
-    from llmpar.store.database import companions
+    from llmpar.store.held import companions
     from llmpar.store.store import default_path
 
     paths = [("--store", given)] if given else []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import stat
 import struct
 import tempfile
 import time
@@ -79,7 +78,6 @@ class Database:
                     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with shielded():  # what is half made would stay
                     _create(path)
-            self._refuse_irregular()
             self._file = HeldFile(path)
             try:
                 self._check_header()
@@ -196,13 +194,6 @@ class Database:
                 if not _is_busy(error) or interrupts.is_pending() or time.monotonic() - began > patience:
                     raise
 
-    def _refuse_irregular(self) -> None:
-        for place in (self._path, *companions(self._path)):
-            with contextlib.suppress(FileNotFoundError):
-                if not stat.S_ISREG(mode := place.stat().st_mode) and not stat.S_ISDIR(mode):
-                    # To open a pipe is to wait for whoever else opens it.
-                    raise self.unusable(f"{one_line(place)} is no regular file")
-
     def _check_header(self) -> None:
         """Refuse a file that is not a whole store, before SQLite touches it."""
         for looks_left in (2, 1, 0):
@@ -256,12 +247,6 @@ class Database:
                 f"store {one_line(self._path)}: cannot be used: {error}; see to its disk and permissions, or {instead}"
             )
         return self.unusable(str(error))
-
-
-def companions(path: Path) -> list[Path]:
-    """Return the files that SQLite keeps beside a database while it is in use."""
-    real = os.path.realpath(path)
-    return [Path(f"{real}{end}") for end in ("-wal", "-shm", "-journal")]
 
 
 def _authorize(action: int, one: str | None, other: str | None, database: str | None, source: str | None) -> int:  # noqa: ARG001 (SQLite's)

@@ -30,7 +30,7 @@ class HeldFile:
 
     Raises:
         OSError: it cannot be opened.
-        StoreUnusable: it, or one of the files that SQLite keeps beside it, is no ordinary file.
+        StoreUnusable: it, or one of the files that SQLite keeps beside it, is no regular file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,16 +90,15 @@ class HeldFile:
 
     def _check_kinds(self) -> None:
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-            raise self._refused(self._path, "is no ordinary file")
-        for suffix in _COMPANIONS:
-            beside = self._beside(suffix)
+            raise self._refused(self._path, "is no regular file")
+        for beside in companions(self._path):
             try:
                 status = beside.lstat()
             except FileNotFoundError:
                 continue
             # SQLite would write to whatever they lead to.
             if not stat.S_ISREG(status.st_mode):
-                raise self._refused(beside, "is no ordinary file")
+                raise self._refused(beside, "is no regular file")
             if status.st_nlink != 1:
                 raise self._refused(beside, "has another name, too")
 
@@ -112,6 +111,12 @@ class HeldFile:
     def _beside(self, suffix: str) -> Path:
         # SQLite follows links, and keeps these files beside what they lead to.
         return Path(os.path.realpath(self._path) + suffix)
+
+
+def companions(path: Path) -> list[Path]:
+    """Return the files that SQLite keeps beside a database while it is in use."""
+    real = os.path.realpath(path)  # SQLite follows links, and keeps them beside what they lead to
+    return [Path(f"{real}{suffix}") for suffix in _COMPANIONS]
 
 
 def _identity(status: os.stat_result) -> _Identity:

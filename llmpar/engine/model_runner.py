@@ -140,6 +140,8 @@ class ModelRunner:
         self._room.leave()
         if sequence.slot < 0:  # its prefill did not come to it
             return
+        if sequence.finish_reason == "error":
+            self._cache.wipe(sequence.slot)
         last, shares = self._live.pop(), self._shares.pop()
         if last is not sequence:
             self._cache.move(last.slot, sequence.slot, self._columns(last, shares))

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmpar.engine.finite import check_model
 from llmpar.engine.resources import is_out_of_memory
 from llmpar.errors import ModelUnavailable
 from llmpar.models.cache import keep_pack, pack_file
@@ -74,7 +75,8 @@ def load_model(
         warn: is told of a device that was left out.
 
     Raises:
-        ModelUnavailable: the device is not there or has no room, the files are damaged, or this is no language model.
+        ModelUnavailable: the device is not there or has no room, the files are damaged, this is no language model, or
+            what it makes of a short text are no finite numbers.
     """
     devices, precision = find_arithmetic(device, precision, source_bits)
     if devices == ("cpu",):
@@ -119,6 +121,7 @@ def _put(model: Any, device: str, path: Path, notify: Notify) -> Any:
             return describe(model)
         except (ImportError, OtherShape) as reason:
             notify(f"{path.name!r} runs through torch, which is slower: {reason}")
+    check_model(model, repr(str(path)))
     return model
 
 
@@ -163,6 +166,7 @@ def load_shard(path: Path, device: str, precision: Precision, num_shards: int) -
     dtype = torch.bfloat16 if native == "bf16" else torch.float32
     with on_device(device):
         model = _from_pretrained(path, dtype, distributed_config=DistributedConfig(tp_size=num_shards))
+    check_model(model, repr(str(path)))
     return LoadedModel((model,), _context_length(model), stop_ids(path), native)
 
 
@@ -191,6 +195,7 @@ def _load_on_cpu(path: Path, precision: Precision, notify: Notify) -> LoadedMode
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
         for weight in model.parameters():  # not the buffers: rotary frequencies stay exact, as transformers loads them
             weight.data = weight.data.to(torch.bfloat16 if native == "bf16" else torch.float32)
+        check_model(model, repr(str(path)))
         return LoadedModel((model,), _context_length(model), stop_ids(path), native)
     if file:
         keep_pack(file, partial(packed.write, decoder), notify)

@@ -32,6 +32,7 @@ ALLOWED = {
         "llmpar.models",
         "llmpar.engine.cpu",
         "llmpar.engine.cuda",
+        "llmpar.engine.finite",
         "llmpar.engine.parts",
         "llmpar.engine.resources",
     ),

@@ -25,6 +25,7 @@ from llmpar.engine.cpu.decoder import (
     round_up,
     to_bf16,
 )
+from llmpar.engine.cpu.floats import narrowed
 from llmpar.engine.cpu.product import PANEL, TILE_ROWS
 from llmpar.engine.cpu.vector import LANES
 
@@ -495,7 +496,7 @@ def _exponentials(x: Array, out: Array) -> None:
 @kernel
 def _narrowed(x: Array, out: Array) -> None:
     for k in range(len(x)):
-        out[k] = kernels._narrow(x[k], out)
+        out[k] = narrowed(x[k], out)
 
 
 def test_exp_is_right_to_the_last_bits_and_bounded_beyond() -> None:

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Sequence as SequenceOf
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -30,13 +31,17 @@ from llmpar.engine.cuda import kernels, runner  # noqa: E402
 from llmpar.engine.cuda.decoder import Decoder, Pass, describe  # noqa: E402
 from llmpar.engine.cuda.stream import as_bits  # noqa: E402
 from llmpar.engine.engine import Engine  # noqa: E402
+from llmpar.engine.finite import NO_TOKEN, NOT_FINITE  # noqa: E402
 from llmpar.engine.parts import OtherShape  # noqa: E402
 from llmpar.engine.request import Completion, Request, SamplingParams, Sequence  # noqa: E402
 from llmpar.engine.sampler import draw  # noqa: E402
 from llmpar.errors import EngineFailed  # noqa: E402
 
-# NumPy, which the interpreter computes with, warns where exp of a large number is infinite, as on a GPU it just is.
-pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")
+# NumPy, which the interpreter computes with, warns where a number is infinite or none, as on a GPU it just is.
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{said}:RuntimeWarning")
+    for said in ("overflow encountered in exp", "invalid value encountered", "All-NaN slice")
+]
 LENGTH = 4  # of answers
 FEW = 4  # prompts; the fourth does not begin with PREFIX
 PARAMS = SamplingParams(LENGTH)
@@ -363,6 +368,28 @@ class TestChoose:
             found, _ = self.choose(logits, [temperature] * 6, [1.0] * 6, [0.7] * 6, words.to(DEVICE))
             assert all(token in ids for token, ids in zip(found, allowed, strict=True))
 
+    @pytest.mark.parametrize("temperature", [0.0, 0.7])
+    @pytest.mark.parametrize("softcap", [0.0, 5.0])
+    def test_logits_that_are_not_finite_give_no_token(self, temperature: float, softcap: float) -> None:
+        count, inf = 5, torch.inf
+        logits = torch.zeros(count, 200)
+        logits[0, 150], logits[1, 3], logits[2], logits[3, :199] = torch.nan, torch.nan if softcap else inf, -inf, -inf
+        slots, none = (torch.arange(count, dtype=torch.int32, device=DEVICE) * k for k in (1, 0))
+        ids, positions, chosen = (torch.full((count,), 9, dtype=torch.int32, device=DEVICE) for _ in range(3))
+        masked, bits = none.clone(), torch.zeros(count, 7, dtype=torch.int32, device=DEVICE)
+        logits[4, 150], masked[4], bits[4, 0] = torch.nan, 1, 1 << 7  # what may not come does not matter
+        floats = [torch.full((count,), number, device=DEVICE) for number in (temperature, 1.0, 0.5)]
+        if softcap:  # which makes a number of minus infinity
+            logits[2] = torch.nan
+        kernels.choose[(count,)](
+            logits.to(DEVICE), 200, slots, ids, positions, chosen, count, *floats, masked, bits, 7, softcap,
+            BLOCK=64, num_warps=4,
+        )  # fmt: skip
+        assert chosen[[0, 1, 2, 4]].tolist() == [NO_TOKEN, NO_TOKEN, NO_TOKEN, 7]
+        assert softcap or chosen[3] == 199
+        assert ids[:3].tolist() == [0, 0, 0], "a step that is under way could not go on from it"
+        assert positions.tolist() == [10] * count
+
     def test_the_slot_that_is_nobodys_stays(self) -> None:
         slots = torch.tensor([1, 1], dtype=torch.int32, device=DEVICE)
         ids, positions, chosen, none = (torch.zeros(2, dtype=torch.int32, device=DEVICE) for _ in range(4))
@@ -373,3 +400,48 @@ class TestChoose:
         )  # fmt: skip
         assert positions.tolist() == ids.tolist() == [0, 0]
         assert chosen.tolist() == [0, 1]
+
+
+class TestNotFinite:
+    def changed(self, value: float) -> Decoder:
+        model = deepcopy(make("llama")).to(DEVICE)
+        model.model.embed_tokens.weight.data[298, 3] = value  # no model is tried with this token
+        return describe(model)
+
+    @pytest.mark.parametrize(
+        ("value", "temperature"), [(torch.nan, 0), (torch.nan, 1), (torch.inf, 0), (-torch.inf, 1)]
+    )
+    def test_a_piece_fails_and_its_neighbours_do_not_notice(self, value: float, temperature: float) -> None:
+        params, options = SamplingParams(2, temperature, seed=4), [(10, 11), (10, 12), (40,)]
+        requests = [
+            Request(index, prompt, params, constraint=(lambda: OneOf(options)) if index > 1 else None)
+            for index, prompt in enumerate(prompts("llama")[:4])
+        ]
+        bad = [
+            replace(request, prompt_ids=[*request.prompt_ids[:-1], 298, 5]) if request.id % 2 else request
+            for request in requests
+        ]
+        good = ask(engine("llama"), requests)
+        made = build_engine([self.changed(value)], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25)
+        for one, other in zip(ask(made, bad), good, strict=True):
+            if one.id % 2:
+                assert (one.finish_reason, one.error) == ("error", NOT_FINITE)
+            else:
+                assert (one.output_ids, one.error) == (other.output_ids, None)
+
+    @pytest.mark.parametrize("worth", [16, 128])
+    def test_a_beginning_fails_those_that_have_it(self, worth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cuda_decoder, "_WORTH_SHARING", worth)
+        beginning = [*range(40, 60), 298, *range(60, 72)]
+        asked = [[*beginning, 5], [5, 6], [*beginning, 6, 7], [7, 8, 9]]
+        made = build_engine([self.changed(torch.nan)], 256, frozenset({STOP}), 1, 4, beginning, max_memory=1 << 25)
+        found = ask(made, [Request(index, prompt, SamplingParams(1)) for index, prompt in enumerate(asked)])
+        assert [completion.error for completion in found] == [NOT_FINITE, None, NOT_FINITE, None]
+
+    @pytest.mark.parametrize("kind", ["k_proj", "norm"])
+    def test_a_model_is_not_taken_on_trial(self, kind: str) -> None:
+        model = deepcopy(make("llama")).to(DEVICE)
+        [first, *_] = [weight for name, weight in model.named_parameters() if f"{kind}." in name]
+        first.data.view(-1)[5] = torch.nan
+        with pytest.raises(OtherShape):
+            describe(model)

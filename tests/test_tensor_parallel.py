@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -22,6 +22,7 @@ from conftest import ROOT, FakeRunner, Outcome, fake_answer
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.engine import Engine
+from llmpar.engine.finite import NOT_FINITE
 from llmpar.engine.kv_cache import KVCache
 from llmpar.engine.parallel_runner import ParallelRunner
 from llmpar.engine.ranks import Ranks
@@ -222,6 +223,33 @@ class TestModels:
         os.kill(loaded.model.ranks.process_ids[0], signal.SIGKILL)
         with pytest.raises(EngineFailed, match="could not be made ready: rank 1 was ended by signal 9; run again"):
             build_engine(loaded.models, loaded.context_length, STOP, prefix_ids=PREFIX)
+
+    def test_what_is_not_finite_fails_alone_on_all_ranks(self, tmp_path: Path) -> None:
+        from transformers import AutoModelForCausalLM
+
+        bad, path = 258, plant(tmp_path / "model", "Qwen3")
+        model = AutoModelForCausalLM.from_pretrained(path)
+
+        def answered(models: Sequence[Any]) -> list[tuple[list[int], str | None]]:
+            found: dict[int, Completion] = {}
+            with build_engine(models, 256, STOP, 1, 2, prefix_ids=PREFIX) as engine:
+                for i, prompt in enumerate(asked):
+                    engine.submit(Request(i, prompt, SamplingParams(4)))
+                for _ in asked:
+                    completion = engine.collect(timeout=60)
+                    assert completion is not None
+                    found[completion.id] = completion
+            return [(list(found[i].output_ids), found[i].error) for i in range(len(asked))]
+
+        # Those that fail are longer, and others have their slots next, on every rank.
+        asked = [[*PREFIX, *([9] * 40 + [bad, 9] if i % 3 == 0 else [9] * (5 + i))] for i in range(8)]
+        model.get_input_embeddings().weight.data[bad, 3] = float("nan")
+        model.save_pretrained(path)
+        found = answered(load_shards(2, path, "cpu", "fp32").models)
+        good = answered([model])  # of what does not fail
+        for i, (one, other) in enumerate(zip(found, good, strict=True)):
+            assert one == (other if i % 3 else ([], NOT_FINITE)), i
+            assert other[1] == (None if i % 3 else NOT_FINITE), i
 
     def test_damaged_weights_are_one_line(self, tmp_path: Path) -> None:
         path = plant(tmp_path / "model", "Qwen3")

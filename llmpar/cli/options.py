@@ -113,7 +113,8 @@ class SamplingOptions:
         option("--max-new-tokens", help="Cut answers here. Default: room that suits the task.", panel="Answers"),
     ] = None
     temperature: Annotated[
-        float, option("--temperature", help="0 takes the likeliest token each time.", panel="Answers")
+        float,
+        option("--temperature", help="0, or below 0.00001: the likeliest token each time.", panel="Answers"),
     ] = 0.0
     top_p: Annotated[
         float,

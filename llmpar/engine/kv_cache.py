@@ -145,6 +145,11 @@ class KVCache:
             copies[layer] = (keys.contiguous(), values.contiguous())
         return copies
 
+    def wipe(self, slot: int) -> None:
+        """Set a row to zeros: those after it may be shorter, and a masked NaN poisons a sum."""
+        for keys, values in self._layers.values():
+            keys[slot], values[slot] = 0, 0
+
     def move(self, source: int, target: int, num_columns: int) -> None:
         """Copy the first columns of one slot to another."""
         for keys, values in self._layers.values():

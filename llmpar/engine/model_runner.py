@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from llmpar.engine.attention import Batch, DecodeBatch, PrefillBatch
+from llmpar.engine.finite import NO_TOKEN, likeliest
 from llmpar.engine.kv_cache import KVCache, Layers, Room, give_memory_back
 from llmpar.engine.request import Request, Sequence
 from llmpar.engine.sampler import sample
@@ -28,19 +29,24 @@ class Prefix:
 
 @torch.inference_mode()
 def compute_prefix(model: Any, ids: SequenceOf[int]) -> Prefix:
-    """Return the keys and values of the ids that all prompts begin with, computed once for every worker."""
+    """Return the keys and values of the ids that all prompts begin with, computed once for every worker.
+
+    There is none where logits after it are not finite: masked, it would still reach rows that do not begin with it.
+    """
     if not ids:
         return Prefix()
     cache = KVCache(1)
     cache.reserve(len(ids))
     device = model.device
-    model(
+    output = model(
         input_ids=torch.tensor([list(ids)], device=device),
         position_ids=torch.arange(len(ids), device=device)[None],
         use_cache=False,
         logits_to_keep=1,
         batch=PrefillBatch(cache, 0, [len(ids)], [True], device),
     )
+    if NO_TOKEN in likeliest(output.logits[0]).tolist():
+        return Prefix()
     return Prefix(tuple(ids), cache.row_as_prefix(len(ids)))
 
 
@@ -140,6 +146,8 @@ class ModelRunner:
         self._room.leave()
         if sequence.slot < 0:  # its prefill did not come to it
             return
+        if sequence.finish_reason == "error":
+            self._cache.wipe(sequence.slot)
         last, shares = self._live.pop(), self._shares.pop()
         if last is not sequence:
             self._cache.move(last.slot, sequence.slot, self._columns(last, shares))

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from llmpar.engine.ranks import Ranks
-from llmpar.engine.request import Request, SamplingParams, Sequence
+from llmpar.engine.request import FinishReason, Request, SamplingParams, Sequence
 from llmpar.engine.resources import DeviceLost
 from llmpar.engine.worker import Runner
 
@@ -93,7 +93,7 @@ class ParallelRunner:
         place = next(place for place, (_, live) in enumerate(self._live) if live is sequence)
         number, _ = self._live.pop(place)
         del self._sent[number]
-        self._calls.append(("release", number))
+        self._calls.append(("release", number, sequence.finish_reason))
         self._mine.release(sequence)
 
     def _step(self, mine: Callable[[], None]) -> None:
@@ -160,6 +160,8 @@ class Mirrors:
         """Take a step with all that live."""
         self.runner.decode(list(self._live.values()))
 
-    def release(self, number: int) -> None:
-        """Free what a sequence holds."""
-        self.runner.release(self._live.pop(number))
+    def release(self, number: int, finish_reason: FinishReason | None) -> None:
+        """Free what a sequence holds, which ended as rank 0's did."""
+        sequence = self._live.pop(number)
+        sequence.finish_reason = finish_reason
+        self.runner.release(sequence)

@@ -251,12 +251,16 @@ def _probe_ids(model: Any) -> torch.Tensor:
 def _probe(model: Any, ids: torch.Tensor) -> tuple[dict[int, Variant], torch.Tensor]:
     """Return how each layer attends, and the model's logits after the last tokens of a short text."""
     recorder = _Recorder(len(ids), model.device)
+    own = model.config._attn_implementation  # noqa: SLF001 (transformers tells it in no other way)
     model.set_attn_implementation(IMPLEMENTATION)
-    output = model(
-        input_ids=ids.to(model.device)[None],
-        position_ids=torch.arange(len(ids), device=model.device)[None],
-        use_cache=False,
-        logits_to_keep=_NUM_COMPARED,
-        batch=recorder,
-    )
+    try:
+        output = model(
+            input_ids=ids.to(model.device)[None],
+            position_ids=torch.arange(len(ids), device=model.device)[None],
+            use_cache=False,
+            logits_to_keep=_NUM_COMPARED,
+            batch=recorder,
+        )
+    finally:
+        model.set_attn_implementation(own)  # who takes the model as it is has no batch for ours
     return recorder.variants, output.logits[0].float()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmpar.engine.constraint import Constraint, Mask
+from llmpar.engine.finite import NO_TOKEN, NOT_FINITE
 from llmpar.engine.loops import LOOK_EVERY, LoopFinder
 from llmpar.engine.resources import is_out_of_memory
 
@@ -22,7 +23,8 @@ class SamplingParams:
 
     Args:
         max_new_tokens: where an answer is cut.
-        temperature: 0 for the likeliest token (greedy), else the softmax temperature.
+        temperature: 0 for the likeliest token (greedy), else the softmax temperature; so low that float32 does not
+            hold it, it is 0 on some devices.
         top_p: sample from the smallest set of tokens with this much probability (nucleus sampling, Holtzman 2019).
         seed: what the draws follow from, together with the prompt: equal prompts draw equal answers, whatever N.
         max_repeats: how many times in a row an answer may say the same, before it is stopped as a loop (see
@@ -117,11 +119,17 @@ class Sequence:
         return []
 
     def append(self, token_id: int, stop_ids: frozenset[int]) -> None:
-        """Take the next token, and finish where it says so. What comes after the end is dropped."""
+        """Take the next token, and finish where it says so. What comes after the end is dropped.
+
+        NO_TOKEN fails the sequence: there were no logits that could be chosen by.
+        """
         if self.finish_reason:
             return
         if token_id in stop_ids:
             self.finish_reason = "stop"
+            return
+        if token_id == NO_TOKEN:
+            self.finish_reason, self.error = "error", NOT_FINITE
             return
         self.output_ids.append(token_id)
         if self._is_whole(token_id):

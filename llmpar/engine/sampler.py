@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmpar.engine.constraint import Mask, unpack
+from llmpar.engine.finite import NO_TOKEN, likeliest
 from llmpar.engine.request import Sequence
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def sample(logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
-    """Return the next token id for each sequence.
+    """Return the next token id for each sequence, NO_TOKEN where the logits are not finite (see `finite`).
 
     Args:
         logits: (B, V), a row for each sequence.
@@ -25,8 +26,10 @@ def sample(logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
     masks = {row: found[0] for row, sequence in enumerate(sequences) if (found := sequence.allowed())}
     if masks:
         logits = _masked(logits, masks)
-    next_ids: list[int] = logits.argmax(dim=-1).tolist()
+    next_ids: list[int] = likeliest(logits).tolist()
     for row, sequence in enumerate(sequences):
+        if next_ids[row] == NO_TOKEN:
+            continue  # also where a token is forced: what its slot holds now has to be wiped
         if (token_id := sequence.forced_id) is not None:
             next_ids[row] = token_id
         elif sequence.request.params.temperature > 0:
@@ -44,10 +47,18 @@ def _masked(logits: torch.Tensor, masks: dict[int, Mask]) -> torch.Tensor:
 
 
 def draw(logits: npt.NDArray[Any], sequence: Sequence) -> int:
-    """Return a token id drawn with the sequence's own parameters and next random number; `logits` (V,)."""
+    """Return a token id drawn with the sequence's own parameters and next random number.
+
+    Args:
+        logits: (V,), of which the largest is finite.
+        sequence: its temperature is above 0, however little.
+    """
     params = sequence.request.params
-    scaled = logits.astype(np.float64) / params.temperature
-    probabilities = np.exp(scaled - scaled.max())
+    below = logits.astype(np.float64)
+    below -= below.max()
+    with np.errstate(over="ignore"):  # by a very low temperature: minus infinity, which has no probability
+        below /= params.temperature
+    probabilities = np.exp(below)
     probabilities /= probabilities.sum()
     if params.top_p < 1:
         order = np.argsort(-probabilities, kind="stable")

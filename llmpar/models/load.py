@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmpar.engine.finite import check_model
 from llmpar.engine.resources import is_out_of_memory
 from llmpar.errors import KeptDamaged, ModelUnavailable
 from llmpar.foundation import Foundation
@@ -81,7 +82,8 @@ def load_model(
         doubts: whether packed weights are looked at before they are used, and not while they are.
 
     Raises:
-        ModelUnavailable: the device is not there or has no room, the files are damaged, or this is no language model.
+        ModelUnavailable: the device is not there or has no room, the files are damaged, this is no language model, or
+            what it makes of a short text are no finite numbers.
         KeptDamaged: what was kept of the weights is not what was written.
     """
     devices, precision = find_arithmetic(device, precision, source_bits)
@@ -158,6 +160,7 @@ def _put(model: Any, device: str, path: Path, notify: Notify) -> Any:
             return describe(model)
         except (ImportError, OtherShape) as reason:
             notify(f"{path.name!r} runs through torch, which is slower: {reason}")
+    check_model(model, repr(str(path)))
     return model
 
 
@@ -203,6 +206,7 @@ def load_shard(path: Path, device: str, precision: Precision, num_shards: int) -
     dtype = torch.bfloat16 if native == "bf16" else torch.float32
     with on_device(device):
         model = _from_pretrained(path, dtype, distributed_config=DistributedConfig(tp_size=num_shards))
+    check_model(model, repr(str(path)))
     return LoadedModel((model,), _context_length(model), stop_ids(path), native, foundation)
 
 
@@ -240,6 +244,7 @@ def _load_on_cpu(path: Path, precision: Precision, notify: Notify, warn: Notify,
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
         for weight in model.parameters():  # not the buffers: rotary frequencies stay exact, as transformers loads them
             weight.data = weight.data.to(torch.bfloat16 if native == "bf16" else torch.float32)
+        check_model(model, repr(str(path)))
         return LoadedModel((model,), _context_length(model), stop_ids(path), native, foundation)
     if file:
         foundation.confirm()  # what is damaged must not become a pack that looks sound

@@ -6,14 +6,22 @@ import json
 from dataclasses import asdict, dataclass
 
 from llmpar.documents.document import Segment
+from llmpar.errors import UsageError
 from llmpar.tasks.task import Form, Message, Task
+
+LEAST_TEMPERATURE = 1e-5
+"""Below, a token would have to be within a ten-thousandth of the likeliest's logit to come: that is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """What the user said about answers; `max_new_tokens` None leaves the limit to the task.
 
-    An answer ends before the first of the `stop` strings in it.
+    A temperature below LEAST_TEMPERATURE becomes 0, which takes the likeliest token each time. An answer ends before
+    the first of the `stop` strings in it.
+
+    Raises:
+        UsageError: the temperature is not from 0 to 100, or `top_p` not from 0 to 1; NaN is neither.
     """
 
     max_new_tokens: int | None = None
@@ -22,6 +30,14 @@ class Sampling:
     seed: int = 0
     max_repeats: int = 0
     stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, most in (("temperature", 100), ("top_p", 1)):
+            value = getattr(self, name)
+            if not 0 <= value <= most:
+                raise UsageError(f"{name} {value}: must be 0 or more, up to {most}")
+        if self.temperature < LEAST_TEMPERATURE:
+            object.__setattr__(self, "temperature", 0.0)
 
 
 @dataclass(frozen=True, slots=True)

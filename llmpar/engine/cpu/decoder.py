@@ -280,7 +280,10 @@ class Pass:
         return hidden[:count, : decoder.hidden_size]
 
     def likeliest(self, hidden: Floats, masks: SequenceOf[Mask | None] = ()) -> Array:
-        """Return the likeliest next token (B,) after each of the last hidden states (B, H), of those in its mask."""
+        """Return the likeliest next token (B,) after each of the last hidden states (B, H), of those in its mask.
+
+        It is NO_TOKEN where the logits of these are not finite.
+        """
         head, vocabulary = self._decoder.head, self._decoder.vocabulary
         ids, masked = np.empty(len(hidden), np.int32), np.full(len(hidden), -1, np.int32)
         given = [(row, mask) for row, mask in enumerate(masks) if mask is not None]

@@ -6,15 +6,13 @@ not depend on the others in its batch.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import types
-from numba.extending import overload
 
 from llmpar.engine.cpu.compiled import inlined, kernel
+from llmpar.engine.cpu.floats import INFINITE, NAN, encode, magnitude, narrowed, widened
 from llmpar.engine.cpu.product import PANEL, TILE_ROWS, TILE_VECTORS, close_tiles, open_tiles, product_tile
 from llmpar.engine.cpu.vector import LANES, bits_of_float, float_of_bits, nearest, score_tile, value_tile
+from llmpar.engine.finite import NO_TOKEN
 
 SILU, GELU_TANH = 0, 1
 
@@ -23,7 +21,6 @@ _ZERO, _HALF, _ONE, _TWO = (np.float32(x) for x in (0, 0.5, 1, 2))
 _LOG2_E, _LN2_HIGH, _LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 _LEAST, _MOST = np.float32(-87), np.float32(88)
 _GELU_SCALE, _GELU_CUBE = np.float32(0.7978845608), np.float32(0.044715)
-_LEVELS, _MIDDLE, _TINY = np.float32(127), np.float32(128), np.float32(1e-30)
 _LOWEST = np.finfo(np.float32).min  # fastmath knows no infinity
 _E3, _E4, _E5, _E6, _E7 = (np.float32(1 / n) for n in (6, 24, 120, 720, 5040))
 
@@ -43,57 +40,11 @@ def _tanh(x):
     return _ONE - _TWO / (_exp(_TWO * x) + _ONE)
 
 
-def _narrow(x: Any, like: Any) -> Any:
-    """Return `x` as an element of the array `like`: float32, or bfloat16's bits, rounded to the nearest even."""
-
-
-@overload(_narrow, strict=False, inline="always")
-def _narrow_for(x: Any, like: Any) -> Any:
-    if like.dtype == types.float32:
-        return lambda x, like: x
-
-    def narrow(x, like):
-        bits = bits_of_float(x)
-        odd = (bits >> np.int32(16)) & np.int32(1)
-        return np.uint16(np.int32(bits + np.int32(32767) + odd) >> np.int32(16))
-
-    return narrow
-
-
 @kernel
 def narrow(values, out):
     """Set `out` (N,) to the float32 `values` (N,) as its own elements, in one pass where numpy takes four."""
     for k in range(len(values)):
-        out[k] = _narrow(values[k], out)
-
-
-def _encode(values: Any, out: Any, row: Any, scales: Any) -> None:
-    """Store one row of float32 as the next product takes it: uint8 with a scale for each group, bfloat16 or as is."""
-
-
-@overload(_encode, strict=False, inline="always")
-def _encode_for(values: Any, out: Any, row: Any, scales: Any) -> Any:
-    if out.dtype != types.uint8:
-
-        def encode(values, out, row, scales):
-            for k in range(out.shape[1]):
-                out[row, k] = _narrow(values[k], out)
-
-        return encode
-
-    def quantize(values, out, row, scales):
-        size = out.shape[1] // scales.shape[1]
-        for group in range(scales.shape[1]):
-            start = group * size
-            largest = _TINY
-            for k in range(size):
-                largest = max(largest, abs(values[start + k]))
-            scales[row, group] = largest / _LEVELS
-            inverse = _LEVELS / largest
-            for k in range(size):
-                out[row, start + k] = np.uint8(np.int32(nearest(values[start + k] * inverse) + _MIDDLE))
-
-    return quantize
+        out[k] = narrowed(values[k], out)
 
 
 @kernel
@@ -125,6 +76,8 @@ def spread(bias, out, num_rows, add):
 def likeliest(x, scales, w, biases, factors, bias, vocabulary, masks, masked, ids):
     """Set ids (B,) to the output channel with the largest product; nothing else of the B × V products is kept.
 
+    It is NO_TOKEN where the products of the channels that may be taken are not finite (see `finite`).
+
     Args:
         masks: (L, V / 32) uint32, a bit for each channel that may be taken, the lowest first.
         masked: (B,) which row of `masks` is a row's, -1 where all channels may be taken.
@@ -132,8 +85,9 @@ def likeliest(x, scales, w, biases, factors, bias, vocabulary, masks, masked, id
     """
     num_rows = len(ids)
     best = np.full(num_rows, _LOWEST, np.float32)
+    most = np.zeros(num_rows, np.int32)  # the largest magnitude
     part = np.empty((x.shape[0], PANEL), np.float32)
-    ids[:] = 0
+    ids[:] = NO_TOKEN
     open_tiles(x, scales, w)
     for panel in range(w.shape[0]):
         first = panel * PANEL
@@ -153,9 +107,11 @@ def likeliest(x, scales, w, biases, factors, bias, vocabulary, masks, masked, id
                         channel = first + column
                         if not (masks[masked[row], channel >> 5] >> np.uint32(channel & 31)) & np.uint32(1):
                             part[row, column] = _LOWEST
-                largest = _LOWEST
+                largest, furthest = _LOWEST, most[row]
                 for column in range(width):
                     largest = max(largest, part[row, column])
+                    furthest = max(furthest, magnitude(part[row, column]))
+                most[row] = furthest
                 if largest > best[row]:
                     best[row] = largest
                     for column in range(width):
@@ -163,6 +119,10 @@ def likeliest(x, scales, w, biases, factors, bias, vocabulary, masks, masked, id
                             ids[row] = first + column
                             break
     close_tiles(x)
+    for row in range(num_rows):
+        # Minus infinity alone is as far away as infinity, and may be.
+        if most[row] > INFINITE or bits_of_float(best[row]) >= INFINITE:
+            ids[row] = NO_TOKEN
 
 
 @inlined
@@ -184,18 +144,7 @@ def embed(ids, table, scale, hidden):
     """Set the rows of `hidden` (M, W) to the embeddings (V, H) of `ids`, times `scale`."""
     for row in range(len(ids)):
         for k in range(table.shape[1]):
-            hidden[row, k] = _wide(table[ids[row], k]) * scale
-
-
-def _wide(x: Any) -> Any:
-    """Return an element of weights as float32."""
-
-
-@overload(_wide, strict=False, inline="always")
-def _wide_for(x: Any) -> Any:
-    if x == types.float32:
-        return lambda x: x
-    return lambda x: float_of_bits(np.int32(x) << np.int32(16))
+            hidden[row, k] = widened(table[ids[row], k]) * scale
 
 
 @inlined
@@ -215,7 +164,7 @@ def norm(hidden, rows, weight, epsilon, out, scales):
     values = np.zeros(out.shape[1], np.float32)
     for i in range(len(rows)):
         _norm(hidden[rows[i]], 0, len(weight), weight, epsilon, values)
-        _encode(values, out, i, scales)
+        encode(values, out, i, scales)
 
 
 @kernel
@@ -243,7 +192,7 @@ def activate(gate_up, width, kind, out, scales, num_rows):
                 gate = line[k]
                 inner = _GELU_SCALE * gate * (_ONE + _GELU_CUBE * gate * gate)
                 values[k] = _HALF * gate * (_ONE + _tanh(inner)) * line[width + k]
-        _encode(values, out, row, scales)
+        encode(values, out, row, scales)
 
 
 @inlined
@@ -292,10 +241,10 @@ def place(qkv, positions, rows, tables, cosines, sines, norms, epsilon, scaling,
                 key = keys[page, layer, head - num_heads]
                 value = values[page, layer, head - num_heads, lane]
                 for k in range(depth):
-                    key[k, lane] = _narrow(line[start + k], keys)
+                    key[k, lane] = narrowed(line[start + k], keys)
                 start += num_kv_heads * depth
                 for k in range(depth):
-                    value[k] = _narrow(line[start + k], values)
+                    value[k] = narrowed(line[start + k], values)
 
 
 @inlined
@@ -356,7 +305,7 @@ def attend(qkv, positions, rows, tables, keys, values, layer, heads, window, sof
     for i in range(len(positions)):
         longest = max(longest, positions[i])
     scores = np.empty((num_queries, (longest // LANES + 1) * LANES), np.float32)
-    found = np.empty((num_queries, width), np.float32)
+    found, broken = np.empty((num_queries, width), np.float32), np.empty(num_queries, np.int32)
     line = np.zeros(out.shape[1], np.float32)
     flat_keys, flat_values = keys.reshape(-1), values.reshape(-1)
     for i in range(len(positions)):
@@ -373,6 +322,11 @@ def attend(qkv, positions, rows, tables, keys, values, layer, heads, window, sof
             found[:] = _ZERO
             for g in range(num_queries):
                 seen = scores[g, begin:end]
+                most = np.int32(0)
+                for k in range(len(seen)):
+                    most = max(most, magnitude(seen[k]))
+                # Set in what is found, as it makes a NaN of any number.
+                broken[g] = NAN if most >= INFINITE else np.int32(0)
                 if softcap > _ZERO:
                     for k in range(len(seen)):
                         seen[k] = softcap * _tanh(seen[k] / softcap)
@@ -394,5 +348,5 @@ def attend(qkv, positions, rows, tables, keys, values, layer, heads, window, sof
             for g in range(num_queries):
                 target = first + g * depth
                 for k in range(depth):
-                    line[target + k] = found[g, k]
-        _encode(line, out, i, scales)
+                    line[target + k] = float_of_bits(np.int32(bits_of_float(found[g, k]) | broken[g]))
+        encode(line, out, i, scales)

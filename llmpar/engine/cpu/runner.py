@@ -11,6 +11,7 @@ import numpy as np
 from llmpar.engine.constraint import Mask, unpack
 from llmpar.engine.cpu.decoder import Array, Decoder, Floats, Pass, Tokens, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
+from llmpar.engine.finite import NO_TOKEN
 from llmpar.engine.lookup import Lookup
 from llmpar.engine.pages import PAGE, Pages, num_pages_of
 from llmpar.engine.request import Request, Sequence
@@ -194,9 +195,13 @@ class DecoderRunner:
         return self._lookups[sequence.slot].propose(sequence.output_ids, min(num_tokens, room))
 
     def _next_ids(self, rows: list[_Row], hidden: Floats) -> list[int]:
-        """Return the token after each row of `hidden` (B, H)."""
+        """Return the token after each row of `hidden` (B, H), NO_TOKEN where its logits are not finite."""
         next_ids: list[int] = self._pass.likeliest(hidden, [row.mask for row in rows]).tolist()
-        drawn = [index for index, row in enumerate(rows) if row.sequence.request.params.temperature > 0]
+        drawn = [
+            index
+            for index, row in enumerate(rows)
+            if row.sequence.request.params.temperature > 0 and next_ids[index] != NO_TOKEN
+        ]
         if drawn:
             for index, logits in zip(drawn, self._pass.logits(hidden[drawn]), strict=True):
                 row = rows[index]

@@ -13,7 +13,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from llmpar.engine.finite import NO_TOKEN
+
 _LOG2E = tl.constexpr(1.4426950408889634)
+_NO_TOKEN = tl.constexpr(NO_TOKEN)
 _NEVER = tl.constexpr(-1.0e30)  # finite: the difference of two of them is a number
 
 
@@ -256,6 +259,9 @@ def choose(logits, vocabulary, slots, ids, positions, chosen, num_slots, tempera
     row's, 0 for greedy; `is_masked` int32 says whether `masks` (…, V / 32) int32 tell what may come. By row: `uniforms`
     (B,) float32 are numbers drawn from [0, 1). Slots from `num_slots` on are nobody's and do not move.
 
+    Where logits are not finite (see `engine.finite`), `chosen` is NO_TOKEN. Steps that are given out by then go on from
+    token 0, and come to nothing.
+
     A draw takes the tokens in the vocabulary's order, as `sampler.draw` does; the likeliest that make up top_p are
     found by halving the range in which the last one's score lies.
     """
@@ -267,13 +273,16 @@ def choose(logits, vocabulary, slots, ids, positions, chosen, num_slots, tempera
     mask_row = masks + slot * num_words
     best = float("-inf")
     best_id = 0
+    num_broken = 0
     for start in range(0, vocabulary, BLOCK):
         x = _block_logits(row_logits, mask_row, masked, start, vocabulary, softcap, BLOCK)
+        num_broken += tl.sum(((x != x) | (x == float("inf"))).to(tl.int32), 0)
         top, where = tl.max(x, 0, return_indices=True)  # the first of equals
         if top > best:
             best = top
             best_id = start + where
-    if temperature > 0:
+    is_finite = (num_broken == 0) & (best > float("-inf"))
+    if is_finite & (temperature > 0):
         u, top_p = tl.load(uniforms + row), tl.load(top_ps + slot)
         total = 0.0
         for start in range(0, vocabulary, BLOCK):
@@ -311,7 +320,8 @@ def choose(logits, vocabulary, slots, ids, positions, chosen, num_slots, tempera
                 best_id = start + tl.minimum(tl.min(tl.where(passed, BLOCK, at), 0), last)
                 is_open = False
             before += here
-    tl.store(chosen + row, best_id)
+    tl.store(chosen + row, tl.where(is_finite, best_id, _NO_TOKEN))
+    best_id = tl.where(is_finite, best_id, 0)
     is_there = slot < num_slots
     tl.store(ids + slot, best_id, mask=is_there)
     tl.store(positions + slot, tl.load(positions + slot) + 1, mask=is_there)

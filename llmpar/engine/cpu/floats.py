@@ -1,0 +1,87 @@
+"""Floats as the kernels keep them: widened, narrowed to bfloat16, or as whole numbers with a scale for a group.
+
+What is not finite must reach a row's logits, where it fails the row (see `finite`), and compiled with fastmath no
+comparison of floats finds it. So where floats would be clamped, compared or turned into whole numbers, kernels look at
+their `magnitude`: as integers, infinity is INFINITE, NaN is more, and all others are less, in their own order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from llmpar.engine.cpu.compiled import inlined
+from llmpar.engine.cpu.vector import bits_of_float, float_of_bits, nearest
+
+INFINITE, NAN = np.int32(0x7F800000), np.int32(0x7FC00000)
+_UNSIGNED = np.int32(0x7FFFFFFF)
+_LEVELS, _MIDDLE, _TINY = np.float32(127), np.float32(128), np.float32(1e-30)
+
+
+@inlined
+def magnitude(x):
+    """Return the bits of a float32 without its sign."""
+    return np.int32(bits_of_float(x) & _UNSIGNED)
+
+
+def narrowed(x: Any, like: Any) -> Any:
+    """Return `x` as an element of the array `like`: float32, or bfloat16's bits, rounded to the nearest even."""
+
+
+@overload(narrowed, strict=False, inline="always")
+def _narrow_for(x: Any, like: Any) -> Any:
+    if like.dtype == types.float32:
+        return lambda x, like: x
+
+    def narrow(x, like):
+        bits = bits_of_float(x)
+        odd = (bits >> np.int32(16)) & np.int32(1)
+        # What is not finite is cut: rounded up, a NaN may become 0.
+        half = (np.int32(32767) + odd) * np.int32(magnitude(x) < INFINITE)
+        return np.uint16(np.int32(bits + half) >> np.int32(16))
+
+    return narrow
+
+
+def widened(x: Any) -> Any:
+    """Return an element of weights as float32."""
+
+
+@overload(widened, strict=False, inline="always")
+def _wide_for(x: Any) -> Any:
+    if x == types.float32:
+        return lambda x: x
+    return lambda x: float_of_bits(np.int32(x) << np.int32(16))
+
+
+def encode(values: Any, out: Any, row: Any, scales: Any) -> None:
+    """Store one row of float32 as the next product takes it: uint8 with a scale for each group, bfloat16 or as is."""
+
+
+@overload(encode, strict=False, inline="always")
+def _encode_for(values: Any, out: Any, row: Any, scales: Any) -> Any:
+    if out.dtype != types.uint8:
+
+        def encode(values, out, row, scales):
+            for k in range(out.shape[1]):
+                out[row, k] = narrowed(values[k], out)
+
+        return encode
+
+    def quantize(values, out, row, scales):
+        size = out.shape[1] // scales.shape[1]
+        for group in range(scales.shape[1]):
+            start = group * size
+            most = bits_of_float(_TINY)
+            for k in range(size):
+                most = max(most, magnitude(values[start + k]))
+            largest = float_of_bits(most)  # the scale of a group is as little finite as what is in it
+            scales[row, group] = largest / _LEVELS
+            inverse = _LEVELS / largest
+            for k in range(size):
+                out[row, start + k] = np.uint8(np.int32(nearest(values[start + k] * inverse) + _MIDDLE))
+
+    return quantize

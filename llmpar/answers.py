@@ -153,7 +153,10 @@ class Answers:
         return Pending(question, memory, memory.key(question.material), whole=whole)
 
     def _start(self, pending: Pending) -> None:
-        if not self._is_left(pending) and not self._is_repeated(pending) and not self._is_known(pending):
+        segment = pending.question.segment
+        if segment.fault:  # beside all that is remembered: its text is not the whole
+            self._settle(pending, Result(segment, error=segment.fault, key=pending.key, finish_reason="error"))
+        elif not self._is_left(pending) and not self._is_repeated(pending) and not self._is_known(pending):
             self._ask(pending)
 
     def _is_left(self, pending: Pending) -> bool:

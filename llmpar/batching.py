@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from llmpar.batches.failure import BadRequest, Failure, MalformedLine
-from llmpar.batches.request import CHAT, BatchRequest, read_request
+from llmpar.batches.request import CHAT, BatchRequest, read_request, too_long
 from llmpar.batches.result import BatchAnswer, error_line, result_line
 from llmpar.documents.document import INLINE, Block, Document, Encoding, Result, Segment
+from llmpar.documents.formats import jsonl
 from llmpar.documents.layout import NEWLINE
 from llmpar.errors import UsageError
 from llmpar.flow import Part
@@ -55,7 +56,9 @@ class Requests:
         for block in blocks:
             questions: list[Question] = []
             entries = self._entries[block.document.index, block.offset] = []
-            for number, start, line in _lines(block.text):
+            if block.part == "beginning":
+                entries.append(too_long(block.text, f"{one_line(block.document.name)}: {jsonl.too_long(block)}"))
+            for number, start, line in _lines("" if block.part else block.text):
                 try:
                     request = read_request(line)
                     questions += _questions(request, block, start, len(questions))
@@ -89,7 +92,7 @@ class Requests:
                     continue
                 entry = _failure(entry, fault)
             else:
-                self.failed(f"{entry.custom_id}: {entry.message}")
+                self.failed(f"{entry.custom_id}: {entry.message}" if entry.custom_id else entry.message)
             line = error_line(entry, openai=self.take_error is not None)
             if self.take_error:
                 self.take_error(line)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from llmpar.backend import Backend
 from llmpar.engine.constraint import Constraint
 from llmpar.engine.engine import Engine
+from llmpar.engine.resources import available_memory
 from llmpar.engine.worker import WorkerStatus
 from llmpar.errors import ModelUnavailable, UsageError
 from llmpar.tasks.question import Question
@@ -79,6 +80,15 @@ class ModelChoice:
     def __post_init__(self) -> None:
         if self.tensor_parallel > 1:
             _check_parallel(self)
+
+
+def longest_held(max_memory: int | None) -> int:
+    """Return how many characters of one text may be held, whatever else is on its way.
+
+    Args:
+        max_memory: what the user gives, in bytes; None for half of what is free.
+    """
+    return max(1, (available_memory() // 2 if max_memory is None else max_memory) // _HELD_SHARE)
 
 
 class Watcher(Protocol):

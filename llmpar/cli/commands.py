@@ -17,6 +17,7 @@ from llmpar.cli.batch import batch
 from llmpar.cli.options import InputOptions, JobOptions, option, takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.tasks.task import Form, Task
+from llmpar.visible import one_line
 
 
 def register(app: typer.Typer) -> None:
@@ -213,7 +214,11 @@ def split(
             read = (unit, input.language, input.input_format, input.field, input.encoding_errors)
             for _, segments in read_segments(index, source, *read):
                 for segment in segments:
-                    writer.write(_bytes(show(segment)))
+                    if segment.fault:
+                        say(f"llmpar split: {one_line(segment.block.document.name)}: {segment.fault}")
+                        code = 3
+                    else:
+                        writer.write(_bytes(show(segment)))
                 writer.flush()
         except (InputError, InputUnreadable) as error:
             if len(sources) == 1:

@@ -99,7 +99,7 @@ class RequestRun:
 
     def _parts(self, sources: list[str], requests: Requests) -> Iterator[Part]:
         for index, source in enumerate(sources):
-            yield from requests.parts(_blocks(index, source))
+            yield from requests.parts(_blocks(index, source, self._run.longest))
 
     def _note_refused(self, message: str, progress: Progress) -> None:
         self._run.report.num_refused += 1
@@ -112,7 +112,7 @@ def _in_use(examples: list[Question]) -> list[Question]:
     return examples if len(kinds) == 1 else []
 
 
-def _blocks(index: int, source: str) -> Iterator[Block]:
+def _blocks(index: int, source: str, longest: int) -> Iterator[Block]:
     reader = Reader(index, source)
     with closing(reader):
-        yield from reader.blocks("line")
+        yield from reader.blocks("line", longest, holds_records=True)

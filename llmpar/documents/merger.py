@@ -54,11 +54,20 @@ class DocumentMerger:
 
     def merge(self, block: Block, segments: Iterable[Segment], results: Iterator[Result]) -> Iterator[str]:
         """Yield the text of the block."""
+        if block.part:
+            return self._of_part(block, results)
         return merge(block, segments, results, self.on_error, interleaves=self.interleaves)
 
     def close(self) -> Iterator[str]:
         """Yield nothing."""
         return iter(())
+
+    def _of_part(self, block: Block, results: Iterator[Result]) -> Iterator[str]:
+        """Yield a part of a record that is too long to be held: there is nowhere in it to put a mark."""
+        for _ in results:  # each is to be taken
+            pass
+        if self.on_error != "skip":
+            yield block.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +143,7 @@ class RecordMerger:
         record: dict[str, object] = dict(zip(_COLUMNS, values, strict=True))
         if self.is_json and answer is not None:
             record["answer"] = json.loads(answer)
-        if segment.layout.is_json:
+        if segment.layout.is_json and not segment.fault:
             record["record"] = record_of(segment)
         text = json.dumps(record, ensure_ascii=False)
         try:

@@ -19,6 +19,9 @@ FIELDS = ("text", "message", "content", "body", "prompt")
 JSON_STRING = Layout(newline="", is_json=True)
 """The layout of what is a string in a line of JSON."""
 
+SHOWN = 200
+"""The characters of a record that is too long to be held by which it is known."""
+
 _SPACE = re.compile(r"[ \t\r\n]*")
 _decode = json.JSONDecoder().raw_decode
 
@@ -45,6 +48,14 @@ def records(block: Block, field: str | None) -> Iterator[tuple[int, int, str, La
             yield start + first, start + last, value.strip(), JSON_STRING
         start = newline.end() if newline else end
         number += 1
+
+
+def too_long(block: Block) -> str:
+    """Return why nobody can be asked about the record that a block is the beginning of."""
+    return (
+        f"line {1 + block.line} is longer than the {len(block.text):,} characters that are held of one; "
+        "a larger --max-memory takes it"
+    )
 
 
 def record_of(segment: Segment) -> dict[str, Any]:

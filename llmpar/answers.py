@@ -206,6 +206,11 @@ class Answers:
         if self._backend is None:
             self._backend = self._open_backend(question)
         backend, task = self._backend, question.task
+        if backend.exceeds(question, backend.engine.context_length):
+            # Reading all of it could take minutes, and much memory.
+            if not self._split(pending):
+                self._refuse_length(backend, pending, f"more than {backend.engine.context_length:,}")
+            return
         try:
             pending.prompt_ids = backend.encode(question)
         except ModelUnavailable as error:
@@ -228,16 +233,19 @@ class Answers:
             return
         self._report.num_text_tokens_read += num_prompt_tokens
         if room < min(wanted, _LEAST_ROOM):
-            reason = (
-                f"its prompt takes {num_prompt_tokens:,} of the {backend.engine.context_length:,} tokens the model "
-                "can read; split it smaller, or take a model with a longer context"
-            )
-            # Not for the store: on a larger machine it may fit.
-            self._finish(pending, Answer(0, "", "error", num_prompt_tokens, 0), reason)
+            self._refuse_length(backend, pending, f"{num_prompt_tokens:,}")
             return
         pending.limit = min(wanted, room)
         self._in_flight[pending.key] = pending
         self._request(backend, pending, pending.limit)
+
+    def _refuse_length(self, backend: Backend, pending: Pending, taken: str) -> None:
+        reason = (
+            f"its prompt takes {taken} of the {backend.engine.context_length:,} tokens the model can read; split it "
+            "smaller, or take a model with a longer context"
+        )
+        # Not for the store: on a larger machine it may fit.
+        self._finish(pending, Answer(0, "", "error", len(pending.prompt_ids), 0), reason)
 
     def _limit(self, backend: Backend, question: Question, num_text_tokens: int) -> int:
         """Return how many tokens an answer may have at first."""

@@ -20,7 +20,8 @@ Overflow = Literal["split", "error"]
 class Backend:
     """An engine, how a question becomes its prompt, and how an answer's ids become text.
 
-    `measure` counts the tokens of a text. `constrain` makes what keeps an answer in its form.
+    `measure` counts the tokens of a text. `constrain` makes what keeps an answer in its form. `exceeds` tells, without
+    reading all of it, that a question's prompt has more tokens than a number, where it has far more.
     """
 
     engine: Engine
@@ -28,6 +29,7 @@ class Backend:
     decode: Callable[[SequenceOf[int]], str]
     measure: Callable[[str], int] = len
     constrain: Callable[[Form], Callable[[], Constraint]] | None = None
+    exceeds: Callable[[Question, int], bool] = lambda _question, _most: False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ _HELD_SHARE = (
 )
 _DECIDING = (".json", ".jinja", ".safetensors", ".model", ".txt", ".spm")  # the files that decide what a model says
 _USUAL_CONTEXT = 2048
+_USUAL_LENGTH = 8  # characters of a token are more than most have
 _FORMS_KEPT = 64
 # One model at a time: while transformers loads, functions of torch and of its own are others for the whole process, and
 # two threads that put them back may leave them so for good. Whoever reads ahead needs the tokenizer, too.
@@ -156,6 +157,23 @@ class Model:
         """Return how many tokens a text has; no weights are loaded."""
         return len(text) if self._is_echo else len(self._vocabulary.encode_data(text))
 
+    def exceeds(self, question: Question, most: int) -> bool:
+        """Tell whether a prompt has more than `most` tokens for sure, having read no more of it than that takes.
+
+        One that has a few more may not be found to have them.
+        """
+        if self._is_echo:
+            return False
+        texts = [question.text] if self._translation else [text for _, text in question.messages]
+        text = max(texts, key=len, default="")
+        # What stands at a cut may be one token in the whole, and is some in a part: hence twice as many.
+        length = _USUAL_LENGTH * most
+        while length < len(text):
+            if self.measure(text[:length]) > 2 * most:
+                return True
+            length *= 2
+        return False
+
     def encode(self, question: Question) -> Sequence[int]:
         """Return the prompt of a question.
 
@@ -243,7 +261,9 @@ class Model:
             warn=watcher.warn,
         )
         watcher.watch(lambda: engine.statuses)
-        return Backend(engine, self.encode, vocabulary.decode, self.measure, self._constrainer(loaded))
+        return Backend(
+            engine, self.encode, vocabulary.decode, self.measure, self._constrainer(loaded), self.exceeds
+        )
 
     @property
     def _is_echo(self) -> bool:
@@ -252,6 +272,8 @@ class Model:
     def _prompts_of(self, questions: Iterable[Question]) -> list[Sequence[int]]:
         prompts = []
         for question in questions:
+            if self.exceeds(question, self.context_length):
+                continue  # which is said when it is asked
             try:
                 prompts.append(self.encode(question))
             except ModelUnavailable:

@@ -15,7 +15,7 @@ from llmpar.backend import Backend, Memory, Policy
 from llmpar.documents.document import Result
 from llmpar.documents.pieces import halve
 from llmpar.engine.request import Completion, Request, SamplingParams
-from llmpar.errors import EngineFailed, ModelUnavailable
+from llmpar.errors import EngineFailed, ModelUnavailable, UsageError
 from llmpar.report import Report
 from llmpar.store.store import Answer
 from llmpar.tasks.checks import find_fault
@@ -212,8 +212,10 @@ class Answers:
                 self._refuse_length(backend, pending, f"more than {backend.engine.context_length:,}")
             return
         try:
+            if question.form and backend.constrain:
+                backend.constrain(question.form)  # one that cannot be used is said now; it is made but once
             pending.prompt_ids = backend.encode(question)
-        except ModelUnavailable as error:
+        except (ModelUnavailable, UsageError) as error:
             if question.conversation is None:
                 raise
             self._finish(pending, Answer(0, "", "error", 0, 0), str(error))  # this conversation alone is refused

@@ -24,6 +24,8 @@ _ROOM = 2048  # tokens of an answer whose request names no limit, and once as ma
 _TASK = Task("batch", "", growth=0, margin=_ROOM, checks=frozenset())
 _NEXT_SEED = 7_919  # between a request's several answers
 
+_LONGEST_SHOWN = 100  # characters of a custom_id
+
 Entry = BatchRequest | Failure
 
 
@@ -45,6 +47,11 @@ class Requests:
     failed: Callable[[str], None] = lambda _: None
     names: set[str] = field(default_factory=set)
     """The models that requests name."""
+    num_repeated: int = 0
+    """Requests whose custom_id another one before them has."""
+    first_repeated: str = ""
+    """The first such custom_id, and where it stands again."""
+    _known: set[int] = field(default_factory=set)  # hashes of each custom_id, as they may be many
     _entries: dict[tuple[int, int], list[Entry]] = field(default_factory=dict)  # by document and place of the block
 
     def parts(self, blocks: Iterable[Block]) -> Iterator[Part]:
@@ -63,6 +70,7 @@ class Requests:
                     request = read_request(line)
                     questions += _questions(request, block, start, len(questions))
                     entries.append(request)
+                    self._note_repeated(request.custom_id, block, number)
                     if request.model:
                         self.names.add(request.model)
                 except BadRequest as error:
@@ -71,6 +79,16 @@ class Requests:
                     place = f"{one_line(block.document.name)}:{1 + block.line + number}"
                     raise MalformedLine(f"{place}: {error}") from error
             yield Part(block, questions)
+
+    def _note_repeated(self, custom_id: str, block: Block, number: int) -> None:
+        known = hash(custom_id)
+        if known not in self._known:
+            self._known.add(known)
+            return
+        self.num_repeated += 1
+        if self.num_repeated == 1:
+            place = f"{one_line(block.document.name)}:{1 + block.line + number}"
+            self.first_repeated = f"{one_line(custom_id)[:_LONGEST_SHOWN]} ({place})"
 
     def num_requests(self, block: Block) -> int:
         """Return how many of a block's requests can be asked; its results are no longer awaited."""

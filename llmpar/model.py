@@ -261,9 +261,7 @@ class Model:
             warn=watcher.warn,
         )
         watcher.watch(lambda: engine.statuses)
-        return Backend(
-            engine, self.encode, vocabulary.decode, self.measure, self._constrainer(loaded), self.exceeds
-        )
+        return Backend(engine, self.encode, vocabulary.decode, self.measure, self._constrainer(loaded), self.exceeds)
 
     @property
     def _is_echo(self) -> bool:

@@ -284,12 +284,17 @@ def _formed(task: Task, choices: str | None, schema: Path | None) -> Task:
         choices_rule(named)  # what cannot be used is said before the model loads
         return replace(task, form=Form(choices=named))
     if schema is not None:
+        from llmpar.batches.fields import parse_json
         from llmpar.models.grammar import schema_rule
 
         try:
-            content = json.loads(read_text(schema))
-        except (ValueError, RecursionError) as error:
+            content = parse_json(read_text(schema))
+        except ValueError as error:
             raise UsageError(f"--schema {schema}: is no JSON: {error}") from error
         schema_rule(content, f"--schema {schema}")
         return replace(task, form=Form(schema=json.dumps(content)))
+    if task.form and task.form.schema:
+        from llmpar.models.grammar import schema_rule
+
+        schema_rule(json.loads(task.form.schema), f"task {task.name}: its schema")
     return task

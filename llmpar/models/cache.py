@@ -57,7 +57,7 @@ def size(key: str) -> int:
 
 def source(key: str) -> str:
     """Return what an entry was made from."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         return str(json.loads((_entry(key) / MANIFEST).read_bytes())["source"])
     return "damaged"
 
@@ -80,7 +80,7 @@ def cached(key: str, name: str) -> ModelFiles | None:
         reason = f"{wrong[0]} is truncated" if wrong else ""
         if manifest["format"] != FORMAT:
             reason = "it was made by another version of llmpar"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         lost = isinstance(error, FileNotFoundError) and error.filename
         reason = f"{Path(lost).name} is missing" if lost else f"{MANIFEST} cannot be read"
     if reason:
@@ -178,7 +178,7 @@ def gguf_key(path: Path) -> str:
     """
     status, index = path.stat(), cache_dir() / "gguf-index.json"
     stamp, known = [status.st_size, status.st_mtime_ns], {}
-    with contextlib.suppress(OSError, ValueError, TypeError):
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
         known = dict(json.loads(index.read_bytes()))
     match known.get(str(path.resolve())):
         case [size, mtime, str(digest)] if [size, mtime] == stamp:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any
+from typing import Any, NoReturn
 
 from llmpar.documents.document import Block, Layout, Segment
 from llmpar.documents.layout import NEWLINE
@@ -23,7 +23,13 @@ SHOWN = 200
 """The characters of a record that is too long to be held by which it is known."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_decode = json.JSONDecoder().raw_decode
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"is no JSON: {name} is no number")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
 
 
 def records(block: Block, field: str | None) -> Iterator[tuple[int, int, str, Layout]]:
@@ -58,12 +64,12 @@ def too_long(block: Block) -> str:
     )
 
 
-def record_of(segment: Segment) -> dict[str, Any]:
-    """Return the whole object that a segment's text is a field of."""
+def record_of(segment: Segment) -> str:
+    """Return the whole object that a segment's text is a field of, as it is written."""
     text = segment.block.text
     start = max(text.rfind("\n", 0, segment.start), text.rfind("\r", 0, segment.start)) + 1
-    record: dict[str, Any] = _decode(text, _skip(text, start))[0]
-    return record
+    newline = NEWLINE.search(text, segment.end)
+    return text[start : newline.start() if newline else len(text)].strip()
 
 
 def _find(line: str, field: str | None) -> tuple[int, int, str]:

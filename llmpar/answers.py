@@ -15,7 +15,7 @@ from llmpar.backend import Backend, Memory, Policy
 from llmpar.documents.document import Result
 from llmpar.documents.pieces import halve
 from llmpar.engine.request import Completion, Request, SamplingParams
-from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable
+from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
 from llmpar.report import Report
 from llmpar.store.store import Answer
 from llmpar.tasks.checks import find_fault
@@ -167,7 +167,10 @@ class Answers:
         return Pending(question, memory, memory.key(question.material), whole=whole)
 
     def _start(self, pending: Pending) -> None:
-        if not self._is_left(pending) and not self._is_repeated(pending) and not self._is_known(pending):
+        segment = pending.question.segment
+        if segment.fault:  # beside all that is remembered: its text is not the whole
+            self._settle(pending, Result(segment, error=segment.fault, key=pending.key, finish_reason="error"))
+        elif not self._is_left(pending) and not self._is_repeated(pending) and not self._is_known(pending):
             self._ask(pending)
 
     def _is_left(self, pending: Pending) -> bool:
@@ -217,9 +220,16 @@ class Answers:
         if self._backend is None:
             self._backend = self._open_backend(question)
         backend, task = self._backend, question.task
+        if backend.exceeds(question, backend.engine.context_length):
+            # Reading all of it could take minutes, and much memory.
+            if not self._split(pending):
+                self._refuse_length(backend, pending, f"more than {backend.engine.context_length:,}")
+            return
         try:
+            if question.form and backend.constrain:
+                backend.constrain(question.form)  # one that cannot be used is said now; it is made but once
             pending.prompt_ids = backend.encode(question)
-        except ModelUnavailable as error:
+        except (ModelUnavailable, UsageError) as error:
             if question.conversation is None:
                 raise
             self._finish(pending, Answer(0, "", "error", 0, 0), str(error))  # this conversation alone is refused
@@ -239,16 +249,19 @@ class Answers:
             return
         self._report.num_text_tokens_read += num_prompt_tokens
         if room < min(wanted, _LEAST_ROOM):
-            reason = (
-                f"its prompt takes {num_prompt_tokens:,} of the {backend.engine.context_length:,} tokens the model "
-                "can read; split it smaller, or take a model with a longer context"
-            )
-            # Not for the store: on a larger machine it may fit.
-            self._finish(pending, Answer(0, "", "error", num_prompt_tokens, 0), reason)
+            self._refuse_length(backend, pending, f"{num_prompt_tokens:,}")
             return
         pending.limit = min(wanted, room)
         self._in_flight[pending.key] = pending
         self._request(backend, pending, pending.limit)
+
+    def _refuse_length(self, backend: Backend, pending: Pending, taken: str) -> None:
+        reason = (
+            f"its prompt takes {taken} of the {backend.engine.context_length:,} tokens the model can read; split it "
+            "smaller, or take a model with a longer context"
+        )
+        # Not for the store: on a larger machine it may fit.
+        self._finish(pending, Answer(0, "", "error", len(pending.prompt_ids), 0), reason)
 
     def _limit(self, backend: Backend, question: Question, num_text_tokens: int) -> int:
         """Return how many tokens an answer may have at first."""

@@ -21,8 +21,9 @@ Overflow = Literal["split", "error"]
 class Backend:
     """An engine, how a question becomes its prompt, and how an answer's ids become text.
 
-    `measure` counts the tokens of a text. `constrain` makes what keeps an answer in its form. An answer counts when
-    `foundation` has confirmed it.
+    `measure` counts the tokens of a text. `constrain` makes what keeps an answer in its form. `exceeds` tells, without
+    reading all of it, that a question's prompt has more tokens than a number, where it has far more. An answer counts
+    when `foundation` has confirmed it.
     """
 
     engine: Engine
@@ -30,6 +31,7 @@ class Backend:
     decode: Callable[[SequenceOf[int]], str]
     measure: Callable[[str], int] = len
     constrain: Callable[[Form], Callable[[], Constraint]] | None = None
+    exceeds: Callable[[Question, int], bool] = lambda _question, _most: False
     foundation: Foundation = field(default_factory=Foundation)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from llmpar.batches.failure import BadRequest, Failure, MalformedLine
-from llmpar.batches.request import CHAT, BatchRequest, read_request
+from llmpar.batches.request import CHAT, BatchRequest, read_request, too_long
 from llmpar.batches.result import BatchAnswer, error_line, result_line
 from llmpar.documents.document import INLINE, Block, Document, Encoding, Result, Segment
+from llmpar.documents.formats import jsonl
 from llmpar.documents.layout import NEWLINE
 from llmpar.errors import UsageError
 from llmpar.flow import Part
@@ -22,6 +23,8 @@ _ROOM = 2048  # tokens of an answer whose request names no limit, and once as ma
 # What is asked stands in the requests. Their answers are given as they come: no check is for us to choose.
 _TASK = Task("batch", "", growth=0, margin=_ROOM, checks=frozenset())
 _NEXT_SEED = 7_919  # between a request's several answers
+
+_LONGEST_SHOWN = 100  # characters of a custom_id
 
 Entry = BatchRequest | Failure
 
@@ -44,6 +47,11 @@ class Requests:
     failed: Callable[[str], None] = lambda _: None
     names: set[str] = field(default_factory=set)
     """The models that requests name."""
+    num_repeated: int = 0
+    """Requests whose custom_id another one before them has."""
+    first_repeated: str = ""
+    """The first such custom_id, and where it stands again."""
+    _known: set[int] = field(default_factory=set)  # hashes of each custom_id, as they may be many
     _entries: dict[tuple[int, int], list[Entry]] = field(default_factory=dict)  # by document and place of the block
 
     def parts(self, blocks: Iterable[Block]) -> Iterator[Part]:
@@ -55,11 +63,14 @@ class Requests:
         for block in blocks:
             questions: list[Question] = []
             entries = self._entries[block.document.index, block.offset] = []
-            for number, start, line in _lines(block.text):
+            if block.part == "beginning":
+                entries.append(too_long(block.text, f"{one_line(block.document.name)}: {jsonl.too_long(block)}"))
+            for number, start, line in _lines("" if block.part else block.text):
                 try:
                     request = read_request(line)
                     questions += _questions(request, block, start, len(questions))
                     entries.append(request)
+                    self._note_repeated(request.custom_id, block, number)
                     if request.model:
                         self.names.add(request.model)
                 except BadRequest as error:
@@ -68,6 +79,16 @@ class Requests:
                     place = f"{one_line(block.document.name)}:{1 + block.line + number}"
                     raise MalformedLine(f"{place}: {error}") from error
             yield Part(block, questions)
+
+    def _note_repeated(self, custom_id: str, block: Block, number: int) -> None:
+        known = hash(custom_id)
+        if known not in self._known:
+            self._known.add(known)
+            return
+        self.num_repeated += 1
+        if self.num_repeated == 1:
+            place = f"{one_line(block.document.name)}:{1 + block.line + number}"
+            self.first_repeated = f"{one_line(custom_id)[:_LONGEST_SHOWN]} ({place})"
 
     def num_requests(self, block: Block) -> int:
         """Return how many of a block's requests can be asked; its results are no longer awaited."""
@@ -89,7 +110,7 @@ class Requests:
                     continue
                 entry = _failure(entry, fault)
             else:
-                self.failed(f"{entry.custom_id}: {entry.message}")
+                self.failed(f"{entry.custom_id}: {entry.message}" if entry.custom_id else entry.message)
             line = error_line(entry, openai=self.take_error is not None)
             if self.take_error:
                 self.take_error(line)

@@ -3,6 +3,7 @@
 LlmparError
 ├── UsageError            2    an option or value that cannot be meant
 ├── SegmentFailed         3    a segment failed, and the user wants none that did (`--on-error fail`)
+├── AnswerFailed          3    an answer cannot go on as it must; its segment fails, and no other
 ├── InputError           65    input is not what it claims to be
 ├── InputUnreadable      66    input cannot be opened or read
 ├── ModelUnavailable     69    a model that cannot be found, fetched, trusted or loaded
@@ -37,6 +38,12 @@ class UsageError(LlmparError):
 
 class SegmentFailed(LlmparError):
     """A segment failed in a run that was to end at the first that does."""
+
+    exit_code = 3
+
+
+class AnswerFailed(LlmparError, ValueError):
+    """An answer that cannot go on as its form demands. It fails its own segment alone."""
 
     exit_code = 3
 

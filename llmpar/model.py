@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from llmpar.backend import Backend
 from llmpar.engine.constraint import Constraint
 from llmpar.engine.engine import Engine
+from llmpar.engine.resources import available_memory
 from llmpar.engine.worker import WorkerStatus
 from llmpar.errors import KeptDamaged, LlmparError, ModelUnavailable, UsageError
 from llmpar.foundation import Foundation
@@ -38,6 +39,7 @@ _HELD_SHARE = (
 )
 _DECIDING = (".json", ".jinja", ".safetensors", ".model", ".txt", ".spm")  # the files that decide what a model says
 _USUAL_CONTEXT = 2048
+_USUAL_LENGTH = 8  # characters of a token are more than most have
 _FORMS_KEPT = 64
 # One model at a time: while transformers loads, functions of torch and of its own are others for the whole process, and
 # two threads that put them back may leave them so for good. Whoever reads ahead needs the tokenizer, too.
@@ -80,6 +82,15 @@ class ModelChoice:
     def __post_init__(self) -> None:
         if self.tensor_parallel > 1:
             _check_parallel(self)
+
+
+def longest_held(max_memory: int | None) -> int:
+    """Return how many characters of one text may be held, whatever else is on its way.
+
+    Args:
+        max_memory: what the user gives, in bytes; None for half of what is free.
+    """
+    return max(1, (available_memory() // 2 if max_memory is None else max_memory) // _HELD_SHARE)
 
 
 class Watcher(Protocol):
@@ -148,6 +159,23 @@ class Model:
     def measure(self, text: str) -> int:
         """Return how many tokens a text has; no weights are loaded."""
         return len(text) if self._is_echo else len(self._vocabulary.encode_data(text))
+
+    def exceeds(self, question: Question, most: int) -> bool:
+        """Tell whether a prompt has more than `most` tokens for sure, having read no more of it than that takes.
+
+        One that has a few more may not be found to have them.
+        """
+        if self._is_echo:
+            return False
+        texts = [question.text] if self._translation else [text for _, text in question.messages]
+        text = max(texts, key=len, default="")
+        # What stands at a cut may be one token in the whole, and is some in a part: hence twice as many.
+        length = _USUAL_LENGTH * most
+        while length < len(text):
+            if self.measure(text[:length]) > 2 * most:
+                return True
+            length *= 2
+        return False
 
     def encode(self, question: Question) -> Sequence[int]:
         """Return the prompt of a question.
@@ -264,7 +292,9 @@ class Model:
             raise
         watcher.watch(lambda: engine.statuses)
         constrain = self._constrainer(loaded)
-        return Backend(engine, self.encode, vocabulary.decode, self.measure, constrain, loaded.foundation)
+        return Backend(
+            engine, self.encode, vocabulary.decode, self.measure, constrain, self.exceeds, loaded.foundation
+        )
 
     @property
     def _is_echo(self) -> bool:
@@ -273,6 +303,8 @@ class Model:
     def _prompts_of(self, questions: Iterable[Question]) -> list[Sequence[int]]:
         prompts = []
         for question in questions:
+            if self.exceeds(question, self.context_length):
+                continue  # which is said when it is asked
             try:
                 prompts.append(self.encode(question))
             except ModelUnavailable:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llmpar.documents.document import INLINE, Block, Layout, Segment, count_lines
 
@@ -52,6 +52,14 @@ def pack(blocks: Blocks, most: int, measure: Callable[[str], int], *, parts_at_h
     last: Block | None = None
     for block, segments in blocks:
         last = block
+        if block.part:  # nothing goes together with what nobody is asked about
+            if chunk.text:
+                yield _packed(chunk, chunk.pieces, block, index)
+                index += bool(chunk.pieces)
+            chunk = _Chunk(offset=block.offset + len(block.text), line=block.line + count_lines(block.text))
+            yield replace(block, last=False), [replace(segment, index=index) for segment in segments]
+            index += len(segments)
+            continue
         base = len(chunk.text)
         if not base:
             chunk.offset, chunk.line = block.offset, block.line

@@ -267,6 +267,57 @@ class TestTemplate:
         with pytest.raises(ModelUnavailable, match=r"more than 0\.3 seconds"):
             ChatTokenizer(directory(tmp_path / "m", TOKENIZERS["unigram"], loops + CHATML))
 
+    @pytest.mark.parametrize("attack", [
+        "{{ 9**(9**9) }}",
+        "{{ '%*d' % (10**9, 1) }}",
+        "{{ 1|round(10**9, 'ceil') }}",
+        "{{ ([[1]*10**4]*10**4)|sum(start=[]) }}",
+        "{{ ('a '*10**6)|wordwrap(1) }}",
+        "{% set n = namespace(l=[1], m=[1]) %}{% for i in range(40) %}{% set n.l = [n.l, n.l] %}"
+        "{% set n.m = [n.m, n.m] %}{% endfor %}{{ n.l == n.m }}",
+    ])  # fmt: skip
+    def test_what_cannot_be_interrupted_is_ended_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
+    ) -> None:
+        monkeypatch.setattr("llmpar.models.template._SECONDS", 1.0)
+        begun = time.monotonic()
+        with pytest.raises(ModelUnavailable, match=r"more than 1 seconds|too much memory"):
+            ChatTokenizer(directory(tmp_path / "m", TOKENIZERS["unigram"], attack + CHATML))
+        assert time.monotonic() - begun < 10
+        ChatTokenizer(directory(tmp_path / "good", TOKENIZERS["unigram"], CHATML))  # the next one is rendered
+
+    @pytest.mark.parametrize("template", [  # what they use, not what they say
+        CHATML,
+        "{{ bos_token }}{%- for m in messages -%}\n  {% generation %}{{ m.content }}\n{% endgeneration %}"
+        "{%- endfor %}",
+        "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'user' %}"
+        "{% set ns.last = loop.index0 %}{% continue %}{% endif %}{{ m.content }}{% endfor %}{{ ns.last }}"
+        "{{ messages | tojson(indent=2) }}",
+        "{{ dict(a=1, b='<é>') | tojson }}{{ strftime_now('%Y') }}{% if tools is not none %}x{% endif %}"
+        "{% if not messages %}{{ raise_exception('none') }}{% endif %}{{ messages[0]['content'] | trim }}",
+        "{{ add_generation_prompt }}{{ enable_thinking }}"
+        "{% macro f(x) %}[{{ x }}]{% endmacro %}{{ f(messages[-1].content) }}",
+    ])  # fmt: skip
+    def test_what_is_rendered_is_what_transformers_renders(self, template: str) -> None:
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        from llmpar.models.rendering import sandbox
+
+        messages = [{"role": role, "content": f"{role} <&> é\n"} for role in ("system", "user", "assistant")]
+        given = {"add_generation_prompt": True, "enable_thinking": False, "bos_token": "<s>"}
+        (expected,), _ = render_jinja_template([messages], chat_template=template, **given)
+        found = sandbox().from_string(template).render(messages=messages, tools=None, documents=None, **given)
+        assert found == expected
+
+    def test_a_namespace_holds_nothing_of_pythons(self) -> None:
+        from jinja2.exceptions import SecurityError
+
+        from llmpar.models.rendering import sandbox
+
+        for attack in ("{{ namespace(_x=1) }}", "{% set n = namespace() %}{% set n._x = 1 %}"):
+            with pytest.raises(SecurityError):
+                sandbox().from_string(attack).render()
+
     def test_the_limits_end_with_it(self, tiny_model: Path) -> None:
         import resource
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
@@ -27,6 +28,8 @@ Url = Literal["/v1/chat/completions", "/v1/completions"]
 CHAT: Url = "/v1/chat/completions"
 COMPLETIONS: Url = "/v1/completions"
 
+_BEFORE_NAME = re.compile(r"\s*[{,]\s*(?=\")")
+_COLON = re.compile(r"\s*:\s*")
 _DEFAULT_COMPLETION_TOKENS = 16
 _MOST_CHOICES = 128
 # What newer models call their system message, older templates do not know.
@@ -92,6 +95,33 @@ def read_request(line: str) -> BatchRequest:
         envelope.refuse("url", f"must be {CHAT} or {COMPLETIONS}, not {shown(url)}", "invalid_value")
     body = Fields(envelope.require("body"), "", refuse)
     return _read_body(body, custom_id, digest, CHAT if url == CHAT else COMPLETIONS)
+
+
+def too_long(beginning: str, message: str) -> Failure:
+    """Return the failure of a request that is too long to be held.
+
+    Args:
+        beginning: of its line; the `custom_id` is looked for there.
+        message: says what is wrong.
+    """
+    digest = hashlib.sha256(beginning.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return Failure(_custom_id_in(beginning), digest, message, "request_too_large")
+
+
+def _custom_id_in(beginning: str) -> str:
+    """Return the `custom_id` among the fields that a line begins with, "" if it is not among them."""
+    decode = json.JSONDecoder().raw_decode
+    at = 0
+    try:
+        while opening := _BEFORE_NAME.match(beginning, at):
+            name, at = decode(beginning, opening.end())
+            colon = _COLON.match(beginning, at)
+            value, at = decode(beginning, colon.end() if colon else at)
+            if name == "custom_id" and isinstance(value, str):
+                return value
+    except (ValueError, RecursionError):  # here it ends, or it is no JSON
+        pass
+    return ""
 
 
 def _read_body(body: Fields, custom_id: str, digest: str, url: Url) -> BatchRequest:

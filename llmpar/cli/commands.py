@@ -17,6 +17,7 @@ from llmpar.cli.batch import batch
 from llmpar.cli.options import InputOptions, JobOptions, option, takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.tasks.task import Form, Task
+from llmpar.visible import one_line
 
 
 def register(app: typer.Typer) -> None:
@@ -230,7 +231,11 @@ def split(
             read = (unit, input.language, input.input_format, input.field, input.encoding_errors)
             for _, segments in read_segments(index, source, *read):
                 for segment in segments:
-                    writer.write(_bytes(show(segment)))
+                    if segment.fault:
+                        say(f"llmpar split: {one_line(segment.block.document.name)}: {segment.fault}")
+                        code = 3
+                    else:
+                        writer.write(_bytes(show(segment)))
                 writer.flush()
         except (InputError, InputUnreadable) as error:
             if len(sources) == 1:
@@ -296,12 +301,17 @@ def _formed(task: Task, choices: str | None, schema: Path | None) -> Task:
         choices_rule(named)  # what cannot be used is said before the model loads
         return replace(task, form=Form(choices=named))
     if schema is not None:
+        from llmpar.batches.fields import parse_json
         from llmpar.models.grammar import schema_rule
 
         try:
-            content = json.loads(read_text(schema))
-        except (ValueError, RecursionError) as error:
+            content = parse_json(read_text(schema))
+        except ValueError as error:
             raise UsageError(f"--schema {schema}: is no JSON: {error}") from error
         schema_rule(content, f"--schema {schema}")
         return replace(task, form=Form(schema=json.dumps(content)))
+    if task.form and task.form.schema:
+        from llmpar.models.grammar import schema_rule
+
+        schema_rule(json.loads(task.form.schema), f"task {task.name}: its schema")
     return task

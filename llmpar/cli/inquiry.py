@@ -92,7 +92,11 @@ class Inquiry:
                 unit = self.options.input.unit or task.unit
                 for passage in asking.gather(run.blocks(index, source, unit), task, session):
                     progress.tick()
-                    yield passage
+                    if passage.segment.fault:
+                        run.report.num_refused += 1
+                        progress.note(f"llmpar ask: {one_line(source)}: {passage.segment.fault}; left out")
+                    else:
+                        yield passage
                 run.report.num_documents += 1
             except (InputError, InputUnreadable) as error:
                 run.report.num_unreadable += 1

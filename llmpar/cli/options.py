@@ -239,7 +239,8 @@ class MergeOptions:
 
     merge: Annotated[
         Merge | None,
-        option("--merge", help="The document with answers in it, a line each, records, a table, or all reduced to one.",
+        option("--merge", help="The document with answers in it, a line each, records, a table (with a ' before cells "
+               "that begin like formulas), or all reduced to one.",
                panel="Output", show_default=False),
     ] = None  # fmt: skip
     reduce: Annotated[

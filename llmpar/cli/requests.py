@@ -59,6 +59,7 @@ class RequestRun:
             counts["requests"] += requests.num_requests(part.block)
             counts["answers"] += len(part.questions)
             counts["prompt tokens"] += sum(len(model.encode(question)) for question in part.questions)
+        self._note_repeated(requests, progress)
         self._run.show_counts(counts, progress)
 
     def _answer(self, sources: list[str], progress: Progress) -> None:
@@ -92,13 +93,21 @@ class RequestRun:
                 raise
             if errors:
                 errors.close()
+            self._note_repeated(requests, progress)
             if other := sorted(requests.names - {model.name}):
                 named = one_line(", ".join(other[:3]))
                 progress.note(f"llmpar batch: requests name {named}; {model.name} answered (--model chooses)")
 
     def _parts(self, sources: list[str], requests: Requests) -> Iterator[Part]:
         for index, source in enumerate(sources):
-            yield from requests.parts(_blocks(index, source))
+            yield from requests.parts(_blocks(index, source, self._run.longest))
+
+    def _note_repeated(self, requests: Requests, progress: Progress) -> None:
+        if requests.num_repeated:
+            progress.note(
+                f"llmpar batch: {counted(requests.num_repeated, 'request')} with a custom_id that an earlier one has, "
+                f"first {requests.first_repeated}; all are answered, and only their order tells them apart"
+            )
 
     def _note_refused(self, message: str, progress: Progress) -> None:
         self._run.report.num_refused += 1
@@ -111,7 +120,7 @@ def _in_use(examples: list[Question]) -> list[Question]:
     return examples if len(kinds) == 1 else []
 
 
-def _blocks(index: int, source: str) -> Iterator[Block]:
+def _blocks(index: int, source: str, longest: int) -> Iterator[Block]:
     reader = Reader(index, source)
     with closing(reader):
-        yield from reader.blocks("line")
+        yield from reader.blocks("line", longest, holds_records=True)

@@ -16,7 +16,7 @@ from llmpar.documents.segments import read_segments
 from llmpar.documents.sentences import find_language
 from llmpar.documents.writer import open_output, open_stdout
 from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, UsageError
-from llmpar.model import Model, ModelChoice
+from llmpar.model import Model, ModelChoice, longest_held
 from llmpar.progress import Progress, say
 from llmpar.records import Records
 from llmpar.report import FATES, Report
@@ -110,7 +110,7 @@ class Run:
         """Yield an input's blocks, each with its segments; see `documents.segments`."""
         given = self.options.input
         return read_segments(
-            index, source, unit, given.language, given.input_format, given.field, given.encoding_errors
+            index, source, unit, given.language, given.input_format, given.field, given.encoding_errors, self.longest
         )
 
     def show_counts(self, counts: Mapping[str, int], progress: Progress) -> None:
@@ -124,6 +124,11 @@ class Run:
         if len(self.files) == 1:
             raise error
         progress.note(f"llmpar {self.name}: {error}")
+
+    @property
+    def longest(self) -> int:
+        """The most characters that are held of one record, or of one document that is one piece."""
+        return longest_held(self.options.model.max_memory)
 
     @property
     def sampling(self) -> Sampling:

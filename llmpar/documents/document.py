@@ -43,7 +43,8 @@ class Block:
     """A run of a document's characters, read and merged as a whole, so that no document need fit in memory.
 
     Blocks end where a paragraph does, except in a paragraph longer than a block. `offset` counts characters
-    from the document's start, `num_bytes` the input bytes read for it, `line` the lines before it.
+    from the document's start, `num_bytes` the input bytes read for it, `line` the lines before it. `part` tells that it
+    is the beginning of a record that is too long to be held, or what follows it there; else it is "".
     """
 
     document: Document
@@ -53,6 +54,7 @@ class Block:
     first: bool
     last: bool
     line: int = 0
+    part: Literal["", "beginning", "rest"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Segment:
     """A piece of a document: the characters `start` to `end` of its block.
 
     `text` is what a model reads: the same characters, with the line breaks of hard wrapping turned into spaces.
+    `fault` tells why nobody can be asked about it; None if somebody can.
     """
 
     block: Block
@@ -86,6 +89,7 @@ class Segment:
     end: int
     text: str
     layout: Layout
+    fault: str | None = None
 
     @cached_property
     def source(self) -> str:

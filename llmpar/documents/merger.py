@@ -19,6 +19,7 @@ from llmpar.documents.layout import NEWLINE, cells, fill, quote
 from llmpar.visible import one_line
 
 _NEWLINES = ("\n", "\r")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE_REST = re.compile(r"\A[^\S\r\n]*(?:\r\n|\n|\r)?")  # what an answer below, which ends its line, has no use for
 
 
@@ -54,11 +55,20 @@ class DocumentMerger:
 
     def merge(self, block: Block, segments: Iterable[Segment], results: Iterator[Result]) -> Iterator[str]:
         """Yield the text of the block."""
+        if block.part:
+            return self._of_part(block, results)
         return merge(block, segments, results, self.on_error, interleaves=self.interleaves)
 
     def close(self) -> Iterator[str]:
         """Yield nothing."""
         return iter(())
+
+    def _of_part(self, block: Block, results: Iterator[Result]) -> Iterator[str]:
+        """Yield a part of a record that is too long to be held: there is nowhere in it to put a mark."""
+        for _ in results:  # each is to be taken
+            pass
+        if self.on_error != "skip":
+            yield block.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +101,7 @@ class LinesMerger:
 
 @dataclass(slots=True)
 class RecordMerger:
-    """A record for each answer: a line of JSON, or a row of a table (CSV, RFC 4180 but for its newlines).
+    """A record for each answer: a line of JSON, or a row of a table (CSV, RFC 4180 but for its newlines; see `_cell`).
 
     Args:
         kind: "jsonl" or "csv".
@@ -134,23 +144,35 @@ class RecordMerger:
         record: dict[str, object] = dict(zip(_COLUMNS, values, strict=True))
         if self.is_json and answer is not None:
             record["answer"] = json.loads(answer)
-        if segment.layout.is_json:
-            record["record"] = record_of(segment)
         text = json.dumps(record, ensure_ascii=False)
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # half a character, or a byte that was no text
-            text = json.dumps(record)
-        return text + "\n"
+        if segment.layout.is_json and not segment.fault:
+            text = f'{text[:-1]}, "record": {record_of(segment)}}}'
+        # Half a character, or a byte that was no text: it can only stand in a string.
+        return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
 _COLUMNS = ("document", "index", "line", "start", "end", "source", "answer", "finish_reason", "error")
 
 
+# A spreadsheet runs what begins like this, whoever wrote it: the document's author, or the model.
+_FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d+)*|[.,]\d+)(?:[eE][+-]?\d+)? ?%?")
+
+
 def _row(values: Iterable[object]) -> str:
     row = io.StringIO()
-    csv.writer(row, lineterminator="\n").writerow(values)
+    csv.writer(row, lineterminator="\n").writerow(map(_cell, values))
     return row.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Return a value as a table holds it: a text that begins like a formula gets a ' before it, by which it is none.
+
+    So does one that begins with ' and would then look like it, so that a program can take the first ' away again.
+    Numbers stay as they are.
+    """
+    is_formula = isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if is_formula else value
 
 
 def _flat(text: str) -> str:

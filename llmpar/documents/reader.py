@@ -17,6 +17,8 @@ from llmpar.visible import one_line
 
 _CHUNK = 1 << 18  # bytes for each read of a file; a pipe gives less at a time
 _LONGEST = 1 << 18  # characters of a paragraph that stay together
+LONGEST_HELD = 1 << 26
+"""The characters of a record, or of a document that is one piece, that are held if nobody knows better."""
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
@@ -66,30 +68,46 @@ class Reader:
         if self._name != "<stdin>":
             self._stream.close()
 
-    def blocks(self, unit: Unit, *, keeps_lines: bool = False) -> Iterator[Block]:
+    def blocks(self, unit: Unit, longest: int = LONGEST_HELD, *, holds_records: bool = False) -> Iterator[Block]:
         """Yield the document's blocks; the last one, which may be empty, says so.
 
         A block is ready as soon as a paragraph (for `unit` "line": a line) is, so that a slow pipe is served as it
-        speaks. A whole document is one block. With `keeps_lines`, no line is cut, however long.
+        speaks. A whole document is one block.
+
+        Args:
+            unit: what a segment will be.
+            longest: the most characters that are held at a time for one line of records, or one whole document.
+            holds_records: a line is a record, and not cut, unless it is longer than `longest`. Then all its blocks say
+                that they are parts of it.
 
         Raises:
-            InputError: bytes that are no text in the document's encoding, or NUL; a file that changed meanwhile.
+            InputError: bytes that are no text in the document's encoding, or NUL; a file that changed meanwhile; a
+                whole document that is longer than `longest`.
             InputUnreadable: reading failed.
         """
-        boundary = _LINE_END if unit == "line" else _PARAGRAPH_END
-        cutter = None if unit == "document" else _Cutter(boundary, sys.maxsize if keeps_lines else _LONGEST)
+        cutter: _Cutter | _RecordCutter | None
+        if holds_records:
+            cutter = _RecordCutter(longest)
+        else:
+            cutter = None if unit == "document" else _Cutter(_LINE_END if unit == "line" else _PARAGRAPH_END, _LONGEST)
+        part: Literal["", "beginning", "rest"] = ""
         buffer = ""
         offset = counted = line = 0
         for text, last in self._texts():
             buffer += text
             while cutter and (cut := cutter.cut(buffer)):
-                text = buffer[:cut]
-                yield Block(self.document, offset, text, self._read - counted, first=not offset, last=False, line=line)
+                text, num_bytes, part = buffer[:cut], self._read - counted, cutter.part
+                yield Block(self.document, offset, text, num_bytes, first=not offset, last=False, line=line, part=part)
                 buffer, offset, counted = buffer[cut:], offset + cut, self._read
                 line += count_lines(text)
+            if cutter is None and len(buffer) > longest:
+                raise InputError(
+                    f"{self._shown}: has more than {longest:,} characters, too many to be held as one piece; take a "
+                    "smaller --unit, or a larger --max-memory"
+                )
             if last:
-                num_bytes = self._read - counted
-                yield Block(self.document, offset, buffer, num_bytes, first=not offset, last=True, line=line)
+                num_bytes, part = self._read - counted, cutter.part_at_end if cutter else ""
+                yield Block(self.document, offset, buffer, num_bytes, first=not offset, last=True, line=line, part=part)
 
     def _texts(self) -> Iterator[tuple[str, bool]]:
         encoding = self.document.encoding
@@ -203,6 +221,9 @@ class _Cutter:
     is looked at a fixed number of times, however small the pieces in which it comes.
     """
 
+    part: Literal[""] = ""
+    part_at_end: Literal[""] = ""
+
     def __init__(self, boundary: re.Pattern[str], longest: int) -> None:
         self._boundary = boundary
         self._longest = longest
@@ -231,6 +252,48 @@ class _Cutter:
                 break
             end = match.end()
         self._from = max(newest - 1, 0)  # a CR LF has two characters
+        return end
+
+
+class _RecordCutter:
+    """Says where a growing buffer can be cut into blocks of whole lines, and where into parts of a line too long."""
+
+    def __init__(self, longest: int) -> None:
+        self.part: Literal["", "beginning", "rest"] = ""
+        """What was last cut off: whole lines, or a part of one."""
+        self._longest = longest
+        self._ends = True  # what was last cut off ends a line
+        self._num_seen = 0
+
+    @property
+    def part_at_end(self) -> Literal["", "rest"]:
+        """What the document ends with, after all that was cut off."""
+        return "" if self._ends else "rest"
+
+    def cut(self, buffer: str) -> int:
+        """Return the end of a block at the start of `buffer`, 0 for none yet.
+
+        After a cut, ask about the rest.
+        """
+        if not self._ends:
+            newline = _LINE_END.search(buffer)
+            self.part, self._ends = "rest", newline is not None
+            return newline.end() if newline else len(buffer)
+        end = self._last_line_end(buffer)
+        self.part = ""
+        if not end and len(buffer) > self._longest:
+            self.part, self._ends, end = "beginning", False, self._longest
+        self._num_seen = 0 if end else len(buffer)
+        return end
+
+    def _last_line_end(self, buffer: str) -> int:
+        """Return where the last of the lines ends that are complete, and stand before any that is too long."""
+        end = 0
+        # No line end before what was looked at the last time, but for a CR that turned out to be one.
+        for match in _LINE_END.finditer(buffer, max(self._num_seen - 1, 0)):
+            if match.start() - end > self._longest:
+                break
+            end = match.end()
         return end
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from llmpar.documents.document import Block, Segment, Unit
 from llmpar.documents.formats import find_format
-from llmpar.documents.reader import Reader
+from llmpar.documents.reader import LONGEST_HELD, Reader
 from llmpar.documents.splitter import Splitter
 
 
@@ -20,6 +20,7 @@ def read_segments(
     format: str = "auto",  # noqa: A002
     field: str | None = None,
     errors: Literal["strict", "surrogateescape"] = "strict",
+    longest: int = LONGEST_HELD,
 ) -> Iterator[tuple[Block, list[Segment]]]:
     """Yield an input's blocks, each with its segments.
 
@@ -31,6 +32,7 @@ def read_segments(
         format: see `Splitter`.
         field: see `Splitter`.
         errors: see `Reader`.
+        longest: see `Reader.blocks`.
 
     Raises:
         InputError: see `Reader.blocks` and `Splitter.split`.
@@ -40,5 +42,5 @@ def read_segments(
     with closing(reader):
         splitter = Splitter(reader.document, unit, language, format, field)
         is_records = find_format(format, reader.document.path) == "jsonl"
-        for block in reader.blocks("line" if is_records else unit, keeps_lines=is_records):
+        for block in reader.blocks("line" if is_records else unit, longest, holds_records=is_records):
             yield block, splitter.split(block)

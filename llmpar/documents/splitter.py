@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from llmpar.documents.document import INLINE, Block, Document, Layout, Segment, Unit
 from llmpar.documents.formats import find_format, format_for
-from llmpar.documents.formats.jsonl import records
+from llmpar.documents.formats.jsonl import JSON_STRING, SHOWN, records, too_long
 from llmpar.documents.formats.plain import Paragraph, newline_of
 from llmpar.documents.language import detect
 from llmpar.documents.layout import NEWLINE
@@ -52,12 +52,22 @@ class Splitter:
         Raises:
             InputError: a line of JSON lines is no record with a text.
         """
+        if block.part:
+            return self._refused(block)
         segments = []
         pieces = records(block, self._field) if self._is_records else self._pieces(block.text)
         for start, end, text, layout in pieces:
             segments.append(Segment(block, self._count, start, end, text, layout))
             self._count += 1
         return segments
+
+    def _refused(self, block: Block) -> list[Segment]:
+        """Return the segment of a record that nobody can be asked about, as it is too long to be held."""
+        if block.part == "rest":
+            return []
+        self._count += 1
+        text = block.text.lstrip()[:SHOWN]
+        return [Segment(block, self._count - 1, 0, len(block.text), text, JSON_STRING, too_long(block))]
 
     def _pieces(self, text: str) -> Iterator[tuple[int, int, str, Layout]]:
         if self._unit == "document":

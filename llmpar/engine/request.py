@@ -13,6 +13,7 @@ from llmpar.engine.constraint import Constraint, Mask
 from llmpar.engine.finite import NO_TOKEN, NOT_FINITE
 from llmpar.engine.loops import LOOK_EVERY, LoopFinder
 from llmpar.engine.resources import is_out_of_memory
+from llmpar.errors import AnswerFailed
 
 FinishReason = Literal["stop", "length", "loop", "error"]
 
@@ -178,7 +179,8 @@ class Sequence:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            self.finish_reason, self.error = "error", f"{type(error).__name__}: {error}"
+            reason = str(error) if isinstance(error, AnswerFailed) else f"{type(error).__name__}: {error}"
+            self.finish_reason, self.error = "error", reason
 
     def _is_loop(self) -> bool:
         if self._loop is None:

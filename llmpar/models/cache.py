@@ -61,7 +61,7 @@ def size(key: str) -> int:
 
 def source(key: str) -> str:
     """Return what an entry was made from."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         return str(json.loads((_entry(key) / MANIFEST).read_bytes())["source"])
     return "damaged"
 
@@ -86,7 +86,7 @@ def cached(key: str, name: str) -> ModelFiles | None:
         reason = f"{wrong[0]} is truncated" if wrong else _altered(entry)
         if manifest["format"] != FORMAT:
             reason = "it was made by another version of llmpar"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         lost = isinstance(error, FileNotFoundError) and error.filename
         reason = f"{Path(lost).name} is missing" if lost else f"{MANIFEST} cannot be read"
     if reason:
@@ -243,7 +243,8 @@ def gguf_key(path: Path) -> str:
     """
     status, index, known = path.stat(), _gguf_index(), {}
     stamp = [status.st_size, status.st_mtime_ns]
-    with contextlib.suppress(OSError, ValueError, TypeError):  # what is damaged is made again, by reading the file
+    # What is damaged is made again, by reading the file.
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
         known = dict(unseal_json(index.read_bytes(), index.name))
     match known.get(str(path.resolve())):
         case [size, mtime, str(digest)] if [size, mtime] == stamp:

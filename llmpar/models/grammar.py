@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from llmpar.errors import ModelUnavailable, UsageError
+from llmpar.errors import AnswerFailed, ModelUnavailable, UsageError
+from llmpar.models.endless import is_endless
 
 _WORD = 32
 # Answers that share what the library has worked out so far, which is most of its work. Then it begins again, so that
@@ -30,6 +32,14 @@ _SAYS_SOMETHING = frozenset({
 })  # fmt: skip
 _BY_NAME = frozenset({"$defs", "definitions", "patternProperties", "properties"})
 _NESTED = frozenset({"additionalProperties", "allOf", "anyOf", "items", "oneOf", "prefixItems"})
+# Why the library stops, by the names that its messages begin with.
+_REASONS = {
+    "NoExtension": "there is nothing with which it could go on",
+    "LexerTooComplex": "its texts and patterns are too complex",
+    "ParserTooComplex": "its form is too complex",
+    "InternalError": "the library for forms failed",
+}
+_LONGEST_MESSAGE = 300
 _LARGEST = 2**53 - 1  # the numbers that every reader of JSON takes exactly (RFC 8259)
 _SMALLEST = 1e-9
 _NO_TEXT = "\U0010fffd"  # for private use, and used by nobody
@@ -76,12 +86,19 @@ def schema_rule(schema: object, name: str = "the schema") -> str:
         raise UsageError(f"{name}: is no JSON schema: not an object, but {json.dumps(schema)[:40]}")
     if not _SAYS_SOMETHING & schema.keys():
         raise UsageError(f'{name}: is no JSON schema that says which values are valid; begin with its "type"')
+    try:
+        endless = is_endless(schema)
+    except RecursionError as error:
+        raise UsageError(f"{name}: cannot be used: it is nested too deeply") from error
+    if endless:
+        raise UsageError(f"{name}: no value can fulfil it, as each would hold another one like it, without end")
     options: Any = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":", "lenient": False}
     try:
         rule: str = LLMatcher.grammar_from_json_schema(json.dumps(_limited(schema)), overrides=options)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{name}: cannot be used: {_first_line(error)}") from error
-    return _checked(rule, f"{name}: cannot be used")
+    complaint = f"{name}: cannot be used"
+    return _tried(_checked(rule, complaint), complaint)
 
 
 class Grammar:
@@ -145,7 +162,7 @@ class Grammar:
         if getattr(local, "num_left", 0) == 0:
             matcher = LLMatcher(self._tokens, self._rule, log_level=0, limits=LLParserLimits(verbose_errors=False))
             if matcher.is_error():
-                raise UsageError(f"the rule for answers cannot be used: {_first_line(matcher.get_error())}")
+                raise UsageError(f"the rule for answers cannot be used: {_reason(matcher)}")
             local.matcher, local.num_left = matcher, _MOST_SHARED
         local.num_left -= 1
         return local.matcher.deep_copy()
@@ -223,12 +240,12 @@ class AnswerConstraint:
         if self._matcher.is_accepting():
             mask |= self._stops
         elif not mask.any():
-            raise ValueError("the model has no token with which the answer could go on as it must")
+            raise AnswerFailed("the model has no token with which the answer could go on as it must")
         return mask
 
-    def _failure(self) -> ValueError:
+    def _failure(self) -> AnswerFailed:
         self._failed()
-        return ValueError(f"the answer cannot go on as it must: {_first_line(self._matcher.get_error())}")
+        return AnswerFailed(f"the answer cannot go on as it must: {_reason(self._matcher)}")
 
 
 def _spelling(fields: dict[str, Any], words: dict[str, int]) -> str:
@@ -281,8 +298,38 @@ def _checked(rule: str, complaint: str) -> str:
     return rule
 
 
+def _tried(rule: str, complaint: str) -> str:
+    """Return a rule by which an answer can at least begin, whatever the model."""
+    from llguidance import LLMatcher, LLParserLimits
+
+    tokens = _bytes_as_tokens()
+    matcher = LLMatcher(tokens, rule, log_level=0, limits=LLParserLimits(verbose_errors=False))
+    if not matcher.is_error():
+        mask = np.zeros(-(-tokens.vocab_size // _WORD), np.uint32)
+        matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+    if matcher.is_error():
+        raise UsageError(f"{complaint}: {_reason(matcher)}")
+    return rule
+
+
+@cache
+def _bytes_as_tokens() -> Any:
+    from llguidance import LLTokenizer
+
+    return LLTokenizer("byte")
+
+
+def _reason(matcher: Any) -> str:
+    """Return why a matcher has failed, in words."""
+    message = _first_line(matcher.get_error())
+    known = next((words for name, words in _REASONS.items() if message.startswith(name)), None)
+    return known or message
+
+
 def _first_line(message: object) -> str:
-    return (str(message).strip() or type(message).__name__).splitlines()[0]
+    """Return a library's message in one line; what a pattern's error points at stands in those below."""
+    lines = [" ".join(line.split()) for line in str(message).split("<non-verbose/>")[0].strip().splitlines()]
+    return " ".join(line for line in lines if line)[:_LONGEST_MESSAGE] or type(message).__name__
 
 
 def _is_text(text: str) -> bool:

@@ -1,22 +1,22 @@
 """A model's chat template → the text around messages, and where they go. Anybody may have written the template.
 
-It runs in jinja's sandbox as transformers sets it up, here for a limited time and with limited memory.
+It runs in jinja's sandbox as transformers sets it up, here in a process of its own (`models.rendering`), for a limited
+time and with limited memory.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import json
 import re
+import subprocess
 import sys
 import threading
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from types import FrameType
+from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
 
@@ -30,7 +30,6 @@ _MARK = re.compile(f"({_LEAD})?{re.escape(_HEAD)}(\\d{{1,9}}){re.escape(_TAIL)}(
 _SECONDS = 5.0
 _BYTES = 1 << 30
 _LONGEST = 1_000_000  # characters around the messages
-_LIMITING = threading.Lock()  # a limit of memory is the whole process's
 
 
 class BadTemplate(Exception):
@@ -70,25 +69,18 @@ def render(
     Raises:
         BadTemplate: see there.
     """
-    # Before the limits: importing takes time and memory.
-    from transformers.utils import chat_template_utils
-
-    render_template: Any = chat_template_utils.render_jinja_template
-    try:
-        with _limited():
-            (text,), _ = render_template(
-                conversations=[messages],
-                chat_template=source,
-                add_generation_prompt=True,
-                enable_thinking=False,
-                **names,
-            )
-    except Exception as error:  # a template can raise anything that Python can
-        raise BadTemplate((str(error).strip() or type(error).__name__).splitlines()[0]) from error
     # A mark is some thousand characters long; looking for them in far more than they can make takes too long.
     most = _LONGEST + 2 * len(roles) * len(mark(len(roles)))
-    parts = split(text) if len(text) <= most else [text]
-    if sum(len(part) for part in parts if isinstance(part, str)) > _LONGEST:
+    given: dict[str, Any] = {**names, "messages": messages, "tools": None, "documents": None}
+    given |= {"add_generation_prompt": True, "enable_thinking": False}
+    try:
+        answer = _renderer.render({"source": source, "given": given, "most": most, "bytes": _BYTES})
+    except (OSError, RecursionError) as error:
+        raise BadTemplate(f"the process that renders it cannot be started: {error}") from error
+    if "error" in answer:
+        raise BadTemplate(answer["error"])
+    parts = split(answer["text"] or "")
+    if answer["text"] is None or sum(len(part) for part in parts if isinstance(part, str)) > _LONGEST:
         raise BadTemplate(f"it makes more than {_LONGEST:,} characters")
     shown = {part.index for part in parts if isinstance(part, Slot)}
     if absent := [role for index, role in enumerate(roles) if index not in shown]:
@@ -107,41 +99,81 @@ def split(text: str) -> list[str | Slot]:
     return [part for part in [*parts, text[end:]] if part]
 
 
-@contextlib.contextmanager
-def _limited() -> Iterator[None]:
-    """Give this thread's Python code a few seconds, and the process a little more memory than it has.
+class _Renderer:
+    """A process that renders templates, one at a time, started when there is one to render."""
 
-    A single operation cannot be interrupted: what it may take is bounded by the memory that it needs.
-    """
-    deadline = time.monotonic() + _SECONDS
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def trace(_frame: FrameType, _event: str, _argument: object) -> Any:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"it takes more than {_SECONDS:g} seconds")
-        return trace
+    def render(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Return what the process answers to a template.
 
-    before = sys.gettrace()
-    with _LIMITING, _limited_memory():
-        sys.settrace(trace)
+        Raises:
+            BadTemplate: it takes more time than it may, or ends the process.
+            OSError: the process cannot be started.
+        """
+        line = json.dumps(job).encode() + b"\n"
+        with self._lock:
+            try:
+                # A process that waited for long may have ended just now, of its own accord.
+                answer = self._ask(line) or self._ask(line)
+            except BaseException:
+                self.close()  # what it says next would be taken for the answer to something else
+                raise
+            if not answer:
+                self.close()
+                raise BadTemplate("it ended the process that rendered it")
+            return dict(json.loads(answer))
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout):
+                with contextlib.suppress(OSError):
+                    stream.close()  # type: ignore[union-attr]
+            self._process = None
+
+    def _ask(self, line: bytes) -> bytes:
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            self._process = self._started()
+        process, is_late = self._process, threading.Event()
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def end() -> None:
+            is_late.set()
+            process.kill()
+
+        timer = threading.Timer(_SECONDS, end)
+        timer.start()
         try:
-            yield
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(line)
+                process.stdin.flush()
+            answer = process.stdout.readline()
         finally:
-            sys.settrace(before)
+            timer.cancel()
+        if is_late.is_set():
+            raise BadTemplate(f"it takes more than {_SECONDS:g} seconds")
+        return answer
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-I", str(Path(__file__).with_name("rendering.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # signals of the terminal are not for it
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps([str(Path(place).absolute()) for place in sys.path]).encode() + b"\n")
+        process.stdin.flush()
+        return process
 
 
-@contextlib.contextmanager
-def _limited_memory() -> Iterator[None]:
-    try:
-        import resource
-
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-        limits = [limit for limit in (soft, hard, used + _BYTES) if limit != resource.RLIM_INFINITY]
-        resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
-    except (ImportError, OSError, ValueError):  # not Linux: the template gets what the process can get
-        yield
-        return
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+_renderer = _Renderer()
+atexit.register(_renderer.close)

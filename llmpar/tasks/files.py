@@ -36,6 +36,7 @@ _LISTS: dict[str, tuple[str, ...]] = {
 _WORDS: dict[str, tuple[str, ...]] = {"unit": get_args(Unit), "merge": get_args(Merge)}
 _KEYS = (*_TEXTS, *_COUNTS, *_WORDS, "growth", "checks", "skip", "choices", "required", "schema", "values", "family")
 _FAMILY_KEYS = ("match", "prompt", "system", "reduce", "chunk")
+_MOST = 1_000_000_000  # tokens, neighbours: more than any machine has room for
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -142,6 +143,10 @@ class _Parser:
             at = re.search(r"\(at line (\d+), column \d+\)", str(error))
             line = int(at[1]) if at else 1 + self._source.rstrip("\n").count("\n")  # "at end of document"
             raise UsageError(f"{self._place}:{line}: is no TOML: {str(error).partition(' (at ')[0]}") from error
+        except RecursionError as error:
+            raise UsageError(f"{self._place}: is nested too deeply") from error
+        except ValueError as error:  # a number of thousands of digits
+            raise UsageError(f"{self._place}: holds a number that is too large") from error
         given = self._checked(data, _KEYS)
         if not str(given.get("prompt", "")).strip():
             raise UsageError(f'{self._place}: has no prompt; say prompt = "… {{text}}"')
@@ -151,7 +156,7 @@ class _Parser:
         if choices and schema:
             raise self._refusal("schema", "is given beside choices; an answer can have but one form")
         if choices or schema is not None:
-            given["form"] = Form(tuple(choices), json.dumps(schema) if schema is not None else "")
+            given["form"] = Form(tuple(choices), self._json(schema) if schema is not None else "")
         if "checks" in given:
             given["checks"] = frozenset(given["checks"]) | DEFAULT_CHECKS
         if given.get("merge") == "reduce" and not given.get("reduce"):
@@ -165,6 +170,12 @@ class _Parser:
         # What is not there stands for nothing, and the lines that only name such things go.
         unset = dict.fromkeys(QUESTION_FIELDS[1:], "")
         return Task(name, values=tuple(sorted({**unset, **values}.items())), families=families, **_tuples(given))
+
+    def _json(self, schema: Any) -> str:
+        try:
+            return json.dumps(schema, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._refusal("schema", "is no JSON: it holds a date, no number, or is nested too deeply") from error
 
     def _family(self, entry: Any, index: int) -> Family:
         if not isinstance(entry, dict):
@@ -213,9 +224,11 @@ def _fault(key: str, value: Any) -> str | None:
         return None if isinstance(value, str) else "is no text"
     if key in _COUNTS:
         least = 1 if key in ("max_text_tokens", "chunk") else 0
-        return None if type(value) is int and value >= least else f"is no whole number of {least} or more"
+        fits = type(value) is int and least <= value <= _MOST
+        return None if fits else f"is no whole number of {least} or more, up to {_MOST:,}"
     if key == "growth":
-        return None if type(value) in (int, float) and value >= 0 else "is no number of 0 or more"
+        fits = type(value) in (int, float) and 0 <= value <= _MOST
+        return None if fits else f"is no number of 0 or more, up to {_MOST:,}"
     if key in _WORDS:
         return None if value in _WORDS[key] else f"is none of {', '.join(_WORDS[key])}"
     if key in _LISTS:

@@ -158,6 +158,7 @@ def _terms(shown: str, text: str) -> Iterator[tuple[str, str]]:
 def _rows(shown: str, text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that are not blank, without the empty cells that spreadsheets put after them, and their lines."""
     first = next((line for line in text.splitlines() if line.strip()), "")
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a cell has no length that is wrong
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(first), skipinitialspace=True, strict=True)
     line = 1
     try:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any
+from typing import Any, NoReturn
 
 from llmpar.documents.document import Block, Layout, Segment
 from llmpar.documents.layout import NEWLINE
@@ -19,8 +19,17 @@ FIELDS = ("text", "message", "content", "body", "prompt")
 JSON_STRING = Layout(newline="", is_json=True)
 """The layout of what is a string in a line of JSON."""
 
+SHOWN = 200
+"""The characters of a record that is too long to be held by which it is known."""
+
 _SPACE = re.compile(r"[ \t\r\n]*")
-_decode = json.JSONDecoder().raw_decode
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"is no JSON: {name} is no number")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
 
 
 def records(block: Block, field: str | None) -> Iterator[tuple[int, int, str, Layout]]:
@@ -47,12 +56,20 @@ def records(block: Block, field: str | None) -> Iterator[tuple[int, int, str, La
         number += 1
 
 
-def record_of(segment: Segment) -> dict[str, Any]:
-    """Return the whole object that a segment's text is a field of."""
+def too_long(block: Block) -> str:
+    """Return why nobody can be asked about the record that a block is the beginning of."""
+    return (
+        f"line {1 + block.line} is longer than the {len(block.text):,} characters that are held of one; "
+        "a larger --max-memory takes it"
+    )
+
+
+def record_of(segment: Segment) -> str:
+    """Return the whole object that a segment's text is a field of, as it is written."""
     text = segment.block.text
     start = max(text.rfind("\n", 0, segment.start), text.rfind("\r", 0, segment.start)) + 1
-    record: dict[str, Any] = _decode(text, _skip(text, start))[0]
-    return record
+    newline = NEWLINE.search(text, segment.end)
+    return text[start : newline.start() if newline else len(text)].strip()
 
 
 def _find(line: str, field: str | None) -> tuple[int, int, str]:

@@ -14,6 +14,7 @@ ALLOWED = {
     "errors": (),
     "paths": ("llmpar.errors",),
     "visible": (),
+    "unforeseen": (),
     "interrupts": ("llmpar.errors",),
     "store": ("llmpar.errors", "llmpar.interrupts", "llmpar.paths", "llmpar.visible", "llmpar.store"),
     "documents": ("llmpar.errors", "llmpar.interrupts", "llmpar.visible", "llmpar.documents"),

@@ -13,9 +13,10 @@ _OUR_FAULT = 1
 _UNAVAILABLE = 69
 _HOME = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 (pathlib is a large import)
 _FOREIGN = (  # beginnings of the variables that libraries read, and may choke on
-    *("CUDA_", "HF_", "HUGGINGFACE_", "KMP_", "LD_", "MKL_", "NUMBA_", "OMP_", "OPENBLAS_", "PYTHON", "PYTORCH_"),
+    *("CUDA_", "HF_", "HUGGINGFACE_", "KMP_", "LD_", "MKL_", "NUMBA_", "OMP_", "OPENBLAS_", "PYTHONPATH", "PYTORCH_"),
     *("RAYON_", "SAFETENSORS_", "TOKENIZERS_", "TORCH", "TQDM_", "TRANSFORMERS_", "TRITON_", "USE_"),
 )
+_OWN = "NUMBA_DISABLE_JIT"  # is set by us
 _LIMITS = (
     ((errno.EMFILE, errno.ENFILE), ("too many open files",), "too few files may be open; raise the limit (ulimit -n)"),
     (
@@ -26,7 +27,8 @@ _LIMITS = (
     (
         (errno.EAGAIN,),
         ("start new thread", "temporarily unavailable", "threadpoolbuild"),
-        "too few threads may run; raise the limit on processes (ulimit -u), or take a smaller -j",
+        "too few threads may run, or memory for them is lacking; raise the limits (ulimit -u, ulimit -v), or take a "
+        "smaller -j",
     ),
 )
 
@@ -40,13 +42,13 @@ def explain(error: BaseException) -> tuple[str, int]:
         import traceback
 
         traceback.print_exception(type(error), error, error.__traceback__)
-    what = f"{type(error).__name__}: {error}".strip(": \n").partition("\n")[0]
+    message = str(error).strip().partition("\n")[0]
+    what = f"{type(error).__name__}: {message}" if message else type(error).__name__
     if limit := exhausted(error):
         return f"{limit} ({what})", _UNAVAILABLE
-    files = _files(error)
-    if _is_environment(error, files):
+    if _is_environment(error):
         return f"a library cannot be used: {what}; {_remedy()}; LLMPAR_DEBUG=1 shows more", _UNAVAILABLE
-    ours = [f"{os.path.basename(file)}:{line}" for file, line in files if _is_ours(file)]  # noqa: PTH119
+    ours = [f"{os.path.basename(file)}:{line}" for file, _, line in _steps(error) if _is_ours(file)]  # noqa: PTH119
     place = f" ({ours[-1]})" if ours else ""
     return (
         f"this is a fault of llmpar itself: {what}{place}; please report it with what LLMPAR_DEBUG=1 shows",
@@ -71,31 +73,32 @@ def exhausted(error: BaseException) -> str | None:
 
 
 def is_import(error: BaseException) -> bool:
-    """Tell whether an error came up while a module was imported."""
-    return any("importlib._bootstrap" in file for file, _ in _files(error))
+    """Tell whether an error came up while a library was imported."""
+    return any(function == "<module>" and not _is_ours(file) for file, function, _ in _steps(error))
 
 
-def _is_environment(error: BaseException, files: list[tuple[str, int]]) -> bool:
+def _is_environment(error: BaseException) -> bool:
     """Tell whether a library failed for reasons of its own, or of what it was given by the environment."""
     if isinstance(error, ImportError) or is_import(error):
         return True
     if not isinstance(error, Exception):  # what a library in Rust makes of a panic
         return True
-    return isinstance(error, (OSError, RuntimeError, SystemError)) and bool(files) and not _is_ours(files[-1][0])
+    steps = _steps(error)
+    return isinstance(error, (OSError, RuntimeError, SystemError)) and bool(steps) and not _is_ours(steps[-1][0])
 
 
 def _remedy() -> str:
-    named = [name for name in sorted(os.environ) if name.startswith(_FOREIGN)]
+    named = [name for name in sorted(os.environ) if name.startswith(_FOREIGN) and name != _OWN]
     if named:
         return f"try without what the environment sets: {', '.join(named[:8])}"
     return "see that it is installed whole"
 
 
-def _files(error: BaseException) -> list[tuple[str, int]]:
-    """Return the files and lines that an error went through, the outermost first."""
+def _steps(error: BaseException) -> list[tuple[str, str, int]]:
+    """Return the files, functions and lines that an error went through, the outermost first."""
     found, trace = [], error.__traceback__
     while trace is not None:
-        found.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
+        found.append((trace.tb_frame.f_code.co_filename, trace.tb_frame.f_code.co_name, trace.tb_lineno))
         trace = trace.tb_next
     return found
 

@@ -17,6 +17,7 @@ ALLOWED = {
     "foundation": ("llmpar.checksums", "llmpar.errors"),
     "visible": (),
     "smallfile": ("llmpar.errors", "llmpar.visible"),
+    "unforeseen": (),
     "interrupts": ("llmpar.errors",),
     "store": ("llmpar.errors", "llmpar.interrupts", "llmpar.paths", "llmpar.visible", "llmpar.store"),
     "documents": ("llmpar.errors", "llmpar.interrupts", "llmpar.visible", "llmpar.documents"),

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import resource
 import shlex
 import signal
 import sys
@@ -74,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
         _say_how_to_go_on(failed.resumption, arguments)
         return failed.exit_code
     except LlmparError as error:
-        say(f"llmpar: {error}{_origin(str(error), arguments) if isinstance(error, UsageError) else ''}")
+        say(f"llmpar: {error}{_origin(str(error), arguments)}")
         return error.exit_code
     except Interrupted as interrupted:
         if isinstance(interrupted, TimeUp) and not interrupted.is_told:
@@ -118,14 +119,14 @@ def _say_unforeseen(error: BaseException) -> int:
 
 def _origin(message: str, arguments: Sequence[str]) -> str:
     """Return which variables gave the values that a message complains of, as a remark; "" if none did."""
+    given = {name: value for name, value in os.environ.items() if name.startswith("LLMPAR_") and value}
     options = dict.fromkeys(re.findall(r"--[a-z][a-z-]*", message))
-    variables = [f"LLMPAR_{option[2:].replace('-', '_').upper()}" for option in options]
-    set_ = [
-        variable
-        for option, variable in zip(options, variables, strict=True)
-        if os.environ.get(variable) and not any(argument.startswith(option) for argument in arguments)
-    ]
-    return f" (set by {', '.join(set_)})" if set_ else ""
+    named = {f"LLMPAR_{option[2:].replace('-', '_').upper()}": option for option in options}
+    found = [name for name in given if name in named and not any(word.startswith(named[name]) for word in arguments)]
+    if not given.keys() & named.keys():  # then it may quote the value
+        found = [name for name, value in given.items() if len(value) > 2 and value in message]
+        found = [name for name in found if not any(given[name] in word for word in arguments)]
+    return f" (set by {', '.join(found)})" if found else ""
 
 
 def _usage_code(error: BaseException, arguments: Sequence[str]) -> int | None:
@@ -159,6 +160,8 @@ def main() -> NoReturn:
     os.close(descriptor)
     if not sys.flags.dev_mode:
         warnings.simplefilter("ignore")  # of libraries, to their programmers; PYTHONWARNINGS would make errors of them
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # it ends the process when it finds no room for more
     interrupts.install()
     try:
         code = _flushed(run(sys.argv[1:]))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # the name that type checkers know; to import it takes longer than all of this
 if TYPE_CHECKING:
-    from llmpar.backend import Policy as Policy
+    from llmpar.answering.backend import Policy as Policy
+    from llmpar.answering.model import ModelChoice as ModelChoice
     from llmpar.documents.document import Result as Result
     from llmpar.interface import Answer as Answer
     from llmpar.interface import ask as ask
@@ -16,15 +17,14 @@ if TYPE_CHECKING:
     from llmpar.interface import split as split
     from llmpar.interface import summarize as summarize
     from llmpar.interface import translate as translate
-    from llmpar.model import ModelChoice as ModelChoice
     from llmpar.tasks.question import Sampling as Sampling
 
 __version__ = "0.1.0"
 
 _PLACES = {
     "Answer": "interface",
-    "ModelChoice": "model",
-    "Policy": "backend",
+    "ModelChoice": "answering.model",
+    "Policy": "answering.backend",
     "Result": "documents.document",
     "Sampling": "tasks.question",
     "ask": "interface",

@@ -20,22 +20,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmpar.backend import Policy
+from llmpar.answering.backend import Policy
+from llmpar.answering.flow import Part
+from llmpar.answering.model import Model, ModelChoice
+from llmpar.answering.session import Session
 from llmpar.documents.document import INLINE, Block, Document, Encoding, Result, Segment, Unit
 from llmpar.documents.register import Register
 from llmpar.errors import UsageError
-from llmpar.flow import Part
-from llmpar.model import Model, ModelChoice
-from llmpar.report import Report
-from llmpar.session import Session
+from llmpar.reporting.report import Report
 from llmpar.store.held import companions
 from llmpar.store.store import Store
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Form, Task
 
 if TYPE_CHECKING:
-    from llmpar.asking import Finding
     from llmpar.engine.worker import WorkerStatus
+    from llmpar.jobs.asking import Finding
 
 DEFAULT_MODEL = ModelChoice()
 DEFAULT_SAMPLING = Sampling(max_repeats=4)
@@ -147,8 +147,8 @@ def summarize(
         policy: see `run`.
         store: see `run`.
     """
-    from llmpar.reduction import ReducingMerger, plant
-    from llmpar.segmenting import pack
+    from llmpar.jobs.reduction import ReducingMerger, plant
+    from llmpar.jobs.segmenting import pack
     from llmpar.tasks import summary
 
     task = summary.make_task(str(length), "all")
@@ -189,7 +189,7 @@ def ask(
         policy: see `run`.
         store: see `run`.
     """
-    from llmpar import asking
+    from llmpar.jobs import asking
     from llmpar.tasks.files import find_task
 
     task = find_task("ask")

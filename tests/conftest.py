@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
-import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from support.chat import CHATML, CONTROL
+from support.program import Outcome
 
 if not Path("/dev/nvidiactl").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU, then; Triton reads it when it is first imported
 
 import pytest
-
-from llmpar.engine.request import Request, Sequence
-
-ROOT = Path(__file__).parent.parent
-# Documents: requests are for llmpar batch alone, and no text.
-SAMPLES = sorted(path for path in (ROOT / "sample_data").iterdir() if path.name != "requests.jsonl")
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -78,87 +66,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>", "bos_token": "<|endoftext|>"}))
     (path / "chat_template.jinja").write_text(CHATML)
     return path
-
-
-class FakeRunner:
-    """A runner without a model: each answer follows from its prompt alone, a token a step, after a random delay.
-
-    Args:
-        num_slots: sequences at a time.
-        delay: the longest pause of a step, in seconds.
-        fail_at: the step from which on all raise.
-    """
-
-    continuous = True
-
-    def __init__(self, num_slots: int = 4, delay: float = 0.0, fail_at: int | None = None, seed: int = 0) -> None:
-        self.num_slots = num_slots
-        self.most_live = 0
-        self._delay = delay
-        self._fail_at = fail_at
-        self._random = random.Random(seed)
-        self._steps = 0
-        self._live: list[Sequence] = []
-
-    def start(self) -> None:
-        pass
-
-    def reserve(self, request: Request) -> bool:
-        return True
-
-    def resize(self, num_slots: int) -> None:
-        assert not self._live
-        self.num_slots = num_slots
-
-    def prefill(self, sequences: list[Sequence]) -> None:
-        assert len(self._live) + len(sequences) <= self.num_slots
-        self._live += sequences
-        self.most_live = max(self.most_live, len(self._live))
-        self._step(sequences)
-
-    def decode(self, sequences: list[Sequence]) -> None:
-        assert {id(s) for s in sequences} == {id(s) for s in self._live}
-        self._step(sequences)
-
-    def release(self, sequence: Sequence) -> None:
-        self._live.remove(sequence)
-
-    def _step(self, sequences: list[Sequence]) -> None:
-        self._steps += 1
-        if self._delay:
-            time.sleep(self._random.random() * self._delay)
-        if self._fail_at and self._steps >= self._fail_at:
-            raise RuntimeError("the device is on fire")
-        for sequence in sequences:
-            answer = fake_answer(sequence.request.prompt_ids)
-            done = len(sequence.output_ids)
-            sequence.append(answer[done] if done < len(answer) else -1, frozenset({-1}))
-
-
-class LoopingRunner(FakeRunner):
-    """A FakeRunner that answers prompts beginning with "loop" with "abab…" without end."""
-
-    def _step(self, sequences: list[Sequence]) -> None:
-        looping = [sequence for sequence in sequences if bytes(sequence.request.prompt_ids).startswith(b"loop")]
-        for sequence in looping:
-            num_answered = sequence.request.num_answered + len(sequence.output_ids)
-            sequence.append(b"ab"[num_answered % 2], frozenset({-1}))
-        super()._step([sequence for sequence in sequences if sequence not in looping])
-
-
-def fake_answer(prompt_ids: object) -> list[int]:
-    """Return what a FakeRunner answers, as printable ASCII: it depends on every id of the prompt."""
-    digest = hashlib.sha256(repr(list(prompt_ids)).encode()).hexdigest()  # type: ignore[call-overload]
-    return [ord(char) for char in digest[: 1 + int(digest[0], 16)]]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left behind."""
-
-    code: int
-    out: bytes
-    err: str
 
 
 @pytest.fixture

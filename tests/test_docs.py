@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import ROOT
+from support.places import ROOT
 
 ROWS = re.findall(r"^\| (\d+) \|.*\| (.*?) \|$", (ROOT / "tests" / "RELIABILITY.md").read_text("utf-8"), re.MULTILINE)
 
@@ -16,7 +16,7 @@ def test_every_fault_has_a_row() -> None:
 
 @pytest.mark.parametrize(("number", "names"), ROWS)
 def test_every_test_that_is_named_is_there(number: str, names: str) -> None:
-    found = re.findall(r"`([\w.]+)(?:::(\w+))?`", names)
+    found = re.findall(r"`([\w./]+)(?:::(\w+))?`", names)
     assert found, number
     for file, name in found:
         source = (ROOT / "tests" / file).read_text("utf-8")

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Outcome
+from support.places import ROOT
+from support.program import Outcome
 
 pytestmark = pytest.mark.model
 ARTICLE = ROOT / "sample_data" / "article.txt"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from attack.program import Fake
-from conftest import Outcome
-from test_kill import attack
+from support.attacks import attack
+from support.program import Outcome
 
 Call = Callable[..., Outcome]
 Shell = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -108,7 +108,7 @@ class TestPlaces:
         def never(model: object) -> None:
             raise AssertionError("an engine was made")
 
-        monkeypatch.setattr("llmpar.model.Model._echo_backend", never)
+        monkeypatch.setattr("llmpar.answering.model.Model._echo_backend", never)
 
     @pytest.mark.parametrize("option", ["-o", "--log", "--errors"])
     @pytest.mark.parametrize("place", ["missing/out", "file/out", "readonly/out", "directory"])

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Outcome
+from support.places import ROOT
+from support.program import Outcome
 
 import llmpar
 from llmpar import ModelChoice, Policy, Sampling

@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
-ATTACK = Path(__file__).parent / "attack"
-
-
-def attack(program: str, *arguments: str) -> str:
-    """Run an attack in a process of its own, as it forks, and return what it prints."""
-    command = [sys.executable, str(ATTACK / f"{program}.py"), *arguments]
-    outcome = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    return outcome.stdout
+from support.attacks import attack
 
 
 def test_after_kills_the_same_command_ends_as_if_undisturbed_and_repeats_no_work() -> None:

@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 from benchmarks.messages import support_messages
 from benchmarks.novel import blocks
-from conftest import ROOT
+from support.places import ROOT
 
 HANDBOOK = (ROOT / "sample_data" / "handbook.md").read_text("utf-8")
 PASSAGES = [line for line in HANDBOOK.splitlines() if line and not line.startswith("#")]

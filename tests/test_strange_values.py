@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Outcome
+from support.program import Outcome
 
 from llmpar.errors import UsageError
 from llmpar.models.endless import is_endless

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHATML, ROOT, Outcome
-from test_models import write_gguf
+from support.chat import CHATML
+from support.gguf_files import write_gguf
+from support.places import ROOT
+from support.program import Outcome
 
 from llmpar import paths
 from llmpar.documents.reader import Reader

@@ -212,7 +212,7 @@ def split(
     from llmpar.documents.document import Segment
     from llmpar.documents.segments import read_segments
     from llmpar.documents.writer import open_stdout
-    from llmpar.progress import say
+    from llmpar.reporting.progress import say
 
     unit = input.unit or "sentence"
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from llmpar import asking
-from llmpar.asking import Finding, Passage
+from llmpar.answering.session import Session
 from llmpar.cli.options import RunOptions
 from llmpar.cli.run import Run
 from llmpar.documents.document import Document, Encoding
@@ -16,9 +15,10 @@ from llmpar.documents.language import detect
 from llmpar.documents.output import SingleOutput
 from llmpar.documents.sentences import find_language
 from llmpar.errors import InputError, InputUnreadable
-from llmpar.progress import Progress
-from llmpar.report import LEFT_OUT, Report
-from llmpar.session import Session
+from llmpar.jobs import asking
+from llmpar.jobs.asking import Finding, Passage
+from llmpar.reporting.progress import Progress
+from llmpar.reporting.report import LEFT_OUT, Report
 from llmpar.tasks.files import find_task
 from llmpar.tasks.task import Task
 from llmpar.visible import one_line

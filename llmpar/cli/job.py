@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from llmpar.answering.flow import Part
+from llmpar.answering.session import Session
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run
 from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit
@@ -16,13 +18,11 @@ from llmpar.documents.formats import find_format
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
 from llmpar.errors import EngineFailed, InputError, InputUnreadable, Interrupted, UsageError
-from llmpar.flow import Part
-from llmpar.pipeline import Pipeline
-from llmpar.progress import Progress
-from llmpar.reduction import ReducingMerger, plant
-from llmpar.report import CUT_OR_LEFT_OUT, Report, counted
-from llmpar.segmenting import Blocks, Fields, pack, with_neighbours
-from llmpar.session import Session
+from llmpar.jobs.pipeline import Pipeline
+from llmpar.jobs.reduction import ReducingMerger, plant
+from llmpar.jobs.segmenting import Blocks, Fields, pack, with_neighbours
+from llmpar.reporting.progress import Progress
+from llmpar.reporting.report import CUT_OR_LEFT_OUT, Report, counted
 from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
 from llmpar.visible import one_line

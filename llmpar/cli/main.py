@@ -23,7 +23,7 @@ from llmpar import interrupts, unforeseen
 from llmpar.cli.arguments import NothingToRead
 from llmpar.cli.commands import register
 from llmpar.errors import EngineFailed, Interrupted, LlmparError, TimeUp, UsageError, WriteFailed
-from llmpar.progress import say
+from llmpar.reporting.progress import say
 from llmpar.visible import one_line
 
 app = typer.Typer(

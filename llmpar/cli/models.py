@@ -12,7 +12,7 @@ from llmpar.cli import roles
 from llmpar.cli.arguments import argument
 from llmpar.cli.roles import enters_files
 from llmpar.errors import ModelUnavailable
-from llmpar.progress import say
+from llmpar.reporting.progress import say
 from llmpar.visible import one_line
 
 app = typer.Typer(

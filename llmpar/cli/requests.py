@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
-from llmpar.batching import Requests
+from llmpar.answering.flow import Part
 from llmpar.cli.options import RunOptions
 from llmpar.cli.run import Run
 from llmpar.documents.document import Block
 from llmpar.documents.reader import Reader
 from llmpar.documents.writer import Writer, open_output
 from llmpar.errors import Interrupted, UsageError
-from llmpar.flow import Part
-from llmpar.pipeline import Pipeline
-from llmpar.progress import Progress
-from llmpar.report import Report, counted
+from llmpar.jobs.batching import Requests
+from llmpar.jobs.pipeline import Pipeline
+from llmpar.reporting.progress import Progress
+from llmpar.reporting.report import Report, counted
 from llmpar.tasks.question import Question
 from llmpar.visible import one_line
 

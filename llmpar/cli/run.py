@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 
-from llmpar.backend import Policy
+from llmpar.answering.backend import Policy
+from llmpar.answering.model import Model, ModelChoice, longest_held
+from llmpar.answering.session import Session
 from llmpar.cli.limits import check_options
 from llmpar.cli.options import ModelOptions, RunOptions, number
 from llmpar.documents.document import Block, Result, Segment, Unit
@@ -16,11 +18,9 @@ from llmpar.documents.segments import read_segments
 from llmpar.documents.sentences import find_language
 from llmpar.documents.writer import open_output, open_stdout
 from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, UsageError
-from llmpar.model import Model, ModelChoice, longest_held
-from llmpar.progress import Progress, say
-from llmpar.records import Records
-from llmpar.report import FATES, Report
-from llmpar.session import Session
+from llmpar.reporting.progress import Progress, say
+from llmpar.reporting.records import Records
+from llmpar.reporting.report import FATES, Report
 from llmpar.store.store import Store
 from llmpar.tasks.checks import parse_checks
 from llmpar.tasks.question import Question, Sampling

@@ -14,7 +14,7 @@ from llmpar.engine.worker import Runner
 from llmpar.errors import EngineFailed, LlmparError, UsageError
 
 if TYPE_CHECKING:
-    from llmpar.engine.parallel_runner import Mirrors, Shards
+    from llmpar.engine.ranks.runner import Mirrors, Shards
 
 _CPU_SLOTS = 64  # a step of a small model then takes a tenth of a second; more rows gain little
 _TORCH_WORKERS = range(4, 8)  # that share many cores, through torch
@@ -125,7 +125,7 @@ def build_engine(
 def _parallel_engine(
     shards: Shards, settings: _Settings, stall_limit: float | None, notify: Callable[[str], None]
 ) -> Engine:
-    from llmpar.engine.parallel_runner import ParallelRunner
+    from llmpar.engine.ranks.runner import ParallelRunner
 
     ranks, settings = shards.ranks, replace(settings, num_workers=1)
     try:
@@ -148,7 +148,7 @@ def _shard_runner(settings: _Settings, model: Any, notify: Callable[[str], None]
 
 
 def _mirror_runner(settings: _Settings, model: Any) -> Mirrors:
-    from llmpar.engine.parallel_runner import Mirrors
+    from llmpar.engine.ranks.runner import Mirrors
 
     runner, _ = _shard_runner(settings, model, lambda _: None)
     return Mirrors(runner)
@@ -208,12 +208,12 @@ def _cuda_runners(decoder: Any, settings: _Settings, notify: Callable[[str], Non
 
 
 def _torch_runners(model: Any, settings: _Settings, notify: Callable[[str], None]) -> tuple[SequenceOf[Runner], int]:
-    from llmpar.engine import attention
-    from llmpar.engine.kv_cache import COLUMNS, round_up
-    from llmpar.engine.linear import optimize
-    from llmpar.engine.model_runner import ModelRunner, compute_prefix
-    from llmpar.engine.padded_runner import PaddedRunner
-    from llmpar.engine.seq2seq_batch import form_batches, suppressed_ids
+    from llmpar.engine.generic import attention
+    from llmpar.engine.generic.kv_cache import COLUMNS, round_up
+    from llmpar.engine.generic.linear import optimize
+    from llmpar.engine.generic.model_runner import ModelRunner, compute_prefix
+    from llmpar.engine.generic.padded_runner import PaddedRunner
+    from llmpar.engine.generic.seq2seq_batch import form_batches, suppressed_ids
 
     on_cpu = model.device.type == "cpu"
     num_shards, num_models, stop_ids = _num_shards(model), settings.num_models, settings.stop_ids
@@ -287,7 +287,7 @@ def _token_bytes(model: Any) -> int:
     """
     import torch
 
-    from llmpar.engine.padded_runner import cache_name
+    from llmpar.engine.generic.padded_runner import cache_name
 
     token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     # What an encoder's token takes, for the decoder to look at, is as large as what one of the decoder's takes.

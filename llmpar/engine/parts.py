@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from llmpar.engine.attention import IMPLEMENTATION, PrefillBatch, Variant, is_supported
-from llmpar.engine.kv_cache import KVCache
-from llmpar.engine.linear import rms_norm
+from llmpar.engine.generic.attention import IMPLEMENTATION, PrefillBatch, Variant, is_supported
+from llmpar.engine.generic.kv_cache import KVCache
+from llmpar.engine.generic.linear import rms_norm
 
 Activation = Literal["silu", "gelu_tanh"]
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmpar.checksums import seal_json, unseal_json
 from llmpar.errors import ModelUnavailable, WriteFailed
+from llmpar.integrity.checksums import seal_json, unseal_json
 from llmpar.models import sums
 from llmpar.paths import cache_dir, make_private
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llmpar.engine.finite import check_model
 from llmpar.engine.resources import is_out_of_memory
 from llmpar.errors import KeptDamaged, ModelUnavailable
-from llmpar.foundation import Foundation
+from llmpar.integrity.foundation import Foundation
 from llmpar.models.cache import keep_pack, kept_sums, pack_file, pack_origin
 from llmpar.models.sums import is_weights
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmpar.checksums import checksum, checksum_at, seal_json, unseal_json
+from llmpar.integrity.checksums import checksum, checksum_at, seal_json, unseal_json
 
 FILE = "checksums"
 

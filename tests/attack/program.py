@@ -13,11 +13,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmpar.backend import Backend
+from llmpar.answering.backend import Backend
+from llmpar.answering.model import Model
 from llmpar.engine.echo import EchoRunner
 from llmpar.engine.engine import Engine
 from llmpar.engine.request import Request, Sequence
-from llmpar.model import Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

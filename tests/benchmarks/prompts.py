@@ -26,19 +26,19 @@ from typing import Any
 
 from harness.table import markdown_table
 
-from llmpar import asking
-from llmpar.backend import Policy
+from llmpar.answering.backend import Policy
+from llmpar.answering.model import Model, ModelChoice
+from llmpar.answering.session import Session
 from llmpar.documents.document import INLINE, Block, Document, Encoding, Result, Segment, Unit
 from llmpar.documents.language import detect
 from llmpar.documents.reader import Reader
 from llmpar.documents.splitter import Splitter
-from llmpar.model import Model, ModelChoice
+from llmpar.jobs import asking
+from llmpar.jobs.passages import Ranking
+from llmpar.jobs.segmenting import pack, with_neighbours
 from llmpar.models.registry import DEFAULT_MODEL
-from llmpar.passages import Ranking
-from llmpar.progress import Progress
-from llmpar.report import Report
-from llmpar.segmenting import pack, with_neighbours
-from llmpar.session import Session
+from llmpar.reporting.progress import Progress
+from llmpar.reporting.report import Report
 from llmpar.store.store import Store
 from llmpar.tasks import summary, translation
 from llmpar.tasks.checks import find_fault

@@ -14,8 +14,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmpar.answers import Answers
-from llmpar.backend import Backend, Policy
+from llmpar.answering.answers import Answers
+from llmpar.answering.backend import Backend, Policy
+from llmpar.answering.flow import Flow, Part
 from llmpar.documents.document import Block, Document, Encoding
 from llmpar.documents.merger import DocumentMerger
 from llmpar.documents.output import SingleOutput
@@ -23,9 +24,8 @@ from llmpar.documents.splitter import Splitter
 from llmpar.engine.echo import EchoRunner
 from llmpar.engine.engine import Engine
 from llmpar.engine.request import Sequence
-from llmpar.flow import Flow, Part
-from llmpar.pipeline import Pipeline
-from llmpar.report import Report
+from llmpar.jobs.pipeline import Pipeline
+from llmpar.reporting.report import Report
 from llmpar.store.store import NoStore, Store
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task

@@ -6,7 +6,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from test_models import write_gguf
+from support.gguf_files import write_gguf
 
 from llmpar.models import convert
 

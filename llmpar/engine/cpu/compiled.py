@@ -16,9 +16,9 @@ from typing import Any
 from numba import config, njit
 from numba.core.caching import IndexDataCacheFile
 
-from llmpar.checksums import seal, unseal
 from llmpar.engine.cpu import amx
 from llmpar.errors import ModelUnavailable, WriteFailed
+from llmpar.integrity.checksums import seal, unseal
 from llmpar.paths import cache_dir, make_private
 
 if config.DISABLE_JIT:  # by the program that we are part of, which imported Numba before us

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from llmpar.checksums import checksum, checksum_of
 from llmpar.engine.cpu.decoder import Decoder, Layer, Projection, Rope
-from llmpar.foundation import Foundation
+from llmpar.integrity.checksums import checksum, checksum_of
+from llmpar.integrity.foundation import Foundation
 
 FORMAT = 3
 """Raise it when the same weights would be packed otherwise."""

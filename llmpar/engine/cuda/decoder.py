@@ -15,8 +15,8 @@ import triton
 from torch import nn
 from torch.nn import functional
 
-from llmpar.engine.attention import Variant
 from llmpar.engine.cuda import kernels
+from llmpar.engine.generic.attention import Variant
 from llmpar.engine.pages import PAGE, num_pages_of
 from llmpar.engine.parts import LayerParts, ModelParts, OtherShape, take_apart
 from llmpar.engine.resources import is_device_lost, is_out_of_memory

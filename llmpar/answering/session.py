@@ -1,0 +1,99 @@
+"""A model, a store, and what answers questions with them: what every command and the Python interface run on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import asdict
+from types import TracebackType
+
+from llmpar.answering.answers import Answers
+from llmpar.answering.backend import Backend, Memory, Policy
+from llmpar.answering.flow import Flow
+from llmpar.answering.model import Model, examples_of
+from llmpar.documents.document import OnError, Result
+from llmpar.reporting.report import Report
+from llmpar.store.store import NoStore, Store
+from llmpar.tasks.question import Question, Sampling
+from llmpar.tasks.task import Task
+
+_FRAME = 64  # tokens that a chat template puts around messages, and a few that joining texts may add
+_ENDLESS = 1 << 40  # an echo's context
+
+
+class Session:
+    """Asks a model, and keeps what it says.
+
+    Args:
+        model: who is asked.
+        store: what keeps answers; it is closed with the session. None for nothing.
+        sampling: what the user said about answers.
+        policy: which of them will do.
+        report: counts what happens.
+        on_error: what becomes of a segment that failed; "fail" ends the run.
+        tick: called often, for progress.
+        done: called with each result, in order.
+        examples: questions that are typical, if one alone does not tell what prompts begin with.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        store: Store | None,
+        sampling: Sampling,
+        policy: Policy,
+        report: Report,
+        on_error: OnError = "keep",
+        tick: Callable[[], None] = lambda: None,
+        done: Callable[[Result], None] = lambda _: None,
+        examples: Iterable[Question] = (),
+    ) -> None:
+        self.model = model
+        self.store = store
+        self._sampling = sampling
+        self._examples = examples
+        self._closing = ExitStack()
+        if store:
+            self._closing.callback(store.close)
+        answers = Answers(sampling, policy, self._open_task, self._open_backend, report)
+        self.flow = Flow(answers, report, on_error, model.max_held, tick, done)
+
+    def budget(self, task: Task, num_answers: int = 0) -> int:
+        """Return how many tokens of text one question of a task may have: what fits the model, `task.chunk` at most.
+
+        It follows from the model and the task alone. A question about answers has room for `num_answers` of the
+        longest, if the model has, so that a tree of them is not deeper than it must be.
+        """
+        task = task.for_model(self.model.families)
+        most = max(task.chunk or self.model.context_length, num_answers * task.max_new_tokens(0))
+        if self.model.context_length >= _ENDLESS:
+            return most
+        around = sum(self.model.measure(text) for _, text in task.messages("")) + _FRAME
+        left = self.model.context_length - around - task.max_new_tokens(0)
+        return max(1, min(most, int(left / (1 + task.growth))))
+
+    def close(self) -> None:
+        """Close the store."""
+        self._closing.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_task(self, task: Task) -> tuple[Task, Memory]:
+        fitted = task.for_model(self.model.families)
+        if self.store is None:
+            return fitted, NoStore(repr(fitted.decisive()).encode())
+        description = {
+            "task": fitted.decisive(),
+            "sampling": asdict(self._sampling),
+            "model": self.model.identify(self.store.fingerprint),
+        }
+        return fitted, self.store.job(description)
+
+    def _open_backend(self, question: Question) -> Backend:
+        return self.model.open_backend(list(self._examples) or examples_of(question))

@@ -1,0 +1,1 @@
+"""What runs on transformers' own modules, for models that have no decoder of ours."""

@@ -1,0 +1,1 @@
+"""One computation by several processes, each with a share of every layer."""

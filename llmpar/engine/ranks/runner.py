@@ -1,0 +1,167 @@
+"""A runner whose model is spread over ranks: what is asked of rank 0's is asked of every rank's, in the same order.
+
+Rank 0 alone decides: its tokens are the truth, and go to the others with the next step. Whatever comes with a request
+and decides about its answer (sampling, constraints, ends) stays with rank 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from llmpar.engine.ranks.ranks import Ranks
+from llmpar.engine.request import FinishReason, Request, SamplingParams, Sequence
+from llmpar.engine.resources import DeviceLost
+from llmpar.engine.worker import Runner
+
+_REMEDY = "if memory ran out, a smaller --batch-size helps"
+
+_Call = tuple[Any, ...]  # of a method of Mirrors: its name, and what with
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """A model that is spread over ranks: what LoadedModel holds in place of a model of transformers.
+
+    Args:
+        ranks: where the shards are.
+        mine: rank 0's: a model of transformers.
+    """
+
+    ranks: Ranks
+    mine: Any
+
+    @property
+    def config(self) -> Any:
+        """The model's configuration; all shards have the same."""
+        return self.mine.config
+
+
+class ParallelRunner:
+    """Rank 0's runner, and through it all others'.
+
+    Args:
+        ranks: those whose runners were built alike.
+        mine: rank 0's, which `Ranks.call` has started.
+    """
+
+    def __init__(self, ranks: Ranks, mine: Runner) -> None:
+        self.continuous = mine.continuous
+        self.num_slots = mine.num_slots
+        self._ranks = ranks
+        self._mine = mine
+        self._numbers: dict[int, int] = {}  # of sequences, by the identity of their requests
+        self._next = 0
+        self._live: list[tuple[int, Sequence]] = []
+        self._sent: dict[int, int] = {}  # tokens of each sequence that the other ranks know
+        self._calls: list[_Call] = []
+
+    def start(self) -> None:
+        """Do nothing: another thread makes all calls that compute, and was prepared with the ranks."""
+
+    def reserve(self, request: Request) -> bool:
+        """Set memory aside on every rank."""
+        self._next += 1
+        self._numbers[id(request)] = self._next
+        self._calls.append(("reserve", self._next, list(request.prompt_ids), request.params.max_new_tokens))
+        return self._mine.reserve(request)
+
+    def resize(self, num_slots: int) -> None:
+        """Run so many sequences at once from now on, on every rank."""
+        self._calls.append(("resize", num_slots))
+        self._mine.resize(num_slots)
+        self.num_slots = self._mine.num_slots
+
+    def prefill(self, sequences: list[Sequence]) -> None:
+        """Read prompts on every rank, and append rank 0's tokens."""
+        begun = [(self._numbers[id(sequence.request)], sequence) for sequence in sequences]
+        self._numbers.clear()  # what was not admitted is reserved anew
+        self._live += begun
+        self._sent |= {number: 0 for number, _ in begun}
+        self._calls.append(("prefill", [number for number, _ in begun]))
+        self._step(partial(self._mine.prefill, sequences))
+
+    def decode(self, sequences: list[Sequence]) -> None:
+        """Take a step on every rank, and append rank 0's tokens."""
+        self._calls.append(("decode",))
+        self._step(partial(self._mine.decode, sequences))
+
+    def release(self, sequence: Sequence) -> None:
+        """Free what a sequence holds on every rank."""
+        place = next(place for place, (_, live) in enumerate(self._live) if live is sequence)
+        number, _ = self._live.pop(place)
+        del self._sent[number]
+        self._calls.append(("release", number, sequence.finish_reason))
+        self._mine.release(sequence)
+
+    def _step(self, mine: Callable[[], None]) -> None:
+        tokens = {}
+        for number, sequence in self._live:
+            if new := sequence.output_ids[self._sent[number] :]:
+                tokens[number] = new
+                self._sent[number] += len(new)
+        calls, self._calls = self._calls, []
+        try:
+            self._ranks.call(mine, partial(_repeat, tokens, calls))
+        except DeviceLost as lost:
+            raise DeviceLost(f"{lost}; {_REMEDY}") from lost
+
+
+def _repeat(tokens: dict[int, list[int]], calls: list[_Call], mirrors: Mirrors) -> Mirrors:
+    """Do on another rank what was done on rank 0 since the last step, this one included."""
+    mirrors.take(tokens)
+    for name, *arguments in calls:
+        getattr(mirrors, name)(*arguments)
+    return mirrors
+
+
+class _Mirror(Sequence):
+    """A sequence of rank 0 as another rank has it: that rank's own logits do not matter."""
+
+    __slots__ = ()
+
+    def append(self, token_id: int, stop_ids: frozenset[int]) -> None:
+        """Do nothing: rank 0's token comes with the next step."""
+
+
+@dataclass(slots=True)
+class Mirrors:
+    """Does with another rank's runner what is done with rank 0's; sequences go by numbers."""
+
+    runner: Runner
+    _reserved: dict[int, Request] = field(default_factory=dict)
+    _live: dict[int, Sequence] = field(default_factory=dict)
+
+    def take(self, tokens: dict[int, list[int]]) -> None:
+        """Take rank 0's tokens, by sequence."""
+        for number, new in tokens.items():
+            self._live[number].output_ids += new
+
+    def reserve(self, number: int, prompt_ids: list[int], max_new_tokens: int) -> None:
+        """Set memory aside for a sequence, or not, as rank 0 does."""
+        request = Request(number, prompt_ids, SamplingParams(max_new_tokens))
+        self._reserved[number] = request
+        self.runner.reserve(request)
+
+    def resize(self, num_slots: int) -> None:
+        """Run so many sequences at once from now on."""
+        self.runner.resize(num_slots)
+
+    def prefill(self, numbers: list[int]) -> None:
+        """Read the prompts of sequences that were reserved."""
+        sequences: list[Sequence] = [_Mirror(self._reserved[number]) for number in numbers]
+        self._reserved.clear()
+        self._live |= dict(zip(numbers, sequences, strict=True))
+        self.runner.prefill(sequences)
+
+    def decode(self) -> None:
+        """Take a step with all that live."""
+        self.runner.decode(list(self._live.values()))
+
+    def release(self, number: int, finish_reason: FinishReason | None) -> None:
+        """Free what a sequence holds, which ended as rank 0's did."""
+        sequence = self._live.pop(number)
+        sequence.finish_reason = finish_reason
+        self.runner.release(sequence)

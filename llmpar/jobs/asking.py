@@ -1,0 +1,169 @@
+"""A question over documents: passages by their words, findings by the model, and one answer that rests on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from llmpar.answering.flow import Part
+from llmpar.answering.session import Session
+from llmpar.documents.document import INLINE, Block, Document, Encoding, Segment
+from llmpar.jobs.passages import Ranking
+from llmpar.jobs.reduction import JOINT, plant
+from llmpar.jobs.segmenting import Blocks, is_heading, pack
+from llmpar.tasks.question import Question
+from llmpar.tasks.task import Task
+
+_NOWHERE = Document(0, "question", None, Encoding())
+_SEVERAL = re.compile(r"\?.*\?|\b(?:and|und|et|y|e|och|en|og|i|и)\b|[;；]|和|以及", re.IGNORECASE | re.DOTALL)
+_MOST_PARTS = 6
+_LIST_MARK = re.compile(r"\s*(?:[-*•]|\(?\d{1,2}[.)])\s*")
+# How a model says that there is nothing to say, when it does not say it in the one word that it was given.
+_NOTHING = re.compile(
+    r"(?:the |this )?(?:passage|text|section|information)s? (?:do(?:es)?(?: not|n't)|did not|says nothing|has no)\b"
+    r"|(?:it is |it's |is )?not (?:mentioned|stated|specified|provided|given|answered|possible|clear|available)\b"
+    r"|(?:there is |there's )?no (?:information|mention|answer)\b"
+    r"|i (?:do not|don't|cannot|can't) (?:know|answer|find|tell)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a document, and the heading that it stands under, "" for none."""
+
+    segment: Segment
+    heading: str = ""
+
+    @property
+    def place(self) -> str:
+        """File and line, for people and editors."""
+        return f"{self.segment.block.document.name}:{self.segment.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a passage says to a question; "" if its words alone speak for it."""
+
+    question: str
+    answer: str
+    passage: Passage
+
+
+def gather(blocks: Blocks, task: Task, session: Session) -> Iterator[Passage]:
+    """Yield the passages of a document: paragraphs, short ones together, with the heading that they stand under."""
+    heading = ""
+    for _, segments in pack(blocks, session.budget(task), session.model.measure, parts_at_headings=True):
+        for segment in segments:
+            first, joint, _ = segment.text.partition(JOINT)
+            if joint and is_heading(first, segment.layout):
+                heading = " ".join(first.split())
+            yield Passage(segment, heading)
+
+
+def divide(question: str, session: Session, task: Task) -> list[str]:
+    """Return the questions that a question is made of, by the model; itself alone if it seems to be one.
+
+    Args:
+        question: the user's.
+        session: asks.
+        task: what asks for simpler questions.
+    """
+    if not _SEVERAL.search(question):
+        return [question]
+    segment = _segment(question)
+    result = session.flow.result(session.flow.submit(Question(segment, task)))
+    lines = [_LIST_MARK.sub("", line, count=1).strip() for line in result.answer.splitlines()]
+    ranking = Ranking([question])
+    # Those that are questions and about the same thing. A model that made others up is not to be followed.
+    parts = [line for line in dict.fromkeys(lines) if line.endswith(("?", "？")) and ranking.best(line)]
+    return parts if result.error is None and 1 < len(parts) <= _MOST_PARTS else [question]
+
+
+def choose(questions: Sequence[str], passages: Sequence[Passage], top: int | None, language: str) -> list[list[int]]:
+    """Return for each question the numbers of the passages to read, the likeliest first; all, if `top` is None."""
+    if top is None:
+        return [list(range(len(passages)))] * len(questions)
+    ranking = Ranking([f"{passage.heading}\n{passage.segment.text}" for passage in passages], language)
+    return [ranking.best(question, top) for question in questions]
+
+
+def find(
+    questions: Sequence[str],
+    passages: Sequence[Passage],
+    chosen: Sequence[Sequence[int]],
+    session: Session,
+    task: Task,
+    on_answer: Callable[[], None] = lambda: None,
+) -> Iterator[Finding]:
+    """Ask each question of each of its passages, and yield what was found, in order; passages that say nothing do not.
+
+    Args:
+        questions: what is asked.
+        passages: all there are.
+        chosen: for each question, the numbers of those that are read.
+        session: asks.
+        task: what is asked, `{question}` in it.
+        on_answer: called after each answer.
+    """
+
+    def parts() -> Iterator[Part]:
+        for question, numbers in zip(questions, chosen, strict=True):
+            asked = task.with_values(question=question)
+            for number in numbers:
+                passage = passages[number]
+                block = replace(passage.segment.block, num_bytes=0)
+                fields = (("before", passage.heading),)
+                yield Part(block, [Question(replace(passage.segment, block=block), asked, fields)])
+
+    order = [(question, number) for question, numbers in zip(questions, chosen, strict=True) for number in numbers]
+    nothing = task.value("nothing")
+    for (question, number), (_, results) in zip(order, session.flow.answered(parts()), strict=True):
+        for result in results:
+            on_answer()
+            if result.error is None and not is_nothing(result.answer, nothing):
+                yield Finding(question, result.answer, passages[number])
+
+
+def quote(
+    questions: Sequence[str], passages: Sequence[Passage], findings: Sequence[Finding], count: int, language: str
+) -> list[Finding]:
+    """Return what is worth showing to a person: the findings, and for each question the passages that fit it best.
+
+    A small model overlooks what it reads, and a person does not mind a passage more.
+
+    Args:
+        questions: the user's, and what it was divided into.
+        passages: all there are.
+        findings: what the model found.
+        count: how many passages of each question are shown in any case.
+        language: of the passages.
+    """
+    shown = list(findings)
+    known = {finding.passage for finding in findings}
+    for question, numbers in zip(questions, choose(questions, passages, count, language), strict=True):
+        for passage in (passages[number] for number in numbers):
+            if passage not in known:
+                known.add(passage)
+                shown.append(Finding(question, "", passage))
+    return shown
+
+
+def is_nothing(answer: str, nothing: str) -> bool:
+    """Tell whether an answer says that there is none."""
+    said = answer.strip().strip("\"'*.“”()[]").casefold()
+    return not said or said.startswith(nothing.casefold()) or bool(_NOTHING.match(answer.strip()))
+
+
+def conclude(question: str, findings: Iterable[Finding], session: Session, task: Task) -> str:
+    """Return one answer made of the findings, "" if there are none."""
+    tree = plant(session, task.with_values(question=question).reduction(), _NOWHERE)
+    for answer in dict.fromkeys(finding.answer for finding in findings):
+        tree.add(answer)
+    return tree.finish()
+
+
+def _segment(text: str) -> Segment:
+    block = Block(_NOWHERE, 0, text, 0, first=True, last=True)
+    return Segment(block, 0, 0, len(text), text, INLINE)

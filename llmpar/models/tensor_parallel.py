@@ -1,0 +1,71 @@
+"""A model spread over devices: each process loads its own share of every layer, by transformers' plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from llmpar.engine.ranks.ranks import Place, Ranks, join
+from llmpar.engine.ranks.runner import Shards
+from llmpar.errors import LlmparError, ModelUnavailable
+from llmpar.models.load import LoadedModel, Precision, find_arithmetic, load_shard
+from llmpar.models.shards import check_devices, check_plan
+
+
+def load_shards(
+    num_shards: int,
+    path: Path,
+    device: str = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+    source_bits: int | None = None,
+) -> LoadedModel:
+    """Start a process for each device but the first, and load a share of the weights in each.
+
+    Args:
+        num_shards: how many devices: the first ones of CUDA, or processes where `device` is "cpu".
+        path: see `models.load.load_model`, as all that follows.
+        device: "auto", "cuda" or "cpu".
+        precision: not "int8".
+        source_bits: bits per weight of the file that the weights came from.
+
+    Returns:
+        The model as Shards, whose ranks `build_engine` takes over.
+
+    Raises:
+        ModelUnavailable: there are not so many devices, or the model cannot be loaded.
+        UsageError: the model cannot be spread so.
+    """
+    devices, native = find_arithmetic(device, precision, source_bits)
+    target = devices[0].partition(":")[0]
+    check_devices(num_shards, device, target)
+    check_plan(path, num_shards)
+    try:
+        ranks = Ranks(num_shards)
+    except OSError as error:
+        raise ModelUnavailable(
+            f"--tensor-parallel {num_shards}: its processes cannot be started: {error.strerror or error}; they need a "
+            "directory for temporary files (TMPDIR)"
+        ) from error
+    try:
+        mine = ranks.call(
+            partial(_load, path, target, native, ranks.place), partial(_load_weights, path, target, native)
+        )
+    except BaseException as error:
+        ranks.close()
+        if isinstance(error, LlmparError) or not isinstance(error, Exception):
+            raise
+        # A library's, or what another rank says.
+        raise ModelUnavailable(f"{str(path)!r}: cannot be loaded on {num_shards} devices: {error}") from error
+    return replace(mine, models=(Shards(ranks, mine.model),))
+
+
+def _load(path: Path, target: str, precision: Precision, place: Place) -> LoadedModel:
+    device = target if target == "cpu" else f"{target}:{place.rank}"
+    join(place, device)
+    return load_shard(path, device, precision, place.size)
+
+
+def _load_weights(path: Path, target: str, precision: Precision, place: Place) -> object:
+    return _load(path, target, precision, place).model

@@ -1,0 +1,164 @@
+"""JSON lines in: the text of a field is asked about, and everything else comes back byte for byte."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.fakes import FakeRunner
+from support.places import ROOT
+from support.program import Outcome
+
+from llmpar.documents.document import Block, Document, Encoding, Result, Segment
+from llmpar.documents.formats.jsonl import record_of
+from llmpar.documents.merger import DocumentMerger, merge
+from llmpar.documents.splitter import Splitter
+from llmpar.errors import InputError
+
+Call = Callable[..., Outcome]
+MAILS = ROOT / "sample_data" / "mails.jsonl"
+
+
+def split(text: str, field: str | None = None) -> tuple[Block, list[Segment]]:
+    document = Document(0, "x.jsonl", Path("x.jsonl"), Encoding())
+    block = Block(document, 0, text, len(text), first=True, last=True)
+    return block, Splitter(document, "sentence", field=field).split(block)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+RECORDS = st.lists(
+    st.tuples(
+        st.dictionaries(st.text(), VALUES, max_size=4), st.text(), st.booleans(), st.sampled_from(["", " ", "\t"])
+    ),
+    max_size=6,
+)
+
+
+@given(RECORDS, st.sampled_from(["\n", "\r\n"]))
+def test_any_records(records: list[tuple[dict[str, Any], str, bool, str]], newline: str) -> None:
+    lines, objects = [], []
+    for others, text, is_ascii, space in records:
+        record = {**others, "text": text}
+        objects.append(record)
+        lines.append(space + json.dumps(record, ensure_ascii=is_ascii, separators=(f"{space},", f":{space}")) + space)
+    source = newline.join([*lines, ""])
+    block, segments = split(source)
+    assert [segment.text for segment in segments] == [record["text"].strip() for record in objects]
+    assert [record_of(segment) for segment in segments] == objects
+    same = "".join(merge(block, segments, iter([Result(segment, segment.text) for segment in segments])))
+    assert same == source
+    other = "".join(merge(block, segments, iter([Result(segment, f"<{segment.text}>\n") for segment in segments])))
+    found = [json.loads(line) for line in other.split("\n") if line.strip()]
+    assert found == [{**record, "text": f"<{record['text'].strip()}>\n"} for record in objects]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("[1]", "is no JSON object"),
+        ("text", "is no JSON object"),
+        ('{"text": "a"', "is no JSON: , expected at column 13"),
+        ('{"text": "a",}', 'is no JSON: " expected at column 14'),
+        ('{"text" "a"}', "is no JSON: : expected at column 9"),
+        ('{"text": "a"} {}', "goes on after its object"),
+        ('{"text": "a", "text": "b"}', "has 'text' twice"),
+        ('{"body": 1, "note": "x"}', "field 'body' is no string; --field names another (note)"),
+        ('{"a": {"text": "b"}}', "field 'text' is missing; --field names another (there is none)"),
+        ('{"text": "a\tb"}', "Invalid control character"),
+        ('{"text": ' + "[" * 100_000, "is nested too deeply"),
+    ],
+)
+def test_what_is_no_record_is_told_with_its_line(line: str, reason: str) -> None:
+    with pytest.raises(InputError) as caught:
+        split('{"text": "fine"}\n\n' + line + "\n")
+    assert str(caught.value).startswith("x.jsonl:3: ")
+    assert reason in str(caught.value)
+
+
+def test_the_field_that_is_named() -> None:
+    line = '{"text": "no", "mail": "yes"}\n'
+    assert [segment.text for segment in split(line, "mail")[1]] == ["yes"]
+    assert [segment.text for segment in split('{"body": "b", "message": "m"}')[1]] == ["m"]
+
+
+def test_half_a_character_survives() -> None:
+    source = '{"text": "a \\ud83d b"}\n'
+    block, segments = split(source)
+    assert "".join(merge(block, segments, iter([Result(segments[0], segments[0].text)]))) == source
+    changed = "".join(merge(block, segments, iter([Result(segments[0], segments[0].text + "!")])))
+    assert changed == '{"text": "a \\ud83d b!"}\n'
+
+
+@pytest.mark.parametrize(("on_error", "text"), [("keep", "a\n"), ("mark", "[llmpar: why] a"), ("skip", "")])
+def test_what_fails_stays_json(on_error: Any, text: str) -> None:
+    block, segments = split('{"text": "a\\n", "id": 1}\n')
+    result = Result(segments[0], error="why")
+    assert json.loads("".join(DocumentMerger(on_error).merge(block, segments, iter([result])))) == {
+        "text": text,
+        "id": 1,
+    }
+
+
+class TestCommand:
+    @pytest.mark.parametrize("options", [(), ("-j", "4", "--batch-size", "3"), ("-u", "document")])
+    def test_an_echo_is_the_input(self, llmpar: Call, options: tuple[str, ...]) -> None:
+        outcome = llmpar("reply", "--engine", "echo", "-q", *options, str(MAILS))
+        assert outcome.out == MAILS.read_bytes()
+
+    def test_records_keep_what_they_were(self, llmpar: Call) -> None:
+        outcome = llmpar("reply", "--engine", "echo", "--merge", "jsonl", str(MAILS))
+        records = [json.loads(line) for line in MAILS.read_text().splitlines()]
+        found = [json.loads(line) for line in outcome.out.decode().rstrip("\n").split("\n")]
+        assert [record["record"] for record in found] == records
+        assert [record["answer"] for record in found] == [record["message"] for record in records]
+        assert [record["line"] for record in found] == list(range(1, 41))
+        assert "40 messages" in outcome.err
+        assert "half within" in outcome.err
+
+    def test_a_line_longer_than_any_block(self, llmpar: Call) -> None:
+        lines = [json.dumps({"text": "word " * 100_000, "id": i}) for i in range(3)]
+        source = "\n".join(lines).encode()
+        options = ("--input-format", "jsonl", "--engine", "echo", "-q")
+        assert llmpar("run", "{text}", *options, stdin=source).out == source
+
+    def test_what_is_no_record_ends_the_run(self, llmpar: Call, tmp_path: Path) -> None:
+        path = tmp_path / "m.jsonl"
+        path.write_text('{"text": "a"}\n{"text": 1}\n')
+        outcome = llmpar("run", "{text}", "--engine", "echo", str(path))
+        assert (outcome.code, f"{path}:2: field 'text' is no string" in outcome.err) == (65, True), outcome.err
+        assert llmpar("split", str(path)).code == 65
+
+    def test_pieces_are_shown(self, llmpar: Call) -> None:
+        outcome = llmpar("split", "--format", "jsonl", str(MAILS))
+        pieces = [json.loads(line)["text"] for line in outcome.out.decode().rstrip("\n").split("\n")]
+        assert pieces == [json.loads(line)["message"] for line in MAILS.read_text().splitlines()]
+
+    def test_an_answer_below_would_be_no_json(self, llmpar: Call) -> None:
+        assert llmpar("reply", "--interleave", "--engine", "echo", str(MAILS)).code == 2
+
+    def test_messages_are_answered_while_others_run(self, llmpar: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        from llmpar.answering.backend import Backend
+        from llmpar.answering.model import Model
+        from llmpar.engine.engine import Engine
+
+        def open_backend(model: Model) -> Backend:
+            runners = [FakeRunner(2, delay=0.002, seed=i) for i in range(2)]
+            return Backend(Engine(runners, 10_000), lambda q: q.text.encode(), lambda ids: bytes(ids).decode())
+
+        monkeypatch.setattr(Model, "_echo_backend", open_backend)
+        outcome = llmpar("reply", "--engine", "echo", "--merge", "jsonl", str(MAILS))
+        assert outcome.code == 0
+        told = re.search(r"first after ([\d.]+) s, half within ([\d.]+), 95 % within ([\d.]+)", outcome.err)
+        assert told
+        first, half, most = map(float, told.groups())
+        assert first <= half <= most

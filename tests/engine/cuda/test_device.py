@@ -1,0 +1,240 @@
+"""What only a GPU can tell: run `pytest -m device tests/test_device.py` where there is one."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from support.program import Outcome
+from support.tiny_models import collected
+
+from llmpar.engine.build import build_engine
+from llmpar.engine.engine import Engine
+from llmpar.engine.request import SamplingParams
+from llmpar.models.load import Precision, load_model
+
+# Warnings of the libraries there are not this project's errors.
+pytestmark = [pytest.mark.device, pytest.mark.filterwarnings("default")]
+
+DEVICE = "cuda"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+SHAPES = {"llama": "LlamaConfig", "qwen3": "Qwen3Config"}
+PREFIX = [7, 7, 30, 31, 200, 201, 8, 9, 10, 11, 12, 250, 17]
+GREEDY = SamplingParams(24)
+NEAR = 6  # times what rounding makes of a logit, within which two of them may change places
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, Path]:
+    """Random models of 3 layers, with the tokenizer of the tiny one."""
+    found = {}
+    for name, kind in SHAPES.items():
+        torch.manual_seed(0)
+        config = getattr(transformers, kind)(
+            vocab_size=259,
+            hidden_size=64,
+            intermediate_size=96,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=16,
+            max_position_embeddings=256,
+            bos_token_id=0,
+            eos_token_id=2,
+            initializer_range=0.3,
+        )
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for weight in model.parameters():  # the same numbers in bf16 and fp32
+                weight.copy_(weight.bfloat16())
+                if weight.dim() == 1:  # norms that do something
+                    weight.copy_(torch.rand_like(weight).bfloat16() + 0.5)
+        found[name] = tmp_path_factory.mktemp("device") / name
+        model.save_pretrained(found[name])
+        for file in tiny_model.iterdir():
+            if "token" in file.name or file.suffix == ".jinja":
+                shutil.copy(file, found[name])
+    return found
+
+
+@cache
+def prompts() -> list[list[int]]:
+    """Return 40 prompts of 1 to 90 tokens; most begin alike, some with only a part of that, some not at all."""
+    draw = random.Random(7)
+    texts = [[draw.randrange(3, 259) for _ in range(draw.randrange(1, 78))] for _ in range(40)]
+    return [PREFIX[: 0 if i % 7 == 3 else 5 if i % 7 == 5 else len(PREFIX)] + text for i, text in enumerate(texts)]
+
+
+@cache
+def reference(directory: Path, precision: str) -> Any:
+    return transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=DTYPES[precision]).to(DEVICE).eval()
+
+
+def generated(directory: Path, precision: str, asked: list[list[int]]) -> list[list[int]]:
+    """Return what transformers' `generate` answers, one prompt at a time."""
+    answers = []
+    for prompt in asked:
+        ids = torch.tensor([prompt], device=DEVICE)
+        output = reference(directory, precision).generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=GREEDY.max_new_tokens,
+            do_sample=False,
+            pad_token_id=0,
+        )
+        answer = output[0, len(prompt) :].tolist()
+        answers.append(answer[:-1] if answer[-1] == 2 else answer)
+    return answers
+
+
+@cache
+def expected(directory: Path, precision: str) -> list[list[int]]:
+    return generated(directory, precision, prompts())
+
+
+def engine(directory: Path, precision: Precision, workers: int, slots: int | None, prefix: list[int]) -> Engine:
+    loaded = load_model(directory, DEVICE, precision)
+    assert loaded.precision == precision
+    return build_engine(loaded.models, loaded.context_length, loaded.stop_ids, workers, slots, prefix)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("prefix", [[], PREFIX], ids=["nothing shared", "shared prefix"])
+@pytest.mark.parametrize(("workers", "slots"), [(1, None), (1, 7), (2, 16)])
+def test_greedy_fp32_is_generate_token_for_token(
+    name: str, prefix: list[int], workers: int, slots: int | None, directories: dict[str, Path]
+) -> None:
+    answers = expected(directories[name], "fp32")
+    assert len({tuple(answer) for answer in answers}) > 30, "the oracle answers everything alike"
+    assert collected(engine(directories[name], "fp32", workers, slots, prefix), prompts(), GREEDY) == answers
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_long_beginning_is_read_for_all_rows_at_once(name: str, directories: dict[str, Path]) -> None:
+    beginning = [3 + number * 37 % 250 for number in range(133)]  # more than what is worth it, and no whole pages
+    asked = [[*beginning, *prompt[: 1 + index]] for index, prompt in enumerate(prompts())] + prompts()[:8]
+    answers = generated(directories[name], "fp32", asked)
+    assert collected(engine(directories[name], "fp32", 1, None, beginning), asked, GREEDY) == answers
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_greedy_bf16_parts_from_generate_only_at_near_ties(
+    name: str, workers: int, directories: dict[str, Path]
+) -> None:
+    theirs = expected(directories[name], "bf16")
+    ours = collected(engine(directories[name], "bf16", workers, None, PREFIX), prompts(), GREEDY)
+    alike = sum(a[:1] == b[:1] for a, b in zip(ours, theirs, strict=True))
+    assert alike >= 32, "rounding explains that answers part, not that so many begin differently"
+    for prompt, a, b in zip(prompts(), ours, theirs, strict=True):
+        if a != b:
+            # An answer ends before the token that stopped it.
+            first = next((i for i, pair in enumerate(zip([*a, 2], [*b, 2], strict=False)) if pair[0] != pair[1]))
+            tokens = [[*answer, 2][first] for answer in (a, b)]
+            ids = torch.tensor([prompt + a[:first]], device=DEVICE)
+            with torch.inference_mode():
+                low, high = (
+                    reference(directories[name], precision)(input_ids=ids).logits[0, -1].double()
+                    for precision in ("bf16", "fp32")
+                )
+            noise = float((low - high).square().mean().sqrt())
+            assert float((high[tokens[0]] - high[tokens[1]]).abs()) <= NEAR * noise
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_seed_draws_the_same_twice_and_another_does_not(precision: Precision, directories: dict[str, Path]) -> None:
+    def drawn(seed: int) -> list[list[int]]:
+        params = SamplingParams(24, temperature=1.0, top_p=0.9, seed=seed)
+        return collected(engine(directories["llama"], precision, 1, 16, PREFIX), prompts(), params)
+
+    once = drawn(11)
+    assert once == drawn(11)
+    assert once != drawn(12)
+    assert once != expected(directories["llama"], precision)
+
+
+def test_sampled_answers_depend_on_neither_replicas_nor_batch(directories: dict[str, Path]) -> None:
+    params = SamplingParams(24, temperature=1.0, top_p=0.9, seed=11)
+    alone = collected(engine(directories["qwen3"], "fp32", 1, 5, PREFIX), prompts(), params)
+    assert collected(engine(directories["qwen3"], "fp32", 2, 16, []), prompts(), params) == alone
+
+
+def test_where_memory_runs_out_the_batch_is_halved_and_the_run_goes_on(
+    directories: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = engine(directories["llama"], "fp32", 1, 32, PREFIX)
+    (worker,) = running._workers
+    runner = worker._runner
+    decode = runner.decode
+    refused: list[int] = []
+
+    def decode_few(sequences: list[Any]) -> None:
+        if len(sequences) > 10:
+            refused.append(len(sequences))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        decode(sequences)
+
+    monkeypatch.setattr(runner, "decode", decode_few)
+    assert collected(running, prompts(), GREEDY) == expected(directories["llama"], "fp32")
+    assert refused
+    assert runner.num_slots == 8
+
+
+def test_an_engine_makes_do_with_the_memory_that_is_free(directories: dict[str, Path]) -> None:
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info()
+    taken = torch.empty(free - (2 << 30), dtype=torch.uint8, device=DEVICE)
+    try:
+        answers = collected(engine(directories["llama"], "fp32", 1, None, PREFIX), prompts(), GREEDY)
+    finally:
+        del taken
+        torch.cuda.empty_cache()
+    assert answers == expected(directories["llama"], "fp32")
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_command_line_answers_in_order_and_as_on_a_cpu(
+    name: str, directories: dict[str, Path], llmpar: Callable[..., Outcome]
+) -> None:
+    text = "".join(f"{index}. {'word ' * (index % 9)}end\n" for index in range(40)).encode()
+
+    def run(device: str, *options: str) -> bytes:
+        done = llmpar(
+            *("run", "{text}", "--unit", "line", "-m", str(directories[name]), "--device", device, "--no-store"),
+            *("--precision", "fp32", "--max-new-tokens", "12", "--max-repeats", "0", "--check", "none", *options),
+            stdin=text,
+        )
+        assert done.code == 0, done.err
+        return done.out
+
+    on_cpu = run("cpu")
+    assert on_cpu != text
+    assert run(DEVICE) == on_cpu
+    assert run(DEVICE, "-j", "2", "--batch-size", "5") == on_cpu
+
+
+def test_killing_one_of_two_replicas_loses_nothing(
+    directories: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = engine(directories["llama"], "fp32", 2, 8, PREFIX)
+    runner = running._workers[1]._runner
+    decode = runner.decode
+    steps: list[int] = []
+
+    def die_in_the_middle(sequences: list[Any]) -> None:
+        steps.append(len(sequences))
+        if len(steps) == 6:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        decode(sequences)
+
+    monkeypatch.setattr(runner, "decode", die_in_the_middle)
+    assert collected(running, prompts(), GREEDY) == expected(directories["llama"], "fp32")
+    assert len(steps) == 6
+    assert steps[-1] > 0

@@ -1,0 +1,1 @@
+"""What tests share: fakes, tiny models, faults. No test imports another."""

@@ -1,0 +1,19 @@
+"""Packs of decoders, compared and damaged."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+
+def same(a: Any, b: Any) -> bool:
+    """Tell whether two decoders, or parts of them, are equal to the last bit and of the same types."""
+    if is_dataclass(a):
+        return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    if isinstance(a, tuple):
+        return isinstance(b, tuple) and len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, np.ndarray):
+        return type(b) is np.ndarray and (a.dtype, a.shape) == (b.dtype, b.shape) and np.array_equal(a, b)
+    return type(a) is type(b) and a == b

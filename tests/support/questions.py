@@ -1,0 +1,34 @@
+"""Questions about texts that stand nowhere."""
+
+from __future__ import annotations
+
+from llmpar.documents.document import INLINE, Block, Document, Encoding, Segment
+from llmpar.store.store import Answer, NoStore
+from llmpar.tasks.question import Conversation, Question
+from llmpar.tasks.task import Task
+
+DOCUMENT = Document(0, "test", None, Encoding())
+
+
+TASK = Task("test", "{text}", growth=1, margin=8)
+
+
+class Kept(NoStore):
+    """A memory that keeps what it is given, for one run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: dict[bytes, list[Answer]] = {}
+        self.texts: list[str] = []
+
+    def find(self, key: bytes) -> list[Answer]:
+        return self.answers.get(key, [])
+
+    def add(self, key: bytes, text: str, answer: Answer, *, replaces: bool = False) -> None:
+        self.answers.setdefault(key, []).append(answer)
+        self.texts.append(text)
+
+
+def question(text: str, task: Task = TASK, conversation: Conversation | None = None) -> Question:
+    block = Block(DOCUMENT, 0, text, 0, first=True, last=True)
+    return Question(Segment(block, 0, 0, len(text), text, INLINE), task, conversation=conversation)

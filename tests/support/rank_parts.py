@@ -1,0 +1,92 @@
+"""What tests let the other ranks do: functions of what the last one returned, in a module that is soon imported."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from itertools import count
+
+from llmpar.engine.ranks.ranks import Place, join
+from llmpar.engine.ranks.runner import Mirrors
+from llmpar.engine.request import Sequence
+from support.fakes import FakeRunner, fake_answer
+
+
+def fail(error: Exception, state: object) -> object:
+    raise error
+
+
+def kill(state: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(state: object) -> None:
+    threading.Event().wait()
+
+
+def expect(expected: object, state: object) -> object:
+    assert state == expected, state
+    return state
+
+
+class CheckingRunner(FakeRunner):
+    """A FakeRunner that looks at what it is given; its own answers go nowhere, as it runs on another rank.
+
+    Args:
+        memory_at: the steps in which memory runs out.
+    """
+
+    def __init__(self, num_slots: int, memory_at: tuple[int, ...] = ()) -> None:
+        super().__init__(num_slots)
+        self._memory_at = memory_at
+
+    def _step(self, sequences: list[Sequence]) -> None:
+        self._steps += 1
+        if self._steps in self._memory_at:
+            raise MemoryError
+        for sequence in self._live:
+            assert sequence.output_ids == fake_answer(sequence.request.prompt_ids)[: len(sequence.output_ids)]
+        for sequence in sequences:
+            sequence.append(-1, frozenset({-1}))
+
+
+def mirror(num_slots: int, memory_at: tuple[int, ...], place: Place) -> Mirrors:
+    return Mirrors(CheckingRunner(num_slots, memory_at))
+
+
+def count_live(expected: int, mirrors: Mirrors) -> Mirrors:
+    assert isinstance(mirrors.runner, CheckingRunner)
+    assert len(mirrors.runner._live) == expected
+    return mirrors
+
+
+def run_short(at: int, state: object) -> object:
+    """Let memory run out when room for keys and values is asked for the so manyeth time."""
+    from llmpar.engine.generic.kv_cache import KVCache
+
+    asked, reserve = count(1), KVCache.reserve
+
+    def fail_once(cache: KVCache, num_columns: int) -> None:
+        if next(asked) == at:
+            raise MemoryError
+        reserve(cache, num_columns)
+
+    KVCache.reserve = fail_once  # type: ignore[method-assign]
+    return state
+
+
+def meet(place: Place) -> Place:
+    join(place, "cpu")
+    return place
+
+
+def reduce(wait: bool, place: Place) -> Place:
+    """Add up with the other ranks, or begin to and go on."""
+    import torch
+    from torch import distributed
+
+    work = distributed.all_reduce(torch.ones(1), async_op=True)
+    if wait:
+        work.wait()
+    return place

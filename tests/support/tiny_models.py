@@ -1,0 +1,130 @@
+"""Tiny models of transformers with random weights, what `generate` answers, and what our engine does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence as SequenceOf
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+import torch
+import transformers
+
+from llmpar.engine.build import build_engine
+from llmpar.engine.cpu.decoder import Decoder, Precision
+from llmpar.engine.cpu.describe import describe
+from llmpar.engine.engine import Engine
+from llmpar.engine.request import Request, SamplingParams
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "initializer_range": 0.3,
+}
+
+
+PREFIX = [7, 7, 30, 31, 200, 201, 8, 9, 10, 11, 12, 250, 17]
+
+
+OURS = {
+    "llama": ("LlamaConfig", {}),
+    "llama-multi-head": ("LlamaConfig", {"num_key_value_heads": 4}),
+    "llama-tied-bias": ("LlamaConfig", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+    "mistral-window": ("MistralConfig", {"sliding_window": 8}),
+    "qwen2": ("Qwen2Config", {}),
+    "qwen3": ("Qwen3Config", {}),
+    "gemma": ("GemmaConfig", {}),
+    "gemma2-softcap-window": ("Gemma2Config", {"sliding_window": 8, "query_pre_attn_scalar": 16}),
+    "gemma3": ("Gemma3TextConfig", {"sliding_window": 8, "query_pre_attn_scalar": 16}),
+    "phi3": ("Phi3Config", {}),
+    "phi3-partial-rotary": ("Phi3Config", {"partial_rotary_factor": 0.5}),
+    "smollm3-nope": ("SmolLM3Config", {"no_rope_layers": [1, 0, 1]}),
+}
+
+
+PADDED = {
+    "gpt-oss-sinks": ("GptOssConfig", {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 8}),
+    "bloom-alibi": ("BloomConfig", {"n_head": 4, "n_layer": 2}),
+}
+
+
+def build(kind: str, **changes: object) -> Any:
+    torch.set_num_threads(1)  # so small a model only waits for more
+    torch.manual_seed(0)
+    config = getattr(transformers, kind)(**(SMALL | changes))
+    return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+@cache
+def make(name: str) -> Any:
+    kind, changes = (OURS | PADDED)[name]
+    return build(kind, **changes)
+
+
+@cache
+def prompts(name: str) -> list[list[int]]:
+    """Return prompts of 1 to 53 tokens, most of which begin alike, some with only a part of that, some not at all."""
+    draw = random.Random(7)
+    count = 50 if name == "llama" else 16
+    texts = [[draw.randrange(3, 300) for _ in range(draw.randrange(1, 40))] for _ in range(count)]
+    return [PREFIX[: 0 if i % 7 == 3 else 5 if i % 7 == 5 else len(PREFIX)] + text for i, text in enumerate(texts)]
+
+
+@cache
+def expected(name: str, max_new_tokens: int = 16) -> list[list[int]]:
+    model = make(name)
+    model.set_attn_implementation("eager")
+    answers = []
+    for prompt in prompts(name):
+        ids = torch.tensor([prompt])
+        output = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0
+        )
+        answer = output[0, len(prompt) :].tolist()
+        answers.append(answer[:-1] if answer[-1] == 2 else answer)
+    return answers
+
+
+def answer(
+    name: str,
+    workers: int,
+    batch: int,
+    params: SamplingParams,
+    prefix: SequenceOf[int] = (),
+    model: Any = None,
+) -> list[list[int]]:
+    """Return what the engine over `model`, by default a copy of transformers' own, answers to each prompt."""
+    model = deepcopy(make(name)) if model is None else model
+    return collected(build_engine([model], 256, frozenset({2}), workers, batch, prefix), prompts(name), params)
+
+
+def collected(engine: Engine, asked: list[list[int]], params: SamplingParams) -> list[list[int]]:
+    """Return an engine's answers in order, and close it."""
+    found: dict[int, list[int]] = {}
+    with engine:
+        for index, prompt in enumerate(asked):
+            engine.submit(Request(index, prompt, params))
+        while len(found) < len(asked):
+            completion = engine.collect(timeout=60)
+            assert completion is not None, "the engine hangs"
+            assert completion.error is None, completion.error
+            found[completion.id] = list(completion.output_ids)
+    return [found[index] for index in range(len(found))]
+
+
+PARAMS = SamplingParams(16)
+
+
+@cache
+def decoder(name: str, precision: Precision = "fp32") -> Decoder:
+    return describe(deepcopy(make(name)), precision)

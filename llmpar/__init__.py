@@ -8,8 +8,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # the name that type checkers know; to import it takes longer than all of this
 if TYPE_CHECKING:
-    from llmpar.answering.backend import Policy as Policy
-    from llmpar.answering.model import ModelChoice as ModelChoice
+    from llmpar.answering.attempts import Policy as Policy
+    from llmpar.answering.choice import ModelChoice as ModelChoice
     from llmpar.documents.document import Result as Result
     from llmpar.interface import Answer as Answer
     from llmpar.interface import ask as ask
@@ -23,8 +23,8 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "Answer": "interface",
-    "ModelChoice": "answering.model",
-    "Policy": "answering.backend",
+    "ModelChoice": "answering.choice",
+    "Policy": "answering.attempts",
     "Result": "documents.document",
     "Sampling": "tasks.question",
     "ask": "interface",

@@ -20,9 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmpar.answering.backend import Policy
+from llmpar.answering.attempts import Policy
+from llmpar.answering.choice import ModelChoice, open_model
 from llmpar.answering.flow import Part
-from llmpar.answering.model import Model, ModelChoice
 from llmpar.answering.session import Session
 from llmpar.documents.document import INLINE, Block, Document, Encoding, Result, Segment, Unit
 from llmpar.documents.register import Register
@@ -235,7 +235,7 @@ def _check_files(store: bool | Path, model: str | ModelChoice, **read: Path | No
 @contextmanager
 def _session(choice: ModelChoice, sampling: Sampling, policy: Policy, store: bool | Path) -> Iterator[Session]:
     kept = None if store is False else Store(None if store is True else store)
-    with Session(Model(choice, _Silence()), kept, sampling, policy, Report()) as session:
+    with Session(open_model(choice, _Silence()), kept, sampling, policy, Report()) as session:
         try:
             yield session
         except BaseException:

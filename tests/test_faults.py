@@ -105,10 +105,10 @@ class TestPlaces:
 
     @pytest.fixture(autouse=True)
     def _no_engine(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def never(model: object) -> None:
+        def never(*_: object) -> None:
             raise AssertionError("an engine was made")
 
-        monkeypatch.setattr("llmpar.answering.model.Model._echo_backend", never)
+        monkeypatch.setattr("llmpar.answering.echo.Echo.open", never)
 
     @pytest.mark.parametrize("option", ["-o", "--log", "--errors"])
     @pytest.mark.parametrize("place", ["missing/out", "file/out", "readonly/out", "directory"])

@@ -1,70 +1,205 @@
-"""What answers a question, what keeps its answer, and which answers will do: what `answers` is given to work with."""
+"""The protocol between whoever asks and whatever answers, in text and plain data.
+
+Two implementations are here: a local model (`model.py`, on `local.py`) and the echo (`echo.py`); `choice.py` has the
+table of them. Nothing above this line sees a token's id, a tensor, or anything else that another process could not be
+sent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
-from llmpar.engine.constraint import Constraint
-from llmpar.engine.engine import Engine
-from llmpar.integrity.foundation import Foundation
-from llmpar.store.store import Answer
-from llmpar.tasks.question import Question
+from llmpar.engine.worker import WorkerStatus
+from llmpar.tasks.question import Prompt, Sampling
 from llmpar.tasks.task import Form
 
-Overflow = Literal["split", "error"]
+FinishReason = Literal["stop", "length", "loop", "error"]
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
-    """An engine, how a question becomes its prompt, and how an answer's ids become text.
-
-    `measure` counts the tokens of a text. `constrain` makes what keeps an answer in its form. `exceeds` tells, without
-    reading all of it, that a question's prompt has more tokens than a number, where it has far more. An answer counts
-    when `foundation` has confirmed it.
-    """
-
-    engine: Engine
-    encode: Callable[[Question], SequenceOf[int]]
-    decode: Callable[[SequenceOf[int]], str]
-    measure: Callable[[str], int] = len
-    constrain: Callable[[Form], Callable[[], Constraint]] | None = None
-    exceeds: Callable[[Question, int], bool] = lambda _question, _most: False
-    foundation: Foundation = field(default_factory=Foundation)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Which answers will not do, and what happens then.
+class Query:
+    """One request to a backend.
 
     Args:
-        retries: how often a segment whose answer will not do is asked again, drawn differently.
-        timeout: seconds for each answer, None for any.
-        refresh: compute again what is in the store, and replace it.
-        retry_failed: give segments that failed in an earlier run as many attempts again.
-        overflow: what becomes of a segment that does not fit the model's context: it is split, or fails.
+        id: comes back with the reply.
+        prompt: what is asked.
+        sampling: how the answer is drawn, and which strings end it; its limit is not looked at.
+        max_new_tokens: where the answer is cut.
+        form: what the answer must be.
+        timeout: seconds that the answer may take from when work on it begins; None for any time.
+        continues: `Reply.continuation` of an answer that was cut, with which this one goes on.
     """
 
-    retries: int = 0
+    id: int
+    prompt: Prompt
+    sampling: Sampling
+    max_new_tokens: int
+    form: Form | None = None
     timeout: float | None = None
-    refresh: bool = False
-    retry_failed: bool = False
-    overflow: Overflow = "split"
+    continues: bytes = b""
 
 
-class Memory(Protocol):
-    """Where answers to the questions of a task are kept from run to run; see `store.JobStore`."""
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of a query.
 
-    def key(self, text: str) -> bytes:
-        """Return the key of a text."""
+    Args:
+        id: the query's.
+        text: the whole answer, what it continued included, up to the string that ended it.
+        finish_reason: "length" for one that was cut, "loop" for one that went round, "error" for none.
+        num_output_tokens: of the whole answer.
+        error: why there is no answer.
+        worker: who answered; None if nobody took the query up.
+        seconds: how long that took, without what it continued.
+        deadly: workers were lost over it, so that it had better not be asked again.
+        continuation: what a query needs to go on with this answer, for the backend alone to read; empty if it cannot.
+    """
 
-    def find(self, key: bytes) -> list[Answer]:
-        """Return what is kept under a key, by attempt."""
+    id: int
+    text: str
+    finish_reason: FinishReason
+    num_output_tokens: int = 0
+    error: str | None = None
+    worker: int | None = None
+    seconds: float = 0.0
+    deadly: bool = False
+    continuation: bytes = b""
 
-    def add(self, key: bytes, text: str, answer: Answer, *, replaces: bool = False) -> None:
-        """Keep an answer, from the next commit on."""
 
-    def commit(self) -> None:
-        """Make what was added last."""
+class Backend(Protocol):
+    """What answers queries, for one thread that asks. Every query has its reply, whatever happens to the workers."""
+
+    @property
+    def num_slots(self) -> int:
+        """How many queries are answered at a time."""
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens, of a prompt and its answer together, that there is room for."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be answered any more; None while something can."""
+
+    def measure(self, text: str) -> int:
+        """Return how many tokens a text has."""
+
+    def exceeds(self, prompt: Prompt, most: int) -> bool:
+        """Tell whether a prompt has more than `most` tokens for sure, having read no more of it than that takes.
+
+        One that has a few more may not be found to have them.
+        """
+
+    def check_form(self, form: Form) -> None:
+        """Raise UsageError if answers cannot be held to a form."""
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Return how many tokens the model reads for a prompt.
+
+        Raises:
+            ModelUnavailable: the model refuses such a conversation.
+            UsageError: a model made for translation is asked for something else, or for a language it does not know.
+        """
+
+    def submit(self, query: Query) -> None:
+        """Take a query in.
+
+        Raises:
+            EngineFailed: nothing is answered any more.
+        """
+
+    def collect(self, timeout: float) -> Reply | None:
+        """Return the next reply, None after so many seconds without one, or if none can come.
+
+        Raises:
+            EngineFailed: nothing is answered any more, and every reply has been collected.
+        """
+
+    def confirm(self) -> None:
+        """Tell that what the replies so far rest on is what it should be; none of them counts before.
+
+        Raises:
+            KeptDamaged: it is not, and to open the model again mends it. No reply has been confirmed yet.
+            EngineFailed: it was changed while it was in use.
+        """
+
+    def is_confirmed(self) -> bool:
+        """Tell whether `confirm` would return now, without waiting for it."""
+
+    def drain(self) -> list[Reply]:
+        """Return the replies that are there, without waiting and whatever has failed."""
+
+    def close(self, timeout: float | None = None) -> None:
+        """Give up what is not finished, and wait up to `timeout` seconds (None: as long as it takes) for its end."""
+
+
+class Model(Protocol):
+    """What can be told of a model before its weights are there, and what opens it."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The names by which a task may know it: its own, and its type.
+
+        Raises:
+            ModelUnavailable: it is not to be had.
+        """
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that it was made for, prompt and answer together."""
+
+    @property
+    def max_held(self) -> int:
+        """How many characters of text may be on their way."""
+
+    def measure(self, text: str) -> int:
+        """Return how many tokens a text has."""
+
+    def exceeds(self, prompt: Prompt, most: int) -> bool:
+        """Tell whether a prompt has more than `most` tokens for sure; see `Backend.exceeds`."""
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Return how many tokens the model reads for a prompt; see `Backend.count_tokens`."""
+
+    def identify(self, fingerprint: Callable[[Iterable[Path]], str]) -> dict[str, object]:
+        """Return what, of the model and this program, decides an answer.
+
+        Args:
+            fingerprint: returns a hash of files.
+
+        Raises:
+            ModelUnavailable: it is not to be had.
+        """
+
+    def open(self, examples: Sequence[Prompt]) -> Backend:
+        """Make it ready to answer; once more, if what it was made of was found damaged since.
+
+        Args:
+            examples: prompts as they come, none that the model refuses; what all of them begin with is read once.
+
+        Raises:
+            ModelUnavailable: it is not to be had.
+        """
+
+
+class Watcher(Protocol):
+    """Who is told what goes on; see `reporting.progress.Progress`."""
+
+    def doing(self, what: str) -> None:
+        """Take note of what takes time."""
+
+    def remark(self, message: str) -> None:
+        """Take note of what was chosen."""
+
+    def warn(self, message: str) -> None:
+        """Take note of what went wrong while the run goes on."""
+
+    def watch(self, statuses: Callable[[], Sequence[WorkerStatus]]) -> None:
+        """Be given what tells about the workers."""

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import TracebackType
 
 from llmpar.answering.answers import Answers
-from llmpar.answering.backend import Backend, Memory, Policy
+from llmpar.answering.attempts import Policy
+from llmpar.answering.backend import Backend, Model
 from llmpar.answering.flow import Flow
-from llmpar.answering.model import Model, examples_of
+from llmpar.answering.memory import Memory
 from llmpar.documents.document import OnError, Result
+from llmpar.errors import ModelUnavailable
 from llmpar.reporting.report import Report
 from llmpar.store.store import NoStore, Store
-from llmpar.tasks.question import Question, Sampling
-from llmpar.tasks.task import Task
+from llmpar.tasks.question import Prompt, Question, Sampling
+from llmpar.tasks.task import QUESTION_FIELDS, Task
 
 _FRAME = 64  # tokens that a chat template puts around messages, and a few that joining texts may add
+_DIFFERENT = ("A", "zebra", "9", "我")  # texts with nothing in common
 _ENDLESS = 1 << 40  # an echo's context
 
 
@@ -96,4 +99,30 @@ class Session:
         return fitted, self.store.job(description)
 
     def _open_backend(self, question: Question) -> Backend:
-        return self.model.open_backend(list(self._examples) or examples_of(question))
+        return self.model.open(list(self._prompts(question)))
+
+    def _prompts(self, question: Question) -> Iterator[Prompt]:
+        """Yield prompts that show what those of this run begin with."""
+        for example in list(self._examples) or _examples_of(question):
+            prompt = example.prompt
+            if example.conversation:
+                if self.model.exceeds(prompt, self.model.context_length):
+                    continue  # which is said when it is asked
+                try:
+                    self.model.count_tokens(prompt)
+                except ModelUnavailable:
+                    continue  # it is refused by itself, when it is asked
+            yield prompt
+
+
+def _examples_of(question: Question) -> list[Question]:
+    """Return questions that have in common what all questions of a task have: texts and fields differ."""
+    if question.conversation:
+        return [question]
+    found = []
+    for text in _DIFFERENT:
+        segment = replace(question.segment, text=text)
+        for name in (None, *QUESTION_FIELDS[1:]):
+            fields = tuple((field, text if field == name else "") for field, _ in question.fields)
+            found.append(replace(question, segment=segment, fields=fields))
+    return found

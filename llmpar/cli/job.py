@@ -174,7 +174,9 @@ class Job:
                 report.num_documents += part.block.last
                 if self.options.model.engine == "model":
                     task = self.task.for_model(model.families)
-                    num_tokens += sum(len(model.encode(replace(question, task=task))) for question in part.questions)
+                    num_tokens += sum(
+                        model.count_tokens(replace(question, task=task).prompt) for question in part.questions
+                    )
         self._say_counts(num_tokens, progress)
 
     def _say_counts(self, num_tokens: int, progress: Progress) -> None:

@@ -58,7 +58,7 @@ class RequestRun:
         for part in self._parts(sources, requests):
             counts["requests"] += requests.num_requests(part.block)
             counts["answers"] += len(part.questions)
-            counts["prompt tokens"] += sum(len(model.encode(question)) for question in part.questions)
+            counts["prompt tokens"] += sum(model.count_tokens(question.prompt) for question in part.questions)
         self._note_repeated(requests, progress)
         self._run.show_counts(counts, progress)
 

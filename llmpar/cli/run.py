@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 
-from llmpar.answering.backend import Policy
-from llmpar.answering.model import Model, ModelChoice, longest_held
+from llmpar.answering.attempts import Policy
+from llmpar.answering.backend import Model
+from llmpar.answering.choice import ModelChoice, longest_held, open_model
 from llmpar.answering.session import Session
 from llmpar.cli.limits import check_options
 from llmpar.cli.options import ModelOptions, RunOptions, number
@@ -90,7 +91,7 @@ class Run:
 
     def open_model(self, progress: Progress) -> Model:
         """Return the model that the user chose; nothing of it is read yet."""
-        return Model(choice_of(self.options.model), progress)
+        return open_model(choice_of(self.options.model), progress)
 
     def open_output(self, progress: Progress) -> SingleOutput:
         """Return the one place where all output goes."""

@@ -44,7 +44,7 @@ class Vocabulary(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class TranslationPrompt:
     """How an encoder-decoder is asked for translations between two languages.
 
     The encoder reads `source_ids`, a text and `end_id`. `opening_ids`, with which a prompt ends, are the decoder's.
@@ -98,7 +98,7 @@ class Seq2SeqTranslation:
     leading_ids: tuple[int, ...] = ()
     spoken: tuple[str | None, str | None] = (None, None)
 
-    def prompt(self, source: str | None, target: str) -> Prompt:
+    def prompt(self, source: str | None, target: str) -> TranslationPrompt:
         """Return how texts are asked; languages are BCP-47 tags.
 
         Raises:
@@ -111,7 +111,7 @@ class Seq2SeqTranslation:
             _check_spoken(self.name, self.spoken, source, None if self.codes else target)
             source_ids = (*self.leading_ids, self._token(target)) if self.codes else ()
             opening_ids = self.start_ids
-        return Prompt(self.vocabulary, source_ids, self.end_id, opening_ids, frozenset(self.codes.values()))
+        return TranslationPrompt(self.vocabulary, source_ids, self.end_id, opening_ids, frozenset(self.codes.values()))
 
     def _token(self, tag: str) -> int:
         return self.codes[_find(self.name, tag, self.codes)]

@@ -87,6 +87,14 @@ class Report:
     started: float = field(default_factory=time.monotonic)
     latencies: Latencies = field(default_factory=Latencies)
 
+    def read_tokens(self, number: int) -> None:
+        """Count the tokens of a prompt among the work that there is."""
+        self.num_text_tokens_read += number
+
+    def spend_tokens(self, number: int) -> None:
+        """Count the tokens of a prompt as done that came to no answer, as its text is asked about in halves."""
+        self.num_text_tokens_done += number
+
     def add(self, result: Result, latency: float = 0.0) -> None:
         """Count a segment that is done, so many seconds after it was read."""
         self.num_segments_done += 1

@@ -24,7 +24,7 @@ _SETTLED = 2.0  # seconds after which a file that looks the same is the same: ti
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoredAnswer:
     """What came of one attempt, whatever it is worth; `seconds` is the time it took."""
 
     attempt: int
@@ -78,7 +78,7 @@ class Store:
         plain = json.dumps(description, sort_keys=True)
         return JobStore(self, hashlib.sha256(plain.encode()).digest(), plain if self._keep_text else None)
 
-    def find(self, key: bytes) -> list[Answer]:
+    def find(self, key: bytes) -> list[StoredAnswer]:
         """Return the answers kept under a key, by attempt."""
         rows = self._database.read(
             "SELECT attempt, answer, finish_reason, num_prompt_tokens, num_output_tokens, seconds, checksum, used "
@@ -89,14 +89,16 @@ class Store:
         for attempt, text, *counts, checksum, _ in rows:
             if _checksum(key, attempt, text, *counts) != checksum:
                 raise self._database.unusable("an answer in it was altered")
-            answers.append(Answer(attempt, _text(text), *counts))
+            answers.append(StoredAnswer(attempt, _text(text), *counts))
         if rows and rows[0][-1] < _today():
             self._touched.append(key)
             if len(self._touched) >= _TOUCHED_AT_ONCE:
                 self._touch()
         return answers
 
-    def write(self, digest: bytes, description: str | None, records: Iterable[tuple[bytes, str, Answer, bool]]) -> None:
+    def write(
+        self, digest: bytes, description: str | None, records: Iterable[tuple[bytes, str, StoredAnswer, bool]]
+    ) -> None:
         """Commit a job's answers, each with its key, its text, and whether all earlier ones give way to it."""
         today = _today()
         rows, replaced = [], []
@@ -219,17 +221,17 @@ class JobStore:
         self._store = store
         self._digest = digest
         self._description = description
-        self._added: list[tuple[bytes, str, Answer, bool]] = []
+        self._added: list[tuple[bytes, str, StoredAnswer, bool]] = []
 
     def key(self, text: str) -> bytes:
         """Return the key of a text in this job."""
         return _key(self._digest, _bytes(text))
 
-    def find(self, key: bytes) -> list[Answer]:
+    def find(self, key: bytes) -> list[StoredAnswer]:
         """Return the answers kept under a key, by attempt."""
         return self._store.find(key)
 
-    def add(self, key: bytes, text: str, answer: Answer, *, replaces: bool = False) -> None:
+    def add(self, key: bytes, text: str, answer: StoredAnswer, *, replaces: bool = False) -> None:
         """Keep an answer from the next commit on; if it `replaces`, what was kept under the key goes."""
         self._added.append((key, text, answer, replaces))
 
@@ -254,11 +256,11 @@ class NoStore:
         """Return a key that equal texts share in this job."""
         return _key(self._digest, _bytes(text))
 
-    def find(self, key: bytes) -> list[Answer]:  # noqa: ARG002
+    def find(self, key: bytes) -> list[StoredAnswer]:  # noqa: ARG002
         """Return nothing."""
         return []
 
-    def add(self, key: bytes, text: str, answer: Answer, *, replaces: bool = False) -> None:
+    def add(self, key: bytes, text: str, answer: StoredAnswer, *, replaces: bool = False) -> None:
         """Forget it."""
 
     def commit(self) -> None:

@@ -55,6 +55,24 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
+class Prompt:
+    """A question as it is put to a model, in plain data that any process can be sent.
+
+    Args:
+        messages: who says what.
+        text: what the answer is about. A model made for translation reads nothing else.
+        is_beginning: the one message is a text for the model to go on with, and no conversation.
+        languages: the tags of the source language, "" if that is not known, and of the target; for a task that names
+            none, both are "".
+    """
+
+    messages: tuple[Message, ...]
+    text: str
+    is_beginning: bool = False
+    languages: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """What is asked about one segment.
 
@@ -81,6 +99,13 @@ class Question:
         if self.conversation:
             return self.conversation.messages
         return self.task.messages(self.text, self.fields)
+
+    @property
+    def prompt(self) -> Prompt:
+        """How a model is asked."""
+        is_beginning = self.conversation is not None and self.conversation.is_beginning
+        languages = (self.task.value("from_tag"), self.task.value("to_tag"))
+        return Prompt(self.messages, self.text, is_beginning, languages)
 
     @property
     def form(self) -> Form | None:

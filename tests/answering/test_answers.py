@@ -11,8 +11,10 @@ from support.fakes import FakeRunner
 from support.questions import Kept, question
 
 from llmpar.answering.answers import Answers
-from llmpar.answering.backend import Backend, Policy
+from llmpar.answering.attempts import Policy
+from llmpar.answering.backend import Backend
 from llmpar.answering.flow import Flow, Part
+from llmpar.answering.local import Codec, LocalBackend
 from llmpar.documents.document import Result
 from llmpar.documents.pieces import halve
 from llmpar.engine.constraint import Constraint
@@ -21,7 +23,7 @@ from llmpar.engine.request import Sequence
 from llmpar.errors import ModelUnavailable
 from llmpar.reporting.report import Report
 from llmpar.store.store import NoStore
-from llmpar.tasks.question import Conversation, Question, Sampling
+from llmpar.tasks.question import Conversation, Prompt, Question, Sampling
 from llmpar.tasks.task import Form, Task
 
 
@@ -39,10 +41,10 @@ class Repeating(FakeRunner):
 def ask(
     questions: list[Question],
     context: int = 100_000,
-    sampling: Sampling = Sampling(),  # noqa: B008
-    policy: Policy = Policy(),  # noqa: B008
+    sampling: Sampling = Sampling(max_repeats=0),  # noqa: B008
+    policy: Policy = Policy(retries=0),  # noqa: B008
     memory: NoStore | None = None,
-    encode: Callable[[Question], bytes] = lambda question: question.messages[-1][1].encode(),
+    encode: Callable[[Prompt], bytes] = lambda prompt: prompt.messages[-1][1].encode(),
     constrain: Callable[[Form], Callable[[], Constraint]] | None = None,
     num_workers: int = 2,
 ) -> tuple[list[Result], Report]:
@@ -51,7 +53,7 @@ def ask(
 
     def open_backend(_: Question) -> Backend:
         engine = Engine([Repeating(4, delay=0.0002, seed=i) for i in range(num_workers)], context)
-        return Backend(engine, encode, lambda ids: bytes(ids).decode(), len, constrain)
+        return LocalBackend(engine, Codec(encode, lambda ids: bytes(ids).decode(), len, constrain))
 
     flow = Flow(Answers(sampling, policy, lambda task: (task, kept), open_backend, report), report)
 
@@ -142,8 +144,8 @@ class TestOverflow:
         assert report.num_reused == 4
 
     def test_a_half_that_fails_fails_the_whole(self) -> None:
-        def encode(question: Question) -> bytes:
-            text = question.messages[-1][1]
+        def encode(prompt: Prompt) -> bytes:
+            text = prompt.messages[-1][1]
             return text.encode() * (100 if "E" in text else 1)
 
         (result,), report = ask([question(self.LONG)], context=60, encode=encode)
@@ -180,10 +182,10 @@ class TestConversations:
         assert result.answer == "ABCDEFG"
 
     def test_one_that_is_refused_fails_alone(self) -> None:
-        def encode(question: Question) -> bytes:
-            if question.text == "bad":
+        def encode(prompt: Prompt) -> bytes:
+            if prompt.text == "bad":
                 raise ModelUnavailable("its chat template fails")
-            return question.text.encode()
+            return prompt.text.encode()
 
         talks = [Conversation((("user", text),), Sampling()) for text in ("good", "bad")]
         questions = [question(talk.messages[0][1], conversation=talk) for talk in talks]
@@ -216,15 +218,15 @@ class TestForms:
 
         task = Task("test", "{text}", form=Form(choices=("yes", "perhaps")))
         report = Report()
-        backend = Backend(
-            Engine([Looking(2)], 1000),
-            lambda q: q.text.encode(),
+        codec = Codec(
+            lambda prompt: prompt.text.encode(),
             lambda ids: bytes(ids).decode(),
             len,
             lambda _: object,  # type: ignore[arg-type, return-value]
         )
+        backend = LocalBackend(Engine([Looking(2)], 1000), codec)
         answers = Answers(
-            Sampling(max_new_tokens=1), Policy(), lambda task: (task, NoStore()), lambda _: backend, report
+            Sampling(max_new_tokens=1), Policy(retries=0), lambda task: (task, NoStore()), lambda _: backend, report
         )
         flow = Flow(answers, report)
         one = question("perhaps", task)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmpar.answering.backend import Backend
-from llmpar.answering.model import Model
+from llmpar.answering.echo import Echo
+from llmpar.answering.local import Codec, LocalBackend
 from llmpar.engine.echo import EchoRunner
 from llmpar.engine.engine import Engine
 from llmpar.engine.request import Request, Sequence
@@ -52,22 +53,22 @@ class Fake:
     dying: float = 0.0
     hanging: float = 0.0
 
-    def open_backend(self, model: Model) -> Backend:
-        """Take the place of Model._echo_backend."""
+    def open_backend(self, model: Echo) -> Backend:
+        """Take the place of Echo.open."""
         time.sleep(self.load)
         threads, slots = model._choice.num_workers, model._choice.batch_size
         runners = [_SlowRunner(self, slots or 4, index) for index in range(threads or 3)]
         engine = Engine(runners, 4096, warn=model._watcher.warn)
         model._watcher.watch(lambda: engine.statuses)
-        return Backend(
-            engine,
-            encode=lambda question: question.messages[-1][1].encode("utf-8", "surrogatepass"),
+        codec = Codec(
+            encode=lambda prompt: prompt.messages[-1][1].encode("utf-8", "surrogatepass"),
             decode=lambda ids: bytes(ids).decode().strip(),
         )
+        return LocalBackend(engine, codec)
 
     def install(self, patch: Callable[[object, str, object], object] = setattr) -> None:
         """Answer instead of the echo."""
-        patch(Model, "_echo_backend", lambda model: self.open_backend(model))
+        patch(Echo, "open", lambda model, _: self.open_backend(model))
 
 
 def answer(prompt: bytes, seed: int, num_tokens: int) -> bytes:

@@ -6,7 +6,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from llmpar.store.store import Answer, Store
+from llmpar.store.store import Store, StoredAnswer
 
 
 def write(path: Path, number: int, count: int) -> None:
@@ -15,7 +15,7 @@ def write(path: Path, number: int, count: int) -> None:
         job = store.job({"task": {"prompt": "Do: {text}"}, "sampling": {"seed": 0}})
         for i in range(count):
             for text, said in ((f"{number}: {i}", f"{number}: {i}".upper()), (f"all: {i}", f"by {number}")):
-                job.add(job.key(text), text, Answer(0, said, "stop", 3, 4, 0.5))
+                job.add(job.key(text), text, StoredAnswer(0, said, "stop", 3, 4, 0.5))
             job.commit()
 
 

@@ -26,8 +26,8 @@ from typing import Any
 
 from harness.table import markdown_table
 
-from llmpar.answering.backend import Policy
-from llmpar.answering.model import Model, ModelChoice
+from llmpar.answering.attempts import Policy
+from llmpar.answering.choice import ModelChoice, open_model
 from llmpar.answering.session import Session
 from llmpar.documents.document import INLINE, Block, Document, Encoding, Result, Segment, Unit
 from llmpar.documents.language import detect
@@ -100,9 +100,9 @@ def main() -> int:
     options = _options()
     if unknown := set(options.tasks) - {comparison.task for comparison in _COMPARISONS}:
         sys.exit(f"--tasks: no such task: {', '.join(sorted(unknown))}")
-    model = Model(ModelChoice(options.model, num_workers=options.threads), Progress("none", "prompts", Report()))
+    model = open_model(ModelChoice(options.model, num_workers=options.threads), Progress("none", "prompts", Report()))
     sections: list[str] = []
-    with Session(model, Store(), Sampling(), Policy(), Report(), examples=()) as session:
+    with Session(model, Store(), Sampling(max_repeats=0), Policy(retries=0), Report(), examples=()) as session:
         for comparison in _COMPARISONS:
             if comparison.task in options.tasks and (comparison.has_more or not options.held_out):
                 section = _compare(comparison, session, options)

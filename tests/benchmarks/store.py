@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmpar.answering.answers import Answers
-from llmpar.answering.backend import Backend, Policy
+from llmpar.answering.attempts import Policy
 from llmpar.answering.flow import Flow, Part
+from llmpar.answering.local import Codec, LocalBackend
 from llmpar.documents.document import Block, Document, Encoding
 from llmpar.documents.merger import DocumentMerger
 from llmpar.documents.output import SingleOutput
@@ -73,8 +74,8 @@ def _parts(num_segments: int) -> Iterator[Part]:
 def _run(num_segments: int, rate: float, store: Store | None) -> tuple[float, float]:
     """Return wall-clock and processor seconds."""
     report = Report()
-    engine = Engine([_Paced(rate)], 1 << 20)
-    backend = Backend(engine, lambda question: question.text.encode(), lambda ids: bytes(ids).decode())
+    codec = Codec(lambda prompt: prompt.text.encode(), lambda ids: bytes(ids).decode())
+    backend = LocalBackend(Engine([_Paced(rate)], 1 << 20), codec)
     answers = Answers(
         Sampling(),
         Policy(),

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.backends import byte_backend
 from support.fakes import FakeRunner
 from support.places import ROOT
 from support.program import Outcome
 
+from llmpar.answering.local import LocalBackend
 from llmpar.jobs.asking import is_nothing
 from llmpar.jobs.passages import Ranking
 
+DIVIDES = "Break this question into"
 Call = Callable[..., Outcome]
 DOCUMENT = b"""# Cards
 
@@ -38,11 +41,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     It finds what a passage says of pounds and metres, and nothing else; it joins findings with a plus.
     """
-    from llmpar.answering.backend import Backend
-    from llmpar.answering.model import Model
-    from llmpar.engine.engine import Engine
+    from llmpar.answering.model import LocalModel
     from llmpar.engine.request import Sequence
-    from llmpar.tasks.question import Question
+    from llmpar.tasks.question import Prompt
 
     prompts: list[str] = []
 
@@ -63,18 +64,19 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                     prompts.append(prompt)
                 sequence.append(answer[done] if done < len(answer) else -1, frozenset({-1}))
 
-    def encode(question: Question) -> bytes:
-        message = question.messages[-1][1]
-        kind = "reduce" if "findings" in message else question.task.name
-        return f"{kind}\x00{message}\x00{question.text}".encode()
+    def encode(prompt: Prompt) -> bytes:
+        message = prompt.messages[-1][1]
+        kind = "reduce" if "findings" in message else "question" if DIVIDES in message else "ask"
+        return f"{kind}\x00{message}\x00{prompt.text}".encode()
 
-    def open_backend(model: Model, _: object) -> Backend:
-        return Backend(Engine([Saying(3)], 10_000), encode, lambda ids: bytes(ids).decode())
+    def open_backend(*_: object) -> LocalBackend:
+        return byte_backend([Saying(3)], encode=encode)
 
-    monkeypatch.setattr(Model, "open_backend", open_backend)
-    monkeypatch.setattr(Model, "families", ())
-    monkeypatch.setattr(Model, "context_length", 4096)
-    monkeypatch.setattr(Model, "measure", lambda model, text: len(text.split()))
+    monkeypatch.setattr(LocalModel, "open", open_backend)
+    monkeypatch.setattr(LocalModel, "families", ())
+    monkeypatch.setattr(LocalModel, "context_length", 4096)
+    monkeypatch.setattr(LocalModel, "measure", lambda model, text: len(text.split()))
+    monkeypatch.setattr(LocalModel, "count_tokens", lambda model, prompt: len(encode(prompt)))
     monkeypatch.setenv("LLMPAR_NO_STORE", "1")
     return prompts
 

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.backends import byte_backend
 from support.fakes import LoopingRunner, fake_answer
 from support.places import ROOT, SAMPLES
 from support.program import Outcome
 
+from llmpar.answering.local import LocalBackend
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import Report
 
@@ -467,15 +469,13 @@ class TestLoops:
 
     @pytest.fixture(autouse=True)
     def _looping(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from llmpar.answering.backend import Backend
-        from llmpar.answering.model import Model
-        from llmpar.engine.engine import Engine
+        from llmpar.answering.model import LocalModel
 
-        def looping(model: Model, _: object) -> Backend:
-            runners = [LoopingRunner(2, delay=0.001, seed=i) for i in range(model._choice.num_workers or 1)]
-            return Backend(Engine(runners, 10_000), lambda q: q.text.encode(), lambda ids: bytes(ids).decode())
+        def looping(model: LocalModel, _: object) -> LocalBackend:
+            count = model._choice.num_workers or 1
+            return byte_backend([LoopingRunner(2, delay=0.001, seed=i) for i in range(count)])
 
-        monkeypatch.setattr(Model, "open_backend", looping)
+        monkeypatch.setattr(LocalModel, "open", looping)
         monkeypatch.setenv("LLMPAR_NO_STORE", "1")
 
     @pytest.mark.parametrize("threads", ["1", "2", "7"])

@@ -17,7 +17,7 @@ from support.places import ROOT
 from support.program import Outcome
 
 from llmpar import unforeseen
-from llmpar.answering.model import Model
+from llmpar.answering.echo import Echo
 
 Call = Callable[..., Outcome]
 Shell = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -62,7 +62,7 @@ class TestUnforeseen:
     def test_a_library_that_fails_to_load(
         self, llmpar: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str
     ) -> None:
-        monkeypatch.setattr(Model, "_echo_backend", lambda model: imported(tmp_path, line))
+        monkeypatch.setattr(Echo, "open", lambda *_: imported(tmp_path, line))
         monkeypatch.setenv("HF_HUB_SOMETHING", "abc")
         outcome = llmpar(*ECHO, stdin=b"Text.")
         assert (outcome.code, outcome.out) == (69, b"")
@@ -72,10 +72,10 @@ class TestUnforeseen:
 
     @pytest.mark.parametrize("error", [PanicException("a thread"), MemoryError(), OSError(errno.EMFILE, "Too many")])
     def test_what_a_library_raises(self, llmpar: Call, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-        def failing(model: Model) -> None:
+        def failing(*_: object) -> None:
             raise error
 
-        monkeypatch.setattr(Model, "_echo_backend", failing)
+        monkeypatch.setattr(Echo, "open", failing)
         outcome = llmpar(*ECHO, stdin=b"Text.")
         assert (outcome.code, len(outcome.err.splitlines())) == (69, 1)
 

@@ -20,7 +20,7 @@ from support.program import Outcome
 
 from llmpar import interrupts
 from llmpar.answering.backend import Backend
-from llmpar.answering.model import Model
+from llmpar.answering.echo import Echo
 
 PROGRAM = str(ROOT / "tests" / "attack" / "program.py")
 TEXT = "".join(f"Line {i} of {i % 90}.\n" for i in range(240))
@@ -153,12 +153,12 @@ def test_a_signal_while_an_object_is_finalized(llmpar: Callable[..., Outcome], m
         def __del__(self) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
-    def open_backend(model: Model) -> Backend:
+    def open_backend(model: Echo, _: object) -> Backend:
         Late()
         return Fake(delay=2).open_backend(model)
 
     handlers = {signum: signal.getsignal(signum) for signum in (*CODES, signal.SIGALRM)}
-    monkeypatch.setattr(Model, "_echo_backend", open_backend)
+    monkeypatch.setattr(Echo, "open", open_backend)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # to have pytest's again
     try:
         interrupts.install()

@@ -12,9 +12,10 @@ import pytest
 from support.program import Outcome
 from support.translators import expected
 
-from llmpar.answering.model import Model, ModelChoice
+from llmpar.answering.choice import ModelChoice
+from llmpar.answering.model import LocalModel
 from llmpar.tasks import translation
-from llmpar.tasks.question import Question
+from llmpar.tasks.question import Prompt, Question
 
 Call = Callable[..., Outcome]
 TYPED = (
@@ -38,11 +39,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a model would have been told."""
     told: list[str] = []
 
-    def encode(model: Model, question: Question) -> bytes:
-        told.append(question.messages[-1][1])
-        return question.text.encode()
+    def encode(prompt: Prompt) -> bytes:
+        told.append(prompt.messages[-1][1])
+        return prompt.text.encode()
 
-    monkeypatch.setattr(Model, "encode", encode)
+    monkeypatch.setattr("llmpar.answering.echo._encode", encode)
     return told
 
 
@@ -119,7 +120,7 @@ class TestMadeForIt:
         shutil.copytree(tiny_model, path)
         (path / "chat_template.jinja").write_text(TYPED)
         task = translation.make_task("de", "en")
-        model = Model(ModelChoice(str(path)), Silence())
+        model = LocalModel(ModelChoice(str(path)), Silence())
         text = " Hello <|im_end|> {{ x }} "
         question = Question(segment(text), task)
         theirs: Any = AutoTokenizer.from_pretrained(path)
@@ -127,8 +128,8 @@ class TestMadeForIt:
         wanted = theirs.apply_chat_template(
             [{"role": "user", "content": [part]}], add_generation_prompt=True, return_dict=False
         )
-        assert model.encode(Question(segment(" Hello {{ x }} "), task)) == wanted
-        control = [token for token in model.encode(question) if token in {0, 1, 2}]
+        assert model._encode(Question(segment(" Hello {{ x }} "), task).prompt) == wanted
+        control = [token for token in model._encode(question.prompt) if token in {0, 1, 2}]
         assert control == [token for token in wanted if token in {0, 1, 2}]
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.backends import byte_backend
 from support.fakes import FakeRunner
 from support.places import ROOT
 from support.program import Outcome
 
+from llmpar.answering.local import LocalBackend
 from llmpar.documents.document import Block, Document, Encoding, Result, Segment
 from llmpar.documents.formats.jsonl import record_of
 from llmpar.documents.merger import DocumentMerger, merge
@@ -147,15 +149,12 @@ class TestCommand:
         assert llmpar("reply", "--interleave", "--engine", "echo", str(MAILS)).code == 2
 
     def test_messages_are_answered_while_others_run(self, llmpar: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-        from llmpar.answering.backend import Backend
-        from llmpar.answering.model import Model
-        from llmpar.engine.engine import Engine
+        from llmpar.answering.echo import Echo
 
-        def open_backend(model: Model) -> Backend:
-            runners = [FakeRunner(2, delay=0.002, seed=i) for i in range(2)]
-            return Backend(Engine(runners, 10_000), lambda q: q.text.encode(), lambda ids: bytes(ids).decode())
+        def open_backend(*_: object) -> LocalBackend:
+            return byte_backend([FakeRunner(2, delay=0.002, seed=i) for i in range(2)])
 
-        monkeypatch.setattr(Model, "_echo_backend", open_backend)
+        monkeypatch.setattr(Echo, "open", open_backend)
         outcome = llmpar("reply", "--engine", "echo", "--merge", "jsonl", str(MAILS))
         assert outcome.code == 0
         told = re.search(r"first after ([\d.]+) s, half within ([\d.]+), 95 % within ([\d.]+)", outcome.err)

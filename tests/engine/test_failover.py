@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.backends import byte_backend
 from support.engines import fits, request
 from support.fakes import FakeRunner, fake_answer
 from support.pipelines import Collected, parts, pipeline
@@ -19,7 +20,7 @@ from support.program import Outcome
 from support.tiny_models import PREFIX, collected, expected, make, prompts
 
 import llmpar
-from llmpar.answering.backend import Backend, Policy
+from llmpar.answering.attempts import Policy
 from llmpar.documents.output import SingleOutput
 from llmpar.engine.build import build_engine
 from llmpar.engine.echo import EchoRunner
@@ -254,9 +255,8 @@ class TestPoison:
                 super().prefill(sequences)
 
         writer, report = Collected(), Report()
-        engine = Engine([Poisoned(1) for _ in range(4)], 10_000)
         flow = pipeline(
-            lambda _: Backend(engine, lambda question: question.text.encode(), lambda ids: bytes(ids).decode()),
+            lambda _: byte_backend([Poisoned(1) for _ in range(4)]),
             report,
             policy=Policy(retries=3),
         )

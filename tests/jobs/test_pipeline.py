@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from support.fakes import FakeRunner, LoopingRunner
 from support.pipelines import DEFAULTS, POLICY, Collected, backend, parts, pipeline
 
-from llmpar.answering.backend import Backend, Policy
+from llmpar.answering.attempts import Policy
+from llmpar.answering.backend import Backend
 from llmpar.answering.flow import Part
 from llmpar.documents.document import OnError, Result
 from llmpar.documents.output import SingleOutput
@@ -162,7 +163,7 @@ def test_equal_segments_are_computed_once() -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmpar.answering.answers._MOST_REMEMBERED", 2)
+    monkeypatch.setattr("llmpar.answering.memory._MOST_REMEMBERED", 2)
     text, report, _ = run("\n".join(["a", *map(str, range(2000)), "a"]), [FakeRunner(4)])
     assert (text.split("\n")[0], report.num_reused) == (text.split("\n")[-1], 0)
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.backends import byte_backend
 from support.fakes import FakeRunner
 from support.places import ROOT
 from support.program import Outcome
 
 from llmpar.answering.answers import Answers
-from llmpar.answering.backend import Backend, Policy
+from llmpar.answering.attempts import Policy
 from llmpar.answering.flow import Flow
 from llmpar.documents.document import Document, Encoding
-from llmpar.engine.engine import Engine
 from llmpar.engine.request import Sequence
 from llmpar.jobs.reduction import JOINT, Tree
 from llmpar.reporting.report import Report
@@ -42,9 +42,10 @@ class Brackets(FakeRunner):
 
 def tree(budget: int, num_workers: int = 2, retries: int = 0) -> tuple[Tree, Report]:
     report = Report()
-    engine = Engine([Brackets(3, delay=0.0003, seed=i) for i in range(num_workers)], 100_000)
-    backend = Backend(engine, lambda question: question.text.encode(), lambda ids: bytes(ids).decode())
-    answers = Answers(Sampling(), Policy(retries), lambda task: (task, NoStore()), lambda _: backend, report)
+    backend = byte_backend([Brackets(3, delay=0.0003, seed=i) for i in range(num_workers)], 100_000)
+    answers = Answers(
+        Sampling(max_repeats=0), Policy(retries), lambda task: (task, NoStore()), lambda _: backend, report
+    )
     return Tree(Flow(answers, report), TASK, DOCUMENT, budget, len), report
 
 

@@ -19,7 +19,9 @@ from support.questions import Kept, question
 from support.tiny_models import decoder
 
 from llmpar.answering.answers import Answers
-from llmpar.answering.backend import Backend, Policy
+from llmpar.answering.attempts import Policy
+from llmpar.answering.backend import Backend
+from llmpar.answering.local import Codec, LocalBackend
 from llmpar.engine.cpu import compiled, packed
 from llmpar.engine.cpu.compiled import kernel
 from llmpar.engine.engine import Engine
@@ -284,12 +286,12 @@ class Damaging(FakeRunner):
 
 
 def backend(runner: FakeRunner, foundation: Foundation) -> Backend:
-    engine = Engine([runner], context_length=512)
-    return Backend(engine, lambda q: q.text.encode(), lambda ids: bytes(ids).decode(), foundation=foundation)
+    codec = Codec(lambda prompt: prompt.text.encode(), lambda ids: bytes(ids).decode())
+    return LocalBackend(Engine([runner], context_length=512), codec, foundation)
 
 
 def answered(open_backend: Callable[[Question], Backend], kept: Kept, texts: Iterable[str]) -> list[str]:
-    answers = Answers(Sampling(40), Policy(), lambda task: (task, kept), open_backend, Report())
+    answers = Answers(Sampling(40, max_repeats=0), Policy(retries=0), lambda task: (task, kept), open_backend, Report())
     try:
         pending = [answers.submit(question(text)) for text in texts]
         while answers.running:
@@ -362,7 +364,9 @@ class TestAnswers:
         foundation.add(tmp_path / "weights", checksum([b"weights"]), is_weights=True)
         kept = Kept()
         runner = backend(FakeRunner(), foundation)
-        answers = Answers(Sampling(40), Policy(), lambda task: (task, kept), lambda _: runner, Report())
+        answers = Answers(
+            Sampling(40, max_repeats=0), Policy(retries=0), lambda task: (task, kept), lambda _: runner, Report()
+        )
         for text in self.TEXTS:
             answers.submit(question(text))
         time.sleep(0.2)

@@ -28,7 +28,7 @@ from llmpar.engine.request import Request, SamplingParams
 from llmpar.errors import ModelUnavailable, UsageError
 from llmpar.models.load import load_model
 from llmpar.models.registry import resolve
-from llmpar.models.translation import ChatTranslation, Prompt, Seq2SeqTranslation, find_family
+from llmpar.models.translation import ChatTranslation, Seq2SeqTranslation, TranslationPrompt, find_family
 
 WORDS = " ".join(TEXTS * 20)
 SPECIAL = ["<pad>", "</s>", "<unk>"]
@@ -82,7 +82,7 @@ def opened(path: Path) -> Seq2SeqTranslation:
     return family
 
 
-def answers(path: Path, prompt: Prompt, texts: list[str]) -> list[list[int]]:
+def answers(path: Path, prompt: TranslationPrompt, texts: list[str]) -> list[list[int]]:
     loaded = load_model(path, "cpu", "fp32")
     opening = len(prompt.opening_ids)
     stops = loaded.stop_ids | prompt.stop_ids

@@ -28,7 +28,7 @@ from support.stores import JOB, answer, filled, held, texts
 
 from llmpar.cli.main import run
 from llmpar.errors import StoreUnusable
-from llmpar.store.store import Answer, Store
+from llmpar.store.store import Store, StoredAnswer
 
 Call = Callable[..., Outcome]
 SECRET = "a secret that nobody should find"
@@ -49,8 +49,8 @@ class LikeADict(RuleBasedStateMachine):
         self.path = Path(self.directory.name) / "store"
         self.stores = [Store(self.path), Store(self.path)]
         self.jobs = [store.job(JOB) for store in self.stores]
-        self.model: dict[tuple[str, int], Answer] = {}
-        self.added: list[list[tuple[str, Answer, bool]]] = [[], []]
+        self.model: dict[tuple[str, int], StoredAnswer] = {}
+        self.added: list[list[tuple[str, StoredAnswer, bool]]] = [[], []]
 
     @rule(which=st.integers(0, 1), text=texts, said=texts, attempt=st.integers(0, 3), replaces=st.booleans())
     def add(self, which: int, text: str, said: str, attempt: int, replaces: bool) -> None:
@@ -290,7 +290,7 @@ def nobody() -> Iterator[None]:
 class TestDamage:
     """A damaged store is refused and left as it is, or what it says is right all the same."""
 
-    def look(self, path: Path, kept: dict[str, list[Answer]], data: bytes) -> str:
+    def look(self, path: Path, kept: dict[str, list[StoredAnswer]], data: bytes) -> str:
         """Use a store in which something may be wrong; return how that goes."""
         for suffix in ("-wal", "-shm"):
             Path(f"{path}{suffix}").unlink(missing_ok=True)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from llmpar.answering.answers import Answers
-from llmpar.answering.backend import Backend, Policy
+from llmpar.answering.attempts import Policy
+from llmpar.answering.backend import Backend
 from llmpar.answering.flow import Flow, Part
+from llmpar.answering.local import Codec, LocalBackend
 from llmpar.documents.document import Block, Document, Encoding, OnError
 from llmpar.documents.merger import DocumentMerger
 from llmpar.documents.splitter import Splitter
@@ -23,10 +25,10 @@ from support.fakes import FakeRunner
 DOCUMENT = Document(0, "test", None, Encoding())
 
 
-DEFAULTS = Sampling()
+DEFAULTS = Sampling(max_repeats=0)
 
 
-POLICY = Policy()
+POLICY = Policy(retries=0)
 
 
 TASK = Task("test", "{text}", growth=0, margin=64)
@@ -68,7 +70,7 @@ def backend(runners: list[FakeRunner], context: int = 100_000) -> Callable[[Ques
     def decode(ids: object) -> str:
         return bytes(ids).decode().strip()  # type: ignore[call-overload, no-any-return]
 
-    return lambda _: Backend(Engine(runners, context), lambda question: question.text.encode(), decode)
+    return lambda _: LocalBackend(Engine(runners, context), Codec(lambda prompt: prompt.text.encode(), decode))
 
 
 def pipeline(

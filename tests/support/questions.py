@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmpar.documents.document import INLINE, Block, Document, Encoding, Segment
-from llmpar.store.store import Answer, NoStore
+from llmpar.store.store import NoStore, StoredAnswer
 from llmpar.tasks.question import Conversation, Question
 from llmpar.tasks.task import Task
 
@@ -18,13 +18,13 @@ class Kept(NoStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.answers: dict[bytes, list[Answer]] = {}
+        self.answers: dict[bytes, list[StoredAnswer]] = {}
         self.texts: list[str] = []
 
-    def find(self, key: bytes) -> list[Answer]:
+    def find(self, key: bytes) -> list[StoredAnswer]:
         return self.answers.get(key, [])
 
-    def add(self, key: bytes, text: str, answer: Answer, *, replaces: bool = False) -> None:
+    def add(self, key: bytes, text: str, answer: StoredAnswer, *, replaces: bool = False) -> None:
         self.answers.setdefault(key, []).append(answer)
         self.texts.append(text)
 

@@ -9,16 +9,16 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from llmpar.store.store import Answer, Store
+from llmpar.store.store import Store, StoredAnswer
 
 JOB = {"task": {"prompt": "Do: {text}"}, "sampling": {"seed": 0}}
 
 
-def answer(text: str, attempt: int = 0) -> Answer:
-    return Answer(attempt, text, "stop", 3, 4, 0.5)
+def answer(text: str, attempt: int = 0) -> StoredAnswer:
+    return StoredAnswer(attempt, text, "stop", 3, 4, 0.5)
 
 
-def filled(path: Path, number: int = 40, size: int = 1) -> dict[str, list[Answer]]:
+def filled(path: Path, number: int = 40, size: int = 1) -> dict[str, list[StoredAnswer]]:
     """Make a store that holds answers to so many texts, and return them."""
     with closing(Store(path)) as store:
         job = store.job(JOB)
@@ -30,7 +30,7 @@ def filled(path: Path, number: int = 40, size: int = 1) -> dict[str, list[Answer
     return kept
 
 
-def held(path: Path, texts: Iterator[str] | list[str] | dict[str, Any]) -> dict[str, list[Answer]]:
+def held(path: Path, texts: Iterator[str] | list[str] | dict[str, Any]) -> dict[str, list[StoredAnswer]]:
     with closing(Store(path)) as store:
         job = store.job(JOB)
         return {text: job.find(job.key(text)) for text in texts}

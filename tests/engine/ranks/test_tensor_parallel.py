@@ -22,7 +22,7 @@ from support.fakes import FakeRunner, fake_answer
 from support.places import ROOT
 from support.program import Outcome
 
-from llmpar.answering.model import Model, ModelChoice
+from llmpar.answering.choice import ModelChoice, open_model
 from llmpar.engine.build import build_engine
 from llmpar.engine.engine import Engine
 from llmpar.engine.finite import NOT_FINITE
@@ -305,7 +305,7 @@ class TestRefusals:
         watcher = Progress("none", "run", Report())
 
         def identity(**choice: Any) -> object:
-            model = Model(ModelChoice(str(tiny_model), device="cpu", precision="fp32", **choice), watcher)
+            model = open_model(ModelChoice(str(tiny_model), device="cpu", precision="fp32", **choice), watcher)
             return model.identify(lambda files: str(sorted(files)))
 
         assert identity(tensor_parallel=2) == identity()

@@ -1,0 +1,141 @@
+"""Which try at an answer comes next, and why: functions of plain values, with a table of cases in their tests.
+
+An attempt is one drawing of an answer. It may be asked in two parts, when the answer needs more room than it was given
+at first. Knows no backend, no store and no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Literal
+
+from llmpar.tasks.question import Sampling
+
+Overflow = Literal["split", "error"]
+
+LEAST_ROOM = 16
+"""Tokens for an answer; with less, a prompt does not fit."""
+# What a greedy answer is drawn with when it is asked for again: the same once more would fail once more.
+_RETRY_TEMPERATURE, _RETRY_TOP_P, _RETRY_SEED = 0.7, 0.95, 1_000_003
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which answers will not do, and what happens then.
+
+    Args:
+        retries: how often a segment whose answer will not do is asked again, drawn differently.
+        timeout: seconds for each answer, None for any.
+        refresh: compute again what is in the store, and replace it.
+        retry_failed: give segments that failed in an earlier run as many attempts again.
+        overflow: what becomes of a segment that does not fit the model's context: it is split, or fails.
+    """
+
+    retries: int = 1
+    timeout: float | None = None
+    refresh: bool = False
+    retry_failed: bool = False
+    overflow: Overflow = "split"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Where a question stands.
+
+    Args:
+        number: of this attempt, from 0, those of earlier runs counted.
+        last: the number of the last one that there may be.
+        limit: tokens that the answer may have at first.
+        is_ours: whether that limit is our own, and not the user's wish.
+        is_extended: whether the answer was given more room.
+    """
+
+    number: int
+    last: int
+    limit: int = 0
+    is_ours: bool = True
+    is_extended: bool = False
+
+    def extended(self) -> Attempt:
+        """Return this attempt after its answer was given more room."""
+        return replace(self, is_extended=True)
+
+    def following(self) -> Attempt:
+        """Return the next attempt."""
+        return replace(self, number=self.number + 1, is_extended=False)
+
+    def failed(self, *, deadly: bool) -> Attempt:
+        """Return what is left after an error of the machine's: the same again, one time fewer.
+
+        That was no attempt of the model's. One over which workers were lost is not asked again.
+        """
+        return replace(self, last=-1 if deadly else self.last - 1, is_extended=False)
+
+
+class Step(Enum):
+    """What happens after a reply."""
+
+    EXTEND = "the answer goes on where it was cut"
+    SPLIT = "each half of the text is asked about by itself"
+    REPEAT = "the same is asked once more"
+    RETRY = "the next attempt is made"
+    FINISH = "this is the result, good or not"
+
+
+def next_step(
+    attempt: Attempt,
+    finish_reason: str,
+    *,
+    is_faulty: bool,
+    room: int,
+    can_split: bool = False,
+    deadly: bool = False,
+    is_ending: bool = False,
+) -> Step:
+    """Return what happens after a reply.
+
+    Args:
+        attempt: what was asked.
+        finish_reason: why the answer ended; "error" for none.
+        is_faulty: whether the answer will not do.
+        room: tokens that the context has left after prompt and answer.
+        can_split: whether the text can be asked about in halves.
+        deadly: whether workers were lost over it.
+        is_ending: whether nothing more is asked, as the run ends.
+    """
+    if finish_reason == "error":
+        may_repeat = not is_ending and attempt.number <= attempt.failed(deadly=deadly).last
+        return Step.REPEAT if may_repeat else Step.FINISH
+    if finish_reason == "length" and attempt.is_ours:
+        if not attempt.is_extended and room > 0:
+            return Step.EXTEND
+        if room <= 0 and can_split and not is_ending:
+            return Step.SPLIT  # no answer to the whole has room
+    if is_faulty and attempt.number < attempt.last and not is_ending:
+        return Step.RETRY
+    return Step.FINISH
+
+
+def begin(known: Sequence[int], policy: Policy) -> Attempt | None:
+    """Return the attempt to begin with when no answer in the store will do; None if there had been enough.
+
+    Args:
+        known: the numbers of the attempts that earlier runs made, none of which will do.
+        policy: how many there may be.
+    """
+    number = known[-1] + 1 if known else 0
+    last = policy.retries + (number if policy.retry_failed else 0)
+    return Attempt(number, last) if number <= last or not known else None
+
+
+def sampling_of(attempt: Attempt, sampling: Sampling) -> Sampling:
+    """Return how an attempt is drawn: each by other numbers, and none but the first greedily."""
+    redrawn = attempt.number > 0 and sampling.temperature == 0
+    return replace(
+        sampling,
+        temperature=_RETRY_TEMPERATURE if redrawn else sampling.temperature,
+        top_p=_RETRY_TOP_P if redrawn else sampling.top_p,
+        seed=sampling.seed + attempt.number * _RETRY_SEED,
+    )

@@ -1,0 +1,102 @@
+"""Which model answers, and on what: the user's choice, as plain data, and the table of what can answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+from llmpar.engine.resources import available_memory
+from llmpar.errors import UsageError
+
+if TYPE_CHECKING:
+    from llmpar.answering.backend import Model, Watcher
+
+ANSWERS_VERSION = 3
+"""To be raised with any change that can change an answer: then none from before is taken for one of now."""
+
+_MOST_HELD = 1 << 24  # characters of texts on their way
+_BYTES_HELD = 64  # that a character of text takes of the memory that may be used, with all that is made of it
+
+Engine = Literal["model", "echo"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+
+_MODELS: dict[Engine, str] = {
+    "model": "llmpar.answering.model:LocalModel",
+    "echo": "llmpar.answering.echo:Echo",
+}
+"""What can answer: where the class is that is a `backend.Model`, imported when it is chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Which model answers, and on what; None leaves the choice to what is known of the machine.
+
+    Args:
+        name: see `models.registry.resolve`.
+        engine: "echo" answers each text with itself, without a model.
+        device: "auto", "cpu", "cuda" for every one there is, "cuda:N" or "mps".
+        precision: see `models.load.load_model`.
+        num_workers: threads that share the weights, of which each GPU has its own.
+        batch_size: sequences that each of them runs at once.
+        max_memory: bytes for texts and tokens on their way.
+        offline: open no socket to elsewhere.
+        tensor_parallel: over how many devices each layer is spread; more than one takes the first CUDA devices, or as
+            many processes of the CPU.
+
+    Raises:
+        UsageError: what is chosen excludes something else that is.
+    """
+
+    name: str = "smollm2-135m"
+    engine: Engine = "model"
+    device: str = "auto"
+    precision: Precision = "auto"
+    num_workers: int | None = None
+    batch_size: int | None = None
+    max_memory: int | None = None
+    offline: bool = False
+    tensor_parallel: int = 1
+
+    def __post_init__(self) -> None:
+        if self.tensor_parallel > 1:
+            _check_parallel(self)
+
+
+def open_model(choice: ModelChoice, watcher: Watcher) -> Model:
+    """Return what answers by a choice; nothing of it is read yet.
+
+    Args:
+        choice: the user's.
+        watcher: is told what takes time.
+    """
+    module, _, name = _MODELS[choice.engine].partition(":")
+    make: Callable[[ModelChoice, Watcher], Model] = getattr(import_module(module), name)
+    return make(choice, watcher)
+
+
+def longest_held(max_memory: int | None) -> int:
+    """Return how many characters of one text may be held, whatever else is on its way.
+
+    Args:
+        max_memory: what the user gives, in bytes; None for half of what is free.
+    """
+    return max(1, (available_memory() // 2 if max_memory is None else max_memory) // _BYTES_HELD)
+
+
+def max_held(max_memory: int | None) -> int:
+    """Return how many characters of text may be on their way, by how much memory may be used (bytes)."""
+    return _MOST_HELD if max_memory is None else min(_MOST_HELD, max_memory // _BYTES_HELD)
+
+
+def _check_parallel(choice: ModelChoice) -> None:
+    option = f"--tensor-parallel {choice.tensor_parallel}"
+    if (choice.num_workers or 1) > 1:
+        raise UsageError(
+            f"{option} and -j {choice.num_workers} exclude each other: all devices work on the same pieces"
+        )
+    if choice.precision == "int8":
+        raise UsageError(f"{option} and --precision int8 exclude each other; use bf16 or fp32")
+    if choice.device == "mps" or ":" in choice.device:
+        raise UsageError(f"{option} takes the first {choice.tensor_parallel} CUDA devices, not {choice.device}")

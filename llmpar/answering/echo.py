@@ -1,0 +1,70 @@
+"""What answers each text with itself: the whole machine, workers and all, without a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from llmpar.answering.backend import Backend, Watcher
+from llmpar.answering.choice import ANSWERS_VERSION, ModelChoice, max_held
+from llmpar.answering.local import Codec, LocalBackend
+from llmpar.engine.echo import EchoRunner
+from llmpar.engine.engine import Engine
+from llmpar.tasks.question import Prompt
+
+_SLOTS = 64
+
+
+class Echo:
+    """The model that needs none.
+
+    Args:
+        choice: how many workers there are, and how much each takes at once.
+        watcher: is told of the workers.
+    """
+
+    name = "echo"
+    families: tuple[str, ...] = ()
+    context_length = sys.maxsize
+
+    def __init__(self, choice: ModelChoice, watcher: Watcher) -> None:
+        self._choice = choice
+        self._watcher = watcher
+
+    @property
+    def max_held(self) -> int:
+        """How many characters of text may be on their way."""
+        return max_held(self._choice.max_memory)
+
+    def measure(self, text: str) -> int:
+        """Return the length of a text."""
+        return len(text)
+
+    def exceeds(self, prompt: Prompt, most: int) -> bool:  # noqa: ARG002 (it takes any length)
+        """Return false."""
+        return False
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Return the length of a text in bytes."""
+        return len(_encode(prompt))
+
+    def identify(self, fingerprint: Callable[[Iterable[Path]], str]) -> dict[str, object]:  # noqa: ARG002 (no files)
+        """Return that it is the echo, of this version."""
+        return {"version": ANSWERS_VERSION, "engine": "echo"}
+
+    def open(self, examples: Sequence[Prompt]) -> Backend:  # noqa: ARG002 (nothing is read ahead)
+        """Start the workers."""
+        num_slots = self._choice.batch_size or _SLOTS
+        runners = [EchoRunner(num_slots) for _ in range(self._choice.num_workers or 1)]
+        engine = Engine(runners, self.context_length, warn=self._watcher.warn)
+        self._watcher.watch(lambda: engine.statuses)
+        return LocalBackend(engine, Codec(_encode, _decode))
+
+
+def _encode(prompt: Prompt) -> bytes:
+    return prompt.text.encode("utf-8", "surrogatepass")
+
+
+def _decode(ids: Sequence[int]) -> str:
+    return bytes(ids).decode("utf-8", "surrogatepass")

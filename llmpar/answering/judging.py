@@ -1,0 +1,35 @@
+"""Whether an answer will do, and whether it was cut: from the answer, its question and the limit alone."""
+
+from __future__ import annotations
+
+from llmpar.store.store import StoredAnswer
+from llmpar.tasks.checks import find_fault
+from llmpar.tasks.question import Question, Sampling
+
+KEPT = "kept"
+"""The finish reason of what no model needs to see."""
+
+
+def sampling_for(question: Question, sampling: Sampling) -> Sampling:
+    """Return how answers to a question are drawn: a conversation says it itself."""
+    return question.conversation.sampling if question.conversation else sampling
+
+
+def fault_of(question: Question, answer: StoredAnswer, sampling: Sampling) -> str | None:
+    """Return what is wrong with an answer, as a clause for people; None if it will do."""
+    if answer.finish_reason == KEPT:
+        return None
+    num_tokens = answer.num_output_tokens
+    if answer.finish_reason == "length" and not question.conversation and not is_cut(question, answer, sampling):
+        return f"the answer did not end within {num_tokens:,} tokens"
+    fault = find_fault(question.task.checks, question.text, answer.text, answer.finish_reason)
+    return f"{fault} (stopped after {num_tokens:,} tokens)" if fault and answer.finish_reason == "loop" else fault
+
+
+def is_cut(question: Question, answer: StoredAnswer, sampling: Sampling) -> bool:
+    """Tell whether an answer ends at the user's own limit, which is a wish; but one of a form must be whole."""
+    if question.conversation:
+        return answer.finish_reason == "length"
+    limit = sampling.max_new_tokens
+    is_reached = answer.finish_reason == "length" and limit is not None and answer.num_output_tokens >= limit
+    return is_reached and question.form is None

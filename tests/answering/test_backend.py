@@ -1,0 +1,113 @@
+"""What crosses the protocol of questions and answers is plain data, and every model there is speaks it."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import pytest
+from support.backends import byte_backend
+from support.fakes import FakeRunner, fake_answer
+from support.questions import question
+
+from llmpar.answering.attempts import Attempt, Policy
+from llmpar.answering.backend import Query, Reply
+from llmpar.answering.choice import _MODELS, ModelChoice, open_model
+from llmpar.tasks.files import find_task
+from llmpar.tasks.question import Conversation, Prompt, Sampling
+from llmpar.tasks.task import Form
+
+PROMPT = Prompt((("system", "s"), ("user", "one")), "one", languages=("en", "de"))
+QUERY = Query(3, PROMPT, Sampling(stop=("x",)), 8, Form(choices=("a", "b")), 2.5, b"\0")
+REPLY = Reply(3, "answer", "length", 4, worker=1, seconds=0.5, continuation=b"\1")
+
+
+class Silence:
+    def doing(self, what: str) -> None: ...
+    def remark(self, message: str) -> None: ...
+    def warn(self, message: str) -> None: ...
+    def watch(self, statuses: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        QUERY,
+        REPLY,
+        ModelChoice("some/model", num_workers=3),
+        Policy(timeout=1.0),
+        Attempt(1, 2),
+        find_task("translate"),
+        question("one", find_task("ask"), Conversation((("user", "one"),), Sampling(), form=Form(schema="{}"))),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_it_can_be_sent_to_another_process(value: Any) -> None:
+    assert pickle.loads(pickle.dumps(value)) == value
+    assert is_dataclass(value)
+    assert not any(callable(getattr(value, field.name)) for field in fields(value))
+
+
+@pytest.mark.parametrize("engine", _MODELS)
+def test_every_model_has_what_the_protocol_asks(engine: Any, tiny_model: Any) -> None:
+    model = open_model(ModelChoice(str(tiny_model), engine, device="cpu", precision="fp32", num_workers=1), Silence())
+    assert model.measure("some words") > 0
+    assert model.count_tokens(PROMPT) >= model.measure("one")
+    assert model.context_length > 100
+    assert model.max_held > 0
+    assert isinstance(model.families, tuple)
+    assert model.identify(lambda files: "hash")
+    backend = model.open([PROMPT])
+    assert backend.num_slots > 0
+    assert backend.failure is None
+    backend.submit(Query(7, PROMPT, Sampling(), 4))
+    reply = backend.collect(60)
+    assert reply is not None
+    assert (reply.id, reply.error) == (7, None)
+    assert backend.collect(0) is None
+    backend.close()
+    assert backend.drain() == []
+
+
+def test_an_answer_that_was_cut_goes_on_where_it_stopped() -> None:
+    class Counting(FakeRunner):
+        def _step(self, sequences: list[Any]) -> None:
+            for sequence in sequences:
+                done = sequence.request.num_answered + len(sequence.output_ids)
+                sequence.append(b"abcdefghij"[done] if done < 10 else -1, frozenset({-1}))
+
+    backend = byte_backend([Counting(2)])
+    backend.submit(Query(0, PROMPT, Sampling(), 4))
+    cut = backend.collect(20)
+    assert cut is not None
+    assert (cut.text, cut.finish_reason, cut.num_output_tokens) == ("abcd", "length", 4)
+    backend.submit(Query(1, PROMPT, Sampling(stop=("ef",)), 20, continues=cut.continuation))
+    whole = backend.collect(20)
+    assert whole is not None
+    assert (whole.text, whole.finish_reason) == ("abcd", "stop")
+    backend.submit(Query(2, PROMPT, Sampling(), 20, continues=cut.continuation))
+    whole = backend.collect(20)
+    assert whole is not None
+    assert (whole.text, whole.finish_reason, whole.num_output_tokens) == ("abcdefghij", "stop", 10)
+    assert whole.continuation == b""
+    backend.close()
+
+
+def test_a_prompt_that_was_counted_is_encoded_one_time() -> None:
+    encoded = []
+
+    def encode(prompt: Prompt) -> bytes:
+        encoded.append(prompt.text)
+        return prompt.text.encode()
+
+    backend = byte_backend([FakeRunner(2)], encode=encode)
+    other = Prompt((), "two")
+    assert backend.count_tokens(PROMPT) == 3
+    backend.submit(Query(0, PROMPT, Sampling(), 100))
+    backend.submit(Query(1, other, Sampling(), 100))
+    replies = [backend.collect(20), backend.collect(20)]
+    found = {reply.id: reply.text for reply in replies if reply}
+    assert found == {0: bytes(fake_answer(b"one")).decode(), 1: bytes(fake_answer(b"two")).decode()}
+    assert encoded == ["one", "two"]
+    backend.close()

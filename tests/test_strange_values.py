@@ -132,7 +132,7 @@ def test_a_form_that_only_this_model_cannot_keep_fails_its_request_alone(
     assert [one["response"]["status_code"] for one in found] == [400, 200], outcome.err
 
 
-@pytest.mark.parametrize("value", ["[" * DEEP + "]" * DEEP, DIGITS, "NaN", "-Infinity", "01", '"\\x"'])
+@pytest.mark.parametrize("value", ["[" * DEEP + "]" * DEEP, DIGITS, "01", '"\\x"'])
 def test_a_record(llmpar: Call, value: str) -> None:
     source = f'{{"text": "a", "b": {value}}}'.encode()
     outcome = llmpar("run", "{text}", "--input-format", "jsonl", *ECHO, stdin=source)

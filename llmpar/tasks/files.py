@@ -224,11 +224,13 @@ def _fault(key: str, value: Any) -> str | None:
         return None if isinstance(value, str) else "is no text"
     if key in _COUNTS:
         least = 1 if key in ("max_text_tokens", "chunk") else 0
-        fits = type(value) is int and least <= value <= _MOST
-        return None if fits else f"is no whole number of {least} or more, up to {_MOST:,}"
+        fits = type(value) is int and value >= least
+        return (
+            (f"is more than {_MOST:,}" if value > _MOST else None) if fits else f"is no whole number of {least} or more"
+        )
     if key == "growth":
-        fits = type(value) in (int, float) and 0 <= value <= _MOST
-        return None if fits else f"is no number of 0 or more, up to {_MOST:,}"
+        fits = type(value) in (int, float) and value >= 0
+        return (f"is more than {_MOST:,}" if value > _MOST else None) if fits else "is no number of 0 or more"
     if key in _WORDS:
         return None if value in _WORDS[key] else f"is none of {', '.join(_WORDS[key])}"
     if key in _LISTS:

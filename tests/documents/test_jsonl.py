@@ -56,7 +56,7 @@ def test_any_records(records: list[tuple[dict[str, Any], str, bool, str]], newli
     source = newline.join([*lines, ""])
     block, segments = split(source)
     assert [segment.text for segment in segments] == [record["text"].strip() for record in objects]
-    assert [record_of(segment) for segment in segments] == objects
+    assert [json.loads(record_of(segment)) for segment in segments] == objects
     same = "".join(merge(block, segments, iter([Result(segment, segment.text) for segment in segments])))
     assert same == source
     other = "".join(merge(block, segments, iter([Result(segment, f"<{segment.text}>\n") for segment in segments])))

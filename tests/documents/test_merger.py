@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def test_tables_and_records_say_the_same(llmpar: Call, path: Path) -> None:
     outcome = llmpar("run", "{text}", "--engine", "echo", "-q", "--merge", "jsonl", str(path))
     records = [json.loads(line) for line in outcome.out.decode().split("\n") if line]
     for row, record in zip(rows, records, strict=True):
-        assert row == {key: "" if record[key] is None else str(record[key]) for key in row}
+        cells = {key: re.sub(r"^'(?='*[=+@-])", "", cell) for key, cell in row.items()}  # as the README tells programs
+        assert cells == {key: "" if record[key] is None else str(record[key]) for key in row}
         assert record["source"] == record["answer"]
 
 

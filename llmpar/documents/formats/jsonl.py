@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any, NoReturn
+from typing import Any
 
 from llmpar.documents.document import Block, Layout, Segment
 from llmpar.documents.layout import NEWLINE
@@ -23,13 +23,7 @@ SHOWN = 200
 """The characters of a record that is too long to be held by which it is known."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"is no JSON: {name} is no number")
-
-
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
+_decode = json.JSONDecoder().raw_decode
 
 
 def records(block: Block, field: str | None) -> Iterator[tuple[int, int, str, Layout]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmpar.documents.document import Block, Document, Encoding, Segment
@@ -79,6 +79,7 @@ def test_a_chunk_is_no_longer_than_allowed_if_it_can_be_helped() -> None:
     assert texts == ["a b c.\n\nd e f.", "g h i j k l m n.", "o."]
 
 
+@settings(deadline=None)  # the first example loads the tables of sentences
 @given(PARAGRAPHS, SIZES, st.integers(1, 5))
 def test_neighbours_follow_from_the_text(paragraphs: list[str], sizes: list[int], count: int) -> None:
     found = [

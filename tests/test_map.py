@@ -1,0 +1,50 @@
+"""The map (llmpar/README.md) says what is so: its example is followed from bytes to bytes, and it names every room."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from support.places import ROOT
+from support.program import Outcome
+
+from llmpar.documents.segments import read_segments
+from llmpar.tasks import task
+from llmpar.tasks.question import Question
+
+MAP = (ROOT / "llmpar" / "README.md").read_text("utf-8")
+TEXT = "The cat sat. Two dogs ran home.\n"
+PROMPT = "Say it in other words: {text}"
+
+
+def test_the_example_is_followed_from_bytes_to_bytes(tmp_path: Path, llmpar: Callable[..., Outcome]) -> None:
+    file = tmp_path / "cats.txt"
+    file.write_bytes(TEXT.encode())
+    assert f"holds {len(TEXT)} bytes" in MAP
+    ((block, segments),) = read_segments(0, str(file), "sentence")
+    assert (block.text, block.first, block.last) == (TEXT, True, True)
+    for segment in segments:
+        assert f"`Segment(index={segment.index}, start={segment.start}, end={segment.end})` is `{segment.text}" in MAP
+    questions = [Question(segment, task.run(PROMPT)) for segment in segments]
+    assert f'`(("user", "{questions[0].prompt.messages[0][1]}"),)`' in MAP
+    assert f"max_new_tokens={questions[0].task.max_new_tokens(4)})" in MAP
+    outcome = llmpar("run", PROMPT, "--unit", "sentence", "--engine", "echo", str(file))
+    assert outcome.out == TEXT.encode()
+
+
+def test_every_room_is_on_it() -> None:
+    rows = set(re.findall(r"^\| (.*?) \|", MAP, re.MULTILINE))
+    named = {name.strip("`/") for row in rows for name in row.split(", ")}
+    package = ROOT / "llmpar"
+    rooms = {path.name for path in package.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    rooms |= {f"{path.parent.parent.name}/{path.parent.name}" for path in package.glob("*/*/__init__.py")}
+    rooms |= {path.stem for path in package.glob("*.py") if not path.stem.startswith("_")}
+    assert rooms - {"tasks/builtin"} <= named
+
+
+def test_the_readme_names_every_folder() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for folder in (ROOT / "llmpar").iterdir():
+        if folder.is_dir() and (folder / "__init__.py").exists():
+            assert f"llmpar/{folder.name}/" in readme, folder

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -204,7 +205,10 @@ class TestSignals:
             "sys.meta_path.insert(0, Finder())\nfrom llmpar.__main__ import main\nmain()"
         )
         for wait in (0.001, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3):
-            process = subprocess.Popen([sys.executable, "-c", script, *ECHO], cwd=ROOT, stdin=-1, stdout=-1, stderr=-1)
+            process = subprocess.Popen(
+                [sys.executable, "-c", script, *ECHO], cwd=ROOT, stdin=-1, stdout=-1, stderr=-1,
+                preexec_fn=partial(signal.signal, signum, signal.SIG_DFL),  # who runs the tests may ignore it
+            )  # fmt: skip
             with process:
                 assert process.stderr is not None
                 process.stderr.read(1)

@@ -276,8 +276,9 @@ def choose(logits, vocabulary, slots, ids, positions, chosen, num_slots, tempera
     num_broken = 0
     for start in range(0, vocabulary, BLOCK):
         x = _block_logits(row_logits, mask_row, masked, start, vocabulary, softcap, BLOCK)
-        num_broken += tl.sum(((x != x) | (x == float("inf"))).to(tl.int32), 0)
-        top, where = tl.max(x, 0, return_indices=True)  # the first of equals
+        is_broken = (x != x) | (x == float("inf"))
+        num_broken += tl.sum(is_broken.to(tl.int32), 0)
+        top, where = tl.max(tl.where(is_broken, float("-inf"), x), 0, return_indices=True)  # the first of equals
         if top > best:
             best = top
             best_id = start + where

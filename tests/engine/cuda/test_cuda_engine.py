@@ -40,7 +40,7 @@ from llmpar.errors import EngineFailed  # noqa: E402
 # NumPy, which the interpreter computes with, warns where a number is infinite or none, as on a GPU it just is.
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{said}:RuntimeWarning")
-    for said in ("overflow encountered in exp", "invalid value encountered", "All-NaN slice")
+    for said in ("overflow encountered in exp", "invalid value encountered")
 ]
 LENGTH = 4  # of answers
 FEW = 4  # prompts; the fourth does not begin with PREFIX
@@ -408,9 +408,7 @@ class TestNotFinite:
         model.model.embed_tokens.weight.data[298, 3] = value  # no model is tried with this token
         return describe(model)
 
-    @pytest.mark.parametrize(
-        ("value", "temperature"), [(torch.nan, 0), (torch.nan, 1), (torch.inf, 0), (-torch.inf, 1)]
-    )
+    @pytest.mark.parametrize(("value", "temperature"), [(torch.nan, 0), (-torch.inf, 1)])
     def test_a_piece_fails_and_its_neighbours_do_not_notice(self, value: float, temperature: float) -> None:
         params, options = SamplingParams(2, temperature, seed=4), [(10, 11), (10, 12), (40,)]
         requests = [

@@ -17,7 +17,7 @@ from llmpar.cli.batch import batch
 from llmpar.cli.options import InputOptions, JobOptions, option, takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.tasks.task import Form, Task
-from llmpar.visible import one_line
+from llmpar.visible import json_text, one_line
 
 
 def register(app: typer.Typer) -> None:
@@ -221,7 +221,7 @@ def split(
             return segment.text + ("\n\n" if unit in ("paragraph", "document") else "\n")
         start, end = segment.span
         record = {"document": segment.block.document.name, "index": segment.index, "start": start, "end": end}
-        return json.dumps(record | {"text": segment.text}, ensure_ascii=False) + "\n"
+        return f"{json_text(record | {'text': segment.text})}\n"
 
     sources = sources_of(files)
     writer = open_stdout()

@@ -111,6 +111,21 @@ class Segment:
         return f"{self.block.document.name}, segment {self.index + 1} (characters {start}-{end})"
 
 
+def text_document(name: str, index: int = 0) -> Document:
+    """Return what a text that stands in no file belongs to."""
+    return Document(index, name, None, Encoding())
+
+
+def text_block(document: Document, text: str) -> Block:
+    """Return a text as the only block of its document."""
+    return Block(document, 0, text, 0, first=True, last=True)
+
+
+def text_segment(document: Document, text: str, index: int = 0) -> Segment:
+    """Return a text as one segment, which is all of its block."""
+    return Segment(text_block(document, text), index, 0, len(text), text, INLINE)
+
+
 def count_lines(text: str, end: int | None = None) -> int:
     """Return how many lines end before a place in a text, by LF, CR LF or CR."""
     num_returns = text.count("\r", 0, end)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import unicodedata
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from wcwidth import wcswidth, wcwidth
 
 from llmpar.documents.document import Layout
+from llmpar.visible import json_text
 
 # Nobody wraps by hand beyond the widest; what is narrower is an address, a poem or a list of words.
 _NARROWEST_WRAP, _WIDEST_WRAP = 30, 120
@@ -25,7 +25,6 @@ CLAUSE_END = (".", "!", "?", ":", ";", "。", "！", "？", "：", "؟", "۔", "
 _SPACELESS = re.compile(
     "[\u2e80-\u30ff\u3190-\u319f\u31c0-\ua4cf\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff9f\U00020000-\U0003fffd]"
 )
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _COLUMNS = re.compile(r"\S(?: {3,}|\t)\s*\S")
 
 
@@ -155,9 +154,7 @@ def fill(text: str, layout: Layout, column: int = 0) -> str:
 
 def quote(text: str) -> str:
     """Return a text as a string of JSON."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    # Half a character, which JSON can spell and UTF-8 cannot.
-    return quoted if quoted.isascii() or not _SURROGATE.search(quoted) else json.dumps(text)
+    return json_text(text)
 
 
 def _wrap(line: str, width: int, column: int, indent: int) -> Iterator[str]:

@@ -16,10 +16,9 @@ from typing import Protocol
 from llmpar.documents.document import Block, Document, Encoding, OnError, Result, Segment
 from llmpar.documents.formats.jsonl import record_of
 from llmpar.documents.layout import NEWLINE, cells, fill, quote
-from llmpar.visible import one_line
+from llmpar.visible import json_text, one_line, spell_surrogates
 
 _NEWLINES = ("\n", "\r")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE_REST = re.compile(r"\A[^\S\r\n]*(?:\r\n|\n|\r)?")  # what an answer below, which ends its line, has no use for
 
 
@@ -144,11 +143,10 @@ class RecordMerger:
         record: dict[str, object] = dict(zip(_COLUMNS, values, strict=True))
         if self.is_json and answer is not None:
             record["answer"] = json.loads(answer)
-        text = json.dumps(record, ensure_ascii=False)
+        text = json_text(record)
         if segment.layout.is_json and not segment.fault:
-            text = f'{text[:-1]}, "record": {record_of(segment)}}}'
-        # Half a character, or a byte that was no text: it can only stand in a string.
-        return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
+            text = f'{text[:-1]}, "record": {spell_surrogates(record_of(segment))}}}'
+        return text + "\n"
 
 
 _COLUMNS = ("document", "index", "line", "start", "end", "source", "answer", "finish_reason", "error")

@@ -17,7 +17,7 @@ from pathlib import Path
 from llmpar.answering.answers import Answers
 from llmpar.answering.backend import Backend, Policy
 from llmpar.answering.flow import Flow, Part
-from llmpar.documents.document import Block, Document, Encoding
+from llmpar.documents.document import Block, text_document
 from llmpar.documents.merger import DocumentMerger
 from llmpar.documents.output import SingleOutput
 from llmpar.documents.splitter import Splitter
@@ -31,7 +31,7 @@ from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
 
 _SLOTS = 32
-_DOCUMENT = Document(0, "benchmark", None, Encoding())
+_DOCUMENT = text_document("benchmark")
 _TASK = Task("benchmark", "{text}")
 
 

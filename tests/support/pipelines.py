@@ -8,7 +8,7 @@ from typing import Any
 from llmpar.answering.answers import Answers
 from llmpar.answering.backend import Backend, Policy
 from llmpar.answering.flow import Flow, Part
-from llmpar.documents.document import Block, Document, Encoding, OnError
+from llmpar.documents.document import Block, OnError, text_document
 from llmpar.documents.merger import DocumentMerger
 from llmpar.documents.splitter import Splitter
 from llmpar.engine.engine import Engine
@@ -20,7 +20,7 @@ from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
 from support.fakes import FakeRunner
 
-DOCUMENT = Document(0, "test", None, Encoding())
+DOCUMENT = text_document("test")
 
 
 DEFAULTS = Sampling()

@@ -31,7 +31,6 @@ from llmpar.documents.document import (
     Result,
     Segment,
     Unit,
-    text_block,
     text_document,
     text_segment,
 )
@@ -213,10 +212,10 @@ def ask(
 
 def split(text: str, unit: Unit = "sentence", *, language: str = "auto") -> list[str]:
     """Return the pieces of a text as the commands would have them, without what stands between them."""
-    from llmpar.documents.splitter import Splitter
+    from llmpar.documents.formats.protocol import Reading
+    from llmpar.documents.segments import split_text
 
-    document = text_document("text")
-    return [segment.text for segment in Splitter(document, unit, language).split(text_block(document, text))]
+    return [segment.text for segment in split_text(text, Reading(unit, language, "plain"))[1]]
 
 
 class _Silence:

@@ -211,10 +211,12 @@ def split(
     """
     from llmpar.documents.document import Segment
     from llmpar.documents.segments import read_segments
+    from llmpar.documents.sentences import find_language
     from llmpar.documents.writer import open_stdout
     from llmpar.reporting.progress import say
 
     unit = input.unit or "sentence"
+    find_language(input.language)  # also where no format needs it
 
     def show(segment: Segment) -> str:
         if format == "text":
@@ -228,8 +230,7 @@ def split(
     code = 0
     for index, source in enumerate(sources):
         try:
-            read = (unit, input.language, input.input_format, input.field, input.encoding_errors)
-            for _, segments in read_segments(index, source, *read):
+            for _, segments in read_segments(index, source, input.reading(unit)):
                 for segment in segments:
                     if segment.fault:
                         say(f"llmpar split: {one_line(segment.block.document.name)}: {segment.fault}")

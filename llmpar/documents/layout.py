@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from wcwidth import wcswidth, wcwidth
 
 from llmpar.documents.document import Layout
-from llmpar.visible import json_text
 
 # Nobody wraps by hand beyond the widest; what is narrower is an address, a poem or a list of words.
 _NARROWEST_WRAP, _WIDEST_WRAP = 30, 120
@@ -135,8 +134,6 @@ def fill(text: str, layout: Layout, column: int = 0) -> str:
     Returns:
         `text` with the document's newlines and the paragraph's indentation, wrapped if the paragraph was.
     """
-    if layout.is_json:
-        return quote(text)
     text = text.strip()
     if layout.newline == " ":
         return " ".join(line.strip() for line in NEWLINE.split(text) if line.strip())
@@ -150,11 +147,6 @@ def fill(text: str, layout: Layout, column: int = 0) -> str:
     return layout.newline.join(
         line if i == 0 else (layout.indent + line if line else layout.indent.rstrip()) for i, line in enumerate(lines)
     )
-
-
-def quote(text: str) -> str:
-    """Return a text as a string of JSON."""
-    return json_text(text)
 
 
 def _wrap(line: str, width: int, column: int, indent: int) -> Iterator[str]:

@@ -17,7 +17,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import chain, islice
@@ -30,9 +29,9 @@ from llmpar.answering.backend import Policy
 from llmpar.answering.model import Model, ModelChoice
 from llmpar.answering.session import Session
 from llmpar.documents.document import Block, Result, Segment, Unit, text_document, text_segment
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.language import detect
-from llmpar.documents.reader import Reader
-from llmpar.documents.splitter import Splitter
+from llmpar.documents.segments import read_segments
 from llmpar.jobs import asking
 from llmpar.jobs.passages import Ranking
 from llmpar.jobs.segmenting import pack, with_neighbours
@@ -183,11 +182,7 @@ def _ask(session: Session, questions: Iterable[Question]) -> list[Result]:
 
 
 def _blocks(name: str, unit: Unit) -> Iterator[tuple[Block, list[Segment]]]:
-    reader = Reader(0, str(_SAMPLES / name))
-    splitter = Splitter(reader.document, unit)
-    with closing(reader):
-        for block in reader.blocks(unit):
-            yield block, splitter.split(block)
+    yield from read_segments(0, str(_SAMPLES / name), Reading(unit))
 
 
 def _share(values: Iterable[bool]) -> float:

@@ -18,9 +18,11 @@ from llmpar.answering.answers import Answers
 from llmpar.answering.backend import Backend, Policy
 from llmpar.answering.flow import Flow, Part
 from llmpar.documents.document import Block, text_document
+from llmpar.documents.formats.plain import Plain
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import DocumentMerger
 from llmpar.documents.output import SingleOutput
-from llmpar.documents.splitter import Splitter
+from llmpar.documents.segments import Splitter
 from llmpar.engine.echo import EchoRunner
 from llmpar.engine.engine import Engine
 from llmpar.engine.request import Sequence
@@ -60,7 +62,7 @@ class _Nowhere:
 
 
 def _parts(num_segments: int) -> Iterator[Part]:
-    splitter = Splitter(_DOCUMENT, "line")
+    splitter = Splitter(Plain(Reading("line")))
     for start in range(0, num_segments, 500):
         lines = [
             f"{i} A sentence of about a hundred characters, as they are in texts, number {i}.\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from support.places import SAMPLES
 from support.program import Outcome
 
 Call = Callable[..., Outcome]
+_UNTOUCHED = re.compile(r"\A'(?='*[=+\-@\t\r＝＋－＠])")  # what a table puts before a cell that begins like a formula
 TEXT = 'One is short. Two is "longer", with a comma.\n\n- Three\n  goes on.\n'
 
 
@@ -52,7 +54,8 @@ def test_tables_and_records_say_the_same(llmpar: Call, path: Path) -> None:
     outcome = llmpar("run", "{text}", "--engine", "echo", "-q", "--merge", "jsonl", str(path))
     records = [json.loads(line) for line in outcome.out.decode().split("\n") if line]
     for row, record in zip(rows, records, strict=True):
-        assert row == {key: "" if record[key] is None else str(record[key]) for key in row}
+        plain = {key: _UNTOUCHED.sub("", cell, count=1) for key, cell in row.items()}
+        assert plain == {key: "" if record[key] is None else str(record[key]) for key in row}
         assert record["source"] == record["answer"]
 
 

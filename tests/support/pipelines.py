@@ -9,8 +9,10 @@ from llmpar.answering.answers import Answers
 from llmpar.answering.backend import Backend, Policy
 from llmpar.answering.flow import Flow, Part
 from llmpar.documents.document import Block, OnError, text_document
+from llmpar.documents.formats.plain import Plain
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import DocumentMerger
-from llmpar.documents.splitter import Splitter
+from llmpar.documents.segments import Splitter
 from llmpar.engine.engine import Engine
 from llmpar.errors import LlmparError
 from llmpar.jobs.pipeline import Pipeline
@@ -54,7 +56,7 @@ class Collected:
 
 
 def parts(text: str, size: int = 200, task: Task = TASK) -> Iterator[Part]:
-    splitter = Splitter(DOCUMENT, "line")
+    splitter = Splitter(Plain(Reading("line")))
     lines = text.splitlines(keepends=True)
     blocks = ["".join(lines[i : i + size]) for i in range(0, len(lines), size)] or [""]
     offset = 0

@@ -66,7 +66,9 @@ class Format(Writing, Protocol):
     from `formats.text.TextFormat` needs no method but `pieces`.
     """
 
-    reading: Reading
+    @property
+    def reading(self) -> Reading:
+        """How its document is read."""
 
     @property
     def not_below(self) -> str:

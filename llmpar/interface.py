@@ -24,7 +24,16 @@ from llmpar.answering.attempts import Policy
 from llmpar.answering.choice import ModelChoice, open_model
 from llmpar.answering.flow import Part
 from llmpar.answering.session import Session
-from llmpar.documents.document import INLINE, Block, Document, Encoding, Result, Segment, Unit
+from llmpar.documents.document import (
+    INLINE,
+    Block,
+    Document,
+    Result,
+    Segment,
+    Unit,
+    text_document,
+    text_segment,
+)
 from llmpar.documents.register import Register
 from llmpar.errors import UsageError
 from llmpar.reporting.report import Report
@@ -155,7 +164,7 @@ def summarize(
     reduction = task.reduction()
     with _session(_chosen(model), sampling, policy, store) as session:
         merger = ReducingMerger(partial(plant, session, reduction), is_total=True)
-        whole = Document(0, "texts", None, Encoding())
+        whole = text_document("texts")
         blocks = pack(_as_one(whole, texts), session.budget(task), session.model.measure)
         parts = (Part(block, [Question(segment, task) for segment in segments]) for block, segments in blocks)
         for part, results in session.flow.answered(parts):
@@ -203,11 +212,10 @@ def ask(
 
 def split(text: str, unit: Unit = "sentence", *, language: str = "auto") -> list[str]:
     """Return the pieces of a text as the commands would have them, without what stands between them."""
-    from llmpar.documents.splitter import Splitter
+    from llmpar.documents.formats.protocol import Reading
+    from llmpar.documents.segments import split_text
 
-    document = Document(0, "text", None, Encoding())
-    block = Block(document, 0, text, 0, first=True, last=True)
-    return [segment.text for segment in Splitter(document, unit, language).split(block)]
+    return [segment.text for segment in split_text(text, Reading(unit, language, "plain"))[1]]
 
 
 class _Silence:
@@ -260,9 +268,9 @@ def _results(
 
 def _parts(texts: Iterable[str], task: Task, terms_in: Callable[[str], str] | None = None) -> Iterator[Part]:
     for index, text in enumerate(texts):
-        block = Block(Document(index, f"text {index + 1}", None, Encoding()), 0, text, 0, first=True, last=True)
+        segment = text_segment(text_document(f"text {index + 1}", index), text)
         fields = (("terms", terms_in(text)),) if terms_in else ()
-        yield Part(block, [Question(Segment(block, 0, 0, len(text), text, INLINE), task, fields)])
+        yield Part(segment.block, [Question(segment, task, fields)])
 
 
 def _as_one(document: Document, texts: Iterable[str]) -> Iterator[tuple[Block, list[Segment]]]:

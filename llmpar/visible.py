@@ -1,13 +1,15 @@
-"""What may be shown on a terminal: control characters in visible form. Knows nobody."""
+"""What may be shown on a terminal or written as JSON, whatever characters a text is made of. Knows nobody."""
 
 from __future__ import annotations
 
+import json
 import re
 
 # Everything that can move a cursor, change a colour or reorder what is read; tabs and newlines are innocent.
 _CONTROL = re.compile(
     "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _BREAK = re.compile("[\t\n\r\x85\u2028\u2029]")
 
 
@@ -19,6 +21,19 @@ def visible(text: str) -> str:
 def one_line(name: object) -> str:
     """Return a name as a message can hold it, on one line, whatever is in it (a file's name may be anything)."""
     return visible(_BREAK.sub(lambda match: _show(match[0]), str(name)))
+
+
+def json_text(value: object) -> str:
+    """Return a value as JSON on one line; see `spell_surrogates`."""
+    return spell_surrogates(json.dumps(value, ensure_ascii=False))
+
+
+def spell_surrogates(text: str) -> str:
+    """Return JSON in which only those characters are escaped that UTF-8 has no bytes for, as it may hold them so.
+
+    They are halves of UTF-16's characters, and bytes that were no text and are carried through.
+    """
+    return text if text.isascii() else _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _show(char: str) -> str:

@@ -170,7 +170,7 @@ def test_a_module_imports_only_what_its_room_may_know(module: Path) -> None:
         ("documents/x.py", "def f():\n    from llmpar import cli"),
         ("engine/x.py", "from llmpar.documents.document import Segment"),
         ("models/x.py", "from llmpar.engine import engine"),
-        ("tasks/x.py", "from llmpar.documents.reader import Reader"),
+        ("tasks/x.py", "from llmpar.documents.reader import TextReader"),
         ("reporting/report.py", "import llmpar.cli.main"),
         ("jobs/pipeline.py", "def f():\n    import torch.nn"),
         ("jobs/x.py", "from llmpar.engine.engine import Engine"),

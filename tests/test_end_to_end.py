@@ -36,8 +36,8 @@ def test_greedy_fp32_equals_generate(tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from llmpar.documents.document import Block, Document, Encoding
-    from llmpar.documents.splitter import Splitter
+    from llmpar.documents.formats.protocol import Reading
+    from llmpar.documents.segments import split_text
     from llmpar.engine.build import build_engine
     from llmpar.engine.request import Request, SamplingParams
     from llmpar.models.load import load_model
@@ -48,9 +48,8 @@ def test_greedy_fp32_equals_generate(tmp_path: Path) -> None:
     task = make_task("French")
     path = resolve(DEFAULT_MODEL, offline=True).path
     tokenizer, loaded = ChatTokenizer(path), load_model(path, "cpu", "fp32")
-    document = Document(0, "story", None, Encoding())
     text = (ROOT / "sample_data" / "story.txt").read_text(encoding="utf-8")
-    segments = Splitter(document, "sentence").split(Block(document, 0, text, len(text), True, True))
+    segments = split_text(text, Reading())[1]
     prompts = [tokenizer.encode_messages(task.messages(segment.text)) for segment in segments[:: len(segments) // 6]]
     assert len({len(prompt) for prompt in prompts}) > 3
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)

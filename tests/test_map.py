@@ -9,6 +9,7 @@ from pathlib import Path
 from support.places import ROOT
 from support.program import Outcome
 
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.segments import read_segments
 from llmpar.tasks import task
 from llmpar.tasks.question import Question
@@ -22,7 +23,7 @@ def test_the_example_is_followed_from_bytes_to_bytes(tmp_path: Path, llmpar: Cal
     file = tmp_path / "cats.txt"
     file.write_bytes(TEXT.encode())
     assert f"holds {len(TEXT)} bytes" in MAP
-    ((block, segments),) = read_segments(0, str(file), "sentence")
+    ((block, segments),) = read_segments(0, str(file), Reading(unit="sentence"))
     assert (block.text, block.first, block.last) == (TEXT, True, True)
     for segment in segments:
         assert f"`Segment(index={segment.index}, start={segment.start}, end={segment.end})` is `{segment.text}" in MAP

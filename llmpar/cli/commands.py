@@ -17,7 +17,7 @@ from llmpar.cli.batch import batch
 from llmpar.cli.options import InputOptions, JobOptions, option, takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.tasks.task import Form, Task
-from llmpar.visible import one_line
+from llmpar.visible import json_text, one_line
 
 
 def register(app: typer.Typer) -> None:
@@ -211,25 +211,26 @@ def split(
     """
     from llmpar.documents.document import Segment
     from llmpar.documents.segments import read_segments
+    from llmpar.documents.sentences import find_language
     from llmpar.documents.writer import open_stdout
     from llmpar.reporting.progress import say
 
     unit = input.unit or "sentence"
+    find_language(input.language)  # also where no format needs it
 
     def show(segment: Segment) -> str:
         if format == "text":
             return segment.text + ("\n\n" if unit in ("paragraph", "document") else "\n")
         start, end = segment.span
         record = {"document": segment.block.document.name, "index": segment.index, "start": start, "end": end}
-        return json.dumps(record | {"text": segment.text}, ensure_ascii=False) + "\n"
+        return f"{json_text(record | {'text': segment.text})}\n"
 
     sources = sources_of(files)
     writer = open_stdout()
     code = 0
     for index, source in enumerate(sources):
         try:
-            read = (unit, input.language, input.input_format, input.field, input.encoding_errors)
-            for _, segments in read_segments(index, source, *read):
+            for _, segments in read_segments(index, source, input.reading(unit)):
                 for segment in segments:
                     if segment.fault:
                         say(f"llmpar split: {one_line(segment.block.document.name)}: {segment.fault}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from llmpar.answering.session import Session
 from llmpar.cli.options import RunOptions
 from llmpar.cli.run import Run
-from llmpar.documents.document import Document, Encoding
+from llmpar.documents.document import text_document
 from llmpar.documents.language import detect
 from llmpar.documents.output import SingleOutput
 from llmpar.documents.sentences import find_language
@@ -21,11 +20,11 @@ from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import LEFT_OUT, Report
 from llmpar.tasks.files import find_task
 from llmpar.tasks.task import Task
-from llmpar.visible import one_line
+from llmpar.visible import json_text, one_line
 
 _QUOTED = 3  # passages whose words fit a question best are shown, whatever the model says of them
 _HEAD = 100  # characters of a passage that tell which it is
-_NOWHERE = Document(0, "answer", None, Encoding())
+_NOWHERE = text_document("answer")
 
 
 @dataclass(slots=True)
@@ -110,12 +109,12 @@ class Inquiry:
     def _told(self, findings: list[Finding], answer: str) -> Iterator[str]:
         if self.format == "jsonl":
             if not self.quotes:
-                yield _line({"question": self.question, "answer": answer})
+                yield f"{json_text({'question': self.question, 'answer': answer})}\n"
             for finding in findings:
                 segment = finding.passage.segment
                 place = {"document": segment.block.document.name, "line": segment.line, "span": segment.span}
                 said = {"question": finding.question, "finding": finding.answer or None}
-                yield _line({**said, **place, "passage": segment.text})
+                yield f"{json_text({**said, **place, 'passage': segment.text})}\n"
             return
         if answer:
             yield f"{answer}\n"
@@ -141,12 +140,3 @@ def _once(findings: list[Finding]) -> list[Finding]:
 def _head(text: str) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= _HEAD else flat[: _HEAD - 1].rstrip() + "…"
-
-
-def _line(record: dict[str, object]) -> str:
-    try:
-        text = json.dumps(record, ensure_ascii=False)
-        text.encode()
-    except UnicodeEncodeError:
-        text = json.dumps(record)
-    return text + "\n"

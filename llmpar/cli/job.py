@@ -14,9 +14,9 @@ from llmpar.answering.session import Session
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run
 from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit
-from llmpar.documents.formats import find_format
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
+from llmpar.documents.segments import format_of
 from llmpar.errors import EngineFailed, InputError, InputUnreadable, Interrupted, UsageError
 from llmpar.jobs.pipeline import Pipeline
 from llmpar.jobs.reduction import ReducingMerger, plant
@@ -142,10 +142,10 @@ class Job:
                 yield Part(Block(document, 0, "", 0, first=first, last=True), [], error)
 
     def _document(self, index: int, source: str, session: Session) -> Iterator[Part]:
-        given = self.options.input.input_format
-        path = None if source == "-" else Path(source)
-        if self.options.merge.interleave and self._merge == "document" and find_format(given, path) == "jsonl":
-            raise UsageError(f"{one_line(source)}: --interleave would make no JSON lines of it; use --merge jsonl")
+        if self.options.merge.interleave and self._merge == "document":
+            reason = format_of(source, self._run.reading(self._unit)).not_below
+            if reason:
+                raise UsageError(f"{one_line(source)}: --interleave {reason}")
         blocks = self._packed(self._run.blocks(index, source, self._unit), session)
         if self.task.context:
             for block, segments, fields in with_neighbours(blocks, self.task.context):

@@ -5,19 +5,28 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import typer
 
 from llmpar.cli import roles, values
 from llmpar.cli.roles import Role, with_role
 from llmpar.documents.document import Merge, OnError, Unit
+from llmpar.documents.formats import FORMATS
+from llmpar.documents.formats.options import NO_OPTIONS, FormatOptions
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.register import Register
 from llmpar.interrupts import time_limit
 from llmpar.tasks.checks import CHECKS
+
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    _NAMES = ("auto", *FORMATS)
+    FormatName = Literal[_NAMES]  # Typer takes its choices from a Literal, and these come from the table
 
 _F = TypeVar("_F", bound=Callable[..., int])
 
@@ -41,18 +50,18 @@ class InputOptions:
         option("--language", help="Language of the text, for its sentences: german, french, …", panel="Input"),
     ] = "auto"
     input_format: Annotated[
-        Literal["auto", "plain", "markdown", "jsonl"],
+        FormatName,
         option("--input-format", help="How the text is marked up; auto goes by the file's name.", panel="Input"),
     ] = "auto"
-    field: Annotated[
-        str | None,
-        option("--field", help="The field of a JSONL record that is the text. Default: text, message, …", panel="Input",
-               metavar="NAME"),
-    ] = None  # fmt: skip
+    format_options: FormatOptions = NO_OPTIONS
     encoding_errors: Annotated[
         Literal["strict", "surrogateescape"],
         option("--encoding-errors", help="Refuse bytes that are no text, or carry them through.", panel="Input"),
     ] = "strict"
+
+    def reading(self, unit: Unit) -> Reading:
+        """Return how inputs are read, into pieces of this unit."""
+        return Reading(unit, self.language, self.input_format, self.format_options, self.encoding_errors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,9 +347,17 @@ def _parameters(kind: type) -> list[inspect.Parameter]:
         if is_dataclass(hint):
             found += _parameters(hint)  # type: ignore[arg-type]
         else:
-            annotation = _with_variable(member.name, hint)
+            annotation = _with_variable(member.name, _with_option(member, hint))
             found.append(inspect.Parameter(member.name, _KEYWORD, default=member.default, annotation=annotation))
     return found
+
+
+def _with_option(member: Field[Any], hint: Any) -> Any:
+    """Return the annotation of an option. Formats know no command line: they describe theirs in plain words."""
+    if "help" not in member.metadata:
+        return hint
+    name = f"--{member.name.replace('_', '-')}"
+    return Annotated[hint, option(name, panel="Input", **member.metadata)]
 
 
 def _gathered(kind: type, given: dict[str, Any], register: Register) -> Any:

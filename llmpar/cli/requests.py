@@ -13,7 +13,7 @@ from llmpar.answering.flow import Part
 from llmpar.cli.options import RunOptions
 from llmpar.cli.run import Run
 from llmpar.documents.document import Block
-from llmpar.documents.reader import Reader
+from llmpar.documents.reader import TextReader
 from llmpar.documents.writer import Writer, open_output
 from llmpar.errors import Interrupted, UsageError
 from llmpar.jobs.batching import Requests
@@ -121,6 +121,5 @@ def _in_use(examples: list[Question]) -> list[Question]:
 
 
 def _blocks(index: int, source: str, longest: int) -> Iterator[Block]:
-    reader = Reader(index, source)
-    with closing(reader):
-        yield from reader.blocks("line", longest, holds_records=True)
+    with closing(TextReader(index, source)) as reader:
+        yield from reader.blocks("record", longest)

@@ -13,6 +13,7 @@ from llmpar.answering.session import Session
 from llmpar.cli.limits import check_options
 from llmpar.cli.options import ModelOptions, RunOptions, number
 from llmpar.documents.document import Block, Result, Segment, Unit
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.output import SingleOutput
 from llmpar.documents.reader import input_size
 from llmpar.documents.segments import read_segments
@@ -109,10 +110,11 @@ class Run:
 
     def blocks(self, index: int, source: str, unit: Unit) -> Iterator[tuple[Block, list[Segment]]]:
         """Yield an input's blocks, each with its segments; see `documents.segments`."""
-        given = self.options.input
-        return read_segments(
-            index, source, unit, given.language, given.input_format, given.field, given.encoding_errors, self.longest
-        )
+        return read_segments(index, source, self.reading(unit))
+
+    def reading(self, unit: Unit) -> Reading:
+        """Return how the inputs are read, into pieces of this unit."""
+        return replace(self.options.input.reading(unit), longest=self.longest)
 
     def show_counts(self, counts: Mapping[str, int], progress: Progress) -> None:
         """Print what a run would do, to those who ask beforehand."""

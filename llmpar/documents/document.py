@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 Unit = Literal["sentence", "paragraph", "line", "document"]
 OnError = Literal["keep", "mark", "skip", "fail"]
@@ -26,6 +26,10 @@ class Encoding:
     def encode(self, text: str) -> bytes:
         """Return `text` as bytes, without the byte order mark."""
         return text.encode(self.name, self.errors)
+
+    def end(self) -> bytes:
+        """Return what follows a document's last character: nothing, but an archive has something to say there."""
+        return b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +66,35 @@ class Layout:
     """How a paragraph stands on the page.
 
     `width` is the column (in terminal cells) its lines were wrapped to, 0 when they were not; `indent` opens each
-    line after the first; `newline` is the document's own. `is_json` tells that it is a string in JSON.
+    line after the first; `newline` is the document's own.
     """
 
     width: int = 0
     indent: str = ""
     newline: str = "\n"
-    is_json: bool = False
 
 
 INLINE = Layout(newline=" ")
 """The layout of what must stay on its line: a heading, a table's cell, a line that is a record."""
+
+
+class Writing(Protocol):
+    """How answers are written in a document: the part of its format that whoever makes documents asks."""
+
+    def write(self, segment: Segment, answer: str, column: int) -> str:
+        """Return an answer as it stands in its segment's target, with all that must be escaped or wrapped.
+
+        Args:
+            segment: what was asked about.
+            answer: what is not already there.
+            column: the cells (columns of a terminal) that are taken on the target's first line, for wrapping.
+        """
+
+    def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
+        """Return what a failed segment's target holds: the source behind the reason, or what says nothing."""
+
+    def record(self, segment: Segment) -> str:
+        """Return the JSON object that a segment is a part of, as it is written in the document; "" if there is none."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +102,8 @@ class Segment:
     """A piece of a document: the characters `start` to `end` of its block.
 
     `text` is what a model reads: the same characters, with the line breaks of hard wrapping turned into spaces.
-    `fault` tells why nobody can be asked about it; None if somebody can.
+    `fault` tells why nobody can be asked about it; None if somebody can. `target` is the span of the block that its
+    answer replaces, if that is not its own; `format` writes it there, and is None where no document is made of answers.
     """
 
     block: Block
@@ -90,6 +113,8 @@ class Segment:
     text: str
     layout: Layout
     fault: str | None = None
+    target: tuple[int, int] | None = None
+    format: Writing | None = None
 
     @cached_property
     def source(self) -> str:
@@ -109,6 +134,21 @@ class Segment:
     def __str__(self) -> str:
         start, end = self.span
         return f"{self.block.document.name}, segment {self.index + 1} (characters {start}-{end})"
+
+
+def text_document(name: str, index: int = 0) -> Document:
+    """Return what a text that stands in no file belongs to."""
+    return Document(index, name, None, Encoding())
+
+
+def text_block(document: Document, text: str) -> Block:
+    """Return a text as the only block of its document."""
+    return Block(document, 0, text, 0, first=True, last=True)
+
+
+def text_segment(document: Document, text: str, index: int = 0) -> Segment:
+    """Return a text as one segment, which is all of its block."""
+    return Segment(text_block(document, text), index, 0, len(text), text, INLINE)
 
 
 def count_lines(text: str, end: int | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import unicodedata
@@ -25,7 +24,6 @@ CLAUSE_END = (".", "!", "?", ":", ";", "。", "！", "？", "：", "؟", "۔", "
 _SPACELESS = re.compile(
     "[\u2e80-\u30ff\u3190-\u319f\u31c0-\ua4cf\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff9f\U00020000-\U0003fffd]"
 )
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _COLUMNS = re.compile(r"\S(?: {3,}|\t)\s*\S")
 
 
@@ -136,8 +134,6 @@ def fill(text: str, layout: Layout, column: int = 0) -> str:
     Returns:
         `text` with the document's newlines and the paragraph's indentation, wrapped if the paragraph was.
     """
-    if layout.is_json:
-        return quote(text)
     text = text.strip()
     if layout.newline == " ":
         return " ".join(line.strip() for line in NEWLINE.split(text) if line.strip())
@@ -151,13 +147,6 @@ def fill(text: str, layout: Layout, column: int = 0) -> str:
     return layout.newline.join(
         line if i == 0 else (layout.indent + line if line else layout.indent.rstrip()) for i, line in enumerate(lines)
     )
-
-
-def quote(text: str) -> str:
-    """Return a text as a string of JSON."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    # Half a character, which JSON can spell and UTF-8 cannot.
-    return quoted if quoted.isascii() or not _SURROGATE.search(quoted) else json.dumps(text)
 
 
 def _wrap(line: str, width: int, column: int, indent: int) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Results → text: the document as it was with answers in it, or a line or record for each answer.
 
-In a document, what lies between segments is copied; only answers are set anew.
+In a document, what lies between the targets of answers is copied; how an answer is written is the format's to say.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from llmpar.documents.document import Block, Document, Encoding, OnError, Result, Segment
-from llmpar.documents.formats.jsonl import record_of
-from llmpar.documents.layout import NEWLINE, cells, fill, quote
-from llmpar.visible import one_line
+from llmpar.documents.document import Block, Document, Encoding, OnError, Result, Segment, Writing
+from llmpar.documents.formats.text import TextFormat
+from llmpar.documents.layout import NEWLINE, cells
+from llmpar.visible import json_text, one_line, spell_surrogates
 
 _NEWLINES = ("\n", "\r")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE_REST = re.compile(r"\A[^\S\r\n]*(?:\r\n|\n|\r)?")  # what an answer below, which ends its line, has no use for
+
+
+_TEXT = TextFormat()  # of what stands in no document
 
 
 class Merger(Protocol):
@@ -144,11 +146,10 @@ class RecordMerger:
         record: dict[str, object] = dict(zip(_COLUMNS, values, strict=True))
         if self.is_json and answer is not None:
             record["answer"] = json.loads(answer)
-        text = json.dumps(record, ensure_ascii=False)
-        if segment.layout.is_json and not segment.fault:
-            text = f'{text[:-1]}, "record": {record_of(segment)}}}'
-        # Half a character, or a byte that was no text: it can only stand in a string.
-        return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
+        text = json_text(record)
+        if whole := _format(segment).record(segment):
+            text = f'{text[:-1]}, "record": {spell_surrogates(whole)}}}'
+        return text + "\n"
 
 
 _COLUMNS = ("document", "index", "line", "start", "end", "source", "answer", "finish_reason", "error")
@@ -187,37 +188,40 @@ def merge(
     *,
     interleaves: bool = False,
 ) -> Iterator[str]:
-    """Yield the text of a block with each segment replaced by its answer, piece by piece as results come.
+    """Yield the text of a block with an answer in each segment's target, piece by piece as results come.
 
-    An answer that says what the segment says leaves it as it stands, line breaks included. What stands before a segment
+    An answer that says what stands in its place leaves it as it is, line breaks included. What stands before a target
     is given out before its result is asked for.
 
     Args:
         block: the block.
         segments: those of the block, in order.
         results: one for each of them, in the same order.
-        on_error: a segment that failed stays as it stands ("keep"), with the reason before it ("mark"), or goes
-            ("skip").
-        interleaves: a segment stays, and its answer comes on a line of its own below.
+        on_error: the target of a segment that failed stays as it is ("keep"), takes the reason and the source
+            ("mark"), or says nothing ("skip").
+        interleaves: a segment stays, and its answer comes on a line of its own below. The format must allow it.
     """
     cursor = 0
     line = ""  # what the last line holds so far, for wrapping
     for segment in segments:
-        gap = block.text[cursor : segment.start]
+        start, end = segment.target or (segment.start, segment.end)
+        assert cursor <= start <= end, "targets come in order, and none overlaps another"
+        gap = block.text[cursor:start]
         if interleaves and cursor:
             gap = _LINE_REST.sub("", gap, count=1)
         line = _last_line(line, gap)
-        cursor = segment.end
+        cursor = end
         wrapped = segment.layout.width > 0
         space = gap if wrapped and not gap.strip(" ") else ""  # a new line break may stand for it
         yield gap[len(space) :]
         result = next(results)
         if result.error is not None:
             text = _failed(result, on_error)
-        elif result.answer == segment.text:
+        elif result.answer == segment.text and segment.target is None:
             text = segment.source
         else:
-            text = fill(result.answer, segment.layout, cells(line) if wrapped and not interleaves else 0)
+            column = cells(line) if wrapped and not interleaves else 0
+            text = _format(segment).write(segment, result.answer, column)
         if interleaves:
             newline = segment.layout.newline if segment.layout.newline in ("\r\n", "\r") else "\n"
             text = f"{segment.source}{newline}{segment.layout.indent}{text}{newline}"
@@ -234,7 +238,9 @@ def _last_line(line: str, text: str) -> str:
 def _failed(result: Result, on_error: OnError) -> str:
     segment = result.segment
     if on_error == "keep":
-        return segment.source
-    if segment.layout.is_json:
-        return quote("" if on_error == "skip" else f"[llmpar: {one_line(result.error)}] {segment.text}")
-    return "" if on_error == "skip" else f"[llmpar: {one_line(result.error)}] {segment.source}"
+        return segment.block.text[slice(*(segment.target or (segment.start, segment.end)))]
+    return _format(segment).write_failure(segment, one_line(result.error), "skip" if on_error == "skip" else "mark")
+
+
+def _format(segment: Segment) -> Writing:
+    return segment.format or _TEXT

@@ -19,6 +19,7 @@ _CHUNK = 1 << 18  # bytes for each read of a file; a pipe gives less at a time
 _LONGEST = 1 << 18  # characters of a paragraph that stay together
 LONGEST_HELD = 1 << 26
 """The characters of a record, or of a document that is one piece, that are held if nobody knows better."""
+Portion = Literal["line", "paragraph", "record", "document"]
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
@@ -33,8 +34,8 @@ _LINE_END = re.compile(_NEWLINE)
 _BLANK = re.compile(r"\s*")
 
 
-class Reader:
-    """Reads one input; `document` describes it.
+class TextReader:
+    """Reads one input of text; `document` describes it.
 
     Args:
         index: the input's place in the run.
@@ -68,28 +69,22 @@ class Reader:
         if self._name != "<stdin>":
             self._stream.close()
 
-    def blocks(self, unit: Unit, longest: int = LONGEST_HELD, *, holds_records: bool = False) -> Iterator[Block]:
+    def blocks(self, portion: Portion, longest: int = LONGEST_HELD) -> Iterator[Block]:
         """Yield the document's blocks; the last one, which may be empty, says so.
 
-        A block is ready as soon as a paragraph (for `unit` "line": a line) is, so that a slow pipe is served as it
-        speaks. A whole document is one block.
+        A block is ready as soon as a portion is, so that a slow pipe is served as it speaks.
 
         Args:
-            unit: what a segment will be.
-            longest: the most characters that are held at a time for one line of records, or one whole document.
-            holds_records: a line is a record, and not cut, unless it is longer than `longest`. Then all its blocks say
-                that they are parts of it.
+            portion: what a block has at least one of. A record is a line that is not cut, unless it is longer than
+                `longest`. Then all its blocks say that they are parts of it.
+            longest: the most characters that are held at a time for one record, or one whole document.
 
         Raises:
             InputError: bytes that are no text in the document's encoding, or NUL; a file that changed meanwhile; a
                 whole document that is longer than `longest`.
             InputUnreadable: reading failed.
         """
-        cutter: _Cutter | _RecordCutter | None
-        if holds_records:
-            cutter = _RecordCutter(longest)
-        else:
-            cutter = None if unit == "document" else _Cutter(_LINE_END if unit == "line" else _PARAGRAPH_END, _LONGEST)
+        cutter = _cutter(portion, longest)
         part: Literal["", "beginning", "rest"] = ""
         buffer = ""
         offset = counted = line = 0
@@ -161,6 +156,11 @@ class Reader:
         return chunk
 
 
+def portion_of(unit: Unit) -> Portion:
+    """Return what must be read before anybody can be asked about a unit of text."""
+    return "paragraph" if unit == "sentence" else unit
+
+
 def input_size(source: str) -> int | None:
     """Return an input's size in bytes, None for a pipe, having made sure that it can be opened.
 
@@ -212,6 +212,14 @@ def _file_state(stream: BinaryIO) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+
+def _cutter(portion: Portion, longest: int) -> _Cutter | _RecordCutter | None:
+    if portion == "document":
+        return None
+    if portion == "record":
+        return _RecordCutter(longest)
+    return _Cutter(_LINE_END if portion == "line" else _PARAGRAPH_END, _LONGEST)
 
 
 class _Cutter:

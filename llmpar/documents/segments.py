@@ -4,43 +4,79 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Literal
+from pathlib import Path
 
-from llmpar.documents.document import Block, Segment, Unit
-from llmpar.documents.formats import find_format
-from llmpar.documents.reader import LONGEST_HELD, Reader
-from llmpar.documents.splitter import Splitter
+from llmpar.documents.document import Block, Document, Segment, text_block, text_document
+from llmpar.documents.formats import make_format
+from llmpar.documents.formats.protocol import Format, Reading
 
 
-def read_segments(
-    index: int,
-    source: str,
-    unit: Unit,
-    language: str = "auto",
-    format: str = "auto",  # noqa: A002
-    field: str | None = None,
-    errors: Literal["strict", "surrogateescape"] = "strict",
-    longest: int = LONGEST_HELD,
-) -> Iterator[tuple[Block, list[Segment]]]:
+class Splitter:
+    """Splits the blocks of one document into segments, in order.
+
+    Args:
+        format: the document's.
+
+    Raises:
+        UsageError: the language is unknown.
+    """
+
+    def __init__(self, format: Format) -> None:  # noqa: A002
+        self._format = format
+        self._pieces = format.pieces()
+        self._count = 0
+
+    def split(self, block: Block) -> list[Segment]:
+        """Return the segments of the document's next block.
+
+        Raises:
+            InputError: the text is not what the format is made of.
+        """
+        segments = [
+            Segment(block, index, piece.start, piece.end, piece.text, piece.layout, piece.fault, piece.target,
+                    self._format)
+            for index, piece in enumerate(self._pieces(block), self._count)
+        ]  # fmt: skip
+        self._count += len(segments)
+        return segments
+
+
+def read_segments(index: int, source: str, reading: Reading) -> Iterator[tuple[Block, list[Segment]]]:
     """Yield an input's blocks, each with its segments.
 
     Args:
         index: the input's place in the run.
         source: a path, or "-" for stdin.
-        unit: what a segment is; in JSON lines a record's text always is one.
-        language: see `Splitter`.
-        format: see `Splitter`.
-        field: see `Splitter`.
-        errors: see `Reader`.
-        longest: see `Reader.blocks`.
+        reading: how it is read.
 
     Raises:
-        InputError: see `Reader.blocks` and `Splitter.split`.
-        InputUnreadable: the input cannot be opened or read.
+        InputError: the input is not what its format is made of.
+        InputUnreadable: it cannot be opened or read.
+        UsageError: the language is unknown.
     """
-    reader = Reader(index, source, errors)
-    with closing(reader):
-        splitter = Splitter(reader.document, unit, language, format, field)
-        is_records = find_format(format, reader.document.path) == "jsonl"
-        for block in reader.blocks("line" if is_records else unit, longest, holds_records=is_records):
+    made = format_of(source, reading)
+    with closing(made.read(index, source)) as blocks:
+        splitter = Splitter(made)
+        for block in blocks:
             yield block, splitter.split(block)
+
+
+def split_text(text: str, reading: Reading, document: Document | None = None) -> tuple[Block, list[Segment]]:
+    """Return a text that is already there as one block, with its segments.
+
+    Args:
+        text: the text.
+        reading: how it is split.
+        document: what it is said to be, by default one without a name that would tell its format.
+
+    Raises:
+        InputError: the text is not what its format is made of.
+        UsageError: the language is unknown.
+    """
+    block = text_block(document or text_document("text"), text)
+    return block, Splitter(make_format(reading, block.document.path)).split(block)
+
+
+def format_of(source: str, reading: Reading) -> Format:
+    """Return the format that an input is read as; `source` is a path, or "-" for stdin."""
+    return make_format(reading, None if source == "-" else Path(source))

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 from llmpar.answering.flow import Part
 from llmpar.answering.session import Session
-from llmpar.documents.document import INLINE, Block, Document, Encoding, Segment
+from llmpar.documents.document import Segment, text_document, text_segment
 from llmpar.jobs.passages import Ranking
 from llmpar.jobs.reduction import JOINT, plant
 from llmpar.jobs.segmenting import Blocks, is_heading, pack
 from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
 
-_NOWHERE = Document(0, "question", None, Encoding())
+_NOWHERE = text_document("question")
 _SEVERAL = re.compile(r"\?.*\?|\b(?:and|und|et|y|e|och|en|og|i|и)\b|[;；]|和|以及", re.IGNORECASE | re.DOTALL)
 _MOST_PARTS = 6
 _LIST_MARK = re.compile(r"\s*(?:[-*•]|\(?\d{1,2}[.)])\s*")
@@ -72,8 +72,8 @@ def divide(question: str, session: Session, task: Task) -> list[str]:
     """
     if not _SEVERAL.search(question):
         return [question]
-    segment = _segment(question)
-    result = session.flow.result(session.flow.submit(Question(segment, task)))
+    asked = Question(text_segment(_NOWHERE, question), task)
+    result = session.flow.result(session.flow.submit(asked))
     lines = [_LIST_MARK.sub("", line, count=1).strip() for line in result.answer.splitlines()]
     ranking = Ranking([question])
     # Those that are questions and about the same thing. A model that made others up is not to be followed.
@@ -162,8 +162,3 @@ def conclude(question: str, findings: Iterable[Finding], session: Session, task:
     for answer in dict.fromkeys(finding.answer for finding in findings):
         tree.add(answer)
     return tree.finish()
-
-
-def _segment(text: str) -> Segment:
-    block = Block(_NOWHERE, 0, text, 0, first=True, last=True)
-    return Segment(block, 0, 0, len(text), text, INLINE)

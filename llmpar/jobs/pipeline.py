@@ -83,6 +83,8 @@ class Pipeline:
             except SegmentFailed:
                 self._hand_on(writer)
                 raise
+            if block.last and not damage and (end := encoding.end()):
+                self._gathered.append(end)
             self._hand_on(writer)
             if block.last and not damage:
                 try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from llmpar.answering.answers import Pending
 from llmpar.answering.flow import Flow
 from llmpar.answering.session import Session
-from llmpar.documents.document import INLINE, Block, Document, Encoding, Result, Segment
+from llmpar.documents.document import Block, Document, Encoding, Result, Segment, text_segment
 from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
 
@@ -98,8 +98,7 @@ class Tree:
         level = self._levels[index]
         text = JOINT.join(level.texts)
         level.texts, level.num_tokens = [], 0
-        block = Block(self._document, 0, text, 0, first=False, last=False)
-        segment = Segment(block, level.num_asked, 0, len(text), text, INLINE)
+        segment = text_segment(self._document, text, level.num_asked)
         level.num_asked += 1
         level.pending.append(self._flow.submit(Question(segment, self._task)))
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import BinaryIO
 
 from llmpar.documents.document import Result
 from llmpar.documents.writer import open_as_it_is
 from llmpar.errors import OutputUncreatable, WriteFailed
-from llmpar.visible import one_line
+from llmpar.visible import json_text, one_line
 
 
 class Records:
@@ -73,10 +72,7 @@ class Records:
         }
 
     def _write(self, name: str, record: dict[str, object]) -> None:
-        try:
-            data = (json.dumps(record, ensure_ascii=False) + "\n").encode()
-        except UnicodeEncodeError:  # bytes that were no text, carried through as surrogates
-            data = (json.dumps(record) + "\n").encode()
+        data = f"{json_text(record)}\n".encode()
         try:
             while data:
                 data = data[self._streams[name].write(data) :]

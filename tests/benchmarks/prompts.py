@@ -17,7 +17,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import chain, islice
@@ -29,10 +28,10 @@ from harness.table import markdown_table
 from llmpar.answering.attempts import Policy
 from llmpar.answering.choice import ModelChoice, open_model
 from llmpar.answering.session import Session
-from llmpar.documents.document import INLINE, Block, Document, Encoding, Result, Segment, Unit
+from llmpar.documents.document import Block, Result, Segment, Unit, text_document, text_segment
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.language import detect
-from llmpar.documents.reader import Reader
-from llmpar.documents.splitter import Splitter
+from llmpar.documents.segments import read_segments
 from llmpar.jobs import asking
 from llmpar.jobs.passages import Ranking
 from llmpar.jobs.segmenting import pack, with_neighbours
@@ -50,7 +49,7 @@ from llmpar.tasks.task import Task
 _HERE = Path(__file__).parent
 _VARIANTS = _HERE / "prompts"
 _SAMPLES = _HERE.parent.parent / "sample_data"
-_NOWHERE = Document(0, "sample", None, Encoding())
+_NOWHERE = text_document("sample")
 _MODEL_CHECKS = frozenset({"empty", "loop", "length"})
 _TRANSLATION_CHECKS = _MODEL_CHECKS | {"echo", "preamble", "ratio"}
 _NUM_WRONG = 5  # passages that do not answer a question, the likeliest by their words
@@ -182,16 +181,8 @@ def _ask(session: Session, questions: Iterable[Question]) -> list[Result]:
     return results
 
 
-def _segment(text: str) -> Segment:
-    return Segment(Block(_NOWHERE, 0, text, 0, first=True, last=True), 0, 0, len(text), text, INLINE)
-
-
 def _blocks(name: str, unit: Unit) -> Iterator[tuple[Block, list[Segment]]]:
-    reader = Reader(0, str(_SAMPLES / name))
-    splitter = Splitter(reader.document, unit)
-    with closing(reader):
-        for block in reader.blocks(unit):
-            yield block, splitter.split(block)
+    yield from read_segments(0, str(_SAMPLES / name), Reading(unit))
 
 
 def _share(values: Iterable[bool]) -> float:
@@ -213,7 +204,9 @@ def _is_whole(result: Result, checks: frozenset[str] = _MODEL_CHECKS) -> bool:
 
 def _measure_translation(session: Session, task: Task, held_out: bool) -> Row:
     references = _records("translations.jsonl")
-    judged = [(record, Question(_segment(record["text"]), _into(task, record["to"]))) for record in references]
+    judged = [
+        (record, Question(text_segment(_NOWHERE, record["text"]), _into(task, record["to"]))) for record in references
+    ]
     first = 20 if held_out else 0
     sentences = [pair for name in ("article.txt", "story.txt") for pair in islice(_sentences(name), first, first + 20)]
     others = [
@@ -309,7 +302,7 @@ def _measure_reduction(session: Session, task: Task, leaves: list[Result]) -> Ro
     """Reduce four summaries at a time, and measure what comes of it against them."""
     groups = [leaves[start : start + 4] for start in range(0, len(leaves) - 1, 4)]
     texts = ["\n\n".join(leaf.answer for leaf in group) for group in groups]
-    results = _ask(session, [Question(_segment(text), task.reduction()) for text in texts])
+    results = _ask(session, [Question(text_segment(_NOWHERE, text), task.reduction()) for text in texts])
     return {
         "reduced good": _share(map(_is_fair, results)),
         "reduced faithful": _mean(map(_faithfulness, results)),
@@ -417,7 +410,7 @@ def _measure_reply(session: Session, task: Task, held_out: bool) -> Row:
         json.loads(line)["message"] for line in (_SAMPLES / "mails.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     chosen = messages[60:] + mails[30:] if held_out else messages[:60] + mails[:30]
-    results = _ask(session, [Question(_segment(text), task) for text in chosen])
+    results = _ask(session, [Question(text_segment(_NOWHERE, text), task) for text in chosen])
     echoes = [_copied(result) > 0.5 or not _is_whole(result, frozenset({"echo"})) for result in results]
     blanks = [bool(_TO_FILL_IN.search(result.answer)) for result in results]
     ends = list(map(_is_whole, results))

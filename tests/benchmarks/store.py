@@ -18,10 +18,12 @@ from llmpar.answering.answers import Answers
 from llmpar.answering.attempts import Policy
 from llmpar.answering.flow import Flow, Part
 from llmpar.answering.local import Codec, LocalBackend
-from llmpar.documents.document import Block, Document, Encoding
+from llmpar.documents.document import Block, text_document
+from llmpar.documents.formats.plain import Plain
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import DocumentMerger
 from llmpar.documents.output import SingleOutput
-from llmpar.documents.splitter import Splitter
+from llmpar.documents.segments import Splitter
 from llmpar.engine.echo import EchoRunner
 from llmpar.engine.engine import Engine
 from llmpar.engine.request import Sequence
@@ -32,7 +34,7 @@ from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
 
 _SLOTS = 32
-_DOCUMENT = Document(0, "benchmark", None, Encoding())
+_DOCUMENT = text_document("benchmark")
 _TASK = Task("benchmark", "{text}")
 
 
@@ -61,7 +63,7 @@ class _Nowhere:
 
 
 def _parts(num_segments: int) -> Iterator[Part]:
-    splitter = Splitter(_DOCUMENT, "line")
+    splitter = Splitter(Plain(Reading("line")))
     for start in range(0, num_segments, 500):
         lines = [
             f"{i} A sentence of about a hundred characters, as they are in texts, number {i}.\n"

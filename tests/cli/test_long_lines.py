@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.program import Outcome
 
-from llmpar.documents.reader import Reader
+from llmpar.documents.reader import TextReader
 from llmpar.models.grammar import schema_rule
 from llmpar.tasks.files import parse_task
 from llmpar.tasks.glossary import Glossary
@@ -164,8 +164,8 @@ class TestTooLong:
         path.write_bytes(content.encode())
         for size in (1, 7, 64, 1000):
             monkeypatch.setattr("llmpar.documents.reader._CHUNK", size)
-            with closing(Reader(0, str(path))) as reader:
-                blocks = list(reader.blocks("line", 100, holds_records=True))
+            with closing(TextReader(0, str(path))) as reader:
+                blocks = list(reader.blocks("record", 100))
             assert "".join(block.text for block in blocks) == content
             beginnings = [(block.offset, block.text, block.line) for block in blocks if block.part == "beginning"]
             assert beginnings == [(32, "b" * 100, 1), (236, "d" * 100, 3)]

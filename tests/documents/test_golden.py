@@ -12,8 +12,9 @@ from typing import cast
 import pytest
 
 from llmpar.documents.document import Block, Document, Encoding, Result, Segment, Unit
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import merge
-from llmpar.documents.splitter import Splitter
+from llmpar.documents.segments import split_text
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED = "\n=====>\n"
@@ -25,8 +26,7 @@ def read(path: Path) -> tuple[Block, list[Segment], str]:
     unit, name = head.split()
     text, expected = rest.split(EXPECTED)
     document = Document(0, name, Path(name), Encoding())
-    block = Block(document, 0, text, len(text.encode()), first=True, last=True)
-    return block, Splitter(document, cast("Unit", unit)).split(block), expected.removesuffix("\n")
+    return *split_text(text, Reading(cast("Unit", unit)), document), expected.removesuffix("\n")
 
 
 def answer(text: str) -> str:

@@ -18,9 +18,10 @@ from support.program import Outcome
 
 from llmpar.answering.local import LocalBackend
 from llmpar.documents.document import Block, Document, Encoding, Result, Segment
-from llmpar.documents.formats.jsonl import record_of
+from llmpar.documents.formats.options import FormatOptions
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import DocumentMerger, merge
-from llmpar.documents.splitter import Splitter
+from llmpar.documents.segments import split_text
 from llmpar.errors import InputError
 
 Call = Callable[..., Outcome]
@@ -29,12 +30,16 @@ MAILS = ROOT / "sample_data" / "mails.jsonl"
 
 def split(text: str, field: str | None = None) -> tuple[Block, list[Segment]]:
     document = Document(0, "x.jsonl", Path("x.jsonl"), Encoding())
-    block = Block(document, 0, text, len(text), first=True, last=True)
-    return block, Splitter(document, "sentence", field=field).split(block)
+    return split_text(text, Reading(options=FormatOptions(field)), document)
+
+
+def record(segment: Segment) -> str:
+    assert segment.format
+    return segment.format.record(segment)
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
@@ -50,13 +55,13 @@ RECORDS = st.lists(
 def test_any_records(records: list[tuple[dict[str, Any], str, bool, str]], newline: str) -> None:
     lines, objects = [], []
     for others, text, is_ascii, space in records:
-        record = {**others, "text": text}
-        objects.append(record)
-        lines.append(space + json.dumps(record, ensure_ascii=is_ascii, separators=(f"{space},", f":{space}")) + space)
+        whole = {**others, "text": text}
+        objects.append(whole)
+        lines.append(space + json.dumps(whole, ensure_ascii=is_ascii, separators=(f"{space},", f":{space}")) + space)
     source = newline.join([*lines, ""])
     block, segments = split(source)
     assert [segment.text for segment in segments] == [record["text"].strip() for record in objects]
-    assert [json.loads(record_of(segment)) for segment in segments] == objects
+    assert [json.loads(record(segment)) for segment in segments] == objects
     same = "".join(merge(block, segments, iter([Result(segment, segment.text) for segment in segments])))
     assert same == source
     other = "".join(merge(block, segments, iter([Result(segment, f"<{segment.text}>\n") for segment in segments])))

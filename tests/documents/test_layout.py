@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wcwidth import wcswidth
 
-from llmpar.documents.document import INLINE, Block, Document, Encoding, Layout, Result
+from llmpar.documents.document import INLINE, Document, Encoding, Layout, Result
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.layout import cells, fill, joint, soft_breaks
 from llmpar.documents.merger import merge
-from llmpar.documents.splitter import Splitter
+from llmpar.documents.segments import split_text
 
 ENGLISH = (
     "The single hand goes round once in twelve hours and twenty-five minutes, near enough, because that is how long "
@@ -182,8 +183,7 @@ def test_white_space_around_an_answer_is_not_the_documents() -> None:
 
 def rewritten(text: str, answer: str, unit: str = "sentence") -> str:
     document = Document(0, "x.txt", Path("x.txt"), Encoding())
-    block = Block(document, 0, text, len(text), first=True, last=True)
-    segments = Splitter(document, unit).split(block)  # type: ignore[arg-type]
+    block, segments = split_text(text, Reading(unit), document)  # type: ignore[arg-type]
     return "".join(merge(block, segments, iter([Result(segment, answer or segment.text) for segment in segments])))
 
 
@@ -197,8 +197,7 @@ def test_an_answer_is_wrapped_behind_what_stands_before_it() -> None:
 
 def test_failed_segments_keep_their_text() -> None:
     document = Document(0, "x.txt", Path("x.txt"), Encoding())
-    block = Block(document, 0, "One.\n\nTwo.\n\nThree.", 0, first=True, last=True)
-    segments = Splitter(document, "sentence").split(block)
+    block, segments = split_text("One.\n\nTwo.\n\nThree.", Reading(), document)
     results = [Result(segment, "X" * 3) for segment in segments]
     results[1] = Result(segments[1], "lost", error="no")
     assert "".join(merge(block, [result.segment for result in results], iter(results))) == "XXX\n\nTwo.\n\nXXX"

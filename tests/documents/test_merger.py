@@ -14,6 +14,7 @@ from support.places import SAMPLES
 from support.program import Outcome
 
 Call = Callable[..., Outcome]
+_UNTOUCHED = re.compile(r"\A'(?='*[=+\-@\t\r＝＋－＠])")  # what a table puts before a cell that begins like a formula
 TEXT = 'One is short. Two is "longer", with a comma.\n\n- Three\n  goes on.\n'
 
 

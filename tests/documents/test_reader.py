@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from llmpar.documents import reader as reader_module
 from llmpar.documents.document import Block, Unit
-from llmpar.documents.reader import Reader, input_size
+from llmpar.documents.reader import TextReader, input_size, portion_of
 from llmpar.errors import InputError, InputUnreadable
 
 UNITS: tuple[Unit, ...] = ("sentence", "paragraph", "line", "document")
@@ -69,17 +69,17 @@ class Pipe:
 
 
 @contextmanager
-def delivered(data: bytes, size: int | Callable[[], int], errors: str = "strict") -> Iterator[Reader]:
+def delivered(data: bytes, size: int | Callable[[], int], errors: str = "strict") -> Iterator[TextReader]:
     sizes = size if callable(size) else lambda: size
     with patch.object(reader_module, "_open", lambda _: Pipe(data, sizes)):
-        yield Reader(0, "-", errors)  # type: ignore[arg-type]
+        yield TextReader(0, "-", errors)  # type: ignore[arg-type]
 
 
 def read(
     data: bytes, size: int = 1 << 20, unit: Unit = "paragraph", errors: str = "strict"
-) -> tuple[Reader, list[Block]]:
+) -> tuple[TextReader, list[Block]]:
     with delivered(data, size, errors) as reader:
-        return reader, list(reader.blocks(unit))
+        return reader, list(reader.blocks(portion_of(unit)))
 
 
 def joined(blocks: list[Block]) -> str:
@@ -207,7 +207,7 @@ def test_small_reads_take_linear_time(filler: bytes) -> None:
     # Each look at all that was read so far would take minutes here.
     size = 200_000
     code = (
-        "from tests.test_reader import read; import sys; sys.setswitchinterval(1);"
+        "from tests.documents.test_reader import read; import sys; sys.setswitchinterval(1);"
         f"blocks = read({filler!r} * {size // len(filler)}, 3)[1]; print(sum(len(block.text) for block in blocks))"
     )
     done = subprocess.run(
@@ -219,7 +219,7 @@ def test_small_reads_take_linear_time(filler: bytes) -> None:
 def test_a_file_is_described(tmp_path: Path) -> None:
     path = tmp_path / "a b.txt"
     path.write_bytes(codecs.BOM_UTF8 + b"x")
-    reader = Reader(3, str(path))
+    reader = TextReader(3, str(path))
     document = reader.document
     assert (document.index, document.name, document.path, document.encoding.bom) == (
         3,
@@ -235,7 +235,7 @@ def test_a_file_is_described(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     for source, reason in ((tmp_path / "missing", "No such file"), (tmp_path, "is a directory")):
         with pytest.raises(InputUnreadable, match=reason):
-            Reader(0, str(source))
+            TextReader(0, str(source))
         with pytest.raises(InputUnreadable, match=reason):
             input_size(str(source))
 
@@ -244,7 +244,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, change: str) -> None:
     path = tmp_path / "log.txt"
     path.write_bytes(b"one\n\n" * 200_000)
-    reader = Reader(0, str(path))
+    reader = TextReader(0, str(path))
     blocks = reader.blocks("paragraph")
     next(blocks)
     if change == "append":
@@ -265,7 +265,7 @@ def test_a_named_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(path.stat().st_mode)
     writer = threading.Thread(target=path.write_bytes, args=(b"one\n\ntwo",))
     writer.start()
-    reader = Reader(0, str(path))
+    reader = TextReader(0, str(path))
     assert joined(list(reader.blocks("paragraph"))) == "one\n\ntwo"
     reader.close()
     writer.join()

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from llmpar.documents import reader as reader_module
 from llmpar.documents.document import Block, Document, Encoding, Result, Segment, Unit
+from llmpar.documents.formats import make_format
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import merge
-from llmpar.documents.reader import Reader
-from llmpar.documents.splitter import Splitter
+from llmpar.documents.reader import TextReader, portion_of
+from llmpar.documents.segments import Splitter, split_text
 from llmpar.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -50,9 +52,9 @@ class Pipe:
 
 def segments_of(data: bytes, name: str, unit: Unit, size: int = 1 << 20) -> list[tuple[Block, list[Segment]]]:
     with patch.object(reader_module, "_open", lambda _: Pipe(data, size)):
-        reader = Reader(0, name, "surrogateescape")
-    splitter = Splitter(reader.document, unit)
-    return [(block, splitter.split(block)) for block in reader.blocks(unit)]
+        reader = TextReader(0, name, "surrogateescape")
+    splitter = Splitter(make_format(Reading(unit), Path(name)))
+    return [(block, splitter.split(block)) for block in reader.blocks(portion_of(unit))]
 
 
 def encode(text: str) -> bytes:
@@ -122,7 +124,7 @@ def test_segments_say_where_they_are() -> None:
 
 def test_an_unknown_language_is_refused_at_once() -> None:
     with pytest.raises(UsageError, match="klingon"):
-        Splitter(Document(0, "x", None, Encoding()), "sentence", "klingon")
+        split_text("x", Reading(language="klingon"))
 
 
 def test_a_list_goes_on_from_block_to_block() -> None:
@@ -215,8 +217,7 @@ def measure(shape: str, num_chars: int) -> None:
     for name in ("x.txt", "x.md"):
         document = Document(0, name, Path(name), Encoding())
         for unit in UNITS:
-            block = Block(document, 0, text, 0, first=True, last=True)
-            segments = Splitter(document, unit).split(block)
+            block, segments = split_text(text, Reading(unit), document)
             assert (
                 "".join(merge(block, segments, iter([Result(segment, segment.text) for segment in segments]))) == text
             )
@@ -226,13 +227,13 @@ def measure(shape: str, num_chars: int) -> None:
 def test_hostile_text_takes_linear_time(group: int) -> None:
     # Squares of this size are minutes, or an exponential's eternity; a line is a second or so.
     shapes = list(SHAPES)[group::3]
-    code = f"from tests.test_splitter import measure\nfor shape in {shapes}: measure(shape, 60_000)"
+    code = f"from tests.documents.test_splitter import measure\nfor shape in {shapes}: measure(shape, 60_000)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=True)
 
 
 def test_a_megabyte_without_a_full_stop() -> None:
     subprocess.run(
-        [sys.executable, "-c", "from tests.test_splitter import measure; measure('no full stop', 1 << 20)"],
+        [sys.executable, "-c", "from tests.documents.test_splitter import measure; measure('no full stop', 1 << 20)"],
         cwd=ROOT,
         timeout=60,
         check=True,

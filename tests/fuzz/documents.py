@@ -10,9 +10,11 @@ from unittest.mock import patch
 from fuzz.corpus import long_bytes, mutated_bytes, mutated_text
 from llmpar.documents import reader as reader_module
 from llmpar.documents.document import Block, Result, Segment, Unit
+from llmpar.documents.formats import make_format
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import merge
-from llmpar.documents.reader import Reader
-from llmpar.documents.splitter import Splitter
+from llmpar.documents.reader import TextReader, portion_of
+from llmpar.documents.segments import Splitter
 from llmpar.errors import InputError
 
 _UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -51,10 +53,10 @@ def round_trip(random: Random, record: dict[str, Any]) -> None:
 
     def read(longest: int) -> list[tuple[Block, list[Segment]]] | str:
         with patch.object(reader_module, "_open", lambda _: Pipe(data, random, longest)):
-            reader = Reader(0, name, errors)
-        splitter = Splitter(reader.document, unit, language, format_)
+            reader = TextReader(0, name, errors)
+        splitter = Splitter(make_format(Reading(unit, language, format_), reader.document.path))
         try:
-            return [(block, splitter.split(block)) for block in reader.blocks(unit)]
+            return [(block, splitter.split(block)) for block in reader.blocks(portion_of(unit))]
         except InputError as error:
             return str(error)
 
@@ -100,12 +102,12 @@ def merging(random: Random, record: dict[str, Any]) -> None:
     record["data"] = data
     unit, on_error = random.choice(_UNITS), random.choice(_FAILURES)
     with patch.object(reader_module, "_open", lambda _: io.BytesIO(data)):
-        reader = Reader(0, random.choice(("x.txt", "x.md")), "surrogateescape")
-    splitter = Splitter(reader.document, unit)
+        reader = TextReader(0, random.choice(("x.txt", "x.md")), "surrogateescape")
+    splitter = Splitter(make_format(Reading(unit), reader.document.path))
     answers = record["answers"] = []
     record["options"] = (unit, on_error, reader.document.name)
     try:
-        blocks = list(reader.blocks(unit))
+        blocks = list(reader.blocks(portion_of(unit)))
     except InputError:  # seen to by the other target
         return
     for block in blocks:

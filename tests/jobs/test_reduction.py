@@ -16,7 +16,7 @@ from support.program import Outcome
 from llmpar.answering.answers import Answers
 from llmpar.answering.attempts import Policy
 from llmpar.answering.flow import Flow
-from llmpar.documents.document import Document, Encoding
+from llmpar.documents.document import text_document
 from llmpar.engine.request import Sequence
 from llmpar.jobs.reduction import JOINT, Tree
 from llmpar.reporting.report import Report
@@ -25,7 +25,7 @@ from llmpar.tasks.question import Sampling
 from llmpar.tasks.task import Task
 
 Call = Callable[..., Outcome]
-DOCUMENT = Document(0, "test", None, Encoding())
+DOCUMENT = text_document("test")
 TASK = Task("test", "{text}", growth=0, margin=5_000)
 
 

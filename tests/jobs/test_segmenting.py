@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmpar.documents.document import Block, Document, Encoding, Segment
-from llmpar.documents.splitter import Splitter
+from llmpar.documents.formats import make_format
+from llmpar.documents.formats.protocol import Reading
+from llmpar.documents.segments import Splitter
 from llmpar.jobs.segmenting import JOINT, pack, with_neighbours
 
-DOCUMENT = Document(0, "test.md", None, Encoding())
+DOCUMENT = Document(0, "test.md", Path("test.md"), Encoding())
 
 
 def words(text: str) -> int:
@@ -20,7 +23,7 @@ def words(text: str) -> int:
 
 def blocks(paragraphs: list[str], sizes: list[int], unit: str = "paragraph") -> Iterator[tuple[Block, list[Segment]]]:
     """Yield a document of these paragraphs in blocks of so many each, over and over."""
-    splitter = Splitter(DOCUMENT, unit, "english", "markdown")  # type: ignore[arg-type]
+    splitter = Splitter(make_format(Reading(unit, "english"), DOCUMENT.path))  # type: ignore[arg-type]
     pieces = [f"{paragraph}\n\n" for paragraph in paragraphs]
     start = number = offset = line = 0
     while True:

@@ -10,9 +10,11 @@ from llmpar.answering.attempts import Policy
 from llmpar.answering.backend import Backend
 from llmpar.answering.flow import Flow, Part
 from llmpar.answering.local import Codec, LocalBackend
-from llmpar.documents.document import Block, Document, Encoding, OnError
+from llmpar.documents.document import Block, OnError, text_document
+from llmpar.documents.formats.plain import Plain
+from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import DocumentMerger
-from llmpar.documents.splitter import Splitter
+from llmpar.documents.segments import Splitter
 from llmpar.engine.engine import Engine
 from llmpar.errors import LlmparError
 from llmpar.jobs.pipeline import Pipeline
@@ -22,7 +24,7 @@ from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
 from support.fakes import FakeRunner
 
-DOCUMENT = Document(0, "test", None, Encoding())
+DOCUMENT = text_document("test")
 
 
 DEFAULTS = Sampling(max_repeats=0)
@@ -56,7 +58,7 @@ class Collected:
 
 
 def parts(text: str, size: int = 200, task: Task = TASK) -> Iterator[Part]:
-    splitter = Splitter(DOCUMENT, "line")
+    splitter = Splitter(Plain(Reading("line")))
     lines = text.splitlines(keepends=True)
     blocks = ["".join(lines[i : i + size]) for i in range(0, len(lines), size)] or [""]
     offset = 0

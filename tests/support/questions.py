@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from llmpar.documents.document import INLINE, Block, Document, Encoding, Segment
+from llmpar.documents.document import text_document, text_segment
 from llmpar.store.store import NoStore, StoredAnswer
 from llmpar.tasks.question import Conversation, Question
 from llmpar.tasks.task import Task
 
-DOCUMENT = Document(0, "test", None, Encoding())
+DOCUMENT = text_document("test")
 
 
 TASK = Task("test", "{text}", growth=1, margin=8)
@@ -30,5 +30,4 @@ class Kept(NoStore):
 
 
 def question(text: str, task: Task = TASK, conversation: Conversation | None = None) -> Question:
-    block = Block(DOCUMENT, 0, text, 0, first=True, last=True)
-    return Question(Segment(block, 0, 0, len(text), text, INLINE), task, conversation=conversation)
+    return Question(text_segment(DOCUMENT, text), task, conversation=conversation)

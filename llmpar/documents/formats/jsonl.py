@@ -4,38 +4,75 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any
+from typing import Any, Literal
 
 from llmpar.documents.document import Block, Layout, Segment
+from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.layout import NEWLINE
+from llmpar.documents.reader import Portion
 from llmpar.errors import InputError
-from llmpar.visible import one_line
+from llmpar.visible import json_text, one_line
 
 FIELDS = ("text", "message", "content", "body", "prompt")
 """The fields that hold a record's text, unless the user names another: the first of them that is there."""
 
-JSON_STRING = Layout(newline="", is_json=True)
-"""The layout of what is a string in a line of JSON."""
-
-SHOWN = 200
-"""The characters of a record that is too long to be held by which it is known."""
+_STRING = Layout(newline="")
+_SHOWN = 200  # characters of a record that is too long to be held, by which it is known
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _decode = json.JSONDecoder().raw_decode
 
 
-def records(block: Block, field: str | None) -> Iterator[tuple[int, int, str, Layout]]:
-    """Yield where the text of each line's record stands in its block, with its quotes, and what it says, stripped.
+class JsonLines(TextFormat):
+    """Records of JSON, a line each. What a piece is does not depend on the unit."""
 
-    Args:
-        block: whole lines; blank ones are passed over.
-        field: the text's, None for the first of `FIELDS`.
+    @property
+    def portion(self) -> Portion:
+        """Return "record": no line is cut that can be held."""
+        return "record"
 
-    Raises:
-        InputError: a line is no JSON object, has one name twice, or no text in the field.
-    """
+    @property
+    def not_below(self) -> str:
+        """Return why no answer can stand on a line of its own."""
+        return "would make no JSON lines of it; use --merge jsonl"
+
+    def pieces(self) -> Callable[[Block], Iterator[Piece]]:
+        """Return what yields the text of each record.
+
+        Raises:
+            InputError: (what is returned) a line is no JSON object, has one name twice, or no text in the field.
+        """
+        return self._pieces
+
+    def write(self, segment: Segment, answer: str, column: int) -> str:  # noqa: ARG002 (JSON has no layout)
+        """Return the answer as a string of JSON."""
+        return json_text(answer)
+
+    def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
+        """Return a mark and the text as a string of JSON, or an empty string."""
+        return json_text(f"[llmpar: {reason}] {segment.text}" if fate == "mark" else "")
+
+    def record(self, segment: Segment) -> str:
+        """Return the whole object that a segment's text is a field of, as it is written."""
+        if segment.fault:
+            return ""
+        text = segment.block.text
+        start = max(text.rfind("\n", 0, segment.start), text.rfind("\r", 0, segment.start)) + 1
+        newline = NEWLINE.search(text, segment.end)
+        return text[start : newline.start() if newline else len(text)].strip()
+
+    def _pieces(self, block: Block) -> Iterator[Piece]:
+        if not block.part:
+            yield from _records(block, self.reading.options.field)
+        elif block.part == "beginning":  # nobody can be asked about it, as it is too long to be held
+            yield Piece(0, len(block.text), block.text.lstrip()[:_SHOWN], _STRING, fault=too_long(block))
+
+
+def _records(block: Block, field: str | None) -> Iterator[Piece]:
+    """Yield where the text of each line's record stands in its block, with its quotes, and what it says, stripped."""
     start = 0
     number = 1 + block.line
     for newline in [*NEWLINE.finditer(block.text), None]:
@@ -45,7 +82,7 @@ def records(block: Block, field: str | None) -> Iterator[tuple[int, int, str, La
                 first, last, value = _find(block.text[start:end], field)
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{one_line(block.document.name)}:{number}: {_reason(error)}") from error
-            yield start + first, start + last, value.strip(), JSON_STRING
+            yield Piece(start + first, start + last, value.strip(), _STRING)
         start = newline.end() if newline else end
         number += 1
 
@@ -56,14 +93,6 @@ def too_long(block: Block) -> str:
         f"line {1 + block.line} is longer than the {len(block.text):,} characters that are held of one; "
         "a larger --max-memory takes it"
     )
-
-
-def record_of(segment: Segment) -> str:
-    """Return the whole object that a segment's text is a field of, as it is written."""
-    text = segment.block.text
-    start = max(text.rfind("\n", 0, segment.start), text.rfind("\r", 0, segment.start)) + 1
-    newline = NEWLINE.search(text, segment.end)
-    return text[start : newline.start() if newline else len(text)].strip()
 
 
 def _find(line: str, field: str | None) -> tuple[int, int, str]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 
-from llmpar.documents.formats.plain import Line, Plain
+from llmpar.documents.document import Block
+from llmpar.documents.formats.plain import PlainParagraphs
+from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.text import TextFormat
+from llmpar.documents.formats.units import ProseLine, UnitPieces
 
 _FENCE = re.compile(r"[ \t>]*(?:(`{3,})[^`]*|(~{3,}).*)")
 _MATH = re.compile(r"[ \t>]*(\$\$|\\\[)")
@@ -19,8 +24,16 @@ _CODE = re.compile(r"(?: {4}| {0,3}\t)[ \t]*\S")
 _ITEM = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)])[ \t]")
 
 
-class Markdown(Plain):
-    """Finds the prose of a Markdown document, block after block."""
+class Markdown(TextFormat):
+    """Text with Markdown's markup."""
+
+    def pieces(self) -> Callable[[Block], Iterator[Piece]]:
+        """Return what yields the pieces of a document's blocks."""
+        return UnitPieces(MarkdownParagraphs(), self.reading).pieces
+
+
+class MarkdownParagraphs(PlainParagraphs):
+    """Finds the paragraphs of Markdown (`units.Paragraphs`)."""
 
     atoms = re.compile(
         r"`[^`]*`|!?\[[^\[\]]*\](?:\([^()\s]*\)|\[[^\[\]]*\])|\$[^$\s](?:[^$]*[^$\s])?\$|<[A-Za-z/!][^<>]*>"
@@ -35,7 +48,7 @@ class Markdown(Plain):
         self._in_list = False
         self._may_be_code = True  # nothing but blank lines or code stands directly above
 
-    def verbatim(self, text: str, head: int, end: int) -> tuple[Line, ...] | None:
+    def verbatim(self, text: str, head: int, end: int) -> tuple[ProseLine, ...] | None:
         """Return None for an ordinary line, else its prose: a table's cells, or nothing."""
         line = text[head:end]
         started, self._started = self._started, True
@@ -102,11 +115,11 @@ class Markdown(Plain):
         return self._closing in line.lower()
 
 
-def _cells(text: str, head: int, end: int) -> list[Line]:
+def _cells(text: str, head: int, end: int) -> list[ProseLine]:
     found = []
     for match in _CELL.finditer(text, head, end):
         cell = match[0].strip(" \t>")
         if any(char.isalpha() for char in cell):
             start = match.start() + match[0].index(cell)
-            found.append(Line(start, start, start, start + len(cell)))
+            found.append(ProseLine(start, start, start, start + len(cell)))
     return found

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
-from llmpar.documents.document import INLINE, Layout
-from llmpar.documents.layout import CLAUSE_END, NEWLINE, cells, joint, soft_breaks
+from llmpar.documents.document import INLINE, Block, Layout
+from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.text import TextFormat
+from llmpar.documents.formats.units import Paragraph, ProseLine, UnitPieces
+from llmpar.documents.layout import CLAUSE_END, NEWLINE, cells, soft_breaks
 
 # A ruler, an underline, a lone marker: nothing that a model could say something about.
 _SEPARATOR = re.compile(r"[\s\-=*_~#+.·•|─━═—–]*")
@@ -18,58 +20,16 @@ _ORDINAL = re.compile(r"[ \t]*\(?(?:(\d{1,3})[.)]|[a-z]\)|[ivx]{1,4}\))[ \t]+")
 _DASH = re.compile(r"[ \t]*[–—][ \t\u00a0\u202f]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a block: it begins at `head`, after a quote prefix at `quoted`; its prose is `start` to `end`."""
+class Plain(TextFormat):
+    """Text without markup."""
 
-    head: int
-    quoted: int
-    start: int
-    end: int
+    def pieces(self) -> Callable[[Block], Iterator[Piece]]:
+        """Return what yields the pieces of a document's blocks."""
+        return UnitPieces(PlainParagraphs(), self.reading).pieces
 
 
-@dataclass(frozen=True, slots=True)
-class Paragraph:
-    """Lines that belong together; `soft[i]` tells that wrapping, not the author, broke line i from the next."""
-
-    text: str
-    lines: tuple[Line, ...]
-    soft: tuple[bool, ...]
-    layout: Layout
-
-    def runs(self) -> Iterator[Paragraph]:
-        """Yield the paragraph's parts between the line breaks that its author set."""
-        first = 0
-        for i in range(len(self.lines)):
-            if i == len(self.soft) or not self.soft[i]:
-                yield Paragraph(self.text, self.lines[first : i + 1], self.soft[first:i], self.layout)
-                first = i + 1
-
-    def joined(self) -> tuple[str, list[int]]:
-        """Return what a model reads, and for each line the position there of its first character."""
-        parts: list[str] = []
-        starts: list[int] = []
-        length = 0
-        for i, line in enumerate(self.lines):
-            content = self.text[line.start : line.end]
-            if i:
-                glue = joint(parts[-1], content) if self.soft[i - 1] else "\n"
-                parts.append(glue)
-                length += len(glue)
-            starts.append(length)
-            parts.append(content)
-            length += len(content)
-        return "".join(parts), starts
-
-
-def newline_of(text: str) -> str:
-    """Return the first newline in `text`, or LF where there is none."""
-    match = NEWLINE.search(text)
-    return match[0] if match else "\n"
-
-
-class Plain:
-    """Finds the paragraphs of plain text, block after block of one document."""
+class PlainParagraphs:
+    """Finds the paragraphs of plain text (`units.Paragraphs`)."""
 
     atoms: re.Pattern[str] | None = None
     """What stands inside a line and is no place for a sentence to end: a link, code."""
@@ -86,7 +46,7 @@ class Plain:
             apart: take each line for a paragraph of its own.
         """
         newline = self._newline
-        gathered: list[Line] = []
+        gathered: list[ProseLine] = []
         for head, end, following in _lines(text):
             self._newline = following or self._newline
             cut_out = self.verbatim(text, head, end)
@@ -105,11 +65,11 @@ class Plain:
             gathered.append(line)
         yield from _close(text, gathered, newline)
 
-    def verbatim(self, text: str, head: int, end: int) -> tuple[Line, ...] | None:  # noqa: ARG002 (formats use them)
+    def verbatim(self, text: str, head: int, end: int) -> tuple[ProseLine, ...] | None:  # noqa: ARG002 (formats use them)
         """Tell whether a line is no prose: the parts of it that are, or None if it is an ordinary line."""
         return None
 
-    def _line(self, text: str, head: int, end: int, above: list[Line]) -> Line:
+    def _line(self, text: str, head: int, end: int, above: list[ProseLine]) -> ProseLine:
         quoted = start = _after_quote(text, head, end)
         end = head + len(text[head:end].rstrip())
         if bullet := _BULLET.match(text, start, end):
@@ -123,7 +83,7 @@ class Plain:
             if number <= 1 or number - 1 in self._ordinals:
                 self._ordinals.add(number)
                 start = ordinal.end()
-        return Line(head, quoted, start + len(text[start:end]) - len(text[start:end].lstrip()), end)
+        return ProseLine(head, quoted, start + len(text[start:end]) - len(text[start:end].lstrip()), end)
 
 
 def _lines(text: str) -> Iterator[tuple[int, int, str]]:
@@ -141,11 +101,11 @@ def _after_quote(text: str, head: int, end: int) -> int:
     return quote.end() if quote else head
 
 
-def _marker(text: str, line: Line) -> str:
+def _marker(text: str, line: ProseLine) -> str:
     return text[line.quoted : line.start].strip()
 
 
-def _begins_anew(text: str, gathered: list[Line], line: Line) -> bool:
+def _begins_anew(text: str, gathered: list[ProseLine], line: ProseLine) -> bool:
     above = gathered[-1]
     return (
         bool(_marker(text, line))
@@ -154,7 +114,7 @@ def _begins_anew(text: str, gathered: list[Line], line: Line) -> bool:
     )
 
 
-def _close(text: str, lines: list[Line], newline: str) -> Iterator[Paragraph]:
+def _close(text: str, lines: list[ProseLine], newline: str) -> Iterator[Paragraph]:
     if not lines:
         return
     contents = [text[line.start : line.end] for line in lines]
@@ -169,7 +129,7 @@ def _close(text: str, lines: list[Line], newline: str) -> Iterator[Paragraph]:
     yield Paragraph(text, tuple(lines), tuple(soft), Layout(width, _indent(text, lines), newline))
 
 
-def _hard_break(text: str, lines: list[Line], i: int) -> bool:
+def _hard_break(text: str, lines: list[ProseLine], i: int) -> bool:
     line, below = lines[i], lines[i + 1]
     if text.startswith(("  ", "\\"), line.end) or text[line.start : line.end].endswith("\\"):
         return True  # Markdown's own sign for a break, also common in plain text
@@ -177,7 +137,7 @@ def _hard_break(text: str, lines: list[Line], i: int) -> bool:
     return i > 0 and deeper and not text[below.start].islower()
 
 
-def _continues_item(text: str, lines: list[Line], i: int) -> bool:
+def _continues_item(text: str, lines: list[ProseLine], i: int) -> bool:
     """Tell whether the line below line i stands under a list item's text, which is in mid-sentence."""
     item, line, below = lines[0], lines[i], lines[i + 1]
     return (
@@ -187,7 +147,7 @@ def _continues_item(text: str, lines: list[Line], i: int) -> bool:
     )
 
 
-def _indent(text: str, lines: list[Line]) -> str:
+def _indent(text: str, lines: list[ProseLine]) -> str:
     if len(lines) > 1:
         return text[lines[1].head : lines[1].start]
     line = lines[0]

@@ -1,0 +1,95 @@
+"""What a format of documents has to say, and what it is told: `Format`, `Piece`, `Reading`. Knows no single format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from llmpar.documents.document import Block, Layout, Unit, Writing
+from llmpar.documents.formats.options import NO_OPTIONS, FormatOptions
+from llmpar.documents.reader import LONGEST_HELD
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How inputs are read: what the user says, for every format.
+
+    Args:
+        unit: what a piece of prose is. A format whose pieces are given, such as JSON lines, need not follow it.
+        language: the name of the Punkt model that finds sentences, or "auto" to follow the text.
+        format: a name in `formats.FORMATS`, or "auto" for what the file's name says.
+        options: what single formats are told.
+        errors: what becomes of bytes that are not valid text; "surrogateescape" carries them through.
+        longest: the most characters that are held at a time of one record, or of one document that is one piece.
+    """
+
+    unit: Unit = "sentence"
+    language: str = "auto"
+    format: str = "auto"
+    options: FormatOptions = NO_OPTIONS
+    errors: Literal["strict", "surrogateescape"] = "strict"
+    longest: int = LONGEST_HELD
+
+
+DEFAULT_READING = Reading()
+"""How texts are read where nobody says anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of prose that a format found: the characters `start` to `end` of a block.
+
+    Args:
+        start: in characters from the block's start.
+        end: the same.
+        text: what a model reads.
+        layout: how the prose stands on the page.
+        target: the characters of the block that the answer replaces, as start and end; of equal ones the place where
+            it is inserted. None for the piece's own. Targets come in the order of their pieces and do not overlap.
+        fault: why nobody can be asked about it; None if somebody can.
+    """
+
+    start: int
+    end: int
+    text: str
+    layout: Layout
+    target: tuple[int, int] | None = None
+    fault: str | None = None
+
+
+class Format(Writing, Protocol):
+    """One kind of document: how bytes become blocks, what in them is prose, and how answers are written (`Writing`).
+
+    An object is made for each document, by calling the class with a `Reading`. It keeps no state, so that every segment
+    can hold it; what is to be remembered from block to block belongs to what `pieces` returns. A format that derives
+    from `formats.text.TextFormat` needs no method but `pieces`.
+    """
+
+    @property
+    def reading(self) -> Reading:
+        """How its document is read."""
+
+    @property
+    def not_below(self) -> str:
+        """Why answers cannot stand on lines below their sources ("--interleave …"); "" if they can."""
+
+    def read(self, index: int, source: str) -> Generator[Block]:
+        """Yield an input's blocks; the last one, which may be empty, says so.
+
+        Args:
+            index: the input's place in the run.
+            source: a path, or "-" for stdin.
+
+        Raises:
+            InputError: the bytes are not what this format is made of.
+            InputUnreadable: the input cannot be opened or read.
+        """
+
+    def pieces(self) -> Callable[[Block], Iterator[Piece]]:
+        """Return what yields the pieces of a document's blocks. It is given them one after another.
+
+        Raises:
+            InputError: (what is returned) the text is not what this format is made of.
+            UsageError: the language is unknown.
+        """

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from llmpar.jobs.asking import Finding
 
 DEFAULT_MODEL = ModelChoice()
-DEFAULT_SAMPLING = Sampling(max_repeats=4)
-DEFAULT_POLICY = Policy(retries=1)
+DEFAULT_SAMPLING = Sampling()
+DEFAULT_POLICY = Policy()
 
 
 @dataclass(frozen=True, slots=True)

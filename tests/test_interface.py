@@ -121,13 +121,13 @@ def test_it_says_what_the_command_says(llmpar: Callable[..., Outcome], tiny_mode
         "--merge",
         "jsonl",
     )
-    outcome = llmpar(*command, "--max-repeats", "0", "--retries", "1", stdin="\n".join(lines).encode())
+    outcome = llmpar(*command, stdin="\n".join(lines).encode())
     assert [json.loads(line)["answer"] for line in outcome.out.split(b"\n") if line] == [r.answer for r in results]
     assert "6 from the store" in outcome.err, "both keep their answers in one place"
 
 
 def test_choices_and_schemas(tiny_model: Path) -> None:
-    model = ModelChoice(str(tiny_model), num_workers=2)
+    model = ModelChoice(str(tiny_model), threads=2)
     texts = [f"message {i}" for i in range(5)]
     for result in llmpar.run(texts, "{text}", choices=["red", "blue"], model=model, store=False):
         assert result.answer in ("red", "blue")

@@ -192,7 +192,7 @@ class LocalModel:
                 loaded.models,
                 loaded.context_length,
                 loaded.stop_ids | self._vocabulary.stop_ids,
-                choice.num_workers,
+                choice.threads,
                 choice.batch_size,
                 () if opening else prefix,
                 max_memory=choice.max_memory,

@@ -11,7 +11,7 @@ from llmpar.answering.backend import Model
 from llmpar.answering.choice import ModelChoice, longest_held, open_model
 from llmpar.answering.session import Session
 from llmpar.cli.limits import check_options
-from llmpar.cli.options import ModelOptions, RunOptions, number
+from llmpar.cli.options import RunOptions, settings_of
 from llmpar.documents.document import Block, Result, Segment, Unit
 from llmpar.documents.output import SingleOutput
 from llmpar.documents.reader import input_size
@@ -91,7 +91,7 @@ class Run:
 
     def open_model(self, progress: Progress) -> Model:
         """Return the model that the user chose; nothing of it is read yet."""
-        return open_model(choice_of(self.options.model), progress)
+        return open_model(self.choice, progress)
 
     def open_output(self, progress: Progress) -> SingleOutput:
         """Return the one place where all output goes."""
@@ -132,16 +132,19 @@ class Run:
         return longest_held(self.options.model.max_memory)
 
     @property
+    def choice(self) -> ModelChoice:
+        """Which model answers, and on what."""
+        return settings_of(ModelChoice, self.options.model, name=self.options.model.model)
+
+    @property
     def sampling(self) -> Sampling:
-        """What the user said about answers."""
-        given = self.options.sampling
-        return Sampling(given.max_new_tokens, given.temperature, given.top_p, given.seed, given.max_repeats)
+        """How answers are drawn."""
+        return settings_of(Sampling, self.options.sampling)
 
     @property
     def policy(self) -> Policy:
-        """What the user said about answers that will not do."""
-        given, store = self.options.failures, self.options.store
-        return Policy(given.retries, given.timeout, store.refresh, store.retry_failed, given.overflow)
+        """What happens when an answer will not do."""
+        return settings_of(Policy, self.options.failures, self.options.store)
 
     def _open_store(self) -> Store | None:
         given = self.options.store
@@ -188,18 +191,3 @@ class Run:
                 progress.note(f"llmpar {self.name}: more failed; --errors FILE records them all")
 
         return note
-
-
-def choice_of(options: ModelOptions) -> ModelChoice:
-    """Return the choice of model that options make."""
-    return ModelChoice(
-        options.model,
-        options.engine,
-        options.device,
-        options.precision,
-        number(options.threads),
-        number(options.batch_size),
-        options.max_memory,
-        options.offline,
-        options.tensor_parallel,
-    )

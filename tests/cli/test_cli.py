@@ -472,7 +472,7 @@ class TestLoops:
         from llmpar.answering.model import LocalModel
 
         def looping(model: LocalModel, _: object) -> LocalBackend:
-            count = model._choice.num_workers or 1
+            count = model._choice.threads or 1
             return byte_backend([LoopingRunner(2, delay=0.001, seed=i) for i in range(count)])
 
         monkeypatch.setattr(LocalModel, "open", looping)

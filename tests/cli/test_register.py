@@ -32,7 +32,7 @@ NAMED = {"files", "arguments", "input_file", "task_name", "model", "name"}
 # What else is a text, and no path; a new one must be put here or be given a role.
 TEXTS = {
     "choices", "values", "system", "to", "source_language", "length", "parts", "top", "reduce", "field", "language",
-    "device", "threads", "batch_size", "check", "in_place",
+    "device", "check", "in_place",
 }  # fmt: skip
 WRITTEN = {roles.written, roles.replaced, roles.output, roles.store}
 

@@ -276,10 +276,10 @@ def _as_one(document: Document, texts: Iterable[str]) -> Iterator[tuple[Block, l
 
 def _task(prompt: str | None, task: str | Task | None, values: Mapping[str, str], system: str | None) -> Task:
     from llmpar.tasks import files
-    from llmpar.tasks.task import run
+    from llmpar.tasks.task import task_of_prompt
 
     if prompt is not None:
-        asked = run(prompt, system)
+        asked = task_of_prompt(prompt, system)
     else:
         assert task is not None
         asked = files.find_task(task) if isinstance(task, str) else task

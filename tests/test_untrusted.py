@@ -571,10 +571,10 @@ class Denied(real):
 def denied(*_, **__):
     raise AssertionError("a look-up")
 socket.socket, socket.getaddrinfo, socket.gethostbyname = Denied, denied, denied
-from llmpar.cli.main import run
+from llmpar.cli.main import run_command_line
 codes = []
 for line in sys.argv[1:]:
-    codes.append(run(line.split()))
+    codes.append(run_command_line(line.split()))
 print(codes, file=sys.stderr)
 """
 

@@ -90,7 +90,7 @@ def run(
 
     [bold]llmpar run 'Rewrite politely: {text}' --unit line messages.txt > polite.txt[/bold]
     """
-    from llmpar.tasks import task
+    from llmpar.tasks.task import task_of_prompt
 
     arguments = list(arguments or ())
     if task_name is not None:
@@ -100,7 +100,7 @@ def run(
     elif values:
         raise UsageError("--set needs --task: a prompt on the command line has no names but {text}")
     else:
-        asked = task.run(_prompt(arguments, prompt_file), system)
+        asked = task_of_prompt(_prompt(arguments, prompt_file), system)
     return _job(_formed(asked, choices, schema), arguments, options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 from llmpar.answering.attempts import Policy
 from llmpar.answering.backend import Model
@@ -18,7 +19,7 @@ from llmpar.documents.reader import input_size
 from llmpar.documents.segments import read_segments
 from llmpar.documents.sentences import find_language
 from llmpar.documents.writer import open_output, open_stdout
-from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, UsageError
+from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, ReaderGone, UsageError
 from llmpar.reporting.progress import Progress, say
 from llmpar.reporting.records import Records
 from llmpar.reporting.report import FATES, Report
@@ -28,6 +29,22 @@ from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
 
 _FAILURES_SHOWN = 20
+
+
+class _Given(Protocol):
+    def abandon(self) -> None: ...
+
+
+_G = TypeVar("_G", bound=_Given)
+
+
+@contextmanager
+def given_up(given: _G) -> Iterator[_G]:
+    """Give something up at the end of a block, however that comes; of what is complete by then nothing is lost."""
+    try:
+        yield given
+    finally:
+        given.abandon()
 
 
 @dataclass(slots=True)
@@ -73,21 +90,41 @@ class Run:
                 self.sampling,
                 self.policy,
                 self.report,
-                failures.on_error,
-                progress.tick,
-                self._noter(records, progress),
-                examples,
+                on_error=failures.on_error,
+                tick=progress.tick,
+                done=self._noter(records, progress),
+                examples=examples,
             )
             with session:
                 try:
                     yield session
                 except (Interrupted, EngineFailed) as end:
                     goes_on = store and self.report.num_segments_done and output.in_place is None
-                    if end.exit_code != 141 and goes_on:
+                    if goes_on and not isinstance(end, ReaderGone):
                         end.resumption = " on the same stdin" if "-" in self.files else ""
                     raise
                 if store and (count := store.evict(self.options.store.store_size)):
                     progress.remark(f"forgot {count:,} answers, the least recently used, as the store was full")
+
+    @contextmanager
+    def telling(self, progress: Progress, fate: Callable[[], str]) -> Iterator[None]:
+        """Tell of work that ends early what became of it.
+
+        Args:
+            progress: tells it.
+            fate: returns that, as the end of a sentence.
+        """
+        try:
+            yield
+        except ReaderGone:  # and nobody is left to be told
+            raise
+        except Interrupted as interrupted:
+            progress.note(f"llmpar {self.name}: {interrupted} {fate()}")
+            interrupted.is_told = True
+            raise
+        except EngineFailed:  # why, is said last
+            progress.note(f"llmpar {self.name}: ended {fate()}")
+            raise
 
     def open_model(self, progress: Progress) -> Model:
         """Return the model that the user chose; nothing of it is read yet."""
@@ -165,14 +202,14 @@ class Run:
                 if len(self.files) == 1 or self.options.output.in_place is not None:
                     raise  # before anything is replaced: the command may not be what was meant
                 failure = error
-                self.report.num_unreadable += 1
+                self.report.miss_input()
                 progress.note(f"llmpar {self.name}: {error}")
                 continue
             total = None if total is None or size is None else total + size
             readable.append(source)
         if failure and not readable:
             raise failure
-        self.report.num_bytes_total = total
+        self.report.expect_bytes(total)
         return readable
 
     def _noter(self, records: Records, progress: Progress) -> Callable[[Result], None]:

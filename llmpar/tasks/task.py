@@ -174,7 +174,7 @@ def placeholders(template: str) -> list[str]:
     return _NAMED.findall(template)
 
 
-def run(prompt: str, system: str | None = None) -> Task:
+def task_of_prompt(prompt: str, system: str | None = None) -> Task:
     """Return the task that asks `prompt` of each segment.
 
     Raises:

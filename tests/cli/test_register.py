@@ -257,14 +257,14 @@ def test_one_file_for_two_ends_before_anything_is_opened(
 
 
 def called(arguments: list[str], stdin: Any, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    from llmpar.cli.main import run
+    from llmpar.cli.main import run_command_line
 
     out, err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdin", stdin)
         patch.setattr(sys, "stdout", out)
         patch.setattr(sys, "stderr", err)
-        code = run(arguments)
+        code = run_command_line(arguments)
     out.flush()
     return Outcome(code, out.buffer.getvalue(), err.getvalue())  # type: ignore[attr-defined]
 

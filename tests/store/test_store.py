@@ -27,7 +27,7 @@ from support.program import Outcome
 from support.stores import JOB, answer, filled, held, texts
 
 from llmpar import ModelChoice, Sampling, interface
-from llmpar.cli.main import run
+from llmpar.cli.main import run_command_line
 from llmpar.errors import StoreUnusable
 from llmpar.store.store import Store, StoredAnswer
 
@@ -654,6 +654,6 @@ def test_any_number_of_workers_gives_the_same_bytes(
         for workers, slots, pause in ((1, 1, 0.0), (threads, batch_size, delay)):
             Fake(delay=pause, seed=seed).install(patch.setattr)
             command = ["run", "x", str(place / "in"), "-o", str(place / "out"), "-u", "line", "--engine", "echo", "-q"]
-            code = run([*command, "-j", str(workers), "--batch-size", str(slots), "--progress", "none"])
+            code = run_command_line([*command, "-j", str(workers), "--batch-size", str(slots), "--progress", "none"])
             outputs.append((code, (place / "out").read_bytes()))
     assert outputs[0] == outputs[1]

@@ -11,12 +11,13 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "llmpar"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-GROUND = ("errors", "interrupts", "paths", "smallfile", "visible")
+GROUND = ("errors", "interrupts", "messages", "paths", "smallfile", "visible")
 """What every room may know; each of them says below what it knows itself."""
 ROOMS = {
     "__init__": ("interface", "answering", "documents", "tasks"),  # names for Python, imported when they are used
     "__main__": ("cli", "unforeseen"),
     "errors": (),
+    "messages": (),
     "visible": (),
     "unforeseen": (),
     "paths": ("errors",),

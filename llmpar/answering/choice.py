@@ -93,10 +93,12 @@ def max_held(max_memory: int | None) -> int:
 
 
 def _check_parallel(choice: ModelChoice) -> None:
-    option = f"--tensor-parallel {choice.tensor_parallel}"
+    setting = f"tensor_parallel {choice.tensor_parallel}"
     if (choice.threads or 1) > 1:
-        raise UsageError(f"{option} and -j {choice.threads} exclude each other: all devices work on the same pieces")
+        raise UsageError(
+            f"{setting} and threads {choice.threads} exclude each other: all devices work on the same pieces"
+        )
     if choice.precision == "int8":
-        raise UsageError(f"{option} and --precision int8 exclude each other; use bf16 or fp32")
+        raise UsageError(f"{setting} and precision int8 exclude each other; use bf16 or fp32")
     if choice.device == "mps" or ":" in choice.device:
-        raise UsageError(f"{option} takes the first {choice.tensor_parallel} CUDA devices, not {choice.device}")
+        raise UsageError(f"{setting} takes the first {choice.tensor_parallel} CUDA devices, not {choice.device}")

@@ -122,7 +122,9 @@ def _say_unforeseen(error: BaseException) -> int:
 def _origin(message: str, arguments: Sequence[str]) -> str:
     """Return which variables gave the values that a message complains of, as a remark; "" if none did."""
     given = {name: value for name, value in os.environ.items() if name.startswith("LLMPAR_") and value}
-    options = dict.fromkeys(re.findall(r"--[a-z][a-z-]*", message))
+    # Who checks a setting may know no command line, and begins with the setting's own name.
+    setting = re.match(r"[a-z_]+", message)
+    options = [*re.findall(r"--[a-z][a-z-]*", message), f"--{setting[0].replace('_', '-')}" if setting else ""]
     named = {f"LLMPAR_{option[2:].replace('-', '_').upper()}": option for option in options}
     found = [name for name in given if name in named and not any(word.startswith(named[name]) for word in arguments)]
     if not given.keys() & named.keys():  # then it may quote the value

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 from llmpar.documents.document import Segment
 from llmpar.errors import UsageError
-from llmpar.tasks.task import Form, Message, Task
+from llmpar.messages import Message
+from llmpar.tasks.task import Form, Task
 
 LEAST_TEMPERATURE = 1e-5
 """Below, a token would have to be within a ten-thousandth of the likeliest's logit to come: that is rounding."""

@@ -11,7 +11,6 @@ answered. Each call loads its model; several calls may run at the same time in t
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 from llmpar.answering.attempts import Policy
 from llmpar.answering.choice import ModelChoice, open_model
 from llmpar.answering.flow import Part
+from llmpar.answering.forms import with_form
 from llmpar.answering.session import Session
 from llmpar.documents.document import (
     INLINE,
@@ -40,15 +40,15 @@ from llmpar.reporting.report import Report
 from llmpar.store.held import companions
 from llmpar.store.store import Store
 from llmpar.tasks.question import Question, Sampling
-from llmpar.tasks.task import Form, Task
+from llmpar.tasks.task import Task
 
 if TYPE_CHECKING:
     from llmpar.engine.worker import WorkerStatus
     from llmpar.jobs.asking import Finding
 
 DEFAULT_MODEL = ModelChoice()
-DEFAULT_SAMPLING = Sampling(max_repeats=4)
-DEFAULT_POLICY = Policy(retries=1)
+DEFAULT_SAMPLING = Sampling()
+DEFAULT_POLICY = Policy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,8 @@ def run(
         raise UsageError("run: give a prompt, or a task")
     _check_files(store, model, task=files.path_of(task) if isinstance(task, str) else None)
     asked = _task(prompt, task, values or {}, system)
-    return _results(texts, _formed(asked, tuple(choices), schema), _chosen(model), sampling, policy, store)
+    formed = with_form(asked, choices or None, None if schema is None else dict(schema))
+    return _results(texts, formed, _chosen(model), sampling, policy, store)
 
 
 def translate(
@@ -284,29 +285,15 @@ def _as_one(document: Document, texts: Iterable[str]) -> Iterator[tuple[Block, l
 
 def _task(prompt: str | None, task: str | Task | None, values: Mapping[str, str], system: str | None) -> Task:
     from llmpar.tasks import files
-    from llmpar.tasks.task import run
+    from llmpar.tasks.task import task_of_prompt
 
     if prompt is not None:
-        asked = run(prompt, system)
+        asked = task_of_prompt(prompt, system)
     else:
         assert task is not None
         asked = files.find_task(task) if isinstance(task, str) else task
         asked = asked if system is None else replace(asked, system=system)
     return files.with_values(asked, values)
-
-
-def _formed(task: Task, choices: tuple[str, ...], schema: Mapping[str, object] | None) -> Task:
-    from llmpar.models.grammar import choices_rule, schema_rule
-
-    if choices and schema is not None:
-        raise UsageError("run: choices and schema exclude each other")
-    if choices:
-        choices_rule(choices)
-        return replace(task, form=Form(choices=choices))
-    if schema is not None:
-        schema_rule(dict(schema))
-        return replace(task, form=Form(schema=json.dumps(schema)))
-    return task
 
 
 def _chosen(model: str | ModelChoice) -> ModelChoice:

@@ -71,7 +71,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def llmpar(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """The command line in this process: llmpar("run", …, stdin=b"…") -> Outcome."""
-    from llmpar.cli.main import run
+    from llmpar.cli.main import run_command_line
 
     def call(*arguments: str, stdin: bytes | None = b"") -> Outcome:
         out, err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
@@ -80,7 +80,7 @@ def llmpar(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
             patch.setattr(sys, "stdin", source)
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
-            code = run(arguments)
+            code = run_command_line(arguments)
         out.flush()
         return Outcome(code, out.buffer.getvalue(), err.getvalue())  # type: ignore[attr-defined]
 

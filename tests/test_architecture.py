@@ -11,12 +11,13 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "llmpar"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-GROUND = ("errors", "interrupts", "paths", "smallfile", "visible")
+GROUND = ("errors", "interrupts", "messages", "paths", "smallfile", "visible")
 """What every room may know; each of them says below what it knows itself."""
 ROOMS = {
     "__init__": ("interface", "answering", "documents", "tasks"),  # names for Python, imported when they are used
     "__main__": ("cli", "unforeseen"),
     "errors": (),
+    "messages": (),
     "visible": (),
     "unforeseen": (),
     "paths": ("errors",),
@@ -231,3 +232,47 @@ def test_pages_that_the_code_names_exist() -> None:
                 root / ".github" / page,
             )
             assert any(place.exists() for place in places), f"{path} names {page}"
+
+
+REPORT_FIELDS = {
+    "num_documents",
+    "num_unreadable",
+    "num_refused",
+    "num_segments_read",
+    "num_bytes_read",
+    "num_bytes_total",
+}
+
+
+def reports_written(source: str) -> list[str]:
+    """Return the assignments in a module to what belongs to a report."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
+            owner = ast.unparse(node.value)
+            is_report = owner.rpartition(".")[2].strip("_") == "report"
+            if is_report or (node.attr in REPORT_FIELDS and owner != "self"):
+                found.append(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_a_report_writes_a_report(module: Path) -> None:
+    if module.parent.name != "reporting":
+        assert reports_written(module.read_text("utf-8")) == [], "a report is told by its methods"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "report.fates = None",
+        "self._report.num_failed += 1",
+        "run.report.num_documents -= 1",
+        "given.num_refused += 1",
+        "del report.fates",
+        "a, report.noun = 1, 2",
+    ],
+)
+def test_a_report_that_is_written_is_found(source: str) -> None:
+    assert reports_written(source)
+    assert not reports_written("self._report = report\nprint(report.num_failed)")

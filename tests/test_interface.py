@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.places import ROOT
 from support.program import Outcome
 
@@ -121,13 +124,13 @@ def test_it_says_what_the_command_says(llmpar: Callable[..., Outcome], tiny_mode
         "--merge",
         "jsonl",
     )
-    outcome = llmpar(*command, "--max-repeats", "0", "--retries", "1", stdin="\n".join(lines).encode())
+    outcome = llmpar(*command, stdin="\n".join(lines).encode())
     assert [json.loads(line)["answer"] for line in outcome.out.split(b"\n") if line] == [r.answer for r in results]
     assert "6 from the store" in outcome.err, "both keep their answers in one place"
 
 
 def test_choices_and_schemas(tiny_model: Path) -> None:
-    model = ModelChoice(str(tiny_model), num_workers=2)
+    model = ModelChoice(str(tiny_model), threads=2)
     texts = [f"message {i}" for i in range(5)]
     for result in llmpar.run(texts, "{text}", choices=["red", "blue"], model=model, store=False):
         assert result.answer in ("red", "blue")
@@ -201,6 +204,59 @@ def test_two_threads(tiny_model: Path) -> None:
         thread.join()
     assert found[0] == found[1] == found[2]
     assert untouched == (torch.nn.init.normal_, PreTrainedModel.tie_weights, PreTrainedModel.init_weights)
+
+
+SETTINGS = {"llmpar.ModelChoice": ModelChoice, "Sampling": Sampling, "Policy": Policy}
+EXAMPLES = re.findall(
+    r"^```python\n(.*?)^```",
+    (ROOT / "README.md").read_text("utf-8").split("### From Python")[1],
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def test_the_readme_has_examples_and_names_the_settings() -> None:
+    section = (ROOT / "README.md").read_text("utf-8").split("### From Python")[1].split("\n## ")[0]
+    assert len(EXAMPLES) == 2
+    assert {name for name in SETTINGS if f"`{name}`" in section} == set(SETTINGS)
+
+
+def test_the_examples_of_the_readme_hold(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = ModelChoice(str(tiny_model), threads=1)
+    for function in (llmpar.run, llmpar.translate, llmpar.summarize, llmpar.ask):
+        monkeypatch.setitem(function.__kwdefaults__, "model", tiny)
+        monkeypatch.setitem(function.__kwdefaults__, "sampling", Sampling(8))
+        monkeypatch.setitem(function.__kwdefaults__, "store", False)
+    names: dict[str, object] = {"messages": ["My lamp is broken."], "text": "A card costs four pounds.\n\nIt is green."}
+    exec(EXAMPLES[0], names)
+    text, answer, *_ = capsys.readouterr().out.rpartition("broken. ")[::2]
+    assert text == "My lamp is "
+    assert answer.split()[0] in ("lamp", "chair")
+    assert names["sentences"] == ["A card costs four pounds.", "It is green."]
+    assert len(names["french"]) == 2  # type: ignore[arg-type]
+    assert isinstance(names["answer"], llmpar.Answer)
+    assert isinstance(names["summary"], str)
+    exec(
+        EXAMPLES[1]
+        .replace('"smollm2-135m"', repr(str(tiny_model)))
+        .replace("temperature", "max_new_tokens=8, temperature"),
+        names,
+    )
+    assert capsys.readouterr().out
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), max_size=12),
+    threads=st.integers(1, 4),
+    batch_size=st.integers(1, 5),
+)
+def test_every_text_has_its_result_in_its_place(texts: list[str], threads: int, batch_size: int) -> None:
+    echo = ModelChoice(engine="echo", threads=threads, batch_size=batch_size)
+    results = list(llmpar.run(iter(texts), "{text}", model=echo, store=False))
+    assert [result.text for result in results] == texts
+    assert [result.answer.strip() for result in results] == [text.strip() for text in texts]
 
 
 def test_errors_have_one_root() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.chat import CHATML
+from support.chat import CHATML, told
 from support.gguf_files import write_gguf
 from support.places import ROOT
 from support.program import Outcome
@@ -136,8 +136,8 @@ class TestControlTokens:
             assert 1 not in tokenizer.encode(text)
         template = f"{{{{ messages[0]['content'] }}}}{'</s>'[:half]}{{{{ messages[1]['content'] }}}}"
         path = directory(tmp_path / "n", TOKENIZERS["unigram"], template)
-        assert 1 not in ChatTokenizer(path, system="a</s>").encode("</s>"[half:])
-        assert 1 not in ChatTokenizer(path, system="a").encode("</s>"[half:])
+        assert 1 not in told(ChatTokenizer(path, tries=False), "</s>"[half:], "a</s>")
+        assert 1 not in told(ChatTokenizer(path, tries=False), "</s>"[half:], "a")
 
     @pytest.mark.parametrize(
         "files",
@@ -229,8 +229,8 @@ class TestTemplate:
 
     def test_one_that_changes_only_the_system_prompt_gets_it_with_the_message(self, tmp_path: Path) -> None:
         template = "{% for m in messages %}{{ m.content | upper if m.role == 'system' else m.content }}{% endfor %}"
-        tokenizer = ChatTokenizer(directory(tmp_path / "m", TOKENIZERS["unigram"], template), system="Be")
-        assert tokenizer.decode(tokenizer.encode("x")).replace(" ", "") == "Be<unk>x"  # it knows no newline
+        tokenizer = ChatTokenizer(directory(tmp_path / "m", TOKENIZERS["unigram"], template))
+        assert tokenizer.decode(told(tokenizer, "x", "Be")).replace(" ", "") == "Be<unk>x"  # it knows no newline
 
     def test_one_with_marks_of_its_own_shows_them(self, tmp_path: Path) -> None:
         template = "a\ue000user\ue000b{{ messages[0]['content'] }}"
@@ -571,10 +571,10 @@ class Denied(real):
 def denied(*_, **__):
     raise AssertionError("a look-up")
 socket.socket, socket.getaddrinfo, socket.gethostbyname = Denied, denied, denied
-from llmpar.cli.main import run
+from llmpar.cli.main import run_command_line
 codes = []
 for line in sys.argv[1:]:
-    codes.append(run(line.split()))
+    codes.append(run_command_line(line.split()))
 print(codes, file=sys.stderr)
 """
 

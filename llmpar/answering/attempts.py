@@ -23,7 +23,7 @@ _RETRY_TEMPERATURE, _RETRY_TOP_P, _RETRY_SEED = 0.7, 0.95, 1_000_003
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which answers will not do, and what happens then.
+    """What happens when an answer will not do. The command line reads its defaults from here.
 
     Args:
         retries: how often a segment whose answer will not do is asked again, drawn differently.

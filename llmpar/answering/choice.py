@@ -19,10 +19,10 @@ ANSWERS_VERSION = 3
 _MOST_HELD = 1 << 24  # characters of texts on their way
 _BYTES_HELD = 64  # that a character of text takes of the memory that may be used, with all that is made of it
 
-Engine = Literal["model", "echo"]
+EngineName = Literal["model", "echo"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 
-_MODELS: dict[Engine, str] = {
+_MODELS: dict[EngineName, str] = {
     "model": "llmpar.answering.model:LocalModel",
     "echo": "llmpar.answering.echo:Echo",
 }
@@ -33,12 +33,14 @@ _MODELS: dict[Engine, str] = {
 class ModelChoice:
     """Which model answers, and on what; None leaves the choice to what is known of the machine.
 
+    The command line reads its defaults from here.
+
     Args:
         name: see `models.registry.resolve`.
         engine: "echo" answers each text with itself, without a model.
         device: "auto", "cpu", "cuda" for every one there is, "cuda:N" or "mps".
         precision: see `models.load.load_model`.
-        num_workers: threads that share the weights, of which each GPU has its own.
+        threads: how many share the weights, of which each GPU has its own; on GPUs, how many each has.
         batch_size: sequences that each of them runs at once.
         max_memory: bytes for texts and tokens on their way.
         offline: open no socket to elsewhere.
@@ -50,10 +52,10 @@ class ModelChoice:
     """
 
     name: str = "smollm2-135m"
-    engine: Engine = "model"
+    engine: EngineName = "model"
     device: str = "auto"
     precision: Precision = "auto"
-    num_workers: int | None = None
+    threads: int | None = None
     batch_size: int | None = None
     max_memory: int | None = None
     offline: bool = False
@@ -91,12 +93,12 @@ def max_held(max_memory: int | None) -> int:
 
 
 def _check_parallel(choice: ModelChoice) -> None:
-    option = f"--tensor-parallel {choice.tensor_parallel}"
-    if (choice.num_workers or 1) > 1:
+    setting = f"tensor_parallel {choice.tensor_parallel}"
+    if (choice.threads or 1) > 1:
         raise UsageError(
-            f"{option} and -j {choice.num_workers} exclude each other: all devices work on the same pieces"
+            f"{setting} and threads {choice.threads} exclude each other: all devices work on the same pieces"
         )
     if choice.precision == "int8":
-        raise UsageError(f"{option} and --precision int8 exclude each other; use bf16 or fp32")
+        raise UsageError(f"{setting} and precision int8 exclude each other; use bf16 or fp32")
     if choice.device == "mps" or ":" in choice.device:
-        raise UsageError(f"{option} takes the first {choice.tensor_parallel} CUDA devices, not {choice.device}")
+        raise UsageError(f"{setting} takes the first {choice.tensor_parallel} CUDA devices, not {choice.device}")

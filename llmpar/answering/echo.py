@@ -56,7 +56,7 @@ class Echo:
     def open(self, examples: Sequence[Prompt]) -> Backend:  # noqa: ARG002 (nothing is read ahead)
         """Start the workers."""
         num_slots = self._choice.batch_size or _SLOTS
-        runners = [EchoRunner(num_slots) for _ in range(self._choice.num_workers or 1)]
+        runners = [EchoRunner(num_slots) for _ in range(self._choice.threads or 1)]
         engine = Engine(runners, self.context_length, warn=self._watcher.warn)
         self._watcher.watch(lambda: engine.statuses)
         return LocalBackend(engine, Codec(_encode, _decode))

@@ -95,7 +95,7 @@ class Flow:
 
     def submit(self, question: Question) -> Pending:
         """Ask something that follows from results, beside what is read."""
-        self._report.num_segments_read += 1
+        self._report.read(1)
         return self._answers.submit(question)
 
     def result(self, pending: Pending) -> Result:
@@ -139,7 +139,7 @@ class Flow:
         self._done(result)
         if result.error is not None and self._on_error == "fail":
             raise SegmentFailed(
-                f"{result.segment}: {result.error}; nothing else is computed, as --on-error fail demands"
+                f"{result.segment}: {result.error}; nothing else is computed, as a failure ends this run"
             )
 
     def _wait(self) -> None:
@@ -178,8 +178,7 @@ class Flow:
         opened = _Opened(part, deque())
         self._parts.append(opened)
         self._to_submit.extend((question, opened.pending) for question in part.questions)
-        self._report.num_bytes_read += part.block.num_bytes
-        self._report.num_segments_read += len(part.questions)
+        self._report.read(len(part.questions), part.block.num_bytes)
         return True
 
 

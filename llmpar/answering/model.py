@@ -192,7 +192,7 @@ class LocalModel:
                 loaded.models,
                 loaded.context_length,
                 loaded.stop_ids | self._vocabulary.stop_ids,
-                choice.num_workers,
+                choice.threads,
                 choice.batch_size,
                 () if opening else prefix,
                 max_memory=choice.max_memory,
@@ -234,7 +234,9 @@ class LocalModel:
         """Return the tags of the source language, None if that is not known, and of the target."""
         source, target = prompt.languages
         if not target:
-            raise UsageError(f"model {self._choice.name!r} only translates: use llmpar translate --to LANGUAGE")
+            raise UsageError(
+                f"model {self._choice.name!r} only translates: use translate, and name the language to translate into"
+            )
         return source or None, target
 
     @cached_property

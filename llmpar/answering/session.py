@@ -46,6 +46,7 @@ class Session:
         sampling: Sampling,
         policy: Policy,
         report: Report,
+        *,
         on_error: OnError = "keep",
         tick: Callable[[], None] = lambda: None,
         done: Callable[[Result], None] = lambda _: None,

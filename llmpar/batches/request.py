@@ -21,8 +21,8 @@ from llmpar.batches.parameters import (
     NEUTRAL_IN_MESSAGE,
     Neutral,
 )
+from llmpar.messages import Message, Role
 
-Role = Literal["system", "user", "assistant"]
 Url = Literal["/v1/chat/completions", "/v1/completions"]
 
 CHAT: Url = "/v1/chat/completions"
@@ -58,7 +58,7 @@ class BatchRequest:
     digest: str
     url: Url
     model: str | None = None
-    messages: tuple[tuple[Role, str], ...] = ()
+    messages: tuple[Message, ...] = ()
     prompt: str = ""
     max_new_tokens: int | None = None
     temperature: float = 1.0
@@ -172,7 +172,7 @@ def _read_limit(body: Fields, url: Url) -> int | None:
     return old if new is None else new
 
 
-def _read_messages(body: Fields) -> tuple[tuple[Role, str], ...]:
+def _read_messages(body: Fields) -> tuple[Message, ...]:
     body.require("messages")
     messages = []
     for message in body.take_objects("messages"):

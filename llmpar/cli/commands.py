@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
 from llmpar.cli.options import InputOptions, JobOptions, option, takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
-from llmpar.tasks.task import Form, Task
+from llmpar.tasks.task import Task
 from llmpar.visible import json_text, one_line
 
 
@@ -90,7 +89,7 @@ def run(
 
     [bold]llmpar run 'Rewrite politely: {text}' --unit line messages.txt > polite.txt[/bold]
     """
-    from llmpar.tasks import task
+    from llmpar.tasks.task import task_of_prompt
 
     arguments = list(arguments or ())
     if task_name is not None:
@@ -100,7 +99,7 @@ def run(
     elif values:
         raise UsageError("--set needs --task: a prompt on the command line has no names but {text}")
     else:
-        asked = task.run(_prompt(arguments, prompt_file), system)
+        asked = task_of_prompt(_prompt(arguments, prompt_file), system)
     return _job(_formed(asked, choices, schema), arguments, options)
 
 
@@ -293,26 +292,16 @@ def _with_values(name: str, settings: list[str]) -> Task:
 
 def _formed(task: Task, choices: str | None, schema: Path | None) -> Task:
     """Return a task whose answers have the form that the user wants."""
-    if choices is not None and schema is not None:
-        raise UsageError("--choices and --schema exclude each other")
-    if choices is not None:
-        from llmpar.models.grammar import choices_rule
+    from llmpar.answering.forms import with_form
 
-        named = tuple(choice.strip() for choice in choices.split(","))
-        choices_rule(named)  # what cannot be used is said before the model loads
-        return replace(task, form=Form(choices=named))
-    if schema is not None:
-        from llmpar.batches.fields import parse_json
-        from llmpar.models.grammar import schema_rule
+    named = None if choices is None else [choice.strip() for choice in choices.split(",")]
+    return with_form(task, named, None if schema is None else _parsed(schema), f"--schema {schema}")
 
-        try:
-            content = parse_json(read_text(schema))
-        except ValueError as error:
-            raise UsageError(f"--schema {schema}: is no JSON: {error}") from error
-        schema_rule(content, f"--schema {schema}")
-        return replace(task, form=Form(schema=json.dumps(content)))
-    if task.form and task.form.schema:
-        from llmpar.models.grammar import schema_rule
 
-        schema_rule(json.loads(task.form.schema), f"task {task.name}: its schema")
-    return task
+def _parsed(schema: Path) -> object:
+    from llmpar.batches.fields import parse_json
+
+    try:
+        return parse_json(read_text(schema))
+    except ValueError as error:
+        raise UsageError(f"--schema {schema}: is no JSON: {error}") from error

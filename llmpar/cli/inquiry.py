@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from llmpar.answering.session import Session
 from llmpar.cli.options import RunOptions
-from llmpar.cli.run import Run
+from llmpar.cli.run import Run, given_up
 from llmpar.documents.document import text_document
 from llmpar.documents.language import detect
 from llmpar.documents.output import SingleOutput
@@ -59,11 +58,11 @@ class Inquiry:
         run = self._run
         task = run.judged(find_task("ask"))
         model = run.open_model(progress)
-        with ExitStack() as stack:
-            output = run.open_output(progress)
-            stack.callback(output.abandon)
-            session = stack.enter_context(run.session(progress, model))
-            stack.callback(session.flow.abandon)
+        with (
+            given_up(run.open_output(progress)) as output,
+            run.session(progress, model) as session,
+            given_up(session.flow),
+        ):
             passages = list(self._passages(sources, task, session, progress))
             if self.options.output.dry_run:
                 run.show_counts({"documents": run.report.num_documents, "passages": len(passages)}, progress)
@@ -92,13 +91,13 @@ class Inquiry:
                 for passage in asking.gather(run.blocks(index, source, unit), task, session):
                     progress.tick()
                     if passage.segment.fault:
-                        run.report.num_refused += 1
+                        run.report.refuse()
                         progress.note(f"llmpar ask: {one_line(source)}: {passage.segment.fault}; left out")
                     else:
                         yield passage
-                run.report.num_documents += 1
+                run.report.finish_document()
             except (InputError, InputUnreadable) as error:
-                run.report.num_unreadable += 1
+                run.report.miss_input()
                 run.note_damage(error, progress)
 
     def _language(self, passages: list[Passage]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,12 +11,12 @@ from pathlib import Path
 from llmpar.answering.flow import Part
 from llmpar.answering.session import Session
 from llmpar.cli.options import JobOptions
-from llmpar.cli.run import Run
+from llmpar.cli.run import Run, given_up
 from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
 from llmpar.documents.segments import format_of
-from llmpar.errors import EngineFailed, InputError, InputUnreadable, Interrupted, UsageError
+from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.jobs.pipeline import Pipeline
 from llmpar.jobs.reduction import ReducingMerger, plant
 from llmpar.jobs.segmenting import Blocks, Fields, pack, with_neighbours
@@ -50,13 +49,12 @@ class Job:
     _run: Run = field(init=False)
 
     def __post_init__(self) -> None:
-        report = Report(self.noun, shows_latency=self.noun == "message")
-        self._run = Run(self.task.name, self.files, self.options, report)
-        self.task = self._run.judged(self.task)
         if self.options.merge.reduce is not None:
             self.task = replace(self.task, reduce=self.options.merge.reduce, merge="reduce")
-        if self._merge == "reduce":
-            report.fates = CUT_OR_LEFT_OUT
+        fates = CUT_OR_LEFT_OUT if self._merge == "reduce" else None
+        report = Report(self.noun, fates, shows_latency=self.noun == "message")
+        self._run = Run(self.task.name, self.files, self.options, report)
+        self.task = self._run.judged(self.task)
 
     def run(self) -> int:
         """Do it, and return the exit code.
@@ -78,26 +76,15 @@ class Job:
     def _answer(self, sources: list[str], progress: Progress) -> None:
         run = self._run
         model = run.open_model(progress)
-        with ExitStack() as stack:
-            output = self._open_output(sources, progress)
-            stack.callback(output.abandon)  # once finished, there is nothing left to give up
-            session = stack.enter_context(run.session(progress, model))
+        with given_up(self._open_output(sources, progress)) as output, run.session(progress, model) as session:
             pipeline = Pipeline(
                 session.flow,
                 self._merger(session, progress),
                 run.report,
                 lambda error: run.note_damage(error, progress),
             )
-            try:
+            with run.telling(progress, lambda: self._fate(pipeline)):
                 pipeline.run(self._parts(sources, session), output)
-            except Interrupted as interrupted:
-                if interrupted.exit_code != 141:
-                    progress.note(f"llmpar {self.task.name}: {interrupted} {self._fate(pipeline)}")
-                    interrupted.is_told = True
-                raise
-            except EngineFailed:  # what of, is said last
-                progress.note(f"llmpar {self.task.name}: ended {self._fate(pipeline)}")
-                raise
 
     def _merger(self, session: Session, progress: Progress) -> Merger:
         merge, on_error = self._merge, self.options.failures.on_error
@@ -170,8 +157,9 @@ class Job:
         num_tokens = 0
         with Session(model, None, self._run.sampling, self._run.policy, report) as session:
             for part in self._parts(sources, session):
-                report.num_segments_read += len(part.questions)
-                report.num_documents += part.block.last
+                report.read(len(part.questions))
+                if part.block.last:
+                    report.finish_document()
                 if self.options.model.engine == "model":
                     task = self.task.for_model(model.families)
                     num_tokens += sum(

@@ -22,9 +22,11 @@ import llmpar
 from llmpar import interrupts, unforeseen
 from llmpar.cli.arguments import NothingToRead
 from llmpar.cli.commands import register
-from llmpar.errors import EngineFailed, Interrupted, LlmparError, TimeUp, UsageError, WriteFailed
+from llmpar.errors import EngineFailed, Interrupted, LlmparError, ReaderGone, TimeUp, UsageError, WriteFailed
 from llmpar.reporting.progress import say
 from llmpar.visible import one_line
+
+_READER_GONE = ReaderGone().exit_code
 
 app = typer.Typer(
     name="llmpar",
@@ -57,7 +59,7 @@ def _root(
     """
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_command_line(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; errors are one line on stderr.
 
     Args:
@@ -67,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = command.main(args=_with_optional_values(arguments), prog_name="llmpar", standalone_mode=False)
     except NothingToRead:
-        run([arguments[0], "--help"])
+        run_command_line([arguments[0], "--help"])
         say(f"llmpar {arguments[0]}: no input: name files, or pipe text in")
         return NothingToRead.exit_code
     except EngineFailed as failed:
@@ -84,7 +86,7 @@ def run(arguments: Sequence[str]) -> int:
         return interrupted.exit_code
     except OSError as error:  # help and lists go to stdout without us
         if error.errno == errno.EPIPE:
-            return 141
+            return _READER_GONE
         if unforeseen.exhausted(error) or unforeseen.is_import(error):
             return _say_unforeseen(error)
         say(f"llmpar: {one_line(error.filename or 'stdout')}: failed: {error.strerror}")
@@ -120,7 +122,9 @@ def _say_unforeseen(error: BaseException) -> int:
 def _origin(message: str, arguments: Sequence[str]) -> str:
     """Return which variables gave the values that a message complains of, as a remark; "" if none did."""
     given = {name: value for name, value in os.environ.items() if name.startswith("LLMPAR_") and value}
-    options = dict.fromkeys(re.findall(r"--[a-z][a-z-]*", message))
+    # Who checks a setting may know no command line, and begins with the setting's own name.
+    setting = re.match(r"[a-z_]+", message)
+    options = [*re.findall(r"--[a-z][a-z-]*", message), f"--{setting[0].replace('_', '-')}" if setting else ""]
     named = {f"LLMPAR_{option[2:].replace('-', '_').upper()}": option for option in options}
     found = [name for name in given if name in named and not any(word.startswith(named[name]) for word in arguments)]
     if not given.keys() & named.keys():  # then it may quote the value
@@ -147,7 +151,7 @@ def _flushed(code: int) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        return 141
+        return _READER_GONE
     except OSError:
         return code or WriteFailed.exit_code
     return code
@@ -164,11 +168,11 @@ def main() -> NoReturn:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # it ends the process when it finds no room for more
     interrupts.install()
     try:
-        code = _flushed(run(sys.argv[1:]))
+        code = _flushed(run_command_line(sys.argv[1:]))
     except Interrupted as late:
         code = late.exit_code
     interrupts.uninstall()
-    if code in (141, WriteFailed.exit_code) and sys.stdout is not None:
+    if code in (_READER_GONE, WriteFailed.exit_code) and sys.stdout is not None:
         # The interpreter flushes stdout once more as it ends, and would complain.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 
 import typer
 
+from llmpar.answering.attempts import Overflow, Policy
+from llmpar.answering.choice import EngineName, ModelChoice, Precision
 from llmpar.cli import roles, values
 from llmpar.cli.roles import Role, with_role
 from llmpar.documents.document import Merge, OnError, Unit
@@ -21,6 +23,7 @@ from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.register import Register
 from llmpar.interrupts import time_limit
 from llmpar.tasks.checks import CHECKS
+from llmpar.tasks.question import Sampling
 
 if TYPE_CHECKING:
     FormatName = str
@@ -29,12 +32,28 @@ else:
     FormatName = Literal[_NAMES]  # Typer takes its choices from a Literal, and these come from the table
 
 _F = TypeVar("_F", bound=Callable[..., int])
+_S = TypeVar("_S")
+
+# Whatever is said of a setting, its default stands in one place, where the setting means something.
+_CHOICE, _SAMPLING, _POLICY = ModelChoice(), Sampling(), Policy()
 
 
 def option(*names: str, help: str, panel: str, role: Role | None = None, **more: Any) -> Any:  # noqa: A002 (Typer's)
     """Return a Typer option under a heading of the help text; one that takes a path needs a role."""
     shows = more.pop("show_default", True)
     return with_role(typer.Option(*names, help=help, rich_help_panel=panel, show_default=shows, **more), role)
+
+
+def settings_of(kind: Callable[..., _S], *groups: Any, **others: object) -> _S:
+    """Return settings made of the options that bear their names; a setting that is no option keeps its default.
+
+    Args:
+        kind: a dataclass of settings.
+        groups: dataclasses of options.
+        others: settings whose options have another name.
+    """
+    given = {member.name: getattr(group, member.name) for group in groups for member in fields(group)} | others
+    return kind(**{member.name: given[member.name] for member in fields(kind) if member.name in given})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,40 +96,42 @@ class ModelOptions:
             panel="Model",
             role=roles.model,
         ),
-    ] = "smollm2-135m"
+    ] = _CHOICE.name
     engine: Annotated[
-        Literal["model", "echo"],
+        EngineName,
         option("--engine", help="echo answers each piece with itself, without a model.", panel="Model"),
-    ] = "model"
+    ] = _CHOICE.engine
     device: Annotated[
         str,
         option("--device", help="auto, cpu, cuda (all GPUs), cuda:1 or mps.", panel="Model", callback=values.device),
-    ] = "auto"
+    ] = _CHOICE.device
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "int8"],
+        Precision,
         option("--precision", help="Of arithmetic; auto loses nothing that the model file holds.", panel="Model"),
-    ] = "auto"
+    ] = _CHOICE.precision
     threads: Annotated[
-        str,
+        int | None,
         option("--threads", "-j", help="Pieces run on N threads over one copy of the weights; on GPUs, on N each.",
-               panel="Model", metavar="N|auto", callback=values.auto_count),
-    ] = "auto"  # fmt: skip
+               panel="Model", metavar="N|auto", parser=values.auto_count, show_default="auto"),
+    ] = _CHOICE.threads  # fmt: skip
     batch_size: Annotated[
-        str,
+        int | None,
         option("--batch-size", help="Pieces that each thread runs at once.", panel="Model", metavar="N|auto",
-               callback=values.auto_count),
-    ] = "auto"  # fmt: skip
+               parser=values.auto_count, show_default="auto"),
+    ] = _CHOICE.batch_size  # fmt: skip
     max_memory: Annotated[
         int | None,
         option("--max-memory", help="For texts and tokens on their way. Default: half of what is free.", panel="Model",
                metavar="SIZE", parser=values.size),
-    ] = None  # fmt: skip
+    ] = _CHOICE.max_memory  # fmt: skip
     tensor_parallel: Annotated[
         int,
         option("--tensor-parallel", help="Spread each layer over N devices, for a model that does not fit on one.",
                panel="Model", metavar="N", min=1, max=4096),
-    ] = 1  # fmt: skip
-    offline: Annotated[bool, option("--offline", help="Open no socket; fetch nothing.", panel="Model")] = False
+    ] = _CHOICE.tensor_parallel  # fmt: skip
+    offline: Annotated[bool, option("--offline", help="Open no socket; fetch nothing.", panel="Model")] = (
+        _CHOICE.offline
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,21 +141,23 @@ class SamplingOptions:
     max_new_tokens: Annotated[
         int | None,
         option("--max-new-tokens", help="Cut answers here. Default: room that suits the task.", panel="Answers"),
-    ] = None
+    ] = _SAMPLING.max_new_tokens
     temperature: Annotated[
         float,
         option("--temperature", help="0, or below 0.00001: the likeliest token each time.", panel="Answers"),
-    ] = 0.0
+    ] = _SAMPLING.temperature
     top_p: Annotated[
         float,
         option("--top-p", help="Draw from the likeliest tokens with this share.", panel="Answers"),
-    ] = 1.0
-    seed: Annotated[int, option("--seed", help="Equal seeds draw equal answers, for any -j.", panel="Answers")] = 0
+    ] = _SAMPLING.top_p
+    seed: Annotated[int, option("--seed", help="Equal seeds draw equal answers, for any -j.", panel="Answers")] = (
+        _SAMPLING.seed
+    )
     max_repeats: Annotated[
         int,
         option("--max-repeats", help="Stop what says the same more than N times in a row; 0: never.",
                panel="Answers", metavar="N"),
-    ] = 4  # fmt: skip
+    ] = _SAMPLING.max_repeats  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,20 +171,20 @@ class FailureOptions:
     ] = "keep"  # fmt: skip
     retries: Annotated[
         int, option("--retries", help="Further attempts at an answer that will not do.", panel="Failures", metavar="N")
-    ] = 1
+    ] = _POLICY.retries
     check: Annotated[
         str,
         option("--check", help=f"What an answer must not be, besides what the task says: {', '.join(CHECKS)}; or none.",
                panel="Failures", metavar="NAMES", callback=values.checks, show_default=False),
     ] = ""  # fmt: skip
     overflow: Annotated[
-        Literal["split", "error"],
+        Overflow,
         option("--overflow", help="What does not fit the model is split where best, or fails.", panel="Failures"),
-    ] = "split"
+    ] = _POLICY.overflow
     timeout: Annotated[
         float | None,
         option("--timeout", help="For each answer: 90, 10m.", panel="Failures", metavar="TIME", parser=values.seconds),
-    ] = None
+    ] = _POLICY.timeout
     max_time: Annotated[
         float | None,
         option("--max-time", help="For the whole run, which then ends (exit 124).", panel="Failures", metavar="TIME",
@@ -187,11 +210,11 @@ class StoreOptions:
     ] = None  # fmt: skip
     no_store: Annotated[bool, option("--no-store", help="Keep and look up nothing.", panel="Store")] = False
     refresh: Annotated[bool, option("--refresh", help="Compute again what is kept, and replace it.", panel="Store")] = (
-        False
+        _POLICY.refresh
     )
     retry_failed: Annotated[
         bool, option("--retry-failed", help="Try again what failed in an earlier run.", panel="Store")
-    ] = False
+    ] = _POLICY.retry_failed
     no_store_text: Annotated[
         bool, option("--no-store-text", help="Keep answers beside hashes, not texts and prompts.", panel="Store")
     ] = False
@@ -381,8 +404,3 @@ def _with_variable(name: str, annotation: Any) -> Any:
             extra.envvar = f"LLMPAR_{name.upper()}"
             extra.show_envvar = False
     return annotation
-
-
-def number(value: str) -> int | None:
-    """Return the number that an option of `N|auto` holds, None for auto."""
-    return None if value == "auto" else int(value)

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from llmpar.answering.flow import Part
 from llmpar.cli.options import RunOptions
-from llmpar.cli.run import Run
+from llmpar.cli.run import Run, given_up
 from llmpar.documents.document import Block
 from llmpar.documents.reader import TextReader
 from llmpar.documents.writer import Writer, open_output
-from llmpar.errors import Interrupted, UsageError
+from llmpar.errors import UsageError
 from llmpar.jobs.batching import Requests
 from llmpar.jobs.pipeline import Pipeline
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import Report, counted
-from llmpar.tasks.question import Question
+from llmpar.tasks.question import Question, Sampling
 from llmpar.visible import one_line
 
 _EXAMPLES = 64  # requests that show what prompts begin with
@@ -47,7 +47,8 @@ class RequestRun:
             "batch", self.files, self.options, Report("request", fates=("answered by an error", "answered by errors"))
         )
         given = self.options.sampling
-        if given.max_new_tokens is not None or given.temperature or given.top_p != 1:
+        usual = Sampling()
+        if any(getattr(given, name) != getattr(usual, name) for name in ("max_new_tokens", "temperature", "top_p")):
             raise UsageError("llmpar batch: each request says itself how its answer is drawn; leave such options out")
         return self._run.execute(self._count if self.options.output.dry_run else self._answer)
 
@@ -66,12 +67,11 @@ class RequestRun:
         run = self._run
         model = run.open_model(progress)
         with ExitStack() as stack:
-            output = run.open_output(progress)
-            stack.callback(output.abandon)
+            output = stack.enter_context(given_up(run.open_output(progress)))
             errors: Writer | None = None
             if self.error_file:
                 errors = open_output(self.error_file, progress.aside, wait=self.options.output.wait)
-                stack.callback(errors.abandon)
+                stack.enter_context(given_up(errors))
             requests = Requests(
                 model.name,
                 int(time.time()),
@@ -83,14 +83,8 @@ class RequestRun:
             examples = [question for part in first for question in part.questions[:_EXAMPLES]]
             session = stack.enter_context(run.session(progress, model, _in_use(examples)))
             pipeline = Pipeline(session.flow, requests, run.report)
-            try:
+            with run.telling(progress, lambda: f"after {counted(run.report.num_segments_done, 'request')}"):
                 pipeline.run(chain(first, parts), output)
-            except Interrupted as interrupted:
-                if interrupted.exit_code != 141:
-                    done = counted(run.report.num_segments_done, "request")
-                    progress.note(f"llmpar batch: {interrupted} after {done}")
-                    interrupted.is_told = True
-                raise
             if errors:
                 errors.close()
             self._note_repeated(requests, progress)
@@ -110,7 +104,7 @@ class RequestRun:
             )
 
     def _note_refused(self, message: str, progress: Progress) -> None:
-        self._run.report.num_refused += 1
+        self._run.report.refuse()
         progress.note(f"llmpar batch: {one_line(message)}")
 
 

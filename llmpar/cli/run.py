@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 from llmpar.answering.attempts import Policy
 from llmpar.answering.backend import Model
 from llmpar.answering.choice import ModelChoice, longest_held, open_model
 from llmpar.answering.session import Session
 from llmpar.cli.limits import check_options
-from llmpar.cli.options import ModelOptions, RunOptions, number
+from llmpar.cli.options import RunOptions, settings_of
 from llmpar.documents.document import Block, Result, Segment, Unit
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.output import SingleOutput
@@ -19,7 +20,7 @@ from llmpar.documents.reader import input_size
 from llmpar.documents.segments import read_segments
 from llmpar.documents.sentences import find_language
 from llmpar.documents.writer import open_output, open_stdout
-from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, UsageError
+from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, ReaderGone, UsageError
 from llmpar.reporting.progress import Progress, say
 from llmpar.reporting.records import Records
 from llmpar.reporting.report import FATES, Report
@@ -29,6 +30,22 @@ from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
 
 _FAILURES_SHOWN = 20
+
+
+class _Given(Protocol):
+    def abandon(self) -> None: ...
+
+
+_G = TypeVar("_G", bound=_Given)
+
+
+@contextmanager
+def given_up(given: _G) -> Iterator[_G]:
+    """Give something up at the end of a block, however that comes; of what is complete by then nothing is lost."""
+    try:
+        yield given
+    finally:
+        given.abandon()
 
 
 @dataclass(slots=True)
@@ -74,25 +91,45 @@ class Run:
                 self.sampling,
                 self.policy,
                 self.report,
-                failures.on_error,
-                progress.tick,
-                self._noter(records, progress),
-                examples,
+                on_error=failures.on_error,
+                tick=progress.tick,
+                done=self._noter(records, progress),
+                examples=examples,
             )
             with session:
                 try:
                     yield session
                 except (Interrupted, EngineFailed) as end:
                     goes_on = store and self.report.num_segments_done and output.in_place is None
-                    if end.exit_code != 141 and goes_on:
+                    if goes_on and not isinstance(end, ReaderGone):
                         end.resumption = " on the same stdin" if "-" in self.files else ""
                     raise
                 if store and (count := store.evict(self.options.store.store_size)):
                     progress.remark(f"forgot {count:,} answers, the least recently used, as the store was full")
 
+    @contextmanager
+    def telling(self, progress: Progress, fate: Callable[[], str]) -> Iterator[None]:
+        """Tell of work that ends early what became of it.
+
+        Args:
+            progress: tells it.
+            fate: returns that, as the end of a sentence.
+        """
+        try:
+            yield
+        except ReaderGone:  # and nobody is left to be told
+            raise
+        except Interrupted as interrupted:
+            progress.note(f"llmpar {self.name}: {interrupted} {fate()}")
+            interrupted.is_told = True
+            raise
+        except EngineFailed:  # why, is said last
+            progress.note(f"llmpar {self.name}: ended {fate()}")
+            raise
+
     def open_model(self, progress: Progress) -> Model:
         """Return the model that the user chose; nothing of it is read yet."""
-        return open_model(choice_of(self.options.model), progress)
+        return open_model(self.choice, progress)
 
     def open_output(self, progress: Progress) -> SingleOutput:
         """Return the one place where all output goes."""
@@ -134,16 +171,19 @@ class Run:
         return longest_held(self.options.model.max_memory)
 
     @property
+    def choice(self) -> ModelChoice:
+        """Which model answers, and on what."""
+        return settings_of(ModelChoice, self.options.model, name=self.options.model.model)
+
+    @property
     def sampling(self) -> Sampling:
-        """What the user said about answers."""
-        given = self.options.sampling
-        return Sampling(given.max_new_tokens, given.temperature, given.top_p, given.seed, given.max_repeats)
+        """How answers are drawn."""
+        return settings_of(Sampling, self.options.sampling)
 
     @property
     def policy(self) -> Policy:
-        """What the user said about answers that will not do."""
-        given, store = self.options.failures, self.options.store
-        return Policy(given.retries, given.timeout, store.refresh, store.retry_failed, given.overflow)
+        """What happens when an answer will not do."""
+        return settings_of(Policy, self.options.failures, self.options.store)
 
     def _open_store(self) -> Store | None:
         given = self.options.store
@@ -164,14 +204,14 @@ class Run:
                 if len(self.files) == 1 or self.options.output.in_place is not None:
                     raise  # before anything is replaced: the command may not be what was meant
                 failure = error
-                self.report.num_unreadable += 1
+                self.report.miss_input()
                 progress.note(f"llmpar {self.name}: {error}")
                 continue
             total = None if total is None or size is None else total + size
             readable.append(source)
         if failure and not readable:
             raise failure
-        self.report.num_bytes_total = total
+        self.report.expect_bytes(total)
         return readable
 
     def _noter(self, records: Records, progress: Progress) -> Callable[[Result], None]:
@@ -190,18 +230,3 @@ class Run:
                 progress.note(f"llmpar {self.name}: more failed; --errors FILE records them all")
 
         return note
-
-
-def choice_of(options: ModelOptions) -> ModelChoice:
-    """Return the choice of model that options make."""
-    return ModelChoice(
-        options.model,
-        options.engine,
-        options.device,
-        options.precision,
-        number(options.threads),
-        number(options.batch_size),
-        options.max_memory,
-        options.offline,
-        options.tensor_parallel,
-    )

@@ -11,11 +11,11 @@ from llmpar.tasks.checks import DEFAULT_CHECKS, parse_checks
 _LONGEST = 366 * 86_400.0  # seconds; beyond, timers overflow
 
 
-def auto_count(value: str) -> str:
-    """Check a count that may be left to us."""
+def auto_count(value: str) -> int | None:
+    """Read a count that may be left to us, None for auto."""
     if value != "auto" and not (value.isascii() and value.isdigit() and 0 < int(value) <= 4096):
         raise typer.BadParameter(f"{value!r} is neither auto nor a number from 1 to 4096")
-    return value
+    return None if value == "auto" else int(value)
 
 
 def seconds(value: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from llmpar.answering.flow import Part
@@ -95,7 +95,6 @@ def find(
     chosen: Sequence[Sequence[int]],
     session: Session,
     task: Task,
-    on_answer: Callable[[], None] = lambda: None,
 ) -> Iterator[Finding]:
     """Ask each question of each of its passages, and yield what was found, in order; passages that say nothing do not.
 
@@ -105,7 +104,6 @@ def find(
         chosen: for each question, the numbers of those that are read.
         session: asks.
         task: what is asked, `{question}` in it.
-        on_answer: called after each answer.
     """
 
     def parts() -> Iterator[Part]:
@@ -121,7 +119,6 @@ def find(
     nothing = task.value("nothing")
     for (question, number), (_, results) in zip(order, session.flow.answered(parts()), strict=True):
         for result in results:
-            on_answer()
             if result.error is None and not is_nothing(result.answer, nothing):
                 yield Finding(question, result.answer, passages[number])
 

@@ -168,6 +168,7 @@ def _questions(request: BatchRequest, block: Block, start: int, index: int) -> I
             request.temperature,
             request.top_p,
             (request.seed or 0) + number * _NEXT_SEED,
+            max_repeats=0,  # vLLM stops no answer that goes round in a loop, unless a request limits its length
             stop=request.stop,
         )
         segment = Segment(block, index + number, start, start, text, INLINE)

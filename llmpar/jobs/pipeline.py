@@ -94,10 +94,10 @@ class Pipeline:
                 except InputError as changed:  # what was to be replaced is no longer what was read
                     damage = changed
                 else:
-                    self._report.num_documents += 1
+                    self._report.finish_document()
             if damage:
                 output.drop()
-                self._report.num_unreadable += 1
+                self._report.miss_input()
                 self._damaged(damage)
         if writer:
             for text in self._merger.close():

@@ -16,9 +16,9 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-Role = Literal["system", "user", "assistant"]
+from llmpar.messages import Role
 
 # A text never passes through the template, so that nothing in it can be taken for markup; a mark does, and has what
 # a template might change: case, markup, quotes, newlines, length. Only the white space at its ends may go, as it then

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from llmpar.errors import ModelUnavailable
+from llmpar.messages import Message, Role
 from llmpar.models.load import is_token_id, read_json
-from llmpar.models.template import BadTemplate, Role, Slot, mark, render, split
+from llmpar.models.template import BadTemplate, Slot, mark, render, split
 
-Message = tuple[Role, str]
 """Who says it, and what."""
 
 _FRAMES_KEPT = 256  # of conversations with other numbers of turns
@@ -36,14 +36,13 @@ class ChatTokenizer:
 
     Args:
         path: a model directory with `tokenizer.json`.
-        system: the system prompt of `encode`, None for what the template says itself.
         tries: whether the chat template is tried at once; one that takes messages only in parts cannot be.
 
     Raises:
         ModelUnavailable: the tokenizer or the chat template is damaged, or the template changes what it is given.
     """
 
-    def __init__(self, path: Path, system: str | None = None, *, tries: bool = True) -> None:
+    def __init__(self, path: Path, *, tries: bool = True) -> None:
         from tokenizers import Tokenizer
 
         self._path = path
@@ -61,14 +60,13 @@ class ChatTokenizer:
         self._lock = threading.Lock()
         self._frames: OrderedDict[object, list[list[int] | Slot]] = OrderedDict()
         self._instruction = lru_cache(_SYSTEMS_KEPT)(self.encode_data)
-        self._opening: list[Message] = [] if system is None else [("system", system)]
         self.encode_data("A\n é我")  # what it cannot do at all, it should not fail at in the middle of a run
         if tries:
             self.encode("A")
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the whole prompt with `text` as the user's message."""
-        return self.encode_messages([*self._opening, ("user", text)])
+        return self.encode_messages([("user", text)])
 
     def encode_beginning(self, text: str) -> list[int]:
         """Return the ids of a text that the model is to go on with, without its chat template."""

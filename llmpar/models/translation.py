@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
-from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -57,11 +56,6 @@ class TranslationPrompt:
     opening_ids: tuple[int, ...]
     language_ids: frozenset[int]
 
-    @property
-    def stop_ids(self) -> frozenset[int]:
-        """The ids that end an answer, by the vocabulary."""
-        return self.vocabulary.stop_ids
-
     def encode(self, text: str) -> list[int]:
         """Return the ids of a whole prompt."""
         ids = self.vocabulary.encode_data(text)
@@ -74,10 +68,6 @@ class TranslationPrompt:
             ids = [token_id for piece in pieces for token_id in self.vocabulary.encode_data(piece)]
             ids = [token_id for token_id in ids if token_id not in self.language_ids]
         return [*self.source_ids, *ids, self.end_id, *self.opening_ids]
-
-    def decode(self, ids: SequenceOf[int]) -> str:
-        """Return the text of an answer."""
-        return self.vocabulary.decode(ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a run did, piece by piece, as JSON lines for other programs: `--log` and `--errors`."""
+"""What a run did, piece by piece, as JSON lines for other programs: of every piece, and of those that failed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Records:
     def __init__(self, log: Path | None, errors: Path | None, model: str) -> None:
         self._model = model
         self._streams: dict[str, BinaryIO] = {}
-        self._places = {name: place for name, place in (("--log", log), ("--errors", errors)) if place}
+        self._places = {name: place for name, place in (("log", log), ("errors", errors)) if place}
         try:
             for name, place in self._places.items():
                 self._streams[name] = open_as_it_is(place, buffering=0)
@@ -41,11 +41,11 @@ class Records:
         Raises:
             WriteFailed: the disk is full, for instance.
         """
-        if "--log" in self._streams:
-            self._write("--log", self._record(result))
-        if "--errors" in self._streams and result.error is not None:
+        if "log" in self._streams:
+            self._write("log", self._record(result))
+        if "errors" in self._streams and result.error is not None:
             told = {"text": result.segment.source, "answer": result.answer}
-            self._write("--errors", self._record(result) | told)
+            self._write("errors", self._record(result) | told)
 
     def close(self) -> None:
         """Close the files."""

@@ -55,7 +55,7 @@ _STEP = math.log(1.02)
 
 @dataclass(slots=True)
 class Report:
-    """The counts of one run, kept by the pipeline and read by whoever shows progress.
+    """The counts of one run. Whoever does the work tells it by its methods; whoever shows progress reads the counts.
 
     Bytes are input bytes. `num_text_tokens_read` and `num_text_tokens_done` count the tokens of prompts, as a measure
     of work; `num_looped` are among those that failed, `num_retried` among the others; `num_refused` requests were none
@@ -86,6 +86,27 @@ class Report:
     num_bytes_total: int | None = None
     started: float = field(default_factory=time.monotonic)
     latencies: Latencies = field(default_factory=Latencies)
+
+    def expect_bytes(self, total: int | None) -> None:
+        """Take note of how many bytes all inputs have; None if that is not known of one."""
+        self.num_bytes_total = total
+
+    def read(self, num_segments: int, num_bytes: int = 0) -> None:
+        """Count segments that were read, and the bytes that they stood in."""
+        self.num_segments_read += num_segments
+        self.num_bytes_read += num_bytes
+
+    def finish_document(self) -> None:
+        """Count a document that is complete."""
+        self.num_documents += 1
+
+    def miss_input(self) -> None:
+        """Count an input that cannot be read, or not to its end."""
+        self.num_unreadable += 1
+
+    def refuse(self) -> None:
+        """Count something that cannot be asked."""
+        self.num_refused += 1
 
     def read_tokens(self, number: int) -> None:
         """Count the tokens of a prompt among the work that there is."""

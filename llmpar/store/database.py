@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from llmpar import interrupts
 from llmpar.errors import StoreUnusable
 from llmpar.interrupts import shielded
-from llmpar.store.held import HeldFile
+from llmpar.store.held import INSTEAD, HeldFile
 from llmpar.visible import one_line
 
 _T = TypeVar("_T")
@@ -213,14 +213,11 @@ class Database:
         if version > VERSION:
             raise StoreUnusable(
                 f"store {one_line(self._path)}: was written by a newer llmpar (version {version}); update llmpar, or "
-                "take another (--store PATH) or none (--no-store)"
+                f"{INSTEAD}"
             )
 
     def _refused(self, reason: str) -> StoreUnusable:
-        return StoreUnusable(
-            f"store {one_line(self._path)}: {reason}; it is left as it is: move it away, or take another "
-            "(--store PATH) or none (--no-store)"
-        )
+        return StoreUnusable(f"store {one_line(self._path)}: {reason}; it is left as it is: move it away, or {INSTEAD}")
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -229,22 +226,18 @@ class Database:
         except (sqlite3.Error, UnicodeDecodeError) as error:  # also of a message, which can quote what is damaged
             raise self._translation(error) from error
         except OSError as error:
-            raise StoreUnusable(
-                f"store {one_line(self._path)}: cannot be used: {error.strerror}; take another (--store PATH) or none "
-                "(--no-store)"
-            ) from error
+            raise StoreUnusable(f"store {one_line(self._path)}: cannot be used: {error.strerror}; {INSTEAD}") from error
 
     def _translation(self, error: sqlite3.Error | UnicodeDecodeError) -> StoreUnusable:
-        instead = "take another (--store PATH) or none (--no-store)"
         if _is_busy(error):
             return StoreUnusable(
-                f"store {one_line(self._path)}: another process keeps it locked; end that, or {instead}"
+                f"store {one_line(self._path)}: another process keeps it locked; end that, or {INSTEAD}"
             )
         if "not authorized" in str(error) or "prohibited" in str(error):
             return self._refused("holds a view or trigger, which llmpar did not put there")
         if isinstance(error, sqlite3.OperationalError):
             return StoreUnusable(
-                f"store {one_line(self._path)}: cannot be used: {error}; see to its disk and permissions, or {instead}"
+                f"store {one_line(self._path)}: cannot be used: {error}; see to its disk and permissions, or {INSTEAD}"
             )
         return self.unusable(str(error))
 

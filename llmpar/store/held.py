@@ -10,6 +10,9 @@ from pathlib import Path
 from llmpar.errors import StoreUnusable
 from llmpar.visible import one_line
 
+INSTEAD = "take another (store=PATH, or --store PATH) or none (store=False, or --no-store)"
+"""What whoever asked can do where a store cannot be used, in Python or on the command line."""
+
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _Identity = tuple[int, int]  # device and inode
 
@@ -104,8 +107,7 @@ class HeldFile:
 
     def _refused(self, path: Path, reason: str) -> StoreUnusable:
         return StoreUnusable(
-            f"store {one_line(self._path)}: {one_line(path)} {reason}; it is left as it is: move it away, or take "
-            "another store (--store PATH) or none (--no-store)"
+            f"store {one_line(self._path)}: {one_line(path)} {reason}; it is left as it is: move it away, or {INSTEAD}"
         )
 
     def _beside(self, suffix: str) -> Path:

@@ -37,7 +37,7 @@ def parse_checks(text: str, default: frozenset[str]) -> frozenset[str]:
     names = {name.strip() for name in text.split(",")} if text.strip() else set()
     if unknown := sorted(names - {*CHECKS, "none"}):
         raise UsageError(
-            f"--check {unknown[0]!r}: no such check; there are {', '.join(CHECKS)}, "
+            f"check {unknown[0]!r}: no such check; there are {', '.join(CHECKS)}, "
             f"and none, which drops those made by default ({', '.join(sorted(default))})"
         )
     return frozenset(names - {"none"}) | (frozenset() if "none" in names else default)

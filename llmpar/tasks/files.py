@@ -125,7 +125,7 @@ def with_values(task: Task, values: Mapping[str, str]) -> Task:
     task = task.with_values(**values)
     for name in task.required:
         if not task.value(name).strip():
-            raise UsageError(f"task {task.name}: needs a value for {name!r} (--set {name}=…)")
+            raise UsageError(f"task {task.name}: needs a value for {name!r} ({name}=…)")
     return task
 
 

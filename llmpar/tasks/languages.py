@@ -26,12 +26,12 @@ class Language:
     name: str
 
 
-def find_language(name: str, option: str = "--to") -> Language:
+def find_language(name: str, role: str = "language") -> Language:
     """Return the language that has a name (English, its own, any other's) or code (ISO 639, BCP-47), in any case.
 
     Args:
         name: "French", "français", "fr", "fra", "Brazilian Portuguese", "Portuguese (Brazil)", "pt-BR".
-        option: where it was given, for the message.
+        role: what the language is, for the message.
 
     Raises:
         UsageError: there is no such language; the message suggests the nearest.
@@ -42,7 +42,7 @@ def find_language(name: str, option: str = "--to") -> Language:
         return found
     near = _suggestions(wanted)
     remedy = f"did you mean {' or '.join(near)}?" if near else "for example French, pt-BR or 中文"
-    raise UsageError(f"{option} {one_line(wanted)!r}: no language; {remedy}")
+    raise UsageError(f"{role} {one_line(wanted)!r}: no language; {remedy}")
 
 
 def _tag_of_code(code: str) -> str | None:

@@ -1,4 +1,4 @@
-"""A question: one segment under one task, or a conversation of the user's own. And what the user said about answers."""
+"""A question: one segment under one task, or a conversation of the user's own. And how answers are drawn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 from llmpar.documents.document import Segment
 from llmpar.errors import UsageError
-from llmpar.tasks.task import Form, Message, Task
+from llmpar.messages import Message
+from llmpar.tasks.task import Form, Task
 
 LEAST_TEMPERATURE = 1e-5
 """Below, a token would have to be within a ten-thousandth of the likeliest's logit to come: that is rounding."""
@@ -15,10 +16,15 @@ LEAST_TEMPERATURE = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What the user said about answers; `max_new_tokens` None leaves the limit to the task.
+    """How answers are drawn. The defaults here are those of the command line, too, which reads them from here.
 
-    A temperature below LEAST_TEMPERATURE becomes 0, which takes the likeliest token each time. An answer ends before
-    the first of the `stop` strings in it.
+    Args:
+        max_new_tokens: where an answer is cut; None leaves the limit to the task.
+        temperature: below LEAST_TEMPERATURE it becomes 0, which takes the likeliest token each time.
+        top_p: tokens are drawn from the likeliest that have this share together.
+        seed: equal seeds draw equal answers.
+        max_repeats: an answer that says the same more often in a row is stopped; 0 stops none.
+        stop: an answer ends before the first of these strings in it.
 
     Raises:
         UsageError: the temperature is not from 0 to 100, or `top_p` not from 0 to 1; NaN is neither.
@@ -28,7 +34,7 @@ class Sampling:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-    max_repeats: int = 0
+    max_repeats: int = 4
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ def make_task(length: str, per: Literal["file", "paragraph", "all"]) -> Task:
     elif length.isascii() and length.isdigit() and 0 < int(length) <= _MOST_WORDS:
         words, room = f"about {int(length)} words", 32 + 2 * int(length)
     else:
-        raise UsageError(f"--length {length!r}: is none of short, medium, long, nor a number of words")
+        raise UsageError(f"length {length!r}: is none of short, medium, long, nor a number of words")
     task = replace(find_task("summarize").with_values(length=words), margin=room)
     if per == "paragraph":
         return replace(task, merge="document", chunk=None, reduce=None, min_text_tokens=_LEAST_TEXT)

@@ -13,11 +13,8 @@ from typing import Literal
 
 from llmpar.documents.document import Merge, Unit
 from llmpar.errors import UsageError
+from llmpar.messages import Message
 from llmpar.tasks.checks import DEFAULT_CHECKS
-
-Role = Literal["system", "user", "assistant"]
-Message = tuple[Role, str]
-"""Who says it, and what."""
 
 Skip = Literal["untranslatable", "translated"]
 PLACEHOLDER = "{text}"
@@ -138,7 +135,9 @@ class Task:
             UsageError: there is no prompt for that.
         """
         if not self.reduce:
-            raise UsageError(f"task {self.name}: says not how to reduce answers to one; give --reduce PROMPT")
+            raise UsageError(
+                f"task {self.name}: says not how to reduce answers to one; name a prompt that does (reduce)"
+            )
         families = tuple(
             replace(family, prompt=family.reduce, reduce=None)
             for family in self.families
@@ -174,7 +173,7 @@ def placeholders(template: str) -> list[str]:
     return _NAMED.findall(template)
 
 
-def run(prompt: str, system: str | None = None) -> Task:
+def task_of_prompt(prompt: str, system: str | None = None) -> Task:
     """Return the task that asks `prompt` of each segment.
 
     Raises:

@@ -27,11 +27,11 @@ def make_task(to: str, source: str = "auto", context: int = 0) -> Task:
         UsageError: a language is unknown, or the number out of its range.
     """
     if not 0 <= context <= _MOST_CONTEXT:
-        raise UsageError(f"--context {context}: must be 0 or more, up to {_MOST_CONTEXT}")
-    target = find_language(to, "--to")
+        raise UsageError(f"context {context}: must be 0 or more, up to {_MOST_CONTEXT}")
+    target = find_language(to, "target language")
     values = {"to": target.name, "to_tag": target.tag}
     if source.strip().casefold() != "auto":
-        origin = find_language(source, "--from")
+        origin = find_language(source, "source language")
         values |= {"from": origin.name, "from_tag": origin.tag}
     return replace(find_task("translate").with_values(**values), context=context)
 

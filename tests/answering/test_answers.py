@@ -226,7 +226,11 @@ class TestForms:
         )
         backend = LocalBackend(Engine([Looking(2)], 1000), codec)
         answers = Answers(
-            Sampling(max_new_tokens=1), Policy(retries=0), lambda task: (task, NoStore()), lambda _: backend, report
+            Sampling(max_new_tokens=1, max_repeats=0),
+            Policy(retries=0),
+            lambda task: (task, NoStore()),
+            lambda _: backend,
+            report,
         )
         flow = Flow(answers, report)
         one = question("perhaps", task)
@@ -238,7 +242,7 @@ class TestForms:
         task = Task("test", "{text}", growth=0, margin=4, form=Form(schema="{}"))
         (result,), _ = ask(
             [question("a long text", task)],
-            sampling=Sampling(max_new_tokens=5),
+            sampling=Sampling(max_new_tokens=5, max_repeats=0),
             constrain=lambda _: object,  # type: ignore[arg-type, return-value]
         )
         assert "did not end" in (result.error or "")

@@ -35,7 +35,7 @@ class Silence:
     [
         QUERY,
         REPLY,
-        ModelChoice("some/model", num_workers=3),
+        ModelChoice("some/model", threads=3),
         Policy(timeout=1.0),
         Attempt(1, 2),
         find_task("translate"),
@@ -51,7 +51,7 @@ def test_it_can_be_sent_to_another_process(value: Any) -> None:
 
 @pytest.mark.parametrize("engine", _MODELS)
 def test_every_model_has_what_the_protocol_asks(engine: Any, tiny_model: Any) -> None:
-    model = open_model(ModelChoice(str(tiny_model), engine, device="cpu", precision="fp32", num_workers=1), Silence())
+    model = open_model(ModelChoice(str(tiny_model), engine, device="cpu", precision="fp32", threads=1), Silence())
     assert model.measure("some words") > 0
     assert model.count_tokens(PROMPT) >= model.measure("one")
     assert model.context_length > 100

@@ -213,7 +213,7 @@ def _warm_up() -> None:
         for name in ("in", "out"):
             (Path(place) / name).write_text("One. Two.")
         arguments = ["run", "x", f"{place}/in", "-o", f"{place}/out", "--engine", "echo", "--quiet"]
-        assert llmpar.cli.main.run([*arguments, "--store", f"{place}/store"]) == 0
+        assert llmpar.cli.main.run_command_line([*arguments, "--store", f"{place}/store"]) == 0
     assert threading.active_count() == 1, "a fork would lose the other threads"
 
 

@@ -56,7 +56,7 @@ class Fake:
     def open_backend(self, model: Echo) -> Backend:
         """Take the place of Echo.open."""
         time.sleep(self.load)
-        threads, slots = model._choice.num_workers, model._choice.batch_size
+        threads, slots = model._choice.threads, model._choice.batch_size
         runners = [_SlowRunner(self, slots or 4, index) for index in range(threads or 3)]
         engine = Engine(runners, 4096, warn=model._watcher.warn)
         model._watcher.watch(lambda: engine.statuses)

@@ -99,7 +99,7 @@ def main() -> int:
     options = _options()
     if unknown := set(options.tasks) - {comparison.task for comparison in _COMPARISONS}:
         sys.exit(f"--tasks: no such task: {', '.join(sorted(unknown))}")
-    model = open_model(ModelChoice(options.model, num_workers=options.threads), Progress("none", "prompts", Report()))
+    model = open_model(ModelChoice(options.model, threads=options.threads), Progress("none", "prompts", Report()))
     sections: list[str] = []
     with Session(model, Store(), Sampling(max_repeats=0), Policy(retries=0), Report(), examples=()) as session:
         for comparison in _COMPARISONS:

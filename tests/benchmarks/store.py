@@ -79,7 +79,7 @@ def _run(num_segments: int, rate: float, store: Store | None) -> tuple[float, fl
     codec = Codec(lambda prompt: prompt.text.encode(), lambda ids: bytes(ids).decode())
     backend = LocalBackend(Engine([_Paced(rate)], 1 << 20), codec)
     answers = Answers(
-        Sampling(),
+        Sampling(max_repeats=0),
         Policy(),
         lambda task: (task, store.job({"benchmark": time.time()}) if store else NoStore()),
         lambda _: backend,

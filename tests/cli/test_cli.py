@@ -472,7 +472,7 @@ class TestLoops:
         from llmpar.answering.model import LocalModel
 
         def looping(model: LocalModel, _: object) -> LocalBackend:
-            count = model._choice.num_workers or 1
+            count = model._choice.threads or 1
             return byte_backend([LoopingRunner(2, delay=0.001, seed=i) for i in range(count)])
 
         monkeypatch.setattr(LocalModel, "open", looping)
@@ -519,7 +519,7 @@ class TestSplit:
 class TestProcess:
     def test_help_imports_neither_torch_nor_rich_progress(self) -> None:
         code = (
-            "import sys; from llmpar.cli.main import run; code = run(['--help']);"
+            "import sys; from llmpar.cli.main import run_command_line; code = run_command_line(['--help']);"
             "print([m for m in ('torch', 'transformers', 'nltk', 'numpy', 'tokenizers') if m in sys.modules],"
             "file=sys.stderr)"
         )

@@ -32,7 +32,7 @@ NAMED = {"files", "arguments", "input_file", "task_name", "model", "name"}
 # What else is a text, and no path; a new one must be put here or be given a role.
 TEXTS = {
     "choices", "values", "system", "to", "source_language", "length", "parts", "top", "reduce", "field", "language",
-    "device", "threads", "batch_size", "check", "in_place",
+    "device", "check", "in_place",
 }  # fmt: skip
 WRITTEN = {roles.written, roles.replaced, roles.output, roles.store}
 
@@ -257,14 +257,14 @@ def test_one_file_for_two_ends_before_anything_is_opened(
 
 
 def called(arguments: list[str], stdin: Any, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    from llmpar.cli.main import run
+    from llmpar.cli.main import run_command_line
 
     out, err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdin", stdin)
         patch.setattr(sys, "stdout", out)
         patch.setattr(sys, "stderr", err)
-        code = run(arguments)
+        code = run_command_line(arguments)
     out.flush()
     return Outcome(code, out.buffer.getvalue(), err.getvalue())  # type: ignore[attr-defined]
 

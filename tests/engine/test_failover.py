@@ -414,7 +414,7 @@ class TestCommand:
 
     def test_from_python_it_is_a_warning(self, half_dead: None) -> None:
         texts = [f"text {i}" for i in range(300)]
-        choice = llmpar.ModelChoice(engine="echo", num_workers=2, batch_size=4)
+        choice = llmpar.ModelChoice(engine="echo", threads=2, batch_size=4)
         with pytest.warns(RuntimeWarning, match="llmpar: worker 1 .* to the others"):
             results = list(llmpar.run(texts, "{text}", model=choice))
         assert [result.answer for result in results] == texts

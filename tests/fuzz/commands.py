@@ -217,11 +217,11 @@ def _somewhere() -> Iterator[None]:
 
 
 def _call(arguments: list[str], stdin: bytes) -> tuple[int, bytes, str]:
-    from llmpar.cli.main import run
+    from llmpar.cli.main import run_command_line
 
     out, err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
     source = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
     with patch.object(sys, "stdin", source), patch.object(sys, "stdout", out), patch.object(sys, "stderr", err):
-        code = run(arguments)
+        code = run_command_line(arguments)
         out.flush()
     return code, out.buffer.getvalue(), err.getvalue()  # type: ignore[attr-defined]

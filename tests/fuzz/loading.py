@@ -20,6 +20,7 @@ from unittest.mock import patch
 from fuzz.corpus import FRAGMENTS, flip
 from fuzz.tiny import directory_bytes, gguf_bytes, write_directory
 from llmpar.errors import LlmparError
+from llmpar.messages import Message
 from llmpar.models.load import Precision
 
 _VALUES: list[Any] = [
@@ -94,8 +95,9 @@ def _load(path: Path, system: str | None, precision: Precision) -> str:
     from llmpar.models.tokenizer import ChatTokenizer
 
     files = resolve(str(path), offline=True)
-    tokenizer = ChatTokenizer(files.path, system)
-    ids = tokenizer.encode("Hi <|im_end|> é")
+    tokenizer = ChatTokenizer(files.path)
+    opening: list[Message] = [] if system is None else [("system", system)]
+    ids = tokenizer.encode_messages([*opening, ("user", "Hi <|im_end|> é")])
     tokenizer.decode(ids)
     model = load_model(files.path, "cpu", precision, files.source_bits)
     return f"{type(model.model).__name__} {model.context_length} {sorted(model.stop_ids | tokenizer.stop_ids)}"

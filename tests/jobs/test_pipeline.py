@@ -77,7 +77,7 @@ def test_an_answer_that_needs_room_is_given_it_once() -> None:
     assert "did not end within 128 tokens" in (failures[0].error or "")
     assert (report.num_failed, report.exit_code) == (2, 3)
 
-    text, report, failures = run("5\n64\n500", [Long(8)], Sampling(max_new_tokens=20))
+    text, report, failures = run("5\n64\n500", [Long(8)], Sampling(max_new_tokens=20, max_repeats=0))
     assert [len(line) for line in text.split("\n")] == [5, 20, 20], "a limit that the user gave is the user's wish"
     assert (report.num_cut, report.num_failed, report.exit_code) == (2, 0, 0)
 
@@ -94,7 +94,7 @@ def test_a_loop_is_stopped_and_its_segment_stays_as_it_was(workers: int) -> None
     runners: list[FakeRunner] = [Counting(2, delay=0.001, seed=i) for i in range(workers)]
     lines = ["good", "loop", "fine", "loop 2", "loop"]
     # The task gives 64 tokens, which the loop fills before it is one: what comes then belongs to the same answer.
-    text, report, failures = run("\n".join(lines), runners, Sampling(max_repeats=4))
+    text, report, failures = run("\n".join(lines), runners, Sampling())
     good, *loops = text.split("\n")
     assert good != "good"
     assert [loops[0], *loops[2:]] == ["loop", "loop 2", "loop"]
@@ -104,7 +104,7 @@ def test_a_loop_is_stopped_and_its_segment_stays_as_it_was(workers: int) -> None
     assert len(requests) == 6, "the two loops are continued once, at the limit, and nothing is asked again"
 
     requests.clear()
-    *_, failures = run("loop", [Counting(1)], Sampling(max_new_tokens=300, max_repeats=4))
+    *_, failures = run("loop", [Counting(1)], Sampling(max_new_tokens=300))
     assert [failure.looped for failure in failures] == [True], "a limit of the user's is no licence to loop"
     assert len(requests) == 1
 
@@ -125,7 +125,7 @@ def test_a_segment_that_fails_stays_as_it_was_and_leaves_its_neighbours_alone() 
     text, report, failures = run(
         f"good\nbad\n{'long ' * 200}\ngood",
         [Empty()],
-        Sampling(max_new_tokens=3),
+        Sampling(max_new_tokens=3, max_repeats=0),
         context=300,
         policy=Policy(overflow="error"),
     )

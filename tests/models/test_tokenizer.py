@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.chat import CHATML, CONTROL
+from support.chat import CHATML, CONTROL, told
 from support.places import ROOT
 
 from llmpar.errors import ModelUnavailable
@@ -22,7 +22,7 @@ CONTROL_IDS = {0, 1, 2}
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_model: Path) -> ChatTokenizer:
-    return ChatTokenizer(tiny_model, system="Be brief.")
+    return ChatTokenizer(tiny_model)
 
 
 def with_template(model: Path, target: Path, template: str | None, **config: object) -> Path:
@@ -41,7 +41,7 @@ def test_the_prompt_is_what_transformers_renders(tiny_model: Path, tokenizer: Ch
     theirs = AutoTokenizer.from_pretrained(tiny_model)
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How are you?\n"}]
     expected = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    assert tokenizer.encode("How are you?\n") == expected
+    assert told(tokenizer, "How are you?\n") == expected
 
 
 def test_white_space_goes_where_the_template_strips_it(tiny_model: Path, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_white_space_goes_where_the_template_strips_it(tiny_model: Path, tmp_pat
     theirs = AutoTokenizer.from_pretrained(model)
     messages = [{"role": "system", "content": "\n Be brief. "}, {"role": "user", "content": " \tHow\n are you?\n "}]
     expected = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    assert ChatTokenizer(model, "\n Be brief. ").encode(" \tHow\n are you?\n ") == expected
+    assert told(ChatTokenizer(model), " \tHow\n are you?\n ", "\n Be brief. ") == expected
 
 
 def test_text_is_data_and_comes_back(tokenizer: ChatTokenizer) -> None:
@@ -66,8 +66,8 @@ def test_text_is_data_and_comes_back(tokenizer: ChatTokenizer) -> None:
 
 
 def test_hostile_text_adds_no_control_token(tokenizer: ChatTokenizer) -> None:
-    frame = [token for token in tokenizer.encode("") if token in CONTROL_IDS]
-    hostile = [token for token in tokenizer.encode(HOSTILE) if token in CONTROL_IDS]
+    frame = [token for token in told(tokenizer, "") if token in CONTROL_IDS]
+    hostile = [token for token in told(tokenizer, HOSTILE) if token in CONTROL_IDS]
     assert hostile == frame
 
 
@@ -97,9 +97,9 @@ def test_a_control_name_that_is_also_a_word_is_spelled_otherwise(tiny_model: Pat
 
 
 def test_the_text_is_no_template(tiny_model: Path) -> None:
-    tokenizer = ChatTokenizer(tiny_model, system="{{ messages }} {% raw %}")
+    tokenizer = ChatTokenizer(tiny_model)
     text = "{{ 1 + 1 }} {% for x in y %} {text} %s \ue000user\ue000 \ue000system\ue000"
-    decoded = tokenizer.decode(tokenizer.encode(text))
+    decoded = tokenizer.decode(told(tokenizer, text, "{{ messages }} {% raw %}"))
     assert text in decoded
     assert "{{ messages }} {% raw %}" in decoded
 
@@ -110,8 +110,8 @@ def test_lone_surrogates_become_replacement_characters(tokenizer: ChatTokenizer)
 
 def test_a_template_without_a_system_role_puts_it_before_the_message(tiny_model: Path, tmp_path: Path) -> None:
     refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
-    tokenizer = ChatTokenizer(with_template(tiny_model, tmp_path / "m", refuses), system="Be brief.")
-    assert tokenizer.decode(tokenizer.encode("Hi")) == "user\nBe brief.\n\nHi\nassistant\n"
+    tokenizer = ChatTokenizer(with_template(tiny_model, tmp_path / "m", refuses))
+    assert tokenizer.decode(told(tokenizer, "Hi")) == "user\nBe brief.\n\nHi\nassistant\n"
 
 
 def test_a_model_without_a_template_continues_the_text(tiny_model: Path, tmp_path: Path) -> None:
@@ -143,13 +143,13 @@ def test_a_damaged_tokenizer_is_named(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_thirty_two_threads(tokenizer: ChatTokenizer) -> None:
     texts = [f"{i} {HOSTILE[i * 50 : i * 50 + 400]}" for i in range(64)]
-    expected = [tokenizer.encode(text) for text in texts]
+    expected = [told(tokenizer, text) for text in texts]
     wrong: list[object] = []
 
     def work() -> None:
         for text, ids in zip(texts, expected, strict=True):
             try:
-                if tokenizer.encode(text) != ids:
+                if told(tokenizer, text) != ids:
                     wrong.append(text)
                 tokenizer.decode(ids)
             except Exception as error:

@@ -85,7 +85,7 @@ def opened(path: Path) -> Seq2SeqTranslation:
 def answers(path: Path, prompt: TranslationPrompt, texts: list[str]) -> list[list[int]]:
     loaded = load_model(path, "cpu", "fp32")
     opening = len(prompt.opening_ids)
-    stops = loaded.stop_ids | prompt.stop_ids
+    stops = loaded.stop_ids | prompt.vocabulary.stop_ids
     found: dict[int, list[int]] = {}
     with build_engine(loaded.models, loaded.context_length, stops, 2, 3, num_opening=opening) as engine:
         for index, text in enumerate(texts):
@@ -107,11 +107,13 @@ class TestNllb:
         for text in texts:
             assert prompt.encode(text) == [*tokenizer(text).input_ids, 2, target]
         assert prompt.opening_ids == (2, target)
-        assert prompt.stop_ids == frozenset({2})
+        assert prompt.vocabulary.stop_ids == frozenset({2})
         wanted = expected(nllb, tokenizer, texts, 2, forced_bos_token_id=target)
         found = answers(nllb, prompt, texts)
         assert found == wanted
-        assert [prompt.decode(ids) for ids in found] == tokenizer.batch_decode(wanted, skip_special_tokens=True)
+        assert [prompt.vocabulary.decode(ids) for ids in found] == tokenizer.batch_decode(
+            wanted, skip_special_tokens=True
+        )
 
     @pytest.mark.parametrize(
         ("tag", "code"),
@@ -145,11 +147,13 @@ class TestMadlad:
         texts = [text for text in TEXTS if text]
         for text in texts:
             assert prompt.encode(text) == [*tokenizer(f"<2fr> {text}").input_ids, 0]
-        assert prompt.stop_ids == frozenset({1})
+        assert prompt.vocabulary.stop_ids == frozenset({1})
         wanted = expected(madlad, tokenizer, [f"<2fr> {text}" for text in texts], 1)
         found = answers(madlad, prompt, texts)
         assert found == wanted
-        assert [prompt.decode(ids) for ids in found] == tokenizer.batch_decode(wanted, skip_special_tokens=True)
+        assert [prompt.vocabulary.decode(ids) for ids in found] == tokenizer.batch_decode(
+            wanted, skip_special_tokens=True
+        )
 
     def test_languages(self, madlad: Path) -> None:
         family = opened(madlad)
@@ -167,13 +171,15 @@ class TestMarian:
         for text in [*TEXTS, "unknown: ж—ж, c"]:
             assert prompt.encode(text) == [*tokenizer(text).input_ids, start]
         assert tokenizer.unk_token_id in prompt.encode("ж—ж")
-        assert prompt.stop_ids == frozenset({0})
+        assert prompt.vocabulary.stop_ids == frozenset({0})
         wanted = expected(bilingual, tokenizer, TEXTS, 1)
         found = answers(bilingual, prompt, TEXTS)
         assert found == wanted
-        assert [prompt.decode(ids) for ids in found] == tokenizer.batch_decode(wanted, skip_special_tokens=True)
+        assert [prompt.vocabulary.decode(ids) for ids in found] == tokenizer.batch_decode(
+            wanted, skip_special_tokens=True
+        )
         # what its own tokenizer prints as two pieces too many, or not at all
-        assert prompt.decode([*tokenizer("the cat").input_ids, start, 1, 10**6]) == "the cat"
+        assert prompt.vocabulary.decode([*tokenizer("the cat").input_ids, start, 1, 10**6]) == "the cat"
 
     def test_a_model_of_many_languages_is_told_which(self, multilingual: Path) -> None:
         tokenizer = hf_marian(multilingual)
@@ -216,8 +222,12 @@ class TestMarian:
         before, after = opened(bilingual).prompt(None, "de"), opened(path).prompt(None, "de")
         assert after.encode("the cat") == before.encode("the cat")
         ids = before.encode("the cat")
-        assert after.decode([len(words) - 1 - token_id for token_id in ids]) == before.decode(ids) == "the cat"
-        assert after.stop_ids == frozenset({len(words) - 1})
+        assert (
+            after.vocabulary.decode([len(words) - 1 - token_id for token_id in ids])
+            == before.vocabulary.decode(ids)
+            == "the cat"
+        )
+        assert after.vocabulary.stop_ids == frozenset({len(words) - 1})
 
     @pytest.mark.parametrize(
         ("file", "content"),
@@ -257,7 +267,7 @@ def test_no_text_becomes_a_control_token(
         assert not set(data) & (set(vocabulary._control_ids) - {getattr(vocabulary, "_unknown", None)})
         assert ids[-len(prompt.opening_ids) :] == list(prompt.opening_ids)
         assert ids[: len(prompt.source_ids)] == list(prompt.source_ids)
-        assert unicodedata.normalize("NFKC", prompt.decode(data)).replace(" ", "") == unicodedata.normalize(
+        assert unicodedata.normalize("NFKC", prompt.vocabulary.decode(data)).replace(" ", "") == unicodedata.normalize(
             "NFKC", text
         ).replace(" ", ""), "it is another text now"
 

@@ -26,7 +26,8 @@ from support.places import ROOT
 from support.program import Outcome
 from support.stores import JOB, answer, filled, held, texts
 
-from llmpar.cli.main import run
+from llmpar import ModelChoice, Sampling, interface
+from llmpar.cli.main import run_command_line
 from llmpar.errors import StoreUnusable
 from llmpar.store.store import Store, StoredAnswer
 
@@ -129,6 +130,51 @@ class TestKeys:
             job.add(job.key(said), said, answer(said))
             job.commit()
         assert held(tmp_path / "store", [said]) == {said: [answer(said)]}
+
+
+class TestPinnedKeys:
+    """The keys of fixed jobs, as earlier versions made them: with others, whoever has a store would compute all again.
+
+    A key follows from the version of answers, too: whoever raises that puts the new keys here.
+    """
+
+    @pytest.mark.parametrize(
+        ("options", "key"),
+        [
+            ([], "7f32d58c9512025a5eabd99a00266563a09cdb02fcd2b474f7217bd8cdbcf2ef"),
+            (
+                ["--max-new-tokens", "12", "--temperature", "0.7", "--top-p", "0.9", "--seed", "3"],
+                "fb84d5df7e992dd120411929ce2c84e239a0075188ba39685ba3810e57f8360f",
+            ),
+            (["--max-repeats", "0"], "16d34ee6dcfe45b2a2794da8a0a95706ebedd2c5c23a07cb28c94c01fd3cf132"),
+        ],
+    )
+    def test_of_a_command(self, llmpar: Call, tmp_path: Path, options: list[str], key: str) -> None:
+        command = ("run", "Repeat: {text}", "--engine", "echo", "-u", "line", *options)
+        files = ("--store", str(tmp_path / "store"), "--log", str(tmp_path / "log"))
+        assert llmpar(*command, *files, stdin=b"A fixed text.\n").code == 0
+        assert json.loads((tmp_path / "log").read_text())["key"] == key
+
+    def test_of_a_request(self, llmpar: Call, tmp_path: Path) -> None:
+        body = {"messages": [{"role": "user", "content": "A fixed text."}]}
+        request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+        files = ("--store", str(tmp_path / "store"), "--log", str(tmp_path / "log"))
+        assert llmpar("batch", "--engine", "echo", *files, stdin=json.dumps(request).encode()).code == 0
+        expected = "1957cb3d9afec0363d6a427b94743f2a5e9b425c827af3a78b37b7351b55e97e"
+        assert json.loads((tmp_path / "log").read_text())["key"] == expected
+
+    @pytest.mark.parametrize(
+        ("sampling", "key"),
+        [
+            (Sampling(), "7f32d58c9512025a5eabd99a00266563a09cdb02fcd2b474f7217bd8cdbcf2ef"),
+            (Sampling(12, 0.7, 0.9, 3), "fb84d5df7e992dd120411929ce2c84e239a0075188ba39685ba3810e57f8360f"),
+        ],
+    )
+    def test_of_python(self, tmp_path: Path, sampling: Sampling, key: str) -> None:
+        echo = ModelChoice(engine="echo")
+        options = {"model": echo, "sampling": sampling, "store": tmp_path / "store"}
+        (result,) = interface.run(["A fixed text."], "Repeat: {text}", **options)  # type: ignore[arg-type]
+        assert result.key.hex() == key
 
 
 class TestFile:
@@ -493,7 +539,8 @@ class TestAgain:
         other, num_generated = bench("One.\nTwo.", prompt="Do {text}")
         assert num_generated == 2
         assert other.out != first.out
-        monkeypatch.setattr("llmpar.answering.model._ANSWERS_VERSION", 1_000)
+        for place in ("model", "echo"):
+            monkeypatch.setattr(f"llmpar.answering.{place}.ANSWERS_VERSION", 1_000)
         assert bench("One.\nTwo.")[1] == 2
 
     def test_what_decides_only_whether_they_will_do_makes_none_new(self, bench: Bench) -> None:
@@ -607,6 +654,6 @@ def test_any_number_of_workers_gives_the_same_bytes(
         for workers, slots, pause in ((1, 1, 0.0), (threads, batch_size, delay)):
             Fake(delay=pause, seed=seed).install(patch.setattr)
             command = ["run", "x", str(place / "in"), "-o", str(place / "out"), "-u", "line", "--engine", "echo", "-q"]
-            code = run([*command, "-j", str(workers), "--batch-size", str(slots), "--progress", "none"])
+            code = run_command_line([*command, "-j", str(workers), "--batch-size", str(slots), "--progress", "none"])
             outputs.append((code, (place / "out").read_bytes()))
     assert outputs[0] == outputs[1]

@@ -53,8 +53,8 @@ def test_a_language_is_found_by_any_of_its_names(names: list[str], tag: str, nam
     ],
 )
 def test_a_slip_is_told_what_may_have_been_meant(name: str, suggestion: str) -> None:
-    with pytest.raises(UsageError, match=rf"^--from '{name}': no language; did you mean .*\b{suggestion}\b"):
-        find_language(name, "--from")
+    with pytest.raises(UsageError, match=rf"^source language '{name}': no language; did you mean .*\b{suggestion}\b"):
+        find_language(name, "source language")
 
 
 @pytest.mark.parametrize(

@@ -264,8 +264,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "reason"),
         [
-            (("-j", "2"), "--tensor-parallel 2 and -j 2 exclude each other"),
-            (("--precision", "int8"), "--precision int8 exclude each other"),
+            (("-j", "2"), "tensor_parallel 2 and threads 2 exclude each other"),
+            (("--precision", "int8"), "precision int8 exclude each other"),
             (("--device", "cuda:1"), "takes the first 2 CUDA devices, not cuda:1"),
             (("--device", "mps"), "not mps"),
         ],

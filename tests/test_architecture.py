@@ -41,6 +41,7 @@ ROOMS = {
         "engine.ranks",
         "engine.finite",
         "engine.parts",
+        "engine.precision_names",
         "engine.resources",
     ),
     "reporting": (*GROUND, "documents.document", "documents.writer", "engine.worker"),
@@ -56,6 +57,7 @@ ROOMS = {
         "engine.constraint",
         "engine.echo",
         "engine.engine",
+        "engine.precision_names",
         "engine.request",
         "engine.resources",
         "engine.worker",
@@ -84,6 +86,7 @@ ROOMS = {
         "answering",
         "jobs",
         "reporting",
+        "engine.precision_names",
     ),
 }
 """Who knows whom, from the ground up; `llmpar/README.md` says what each room is for."""

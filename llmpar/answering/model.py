@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from llmpar.answering.backend import Backend
 from llmpar.engine.constraint import Constraint
 from llmpar.engine.engine import Engine
+from llmpar.engine.precision_names import TORCH_TYPES, PrecisionChoice
 from llmpar.engine.resources import available_memory
 from llmpar.engine.worker import WorkerStatus
 from llmpar.errors import KeptDamaged, LlmparError, ModelUnavailable, UsageError
@@ -46,8 +47,6 @@ _FORMS_KEPT = 64
 _OPENING = threading.RLock()
 _DIFFERENT = ("A", "zebra", "9", "我")  # texts with nothing in common
 
-Precision = Literal["auto", "fp32", "bf16", "int8"]
-
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
@@ -72,7 +71,7 @@ class ModelChoice:
     name: str = "smollm2-135m"
     engine: Literal["model", "echo"] = "model"
     device: str = "auto"
-    precision: Precision = "auto"
+    precision: PrecisionChoice = "auto"
     num_workers: int | None = None
     batch_size: int | None = None
     max_memory: int | None = None
@@ -402,8 +401,8 @@ def _check_parallel(choice: ModelChoice) -> None:
         raise UsageError(
             f"{option} and -j {choice.num_workers} exclude each other: all devices work on the same pieces"
         )
-    if choice.precision == "int8":
-        raise UsageError(f"{option} and --precision int8 exclude each other; use bf16 or fp32")
+    if choice.precision not in ("auto", *TORCH_TYPES):
+        raise UsageError(f"{option} and --precision {choice.precision} exclude each other; use bf16 or fp32")
     if choice.device == "mps" or ":" in choice.device:
         raise UsageError(f"{option} takes the first {choice.tensor_parallel} CUDA devices, not {choice.device}")
 

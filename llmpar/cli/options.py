@@ -16,6 +16,7 @@ from llmpar.cli import roles, values
 from llmpar.cli.roles import Role, with_role
 from llmpar.documents.document import Merge, OnError, Unit
 from llmpar.documents.register import Register
+from llmpar.engine.precision_names import PrecisionChoice
 from llmpar.interrupts import time_limit
 from llmpar.tasks.checks import CHECKS
 
@@ -78,7 +79,7 @@ class ModelOptions:
         option("--device", help="auto, cpu, cuda (all GPUs), cuda:1 or mps.", panel="Model", callback=values.device),
     ] = "auto"
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "int8"],
+        PrecisionChoice,
         option("--precision", help="Of arithmetic; auto loses nothing that the model file holds.", panel="Model"),
     ] = "auto"
     threads: Annotated[

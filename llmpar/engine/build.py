@@ -173,7 +173,7 @@ def _decoder_runners(
     memory = (workers * (num_pages + num_shared) + num_shared) * decoder.page_bytes
     notify(
         f"{_count(workers)} with {slots} slots and room for {num_pages * PAGE:,} tokens each on cpu "
-        f"in {decoder.precision}, up to {memory / 1e6:,.0f} MB for keys and values"
+        f"in {decoder.precision.name}, up to {memory / 1e6:,.0f} MB for keys and values"
     )
     runners = [DecoderRunner(decoder, slots, num_pages + num_shared, settings.stop_ids, prefix) for _ in range(workers)]
     return runners, min(settings.context_length, num_pages * PAGE)

@@ -20,10 +20,13 @@ from support.program import Outcome
 from support.tiny_models import build, decoder, make
 
 from llmpar.engine.build import build_engine
-from llmpar.engine.cpu.decoder import Decoder, Precision, Projection, to_bf16
-from llmpar.engine.cpu.describe import describe
+from llmpar.engine.cpu.decoder import Decoder, Projection
+from llmpar.engine.cpu.floats import stored
+from llmpar.engine.cpu.from_transformers import build_decoder
+from llmpar.engine.cpu.precision import FP32, PRECISIONS
 from llmpar.engine.engine import Engine
 from llmpar.engine.finite import NO_TOKEN, NOT_FINITE, likeliest
+from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.ranks.runner import Mirrors
 from llmpar.engine.request import Completion, Request, SamplingParams, Sequence
 from llmpar.engine.sampler import draw, sample
@@ -34,7 +37,6 @@ from llmpar.tasks.question import LEAST_TEMPERATURE, Sampling
 BITS = {"nan": 0x7FC00000, "nan-of-ones": 0x7FFFFFFF, "-nan": 0xFFFFFFFF, "inf": 0x7F800000, "-inf": 0xFF800000}
 VALUES = {name: np.array(bits, np.uint32).view(np.float32)[()] for name, bits in BITS.items()}
 DENORMAL = np.float32(1e-40)
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 BAD = 298  # a token that no model is tried with, and that is in no good prompt
 PREFIX = [7, 7, 30, 31, 200, 201, 8, 9, 10, 11, 12, 250, 17, 18, 19, 20, 21]
 LENGTH = 4
@@ -170,7 +172,7 @@ def with_bad_token(path: str, value: str) -> Any:
     embedding = model.get_input_embeddings().weight.data
     if value:
         embedding[min(BAD, len(embedding) - 1), 3] = torch.from_numpy(np.array(VALUES[value]))
-    return describe(model, path) if path in PRECISIONS else model  # type: ignore[arg-type]
+    return build_decoder(model, path) if path in PRECISIONS else model  # type: ignore[arg-type]
 
 
 def answered(path: str, value: str, params: SamplingParams, rule: Any, batch: int) -> list[Completion]:
@@ -218,10 +220,10 @@ def damaged(model: Decoder, kind: str, value: np.float32) -> Decoder:
 
     def inside(projection: Projection, row: int) -> None:
         panel, lane = divmod(row, 48)
-        if model.precision == "int8":
+        if model.precision.name == "int8":
             projection.factors[panel, 0, lane] = value
         else:
-            projection.weight[panel, 1, lane, 0] = to_bf16(np.array([value]))[0] if model.precision == "bf16" else value
+            projection.weight[panel, 1, lane, 0] = stored(np.array([value]), model.precision.weights)[0]
 
     rows = {"q": (layer.qkv, 3), "k": (layer.qkv, 70), "v": (layer.qkv, 100), "output": (layer.output, 3),
             "gate": (layer.gate_up, 3), "up": (layer.gate_up, 100), "down": (layer.down, 3),
@@ -249,7 +251,7 @@ class TestKernels:
         ["q", "k", "v", "output", "gate", "up", "down", "head", "attention_norm", "q_norm", "k_norm", "mlp_norm",
          "final_norm", "rope", "scale"],
     )  # fmt: skip
-    def test_nothing_finite_is_made_of_them(self, precision: Precision, kind: str) -> None:
+    def test_nothing_finite_is_made_of_them(self, precision: PrecisionName, kind: str) -> None:
         for name, value in VALUES.items():
             if kind in {"head", "final_norm"} and "nan" not in name:
                 continue  # a token's logit is minus infinity then, which may be
@@ -260,14 +262,14 @@ class TestKernels:
                 assert [completion.error for completion in found] == [NOT_FINITE] * 2, (name, params)
 
     @pytest.mark.parametrize("precision", PRECISIONS)
-    def test_denormals_are_as_good_as_zero(self, precision: Precision) -> None:
+    def test_denormals_are_as_good_as_zero(self, precision: PrecisionName) -> None:
         for kind in KINDS:
             answers = []
             for value in (DENORMAL, np.float32(0)):
                 model = put(deepcopy(make("qwen3")), kind, value)
                 asked = [prompt for prompt in prompts() if BAD not in prompt]
-                engines = [[describe(deepcopy(model), precision)], [model]] if precision == "fp32" else [
-                    [describe(model, precision)]]  # fmt: skip
+                engines = [[build_decoder(deepcopy(model), precision)], [model]] if precision == "fp32" else [
+                    [build_decoder(model, precision)]]  # fmt: skip
                 for models in engines:
                     found = ask(build_engine(models, 256, frozenset({2}), 1, 4), GREEDY, asked)
                     answers.append([(list(completion.output_ids), completion.error) for completion in found])
@@ -286,7 +288,7 @@ class TestKernels:
         weight[place, 0] = 1 if biased else number
         x = np.zeros((16, 4), np.float32)
         x[:, 0] = 1
-        ids, packed = np.zeros(3, np.int32), Projection.pack(weight, None, "fp32")
+        ids, packed = np.zeros(3, np.int32), Projection.pack(weight, None, FP32)
         masks = np.zeros((1, 5), np.uint32)
         other = 100
         for channel in (place, other):
@@ -304,7 +306,7 @@ class TestKernels:
     def test_a_row_without_a_finite_logit_has_no_token(self) -> None:
         from llmpar.engine.cpu import kernels
 
-        packed = Projection.pack(np.zeros((50, 4), np.float32), None, "fp32")
+        packed = Projection.pack(np.zeros((50, 4), np.float32), None, FP32)
         ids = np.zeros(1, np.int32)
         kernels.likeliest(
             np.ones((16, 4), np.float32), np.ones((16, 0), np.float32), packed.weight, packed.biases, packed.factors,

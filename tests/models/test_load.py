@@ -20,13 +20,14 @@ from support.packs import same
 from support.places import names
 from support.tiny_models import PARAMS, answer, decoder
 
-from llmpar.engine.cpu import packed, product
-from llmpar.engine.cpu.decoder import Decoder, Precision
+from llmpar.engine.cpu import packed
+from llmpar.engine.cpu.decoder import Decoder
+from llmpar.engine.cpu.precision import PRECISIONS
+from llmpar.engine.cpu.vector import HOST
+from llmpar.engine.precision_names import PrecisionName
 from llmpar.errors import ModelUnavailable
 from llmpar.models import load
 from llmpar.models.load import find_devices, load_model
-
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 
 
 def sealed(header: bytes) -> bytes:
@@ -37,7 +38,7 @@ def sealed(header: bytes) -> bytes:
 class TestPack:
     @pytest.mark.parametrize("name", ["llama-tied-bias", "gemma3", "smollm3-nope"])
     @pytest.mark.parametrize("precision", PRECISIONS)
-    def test_holds_what_was_written(self, tmp_path: Path, name: str, precision: Precision) -> None:
+    def test_holds_what_was_written(self, tmp_path: Path, name: str, precision: PrecisionName) -> None:
         file, before = tmp_path / "pack", decoder(name, precision)
         packed.write(before, file)
         after = packed.read(file)
@@ -121,7 +122,9 @@ def entry(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 class TestLoad:
     @pytest.mark.parametrize("precision", ["bf16", "int8"])
-    def test_an_entry_is_packed_once(self, entry: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision) -> None:
+    def test_an_entry_is_packed_once(
+        self, entry: Path, monkeypatch: pytest.MonkeyPatch, precision: PrecisionName
+    ) -> None:
         said: list[str] = []
         before = names(entry)
         first = load_model(entry, "cpu", precision, notify=said.append)
@@ -185,12 +188,12 @@ class TestLoad:
 
     @pytest.mark.parametrize("precision", PRECISIONS)
     def test_nothing_is_written_into_others_directories(
-        self, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+        self, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: PrecisionName
     ) -> None:
         monkeypatch.setenv("LLMPAR_CACHE", str(tmp_path / "cache"))
         directory = Path(shutil.copytree(tiny_model, tmp_path / "models" / "tiny"))
         before = names(directory)
-        assert load_model(directory, "cpu", precision).model.precision == precision
+        assert load_model(directory, "cpu", precision).model.precision.name == precision
         assert names(directory) == before
         assert not (tmp_path / "cache").exists()
 
@@ -202,14 +205,14 @@ class TestLoad:
     def test_a_model_of_another_shape_goes_through_torch_and_it_is_told(
         self, entry: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from llmpar.engine.cpu import describe
+        from llmpar.engine.cpu import from_transformers
         from llmpar.engine.parts import OtherShape
 
         def refuse(*_: object) -> None:
             raise OtherShape("it is too round")
 
-        monkeypatch.setattr(describe, "describe", refuse)
-        monkeypatch.setattr(product, "HAS_BF16_DOT", True)
+        monkeypatch.setattr(from_transformers, "build_decoder", refuse)
+        monkeypatch.setitem(HOST, "avx512bf16", True)
         for precision, native in (("fp32", "fp32"), ("bf16", "bf16"), ("int8", "bf16")):
             said: list[str] = []
             loaded = load_model(entry, "cpu", precision, notify=said.append)  # type: ignore[arg-type]
@@ -225,8 +228,8 @@ class TestLoad:
 def test_auto_is_no_less_precise_than_the_file_and_native(
     monkeypatch: pytest.MonkeyPatch, tiny_model: Path, has_int8: bool, has_bf16: bool
 ) -> None:
-    monkeypatch.setattr(product, "HAS_INT8_DOT", has_int8)
-    monkeypatch.setattr(product, "HAS_BF16_DOT", has_bf16)
+    monkeypatch.setitem(HOST, "avx512vnni", has_int8)
+    monkeypatch.setitem(HOST, "avx512bf16", has_bf16)
     monkeypatch.setattr(load, "_load_on_cpu", lambda _path, precision, *_, **__: precision)
     half = "bf16" if has_bf16 else "fp32"
     few = "int8" if has_int8 else half
@@ -298,7 +301,7 @@ class TestReplicas:
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_each_device_has_weights_of_its_own(
-        self, tiny_model: Path, precision: load.Precision, monkeypatch: pytest.MonkeyPatch
+        self, tiny_model: Path, precision: PrecisionName, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         read: list[Path] = []
         real = load._from_pretrained

@@ -12,9 +12,10 @@ import torch
 import transformers
 
 from llmpar.engine.build import build_engine
-from llmpar.engine.cpu.decoder import Decoder, Precision
-from llmpar.engine.cpu.describe import describe
+from llmpar.engine.cpu.decoder import Decoder
+from llmpar.engine.cpu.from_transformers import build_decoder
 from llmpar.engine.engine import Engine
+from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.request import Request, SamplingParams
 
 SMALL: dict[str, Any] = {
@@ -126,5 +127,5 @@ PARAMS = SamplingParams(16)
 
 
 @cache
-def decoder(name: str, precision: Precision = "fp32") -> Decoder:
-    return describe(deepcopy(make(name)), precision)
+def decoder(name: str, precision: PrecisionName = "fp32") -> Decoder:
+    return build_decoder(deepcopy(make(name)), precision)

@@ -9,7 +9,8 @@ from itertools import zip_longest
 import numpy as np
 
 from llmpar.engine.constraint import Mask, unpack
-from llmpar.engine.cpu.decoder import Array, Decoder, Floats, Pass, Tokens, round_up
+from llmpar.engine.cpu.decoder import Decoder, Pass, Tokens
+from llmpar.engine.cpu.precision import Array, Floats, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.finite import NO_TOKEN
 from llmpar.engine.lookup import Lookup

@@ -28,7 +28,8 @@ from llmpar.engine.build import build_engine  # noqa: E402
 from llmpar.engine.constraint import unpack  # noqa: E402
 from llmpar.engine.cuda import decoder as cuda_decoder  # noqa: E402
 from llmpar.engine.cuda import kernels, runner  # noqa: E402
-from llmpar.engine.cuda.decoder import Decoder, Pass, describe  # noqa: E402
+from llmpar.engine.cuda.decoder import Decoder, Pass  # noqa: E402
+from llmpar.engine.cuda.from_transformers import build_decoder  # noqa: E402
 from llmpar.engine.cuda.stream import as_bits  # noqa: E402
 from llmpar.engine.engine import Engine  # noqa: E402
 from llmpar.engine.finite import NO_TOKEN, NOT_FINITE  # noqa: E402
@@ -64,7 +65,7 @@ def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def decoder(name: str) -> Decoder:
-    return describe(deepcopy(make(name)).to(DEVICE))
+    return build_decoder(deepcopy(make(name)).to(DEVICE))
 
 
 def engine(name: str, workers: int = 1, batch: int = 3, prefix: SequenceOf[int] = PREFIX) -> Engine:
@@ -155,7 +156,7 @@ def test_a_copy_on_another_device_answers_alike() -> None:
 
 def test_weights_are_there_once() -> None:
     model = deepcopy(make("llama")).to(DEVICE)
-    made = describe(model)
+    made = build_decoder(model)
     attention = model.model.layers[0].self_attn
     assert attention.q_proj.weight.data_ptr() == made.layers[0].qkv.weight.data_ptr()
     assert torch.equal(attention.k_proj.weight, made.layers[0].qkv.weight[64:96])
@@ -163,11 +164,11 @@ def test_weights_are_there_once() -> None:
 
 def test_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OtherShape, match="attention is of another kind"):
-        describe(build("BloomConfig", n_head=4, n_layer=2))
+        build_decoder(build("BloomConfig", n_head=4, n_layer=2))
     # What our kernels make of it is held against what the model does.
     monkeypatch.setattr(Pass, "_activate", lambda self, x: x[:, : self._decoder.mlp_size].contiguous())
     with pytest.raises(OtherShape, match="gives something else"):
-        describe(deepcopy(make("llama")).to(DEVICE))
+        build_decoder(deepcopy(make("llama")).to(DEVICE))
 
 
 def test_kernels_that_do_not_compile_are_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +177,7 @@ def test_kernels_that_do_not_compile_are_no_reason_to_fail(monkeypatch: pytest.M
 
     monkeypatch.setattr(Pass, "_add_norm", fail)
     with pytest.raises(OtherShape, match=r"our kernels do not run here \(ZeroDivisionError: PTX of a later version\)"):
-        describe(deepcopy(make("llama")).to(DEVICE))
+        build_decoder(deepcopy(make("llama")).to(DEVICE))
 
 
 class TestMemory:
@@ -406,7 +407,7 @@ class TestNotFinite:
     def changed(self, value: float) -> Decoder:
         model = deepcopy(make("llama")).to(DEVICE)
         model.model.embed_tokens.weight.data[298, 3] = value  # no model is tried with this token
-        return describe(model)
+        return build_decoder(model)
 
     @pytest.mark.parametrize(
         ("value", "temperature"), [(torch.nan, 0), (torch.nan, 1), (torch.inf, 0), (-torch.inf, 1)]
@@ -444,4 +445,4 @@ class TestNotFinite:
         [first, *_] = [weight for name, weight in model.named_parameters() if f"{kind}." in name]
         first.data.view(-1)[5] = torch.nan
         with pytest.raises(OtherShape):
-            describe(model)
+            build_decoder(model)

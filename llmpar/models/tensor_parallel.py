@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from llmpar.engine.precision_names import PrecisionChoice, PrecisionName
+from llmpar.engine.ranks.model import Shards
 from llmpar.engine.ranks.ranks import Place, Ranks, join
-from llmpar.engine.ranks.runner import Shards
 from llmpar.errors import LlmparError, ModelUnavailable
 from llmpar.models.load import LoadedModel, find_arithmetic, load_shard
 from llmpar.models.shards import check_devices, check_plan
@@ -45,8 +45,8 @@ def load_shards(
         ranks = Ranks(num_shards)
     except OSError as error:
         raise ModelUnavailable(
-            f"--tensor-parallel {num_shards}: its processes cannot be started: {error.strerror or error}; they need a "
-            "directory for temporary files (TMPDIR)"
+            f"tensor parallel over {num_shards} devices: its processes cannot be started: {error.strerror or error}; "
+            "they need a directory for temporary files (TMPDIR)"
         ) from error
     try:
         mine = ranks.call(
@@ -58,7 +58,7 @@ def load_shards(
             raise
         # A library's, or what another rank says.
         raise ModelUnavailable(f"{str(path)!r}: cannot be loaded on {num_shards} devices: {error}") from error
-    return replace(mine, models=(Shards(ranks, mine.model),))
+    return replace(mine, models=(Shards(ranks, mine.models[0]),))
 
 
 def _load(path: Path, target: str, precision: PrecisionName, place: Place) -> LoadedModel:
@@ -68,4 +68,4 @@ def _load(path: Path, target: str, precision: PrecisionName, place: Place) -> Lo
 
 
 def _load_weights(path: Path, target: str, precision: PrecisionName, place: Place) -> object:
-    return _load(path, target, precision, place).model
+    return _load(path, target, precision, place).models[0]

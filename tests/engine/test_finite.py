@@ -17,7 +17,7 @@ import pytest
 import torch
 from support.constraints import OneOf
 from support.program import Outcome
-from support.tiny_models import build, decoder, make
+from support.tiny_models import build, decoder, make, ready
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.cpu.decoder import Decoder, Projection
@@ -49,7 +49,8 @@ KINDS = (
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmpar.engine.build.usable_cores", lambda: 1)
+    for kind in ("cpu", "generic"):
+        monkeypatch.setattr(f"llmpar.engine.{kind}.model.usable_cores", lambda: 1)
 
 
 def prompts() -> list[list[int]]:
@@ -122,7 +123,7 @@ class TestTrial:
     def test_models_of_other_shapes_are_tried_through_torch(self, save: Callable[..., Path], name: str) -> None:
         model = MAKE[name]()
         good = save(model)
-        assert load_model(good, "cpu", "fp32").model is not None
+        assert load_model(good, "cpu", "fp32").models[0] is not None
         kind = {"bloom": "ln_f", "t5": "final_layer_norm"}[name]
         weight_of(model, kind)[3] = torch.nan
         with pytest.raises(ModelUnavailable, match="not finite"):
@@ -181,7 +182,7 @@ def answered(path: str, value: str, params: SamplingParams, rule: Any, batch: in
         asked = [[119 if token == BAD else 3 + token % 110 for token in prompt] + [0] for prompt in asked]
     model = with_bad_token(path, value)
     model = model if path in PRECISIONS else deepcopy(model)
-    return ask(build_engine([model], 256, frozenset({2}), 1, batch, PREFIX), params, asked, rule)
+    return ask(build_engine([ready(model)], 256, frozenset({2}), 1, batch, PREFIX), params, asked, rule)
 
 
 @pytest.mark.parametrize("path", MAKE)
@@ -208,7 +209,7 @@ class TestPieces:
         rule = OneOf if form else None
         asked = [[*PREFIX[:9], BAD, 5, 6, 7], [9, 8, 7], [*PREFIX[:9], BAD, 5], [9, 8, 7, 6, 5, 4, 3] * 5]
         model = deepcopy(with_bad_token(path, "nan"))
-        engine = build_engine([model], 256, frozenset({2}), 1, 4, [*PREFIX[:9], BAD])
+        engine = build_engine([ready(model)], 256, frozenset({2}), 1, 4, [*PREFIX[:9], BAD])
         errors = [completion.error for completion in ask(engine, params, asked, rule)]
         assert errors == [NOT_FINITE, None, NOT_FINITE, None]
 
@@ -258,7 +259,7 @@ class TestKernels:
             model = damaged(decoder("qwen3", precision), kind, value)
             for params in (GREEDY, DRAWN):
                 asked = [[5, 6, 7], [9] * 20]
-                found = ask(build_engine([model], 256, frozenset({2}), 1, 2), params, asked)
+                found = ask(build_engine([ready(model)], 256, frozenset({2}), 1, 2), params, asked)
                 assert [completion.error for completion in found] == [NOT_FINITE] * 2, (name, params)
 
     @pytest.mark.parametrize("precision", PRECISIONS)
@@ -271,7 +272,7 @@ class TestKernels:
                 engines = [[build_decoder(deepcopy(model), precision)], [model]] if precision == "fp32" else [
                     [build_decoder(model, precision)]]  # fmt: skip
                 for models in engines:
-                    found = ask(build_engine(models, 256, frozenset({2}), 1, 4), GREEDY, asked)
+                    found = ask(build_engine(list(map(ready, models)), 256, frozenset({2}), 1, 4), GREEDY, asked)
                     answers.append([(list(completion.output_ids), completion.error) for completion in found])
             assert all(answer == answers[0] for answer in answers), kind
 

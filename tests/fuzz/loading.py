@@ -98,7 +98,7 @@ def _load(path: Path, system: str | None, precision: PrecisionName) -> str:
     ids = tokenizer.encode("Hi <|im_end|> é")
     tokenizer.decode(ids)
     model = load_model(files.path, "cpu", precision, files.source_bits)
-    return f"{type(model.model).__name__} {model.context_length} {sorted(model.stop_ids | tokenizer.stop_ids)}"
+    return f"{type(model.models[0]).__name__} {model.context_length} {sorted(model.stop_ids | tokenizer.stop_ids)}"
 
 
 def _directory(random: Random, place: Path, record: dict[str, Any]) -> Path:

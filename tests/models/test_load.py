@@ -21,9 +21,10 @@ from support.places import names
 from support.tiny_models import PARAMS, answer, decoder
 
 from llmpar.engine.cpu import packed
-from llmpar.engine.cpu.decoder import Decoder
+from llmpar.engine.cpu.model import CpuModel
 from llmpar.engine.cpu.precision import PRECISIONS
 from llmpar.engine.cpu.vector import HOST
+from llmpar.engine.generic.model import TorchModel
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.errors import ModelUnavailable
 from llmpar.models import load
@@ -131,7 +132,7 @@ class TestLoad:
         assert names(entry) - before == {f"pack-{precision}-{packed.FORMAT}"}
         monkeypatch.setattr(load, "_from_pretrained", None)  # the second time nothing else is read
         second = load_model(entry, "cpu", precision, notify=said.append)
-        assert same(second.model, first.model)
+        assert same(second.models, first.models)
         assert (second.context_length, second.stop_ids, second.precision) == (1024, frozenset({2}), precision)
         assert (first.context_length, first.stop_ids, first.precision) == (1024, frozenset({2}), precision)
         assert said == []
@@ -149,11 +150,11 @@ class TestLoad:
 
     def test_damage_is_told_and_made_again(self, entry: Path) -> None:
         file = entry / f"pack-int8-{packed.FORMAT}"
-        whole = load_model(entry, "cpu", "int8").model
+        whole = load_model(entry, "cpu", "int8").models
         content = file.read_bytes()
         said: list[str] = []
         file.write_bytes(content[:-1])
-        assert same(load_model(entry, "cpu", "int8", warn=said.append).model, whole)
+        assert same(load_model(entry, "cpu", "int8", warn=said.append).models, whole)
         assert len(said) == 1
         assert str(file) in said[0]
         assert "making it again" in said[0]
@@ -181,7 +182,7 @@ class TestLoad:
         said: list[str] = []
         before = names(entry)
         loaded = load_model(entry, "cpu", "int8", notify=said.append)
-        assert isinstance(loaded.model, Decoder)
+        assert isinstance(loaded.models[0], CpuModel)
         assert names(entry) == before
         assert len(said) == 1
         assert "Read-only file system" in said[0]
@@ -193,7 +194,7 @@ class TestLoad:
         monkeypatch.setenv("LLMPAR_CACHE", str(tmp_path / "cache"))
         directory = Path(shutil.copytree(tiny_model, tmp_path / "models" / "tiny"))
         before = names(directory)
-        assert load_model(directory, "cpu", precision).model.precision.name == precision
+        assert load_model(directory, "cpu", precision).models[0].decoder.precision.name == precision
         assert names(directory) == before
         assert not (tmp_path / "cache").exists()
 
@@ -216,8 +217,10 @@ class TestLoad:
         for precision, native in (("fp32", "fp32"), ("bf16", "bf16"), ("int8", "bf16")):
             said: list[str] = []
             loaded = load_model(entry, "cpu", precision, notify=said.append)  # type: ignore[arg-type]
-            assert str(loaded.model.dtype) == {"fp32": "torch.float32", "bf16": "torch.bfloat16"}[native]
-            assert {str(buffer.dtype) for buffer in loaded.model.buffers()} == {"torch.float32"}, "rotary frequencies"
+            assert str(loaded.models[0].module.dtype) == {"fp32": "torch.float32", "bf16": "torch.bfloat16"}[native]
+            assert {str(buffer.dtype) for buffer in loaded.models[0].module.buffers()} == {"torch.float32"}, (
+                "rotary frequencies"
+            )
             assert (loaded.precision, loaded.context_length, loaded.stop_ids) == (native, 1024, frozenset({2}))
             assert len(said) == 1
             assert f"in {native}: it is too round" in said[0]
@@ -306,7 +309,7 @@ class TestReplicas:
         read: list[Path] = []
         real = load._from_pretrained
         monkeypatch.setattr(load, "_from_pretrained", lambda path, dtype: read.append(path) or real(path, dtype))
-        first, second = load_model(tiny_model, "cuda", precision).models
+        first, second = (model.module for model in load_model(tiny_model, "cuda", precision).models)
         assert len(read) == 1, "the file is read once"
         ours, theirs = ({**dict(m.named_parameters()), **dict(m.named_buffers())} for m in (first, second))
         assert any("inv_freq" in name for name in theirs)
@@ -328,7 +331,7 @@ class TestReplicas:
             tie_word_embeddings=True,
         )  # fmt: skip
         model = transformers.LlamaForCausalLM(config).eval().requires_grad_(False)
-        copy = load._copy(model, "cpu:0")
+        copy = TorchModel(model).copy_to("cpu:0").module
         assert copy.lm_head.weight is copy.model.embed_tokens.weight
         assert copy.lm_head.weight.data_ptr() != model.lm_head.weight.data_ptr()
 

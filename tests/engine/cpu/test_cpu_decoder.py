@@ -9,7 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.tiny_models import OURS, PADDED, PARAMS, PREFIX, answer, build, collected, decoder, expected, make, prompts
+from support.tiny_models import (
+    OURS,
+    PADDED,
+    PARAMS,
+    PREFIX,
+    answer,
+    build,
+    collected,
+    decoder,
+    expected,
+    make,
+    prompts,
+    ready,
+)
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.cpu.decoder import Decoder, Pass, Tokens
@@ -36,8 +49,8 @@ class TestAnswers:
         draw = np.random.default_rng(0)
         asked = [prefix + draw.integers(3, 300, 1 + index).tolist() for index in range(9)]
         model = decoder("llama")
-        alone = collected(build_engine([model], 256, frozenset({2}), 1, 4), asked, PARAMS)
-        assert collected(build_engine([model], 256, frozenset({2}), 2, 4, prefix), asked, PARAMS) == alone
+        alone = collected(build_engine([ready(model)], 256, frozenset({2}), 1, 4), asked, PARAMS)
+        assert collected(build_engine([ready(model)], 256, frozenset({2}), 2, 4, prefix), asked, PARAMS) == alone
 
     @pytest.mark.parametrize("prefix", [(), PREFIX], ids=["no-prefix", "prefix"])
     @pytest.mark.parametrize("name", ["llama", "gemma2-softcap-window", "phi3-partial-rotary"])
@@ -62,7 +75,7 @@ class TestAnswers:
         model, drawn = decoder("gemma2-softcap-window"), SamplingParams(16, temperature=1.0, seed=3)
         asked = prompts("gemma2-softcap-window")
         answers = {params: answer("gemma2-softcap-window", 1, 1, params, (), model) for params in (PARAMS, drawn)}
-        with build_engine([model], 256, frozenset({2}), 1, 8) as engine:
+        with build_engine([ready(model)], 256, frozenset({2}), 1, 8) as engine:
             for index, prompt in enumerate(asked):
                 engine.submit(Request(index, prompt, (PARAMS, drawn)[index % 2]))
             ends = [engine.collect(timeout=60) for _ in asked]
@@ -96,7 +109,7 @@ class TestAnswers:
         with torch.inference_mode():
             logits = model(torch.tensor([ids]), use_cache=False).logits[0]
         asked = [ids[:length] for length in (600, 300, 257, 256)]
-        found = collected(build_engine([decoder("llama")], 1000, frozenset(), 1, 4), asked, SamplingParams(1))
+        found = collected(build_engine([ready(decoder("llama"))], 1000, frozenset(), 1, 4), asked, SamplingParams(1))
         assert found == [[int(logits[len(prompt) - 1].argmax())] for prompt in asked]
 
 
@@ -195,8 +208,8 @@ class TestMemory:
     ) -> Engine:
         model = decoder("llama")
         room = 2 * workers * num_pages * model.page_bytes  # half of what is available is taken
-        monkeypatch.setattr("llmpar.engine.build.available_memory", lambda: room)
-        return build_engine([model], 256, frozenset({2}), workers, slots, prefix)
+        monkeypatch.setattr("llmpar.engine.cpu.model.available_memory", lambda: room)
+        return build_engine([ready(model)], 256, frozenset({2}), workers, slots, prefix)
 
     @pytest.mark.parametrize("prefix", [[], PREFIX, prompts("llama")[0][:16]], ids=len)
     @pytest.mark.parametrize(("workers", "slots", "num_pages"), [(1, 16, 5), (1, 16, 11), (3, 4, 6)])

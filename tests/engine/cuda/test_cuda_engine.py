@@ -30,6 +30,7 @@ from llmpar.engine.cuda import decoder as cuda_decoder  # noqa: E402
 from llmpar.engine.cuda import kernels, runner  # noqa: E402
 from llmpar.engine.cuda.decoder import Decoder, Pass  # noqa: E402
 from llmpar.engine.cuda.from_transformers import build_decoder  # noqa: E402
+from llmpar.engine.cuda.model import CudaModel  # noqa: E402
 from llmpar.engine.cuda.stream import as_bits  # noqa: E402
 from llmpar.engine.engine import Engine  # noqa: E402
 from llmpar.engine.finite import NO_TOKEN, NOT_FINITE  # noqa: E402
@@ -69,7 +70,7 @@ def decoder(name: str) -> Decoder:
 
 
 def engine(name: str, workers: int = 1, batch: int = 3, prefix: SequenceOf[int] = PREFIX) -> Engine:
-    return build_engine([decoder(name)], 256, frozenset({STOP}), workers, batch, prefix, max_memory=1 << 25)
+    return build_engine([CudaModel(decoder(name))], 256, frozenset({STOP}), workers, batch, prefix, max_memory=1 << 25)
 
 
 def answer(name: str, *how: Any, params: SamplingParams = PARAMS, count: int = FEW) -> list[list[int]]:
@@ -150,7 +151,7 @@ def test_a_long_beginning_read_for_all_rows_at_once(name: str, monkeypatch: pyte
 def test_a_copy_on_another_device_answers_alike() -> None:
     copy = decoder("llama-tied-bias").to(torch.device(DEVICE.type))
     assert copy.head.weight is copy.embedding
-    made = build_engine([copy], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25)
+    made = build_engine([CudaModel(copy)], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25)
     assert collected(made, prompts("llama-tied-bias")[:FEW], PARAMS) == wanted("llama-tied-bias")
 
 
@@ -219,28 +220,30 @@ class TestMemory:
     def test_no_more_is_taken_than_is_free(self, monkeypatch: pytest.MonkeyPatch) -> None:
         per_page = decoder("llama").page_bytes
         beside = decoder("llama").bytes_beside(runner.PASS_TOKENS, 4, 256)
-        monkeypatch.setattr("llmpar.engine.build.free_memory", lambda _: beside + 40 * per_page)
+        monkeypatch.setattr("llmpar.engine.cuda.model.free_memory", lambda _: beside + 40 * per_page)
         said: list[str] = []
-        made = build_engine([decoder("llama")], 256, frozenset({STOP}), 1, 4, max_memory=1 << 40, notify=said.append)
+        made = build_engine(
+            [CudaModel(decoder("llama"))], 256, frozenset({STOP}), 1, 4, max_memory=1 << 40, notify=said.append
+        )
         assert collected(made, prompts("llama")[:2], PARAMS) == wanted("llama", 2)
         assert "room for 576 tokens" in said[0]
-        monkeypatch.setattr("llmpar.engine.build.free_memory", lambda _: beside + 10 * per_page)
+        monkeypatch.setattr("llmpar.engine.cuda.model.free_memory", lambda _: beside + 10 * per_page)
         with pytest.raises(EngineFailed, match="too little memory left beside the model"):
-            build_engine([decoder("llama")], 256, frozenset({STOP}), 1, 4)
+            build_engine([CudaModel(decoder("llama"))], 256, frozenset({STOP}), 1, 4)
 
     def test_a_device_without_room_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         beside = decoder("llama").bytes_beside(runner.PASS_TOKENS, 4, 256)
         free = [beside, beside + 100 * decoder("llama").page_bytes]
-        monkeypatch.setattr("llmpar.engine.build.free_memory", lambda _: free.pop(0))
+        monkeypatch.setattr("llmpar.engine.cuda.model.free_memory", lambda _: free.pop(0))
         said: list[str] = []
-        made = build_engine([decoder("llama")] * 2, 256, frozenset({STOP}), 1, 4, warn=said.append)
+        made = build_engine([CudaModel(decoder("llama"))] * 2, 256, frozenset({STOP}), 1, 4, warn=said.append)
         assert len(made.statuses) == 1
         assert said == [f"{decoder('llama').device} has too little memory left beside the model, and is left out"]
         assert collected(made, prompts("llama")[:2], PARAMS) == wanted("llama", 2)
 
     def test_too_little_is_refused(self) -> None:
-        with pytest.raises(Exception, match=r"--max-memory 0\.01MB: too little"):
-            build_engine([decoder("llama")], 256, frozenset(), 1, 4, max_memory=10_000)
+        with pytest.raises(Exception, match=r"0\.01MB \(max_memory\) is too little"):
+            build_engine([CudaModel(decoder("llama"))], 256, frozenset(), 1, 4, max_memory=10_000)
 
 
 @pytest.mark.parametrize("prefix", [[9] * 300, [9, 9, 300], [9, -1]])
@@ -423,7 +426,7 @@ class TestNotFinite:
             for request in requests
         ]
         good = ask(engine("llama"), requests)
-        made = build_engine([self.changed(value)], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25)
+        made = build_engine([CudaModel(self.changed(value))], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25)
         for one, other in zip(ask(made, bad), good, strict=True):
             if one.id % 2:
                 assert (one.finish_reason, one.error) == ("error", NOT_FINITE)
@@ -435,7 +438,9 @@ class TestNotFinite:
         monkeypatch.setattr(cuda_decoder, "_WORTH_SHARING", worth)
         beginning = [*range(40, 60), 298, *range(60, 72)]
         asked = [[*beginning, 5], [5, 6], [*beginning, 6, 7], [7, 8, 9]]
-        made = build_engine([self.changed(torch.nan)], 256, frozenset({STOP}), 1, 4, beginning, max_memory=1 << 25)
+        made = build_engine(
+            [CudaModel(self.changed(torch.nan))], 256, frozenset({STOP}), 1, 4, beginning, max_memory=1 << 25
+        )
         found = ask(made, [Request(index, prompt, SamplingParams(1)) for index, prompt in enumerate(asked)])
         assert [completion.error for completion in found] == [NOT_FINITE, None, NOT_FINITE, None]
 

@@ -39,9 +39,12 @@ ROOMS = {
         "integrity",
         "engine.cpu",
         "engine.cuda",
+        "engine.generic",
         "engine.ranks",
         "engine.finite",
+        "engine.model",
         "engine.parts",
+        "engine.precision_names",
         "engine.resources",
     ),
     "reporting": (*GROUND, "documents.document", "documents.writer", "engine.worker"),
@@ -57,6 +60,7 @@ ROOMS = {
         "engine.constraint",
         "engine.echo",
         "engine.engine",
+        "engine.precision_names",
         "engine.request",
         "engine.resources",
         "engine.worker",
@@ -85,6 +89,7 @@ ROOMS = {
         "answering",
         "jobs",
         "reporting",
+        "engine.precision_names",
     ),
 }
 """Who knows whom, from the ground up; `llmpar/README.md` says what each room is for."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
+from llmpar.engine.precision_names import TORCH_TYPES, PrecisionChoice
 from llmpar.engine.resources import available_memory
 from llmpar.errors import UsageError
 
@@ -20,7 +21,6 @@ _MOST_HELD = 1 << 24  # characters of texts on their way
 _BYTES_HELD = 64  # that a character of text takes of the memory that may be used, with all that is made of it
 
 EngineName = Literal["model", "echo"]
-Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 _MODELS: dict[EngineName, str] = {
     "model": "llmpar.answering.model:LocalModel",
@@ -54,7 +54,7 @@ class ModelChoice:
     name: str = "smollm2-135m"
     engine: EngineName = "model"
     device: str = "auto"
-    precision: Precision = "auto"
+    precision: PrecisionChoice = "auto"
     threads: int | None = None
     batch_size: int | None = None
     max_memory: int | None = None
@@ -98,7 +98,7 @@ def _check_parallel(choice: ModelChoice) -> None:
         raise UsageError(
             f"{setting} and threads {choice.threads} exclude each other: all devices work on the same pieces"
         )
-    if choice.precision == "int8":
-        raise UsageError(f"{setting} and precision int8 exclude each other; use bf16 or fp32")
+    if choice.precision not in ("auto", *TORCH_TYPES):
+        raise UsageError(f"{setting} and precision {choice.precision} exclude each other; use bf16 or fp32")
     if choice.device == "mps" or ":" in choice.device:
         raise UsageError(f"{setting} takes the first {choice.tensor_parallel} CUDA devices, not {choice.device}")

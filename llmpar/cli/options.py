@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 import typer
 
 from llmpar.answering.attempts import Overflow, Policy
-from llmpar.answering.choice import EngineName, ModelChoice, Precision
+from llmpar.answering.choice import EngineName, ModelChoice
 from llmpar.cli import roles, values
 from llmpar.cli.roles import Role, with_role
 from llmpar.documents.document import Merge, OnError, Unit
@@ -21,6 +21,7 @@ from llmpar.documents.formats import FORMATS
 from llmpar.documents.formats.options import NO_OPTIONS, FormatOptions
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.register import Register
+from llmpar.engine.precision_names import PrecisionChoice
 from llmpar.interrupts import time_limit
 from llmpar.tasks.checks import CHECKS
 from llmpar.tasks.question import Sampling
@@ -106,7 +107,7 @@ class ModelOptions:
         option("--device", help="auto, cpu, cuda (all GPUs), cuda:1 or mps.", panel="Model", callback=values.device),
     ] = _CHOICE.device
     precision: Annotated[
-        Precision,
+        PrecisionChoice,
         option("--precision", help="Of arithmetic; auto loses nothing that the model file holds.", panel="Model"),
     ] = _CHOICE.precision
     threads: Annotated[

@@ -166,7 +166,7 @@ class Engine:
                 self._lose(
                     worker,
                     f"has not ended a step for {self._stall_limit:g} s: the device hangs, or is too slow for so much "
-                    "at once, where a smaller --batch-size or model helps",
+                    "at once, where a smaller batch size (batch_size) or model helps",
                 )
         return any(worker.is_alive() for worker in self._left)
 

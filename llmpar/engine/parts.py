@@ -16,6 +16,7 @@ from torch import nn
 from llmpar.engine.generic.attention import IMPLEMENTATION, PrefillBatch, Variant, is_supported
 from llmpar.engine.generic.kv_cache import KVCache
 from llmpar.engine.generic.linear import rms_norm
+from llmpar.engine.model import context_length_of
 
 Activation = Literal["silu", "gelu_tanh"]
 
@@ -127,7 +128,7 @@ def take_apart(model: Any) -> ModelParts:
         embedding_scale=float(getattr(body.embed_tokens, "embed_scale", 1.0)),
         final_norm=final_norm,
         head=model.lm_head,
-        context_length=max(0, int(getattr(config, "max_position_embeddings", 0) or 0)) or 2048,
+        context_length=context_length_of(config),
         softcap=float(getattr(config, "final_logit_softcapping", None) or 0),
         epsilon=epsilon,
         activation=activation,

@@ -5,6 +5,7 @@ And how the machine says, through whichever library, that it has no more memory,
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,15 @@ def free_memory(device: Any) -> int:
 
     torch.cuda.empty_cache()
     return int(torch.cuda.mem_get_info(device)[0])
+
+
+def give_memory_back(device: Any) -> None:
+    """Let others have what torch keeps of a device's memory for later."""
+    if device.type == "cuda":
+        import torch
+
+        with contextlib.suppress(RuntimeError):  # it turns to all devices, and another may be lost
+            torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

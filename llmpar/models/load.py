@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from llmpar.engine.finite import check_model
+from llmpar.engine.model import context_length_of
+from llmpar.engine.precision_names import TORCH_TYPES, PrecisionChoice, PrecisionName
 from llmpar.engine.resources import is_out_of_memory
 from llmpar.errors import KeptDamaged, ModelUnavailable
 from llmpar.integrity.foundation import Foundation
@@ -18,48 +19,43 @@ from llmpar.models.cache import keep_pack, kept_sums, pack_file, pack_origin
 from llmpar.models.sums import is_weights
 
 if TYPE_CHECKING:
+    from llmpar.engine.cuda.model import CudaModel
+    from llmpar.engine.generic.model import TorchModel
+    from llmpar.engine.model import EngineModel
     from llmpar.models.cache import Notify
-
-Precision = Literal["fp32", "bf16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A language model, and what its files say about using it.
 
-    `models` are equal, one on each device: a Decoder where a CPU or CUDA computes and the model has the Llama shape,
-    else transformers' own; or there is one, Shards, over all devices. `context_length` is the most tokens, prompt and
-    output together; `stop_ids` end an answer. `precision` is what they compute in. No answer counts before
-    `foundation` confirms it.
+    `models` are equal, one on each device, of the kind that computes them: our decoder where a CPU or CUDA computes and
+    the model has the Llama shape, else transformers' own; or there is one, Shards, over all devices. `context_length`
+    is the most tokens, prompt and output together; `stop_ids` end an answer. `precision` is what they compute in. No
+    answer counts before `foundation` confirms it.
     """
 
-    models: tuple[Any, ...]
+    models: tuple[EngineModel, ...]
     context_length: int
     stop_ids: frozenset[int]
-    precision: Precision
+    precision: PrecisionName
     foundation: Foundation
-
-    @property
-    def model(self) -> Any:
-        """The first of its models."""
-        return self.models[0]
 
     @property
     def vocabulary(self) -> int:
         """How many tokens the model scores, which may be more than its tokenizer has."""
-        own = getattr(self.model, "vocabulary", None)
-        return int(self.model.config.get_text_config().vocab_size if own is None else own)
+        return self.models[0].vocabulary
 
     @property
     def is_encoder_decoder(self) -> bool:
         """Whether an encoder reads the prompt and a decoder writes the answer; else it is a causal language model."""
-        return not hasattr(self.model, "page_bytes") and bool(self.model.config.is_encoder_decoder)
+        return self.models[0].is_encoder_decoder
 
 
 def load_model(
     path: Path,
     device: str = "auto",
-    precision: Precision | Literal["auto"] = "auto",
+    precision: PrecisionChoice = "auto",
     source_bits: int | None = None,
     notify: Notify = lambda _: None,
     warn: Notify = lambda _: None,
@@ -94,9 +90,9 @@ def load_model(
 
     # Only with accelerate does transformers load straight to a device. But unless their type changes, weights that it
     # loads are the mapped file, and they are moved one by one: the host never holds them twice.
-    model = _from_pretrained(path, torch.bfloat16 if precision == "bf16" else torch.float32)
-    context_length = _context_length(model)
-    models: list[Any] = []
+    model = _from_pretrained(path, getattr(torch, TORCH_TYPES[precision]))
+    context_length = context_length_of(model.config.get_text_config())
+    models: list[CudaModel | TorchModel] = []
     full: dict[str, str] = {}
     for name in devices:
         try:
@@ -148,43 +144,45 @@ def _cannot_be_put(path: Path, device: str, reason: str) -> ModelUnavailable:
     )
 
 
-def _put(model: Any, device: str, path: Path, notify: Notify) -> Any:
+def _put(model: Any, device: str, path: Path, notify: Notify) -> CudaModel | TorchModel:
     """Return a model of transformers on a device; on a GPU a Decoder, where it has the Llama shape and kernels run."""
+    from llmpar.engine.generic.model import TorchModel
     from llmpar.engine.parts import OtherShape
 
     model = model.to(device)
     if device.startswith("cuda"):
         try:
-            from llmpar.engine.cuda.decoder import describe
+            from llmpar.engine.cuda.from_transformers import build_decoder
+            from llmpar.engine.cuda.model import CudaModel
 
-            return describe(model)
+            return CudaModel(build_decoder(model))
         except (ImportError, OtherShape) as reason:
             notify(f"{path.name!r} runs through torch, which is slower: {reason}")
     check_model(model, repr(str(path)))
-    return model
+    return TorchModel(model)
 
 
 def find_arithmetic(
-    device: str, precision: Precision | Literal["auto"], source_bits: int | None
-) -> tuple[tuple[str, ...], Precision]:
+    device: str, precision: PrecisionChoice, source_bits: int | None
+) -> tuple[tuple[str, ...], PrecisionName]:
     """Return the devices and the precision that `load_model` computes with; the arguments and errors are its own.
 
     A model of another shape than the Llama's takes bf16 or fp32 where this says int8.
     """
     devices = find_devices(device)
     if devices == ("cpu",):
-        return devices, _cpu_precision(source_bits) if precision == "auto" else precision
+        return devices, _fastest(source_bits) if precision == "auto" else precision
     import torch
 
     kind = devices[0].partition(":")[0]
-    if precision == "int8":
-        raise ModelUnavailable(f"--precision int8: not on {kind}; use fp32 or bf16")
     if precision == "auto":
         precision = "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if precision not in TORCH_TYPES:
+        raise ModelUnavailable(f"precision {precision}: not on {kind}; use {' or '.join(TORCH_TYPES)}")
     return devices, precision
 
 
-def load_shard(path: Path, device: str, precision: Precision, num_shards: int) -> LoadedModel:
+def load_shard(path: Path, device: str, precision: PrecisionName, num_shards: int) -> LoadedModel:
     """Load this rank's share of the weights, straight to its device; all ranks of a process group do so at once.
 
     Args:
@@ -200,23 +198,29 @@ def load_shard(path: Path, device: str, precision: Precision, num_shards: int) -
     import torch
     from transformers.distributed.configuration_utils import DistributedConfig
 
+    from llmpar.engine.generic.model import TorchModel
     from llmpar.models.shards import on_device
 
-    native: Precision = "bf16" if precision != "fp32" and (device != "cpu" or _has_bf16()) else "fp32"
-    dtype = torch.bfloat16 if native == "bf16" else torch.float32
+    native = _torch_precision(precision) if device == "cpu" else precision
     with on_device(device):
+        dtype = getattr(torch, TORCH_TYPES[native])
         model = _from_pretrained(path, dtype, distributed_config=DistributedConfig(tp_size=num_shards))
     check_model(model, repr(str(path)))
-    return LoadedModel((model,), _context_length(model), stop_ids(path), native, foundation)
+    return LoadedModel(
+        (TorchModel(model),), context_length_of(model.config.get_text_config()), stop_ids(path), native, foundation
+    )
 
 
-def _load_on_cpu(path: Path, precision: Precision, notify: Notify, warn: Notify, *, doubts: bool) -> LoadedModel:
+def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Notify, *, doubts: bool) -> LoadedModel:
     from llmpar.engine.cpu import compiled, packed
+    from llmpar.engine.cpu.model import CpuModel
+    from llmpar.engine.cpu.precision import PRECISIONS
 
     for damaged in compiled.discard_damaged():
         warn(f"{str(damaged)!r} was altered since it was written; it is compiled again")
     # Not for fp32: its pack is as large as the weights, and who asks for it compares more often than works.
-    file = None if precision == "fp32" else pack_file(path, f"{precision}-{packed.FORMAT}")
+    is_kept = PRECISIONS[precision].bits < PRECISIONS["fp32"].bits
+    file = None if not is_kept else pack_file(path, f"{precision}-{packed.FORMAT}")
     origin = pack_origin(kept_sums(path), precision)
     if file and file.exists():
         foundation = Foundation()
@@ -226,30 +230,33 @@ def _load_on_cpu(path: Path, precision: Precision, notify: Notify, warn: Notify,
             foundation.begin()
             if doubts:
                 foundation.confirm()
-            return LoadedModel((decoder,), decoder.context_length, stop_ids(path), precision, foundation)
+            return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), precision, foundation)
         except (packed.DamagedPack, KeptDamaged) as damage:
             warn(f"{damage}; making it again")
     foundation = watch(path, is_mapped=True)
     import torch
 
-    from llmpar.engine.cpu.describe import describe
+    from llmpar.engine.cpu import from_transformers
+    from llmpar.engine.generic.model import TorchModel
     from llmpar.engine.parts import OtherShape
 
     # Weights that will be packed are taken as they are in the file: no copy of another type has to fit beside them.
-    model = _from_pretrained(path, torch.float32 if precision == "fp32" else "auto")
+    model = _from_pretrained(path, "auto" if is_kept else torch.float32)
     try:
-        decoder = describe(model, precision)
+        decoder = from_transformers.build_decoder(model, precision)
     except OtherShape as reason:
-        native: Precision = "bf16" if precision != "fp32" and _has_bf16() else "fp32"
+        native = _torch_precision(precision)
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
         for weight in model.parameters():  # not the buffers: rotary frequencies stay exact, as transformers loads them
-            weight.data = weight.data.to(torch.bfloat16 if native == "bf16" else torch.float32)
+            weight.data = weight.data.to(getattr(torch, TORCH_TYPES[native]))
         check_model(model, repr(str(path)))
-        return LoadedModel((model,), _context_length(model), stop_ids(path), native, foundation)
+        return LoadedModel(
+            (TorchModel(model),), context_length_of(model.config.get_text_config()), stop_ids(path), native, foundation
+        )
     if file:
         foundation.confirm()  # what is damaged must not become a pack that looks sound
         keep_pack(file, partial(packed.write, decoder, origin=origin), notify)
-    return LoadedModel((decoder,), decoder.context_length, stop_ids(path), precision, foundation)
+    return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), precision, foundation)
 
 
 def _from_pretrained(path: Path, dtype: Any, **options: Any) -> Any:
@@ -285,16 +292,8 @@ def _from_pretrained(path: Path, dtype: Any, **options: Any) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def _copy(model: Any, device: str) -> Any:
-    """Return an equal model on another device. Weights go there at once: beside them, the first may have no room."""
-    import torch
-
-    if not isinstance(model, torch.nn.Module):
-        return model.to(torch.device(device))
-    moved: dict[int, Any] = {id(buffer): buffer.to(device, copy=True) for buffer in model.buffers()}
-    for weight in model.parameters():
-        moved[id(weight)] = torch.nn.Parameter(weight.detach().to(device, copy=True), requires_grad=False)
-    return deepcopy(model, moved)
+def _copy(model: CudaModel | TorchModel, device: str) -> CudaModel | TorchModel:
+    return model.copy_to(device)
 
 
 def _text_part(config: Any) -> dict[str, Any]:
@@ -306,11 +305,6 @@ def _text_part(config: Any) -> dict[str, Any]:
         return {}
     names = {r"^(?:model\.)?language_model\.(?:model\.)?(?!lm_head)": "model.", r"^language_model\.lm_head": "lm_head"}
     return {"config": text, "key_mapping": names}
-
-
-def _context_length(model: Any) -> int:
-    length = getattr(model.config.get_text_config(), "max_position_embeddings", 0)
-    return length if isinstance(length, int) and length > 0 else 2048
 
 
 def stop_ids(path: Path) -> frozenset[int]:
@@ -381,17 +375,15 @@ def _may_have_accelerator() -> bool:
     return sys.platform == "darwin" or any(Path(f"/dev/{name}").exists() for name in ("nvidiactl", "dxg", "kfd"))
 
 
-def _has_bf16() -> bool:
-    from llmpar.engine.cpu.product import HAS_BF16_DOT
+def _fastest(source_bits: int | None) -> PrecisionName:
+    """Return the precision that loses nothing which weights of so many bits hold, and is fastest on this CPU."""
+    from llmpar.engine.cpu.precision import fastest
 
-    return HAS_BF16_DOT
+    return fastest(source_bits or 32).name
 
 
-def _cpu_precision(source_bits: int | None) -> Precision:
-    from llmpar.engine.cpu.product import HAS_INT8_DOT
+def _torch_precision(precision: PrecisionName) -> PrecisionName:
+    """Return what torch computes in on this CPU where this precision is wanted."""
+    from llmpar.engine.cpu.precision import PRECISIONS, fastest
 
-    bits = source_bits or 32
-    # Without instructions of its own a shorter type is converted back and forth, and loses to the longer.
-    if bits <= 8 and HAS_INT8_DOT:
-        return "int8"
-    return "bf16" if bits <= 16 and _has_bf16() else "fp32"
+    return fastest(PRECISIONS[precision].bits, TORCH_TYPES).name

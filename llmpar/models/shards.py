@@ -24,7 +24,7 @@ def check_devices(num_shards: int, device: str, target: str) -> None:
     """
     import torch
 
-    option = f"--tensor-parallel {num_shards}"
+    option = f"tensor parallel over {num_shards} devices"
     if target == "cuda" and (count := torch.cuda.device_count()) < num_shards:
         raise ModelUnavailable(f"{option}: torch sees {count} CUDA devices on this machine")
     if target == "mps" or (target == "cpu" and device == "auto"):
@@ -48,7 +48,7 @@ def check_plan(path: Path, num_shards: int) -> None:
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
         raise ModelUnavailable(f"{str(path)!r}: cannot be loaded: {reason}") from error
     text = config.get_text_config()
-    option = f"--tensor-parallel {num_shards}: {path.name!r}"
+    option = f"tensor parallel over {num_shards} devices: {path.name!r}"
     if config.is_encoder_decoder:
         raise UsageError(f"{option} is an encoder-decoder, and those are not spread over devices")
     if not getattr(text, "base_model_tp_plan", None):

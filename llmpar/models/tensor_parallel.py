@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
+from llmpar.engine.precision_names import PrecisionChoice, PrecisionName
+from llmpar.engine.ranks.model import Shards
 from llmpar.engine.ranks.ranks import Place, Ranks, join
-from llmpar.engine.ranks.runner import Shards
 from llmpar.errors import LlmparError, ModelUnavailable
-from llmpar.models.load import LoadedModel, Precision, find_arithmetic, load_shard
+from llmpar.models.load import LoadedModel, find_arithmetic, load_shard
 from llmpar.models.shards import check_devices, check_plan
 
 
@@ -18,7 +18,7 @@ def load_shards(
     num_shards: int,
     path: Path,
     device: str = "auto",
-    precision: Precision | Literal["auto"] = "auto",
+    precision: PrecisionChoice = "auto",
     source_bits: int | None = None,
 ) -> LoadedModel:
     """Start a process for each device but the first, and load a share of the weights in each.
@@ -45,8 +45,8 @@ def load_shards(
         ranks = Ranks(num_shards)
     except OSError as error:
         raise ModelUnavailable(
-            f"--tensor-parallel {num_shards}: its processes cannot be started: {error.strerror or error}; they need a "
-            "directory for temporary files (TMPDIR)"
+            f"tensor parallel over {num_shards} devices: its processes cannot be started: {error.strerror or error}; "
+            "they need a directory for temporary files (TMPDIR)"
         ) from error
     try:
         mine = ranks.call(
@@ -58,14 +58,14 @@ def load_shards(
             raise
         # A library's, or what another rank says.
         raise ModelUnavailable(f"{str(path)!r}: cannot be loaded on {num_shards} devices: {error}") from error
-    return replace(mine, models=(Shards(ranks, mine.model),))
+    return replace(mine, models=(Shards(ranks, mine.models[0]),))
 
 
-def _load(path: Path, target: str, precision: Precision, place: Place) -> LoadedModel:
+def _load(path: Path, target: str, precision: PrecisionName, place: Place) -> LoadedModel:
     device = target if target == "cpu" else f"{target}:{place.rank}"
     join(place, device)
     return load_shard(path, device, precision, place.size)
 
 
-def _load_weights(path: Path, target: str, precision: Precision, place: Place) -> object:
-    return _load(path, target, precision, place).model
+def _load_weights(path: Path, target: str, precision: PrecisionName, place: Place) -> object:
+    return _load(path, target, precision, place).models[0]

@@ -159,7 +159,7 @@ def _decoder(path: Path, precision: Any) -> Logits:
     from llmpar.engine.cpu.vector import LANES
     from llmpar.models.load import load_model
 
-    decoder = load_model(path, "cpu", precision).model
+    decoder = load_model(path, "cpu", precision).models[0].decoder
     if not isinstance(decoder, Decoder):
         sys.exit(f"{path.name} runs through torch: there is no decoder whose accuracy could be told")
     tables = np.arange(_WINDOW // LANES, dtype=np.int32)[None]

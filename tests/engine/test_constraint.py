@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from support.constraints import OPTIONS, STOP, VOCABULARY, OneOf, ids, mask
-from support.tiny_models import PREFIX, decoder, expected, make, prompts
+from support.tiny_models import PREFIX, decoder, expected, make, prompts, ready
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.constraint import Mask, unpack
@@ -34,7 +34,8 @@ NAMES = {"decoder": "llama", "decoder-tied": "gemma2-softcap-window", "torch": "
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmpar.engine.build.usable_cores", lambda: 1)
+    for kind in ("cpu", "generic"):
+        monkeypatch.setattr(f"llmpar.engine.{kind}.model.usable_cores", lambda: 1)
 
 
 @cache
@@ -60,7 +61,7 @@ def ask(
     model: Any, requests: SequenceOf[Request], workers: int = 1, batch: int = 8, prefix: Any = ()
 ) -> list[Completion]:
     found: dict[int, Completion] = {}
-    with build_engine([model], 256, frozenset({STOP}), workers, batch, prefix) as engine:
+    with build_engine([ready(model)], 256, frozenset({STOP}), workers, batch, prefix) as engine:
         for request in requests:
             engine.submit(request)
         while len(found) < len(requests):

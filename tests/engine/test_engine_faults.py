@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.device_faults import ALLOCATOR, FAULTS, failing_at
 from support.engines import answers, fits, request
 from support.fakes import FakeRunner, fake_answer
-from support.tiny_models import PREFIX, collected, decoder, expected, make, prompts
+from support.tiny_models import PREFIX, collected, decoder, expected, make, prompts, ready
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.cpu.decoder import Pass
@@ -36,7 +36,8 @@ OUT_OF_MEMORY = [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Trie
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmpar.engine.build.usable_cores", lambda: 1)
+    for kind in ("cpu", "generic"):
+        monkeypatch.setattr(f"llmpar.engine.{kind}.model.usable_cores", lambda: 1)
 
 
 class FaultyRunner(FakeRunner):
@@ -292,7 +293,7 @@ class TestDeath:
         for index in range(40):
             engine.submit(request(index))
         ends: list[Completion] = []
-        with pytest.raises(EngineFailed, match=r"worker \d has not ended a step for 0.5 s.*--batch-size"):  # noqa: PT012
+        with pytest.raises(EngineFailed, match=r"worker \d has not ended a step for 0.5 s.*batch_size"):  # noqa: PT012
             while end := engine.collect(timeout=20):
                 ends.append(end)
         good = [end for end in ends if not end.error]
@@ -472,7 +473,7 @@ class TestRealRunners:
         workers: int,
         prefix: list[int],
     ) -> None:
-        engine = build_engine([decoder("llama")], 256, frozenset({2}), workers, 16, prefix)
+        engine = build_engine([ready(decoder("llama"))], 256, frozenset({2}), workers, 16, prefix)
         fail, real = failing_at({10 * step for step in steps}, error), Pass._add  # six calls make a pass
         monkeypatch.setattr(Pass, "_add", lambda *a: fail() or real(*a))
         assert collected(engine, prompts("llama"), PARAMS) == expected("llama")
@@ -482,7 +483,7 @@ class TestRealRunners:
     def test_decoder_that_does_not_come_to_every_sequence(
         self, monkeypatch: pytest.MonkeyPatch, error: BaseException
     ) -> None:
-        engine = build_engine([decoder("llama")], 256, frozenset({2}), 1, 16, PREFIX)
+        engine = build_engine([ready(decoder("llama"))], 256, frozenset({2}), 1, 16, PREFIX)
         fail, real = failing_at({3, 9, 30}, error), DecoderRunner._admit
         monkeypatch.setattr(DecoderRunner, "_admit", lambda *a: fail() or real(*a))
         assert collected(engine, prompts("llama"), PARAMS) == expected("llama")
@@ -493,7 +494,7 @@ class TestRealRunners:
     @pytest.mark.parametrize("workers", [1, 3])
     def test_model(self, steps: set[int], error: BaseException, workers: int, prefix: list[int]) -> None:
         model = deepcopy(make("llama"))
-        engine = build_engine([model], 256, frozenset({2}), workers, 16, prefix)
+        engine = build_engine([ready(model)], 256, frozenset({2}), workers, 16, prefix)
         model.model.layers[1].register_forward_pre_hook(failing_at(steps, error))
         assert collected(engine, prompts("llama"), PARAMS) == expected("llama")
         for worker in engine._workers:
@@ -505,7 +506,7 @@ class TestRealRunners:
     @pytest.mark.parametrize(("steps", "error"), FAULTS, ids=str)
     def test_padded_model(self, steps: set[int], error: BaseException) -> None:
         model = deepcopy(make("bloom-alibi"))
-        engine = build_engine([model], 256, frozenset({2}), 2, 16)
+        engine = build_engine([ready(model)], 256, frozenset({2}), 2, 16)
         model.transformer.h[1].register_forward_pre_hook(failing_at(steps, error))
         assert collected(engine, prompts("bloom-alibi"), PARAMS) == expected("bloom-alibi")
         for worker in engine._workers:
@@ -516,7 +517,9 @@ class TestRealRunners:
     @pytest.mark.parametrize("kind", ["decoder", "model", "padded"])
     def test_a_prompt_that_the_model_cannot_read_fails_alone(self, kind: str) -> None:
         name = "bloom-alibi" if kind == "padded" else "llama"
-        engine = build_engine([decoder(name) if kind == "decoder" else deepcopy(make(name))], 256, frozenset({2}), 2, 8)
+        engine = build_engine(
+            [ready(decoder(name) if kind == "decoder" else deepcopy(make(name)))], 256, frozenset({2}), 2, 8
+        )
         asked = [*prompts(name)[:9], [5, 300, 5], *prompts(name)[9:]]
         with engine:
             for index, prompt in enumerate(asked):
@@ -542,7 +545,7 @@ class TestMaxMemory:
         max_memory = 77 * model.page_bytes
         said: list[str] = []
         engine = build_engine(
-            [model], 256, frozenset({2}), workers, 16, prefix, max_memory=max_memory, notify=said.append
+            [ready(model)], 256, frozenset({2}), workers, 16, prefix, max_memory=max_memory, notify=said.append
         )
         num_pages = sum(worker._runner._num_pages for worker in engine._workers)  # type: ignore[attr-defined]
         num_pages += -(-len(prefix) // LANES)
@@ -573,14 +576,14 @@ class TestMaxMemory:
         monkeypatch.setattr(KVCache, "reserve", reserve)
         monkeypatch.setattr(Room, "leave", leave)
         max_memory = workers * 300 * per_token
-        engine = build_engine([model], 256, frozenset({2}), workers, 16, max_memory=max_memory)
+        engine = build_engine([ready(model)], 256, frozenset({2}), workers, 16, max_memory=max_memory)
         assert collected(engine, prompts(name), PARAMS) == expected(name)
         assert 150 * per_token < max(kept) <= max_memory // workers
 
     def test_long_sequences_leave_room_for_many_short_ones_later(self) -> None:
         model = deepcopy(make("llama"))
         per_token = 2 * 4 * 3 * 2 * 16
-        engine = build_engine([model], 256, frozenset(), 1, 16, max_memory=300 * per_token)
+        engine = build_engine([ready(model)], 256, frozenset(), 1, 16, max_memory=300 * per_token)
         running: list[int] = []
         runner: Any = engine._workers[0]._runner
         real = runner.decode
@@ -599,10 +602,10 @@ class TestMaxMemory:
     def test_too_little_is_refused_and_the_least_that_is_named_is_enough(self, kind: str) -> None:
         model = decoder("llama") if kind == "decoder" else deepcopy(make("llama"))
         with pytest.raises(
-            UsageError, match=r"--max-memory 0.1MB: too little .* at least \d+MB with 2 workers"
+            UsageError, match=r"0.1MB \(max_memory\) is too little .* at least \d+MB with 2 workers"
         ) as told:
-            build_engine([model], 256, frozenset({2}), 2, 16, max_memory=100_000)
+            build_engine([ready(model)], 256, frozenset({2}), 2, 16, max_memory=100_000)
         least = int(str(told.value).split("at least ")[1].split("MB")[0]) * 1_000_000
         model = decoder("llama") if kind == "decoder" else deepcopy(make("llama"))
-        engine = build_engine([model], 256, frozenset({2}), 2, 16, max_memory=least)
+        engine = build_engine([ready(model)], 256, frozenset({2}), 2, 16, max_memory=least)
         assert collected(engine, prompts("llama"), PARAMS) == expected("llama")

@@ -17,7 +17,7 @@ from support.engines import fits, request
 from support.fakes import FakeRunner, fake_answer
 from support.pipelines import Collected, parts, pipeline
 from support.program import Outcome
-from support.tiny_models import PREFIX, collected, expected, make, prompts
+from support.tiny_models import PREFIX, collected, expected, make, prompts, ready
 
 import llmpar
 from llmpar.answering.attempts import Policy
@@ -25,8 +25,8 @@ from llmpar.documents.output import SingleOutput
 from llmpar.engine.build import build_engine
 from llmpar.engine.echo import EchoRunner
 from llmpar.engine.engine import Engine
-from llmpar.engine.generic.kv_cache import give_memory_back
 from llmpar.engine.request import Completion, Request, SamplingParams, Sequence
+from llmpar.engine.resources import give_memory_back
 from llmpar.engine.scheduler import Scheduler
 from llmpar.errors import EngineFailed
 from llmpar.models import load
@@ -205,7 +205,7 @@ class TestAll:
         assert any(end.error for end in found)
         reasons = ("worker 0 has not ended a step for 0.3 s", "worker 1 ended without a reason", "worker 2 died: Run")
         assert all(reason in str(told.value) for reason in reasons)
-        assert "a smaller --batch-size or model helps" in str(told.value)
+        assert "a smaller batch size (batch_size) or model helps" in str(told.value)
         wake.set()
         engine._workers[0].join(20)
         assert engine.drain() == []
@@ -425,14 +425,15 @@ class TestReplicas:
 
     @pytest.fixture(autouse=True)
     def _one_core(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("llmpar.engine.build.usable_cores", lambda: 1)
+        for kind in ("cpu", "generic"):
+            monkeypatch.setattr(f"llmpar.engine.{kind}.model.usable_cores", lambda: 1)
 
     @pytest.mark.parametrize("name", ["llama", "bloom-alibi"])
     @pytest.mark.parametrize("workers", [None, 2])
     def test_two_answer_as_one(self, name: str, workers: int | None) -> None:
         said: list[str] = []
         models = [deepcopy(make(name)) for _ in range(2)]
-        engine = build_engine(models, 256, frozenset({2}), workers, 4, PREFIX, notify=said.append)
+        engine = build_engine(list(map(ready, models)), 256, frozenset({2}), workers, 4, PREFIX, notify=said.append)
         assert len(engine.statuses) == 2 * (workers or 1)
         assert collected(engine, prompts(name), PARAMS) == expected(name)
         assert len([line for line in said if " slots each on cpu in float32" in line]) == 2
@@ -440,7 +441,7 @@ class TestReplicas:
     def test_one_that_fails_leaves_its_requests_to_the_other(self) -> None:
         said: list[str] = []
         models = [deepcopy(make("llama")) for _ in range(2)]
-        engine = build_engine(models, 256, frozenset({2}), 1, 8, PREFIX, warn=said.append)
+        engine = build_engine(list(map(ready, models)), 256, frozenset({2}), 1, 8, PREFIX, warn=said.append)
         failed, count = threading.Event(), 0
 
         def fail(*_: object) -> None:
@@ -461,7 +462,7 @@ class TestReplicas:
         cells: list[int] = []
         for count in (1, 2):
             models = [deepcopy(make("llama")) for _ in range(count)]
-            engine = build_engine(models, 256, frozenset({2}), 1, 16, max_memory=1200 * per_token)
+            engine = build_engine(list(map(ready, models)), 256, frozenset({2}), 1, 16, max_memory=1200 * per_token)
             cells.append(sum(worker._runner._room.num_cells for worker in engine._workers))  # type: ignore[attr-defined]
             engine.close()
         assert cells == [1200, 1200]

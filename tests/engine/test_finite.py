@@ -17,13 +17,16 @@ import pytest
 import torch
 from support.constraints import OneOf
 from support.program import Outcome
-from support.tiny_models import build, decoder, make
+from support.tiny_models import build, decoder, make, ready
 
 from llmpar.engine.build import build_engine
-from llmpar.engine.cpu.decoder import Decoder, Precision, Projection, to_bf16
-from llmpar.engine.cpu.describe import describe
+from llmpar.engine.cpu.decoder import Decoder, Projection
+from llmpar.engine.cpu.floats import stored
+from llmpar.engine.cpu.from_transformers import build_decoder
+from llmpar.engine.cpu.precision import FP32, PRECISIONS
 from llmpar.engine.engine import Engine
 from llmpar.engine.finite import NO_TOKEN, NOT_FINITE, likeliest
+from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.ranks.runner import Mirrors
 from llmpar.engine.request import Completion, Request, SamplingParams, Sequence
 from llmpar.engine.sampler import draw, sample
@@ -34,7 +37,6 @@ from llmpar.tasks.question import LEAST_TEMPERATURE, Sampling
 BITS = {"nan": 0x7FC00000, "nan-of-ones": 0x7FFFFFFF, "-nan": 0xFFFFFFFF, "inf": 0x7F800000, "-inf": 0xFF800000}
 VALUES = {name: np.array(bits, np.uint32).view(np.float32)[()] for name, bits in BITS.items()}
 DENORMAL = np.float32(1e-40)
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 BAD = 298  # a token that no model is tried with, and that is in no good prompt
 PREFIX = [7, 7, 30, 31, 200, 201, 8, 9, 10, 11, 12, 250, 17, 18, 19, 20, 21]
 LENGTH = 4
@@ -47,7 +49,8 @@ KINDS = (
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmpar.engine.build.usable_cores", lambda: 1)
+    for kind in ("cpu", "generic"):
+        monkeypatch.setattr(f"llmpar.engine.{kind}.model.usable_cores", lambda: 1)
 
 
 def prompts() -> list[list[int]]:
@@ -120,7 +123,7 @@ class TestTrial:
     def test_models_of_other_shapes_are_tried_through_torch(self, save: Callable[..., Path], name: str) -> None:
         model = MAKE[name]()
         good = save(model)
-        assert load_model(good, "cpu", "fp32").model is not None
+        assert load_model(good, "cpu", "fp32").models[0] is not None
         kind = {"bloom": "ln_f", "t5": "final_layer_norm"}[name]
         weight_of(model, kind)[3] = torch.nan
         with pytest.raises(ModelUnavailable, match="not finite"):
@@ -170,7 +173,7 @@ def with_bad_token(path: str, value: str) -> Any:
     embedding = model.get_input_embeddings().weight.data
     if value:
         embedding[min(BAD, len(embedding) - 1), 3] = torch.from_numpy(np.array(VALUES[value]))
-    return describe(model, path) if path in PRECISIONS else model  # type: ignore[arg-type]
+    return build_decoder(model, path) if path in PRECISIONS else model  # type: ignore[arg-type]
 
 
 def answered(path: str, value: str, params: SamplingParams, rule: Any, batch: int) -> list[Completion]:
@@ -179,7 +182,7 @@ def answered(path: str, value: str, params: SamplingParams, rule: Any, batch: in
         asked = [[119 if token == BAD else 3 + token % 110 for token in prompt] + [0] for prompt in asked]
     model = with_bad_token(path, value)
     model = model if path in PRECISIONS else deepcopy(model)
-    return ask(build_engine([model], 256, frozenset({2}), 1, batch, PREFIX), params, asked, rule)
+    return ask(build_engine([ready(model)], 256, frozenset({2}), 1, batch, PREFIX), params, asked, rule)
 
 
 @pytest.mark.parametrize("path", MAKE)
@@ -206,7 +209,7 @@ class TestPieces:
         rule = OneOf if form else None
         asked = [[*PREFIX[:9], BAD, 5, 6, 7], [9, 8, 7], [*PREFIX[:9], BAD, 5], [9, 8, 7, 6, 5, 4, 3] * 5]
         model = deepcopy(with_bad_token(path, "nan"))
-        engine = build_engine([model], 256, frozenset({2}), 1, 4, [*PREFIX[:9], BAD])
+        engine = build_engine([ready(model)], 256, frozenset({2}), 1, 4, [*PREFIX[:9], BAD])
         errors = [completion.error for completion in ask(engine, params, asked, rule)]
         assert errors == [NOT_FINITE, None, NOT_FINITE, None]
 
@@ -218,10 +221,10 @@ def damaged(model: Decoder, kind: str, value: np.float32) -> Decoder:
 
     def inside(projection: Projection, row: int) -> None:
         panel, lane = divmod(row, 48)
-        if model.precision == "int8":
+        if model.precision.name == "int8":
             projection.factors[panel, 0, lane] = value
         else:
-            projection.weight[panel, 1, lane, 0] = to_bf16(np.array([value]))[0] if model.precision == "bf16" else value
+            projection.weight[panel, 1, lane, 0] = stored(np.array([value]), model.precision.weights)[0]
 
     rows = {"q": (layer.qkv, 3), "k": (layer.qkv, 70), "v": (layer.qkv, 100), "output": (layer.output, 3),
             "gate": (layer.gate_up, 3), "up": (layer.gate_up, 100), "down": (layer.down, 3),
@@ -249,27 +252,27 @@ class TestKernels:
         ["q", "k", "v", "output", "gate", "up", "down", "head", "attention_norm", "q_norm", "k_norm", "mlp_norm",
          "final_norm", "rope", "scale"],
     )  # fmt: skip
-    def test_nothing_finite_is_made_of_them(self, precision: Precision, kind: str) -> None:
+    def test_nothing_finite_is_made_of_them(self, precision: PrecisionName, kind: str) -> None:
         for name, value in VALUES.items():
             if kind in {"head", "final_norm"} and "nan" not in name:
                 continue  # a token's logit is minus infinity then, which may be
             model = damaged(decoder("qwen3", precision), kind, value)
             for params in (GREEDY, DRAWN):
                 asked = [[5, 6, 7], [9] * 20]
-                found = ask(build_engine([model], 256, frozenset({2}), 1, 2), params, asked)
+                found = ask(build_engine([ready(model)], 256, frozenset({2}), 1, 2), params, asked)
                 assert [completion.error for completion in found] == [NOT_FINITE] * 2, (name, params)
 
     @pytest.mark.parametrize("precision", PRECISIONS)
-    def test_denormals_are_as_good_as_zero(self, precision: Precision) -> None:
+    def test_denormals_are_as_good_as_zero(self, precision: PrecisionName) -> None:
         for kind in KINDS:
             answers = []
             for value in (DENORMAL, np.float32(0)):
                 model = put(deepcopy(make("qwen3")), kind, value)
                 asked = [prompt for prompt in prompts() if BAD not in prompt]
-                engines = [[describe(deepcopy(model), precision)], [model]] if precision == "fp32" else [
-                    [describe(model, precision)]]  # fmt: skip
+                engines = [[build_decoder(deepcopy(model), precision)], [model]] if precision == "fp32" else [
+                    [build_decoder(model, precision)]]  # fmt: skip
                 for models in engines:
-                    found = ask(build_engine(models, 256, frozenset({2}), 1, 4), GREEDY, asked)
+                    found = ask(build_engine(list(map(ready, models)), 256, frozenset({2}), 1, 4), GREEDY, asked)
                     answers.append([(list(completion.output_ids), completion.error) for completion in found])
             assert all(answer == answers[0] for answer in answers), kind
 
@@ -286,7 +289,7 @@ class TestKernels:
         weight[place, 0] = 1 if biased else number
         x = np.zeros((16, 4), np.float32)
         x[:, 0] = 1
-        ids, packed = np.zeros(3, np.int32), Projection.pack(weight, None, "fp32")
+        ids, packed = np.zeros(3, np.int32), Projection.pack(weight, None, FP32)
         masks = np.zeros((1, 5), np.uint32)
         other = 100
         for channel in (place, other):
@@ -304,7 +307,7 @@ class TestKernels:
     def test_a_row_without_a_finite_logit_has_no_token(self) -> None:
         from llmpar.engine.cpu import kernels
 
-        packed = Projection.pack(np.zeros((50, 4), np.float32), None, "fp32")
+        packed = Projection.pack(np.zeros((50, 4), np.float32), None, FP32)
         ids = np.zeros(1, np.int32)
         kernels.likeliest(
             np.ones((16, 4), np.float32), np.ones((16, 0), np.float32), packed.weight, packed.biases, packed.factors,

@@ -19,9 +19,9 @@ from unittest.mock import patch
 
 from fuzz.corpus import FRAGMENTS, flip
 from fuzz.tiny import directory_bytes, gguf_bytes, write_directory
+from llmpar.engine.precision_names import PrecisionName
 from llmpar.errors import LlmparError
 from llmpar.messages import Message
-from llmpar.models.load import Precision
 
 _VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 2, 3, 7, 0.5, -0.0, 1e308, float("inf"), float("nan"), 2**31, 2**63, -(2**63), 10**12,
@@ -50,7 +50,7 @@ _TEMPLATES = [
     "{{ messages[0].content | upper }}", "{{ range(99999) | map('string') | join * 999 }}", "{{ '%1000000000d' % 1 }}",
     "{% generation %}x{% endgeneration %}", "{{ '{:>999999999}'.format(1) }}", "{{ messages.append(1) }}",
 ]  # fmt: skip
-_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+_PRECISIONS: tuple[PrecisionName, ...] = ("fp32", "bf16", "int8")
 _CANARY = "raise SystemExit(open({!r}, 'w').write('ran'))\n"
 
 
@@ -89,7 +89,7 @@ def _outcome(random: Random, path: Path) -> str:
         return str(error).strip()
 
 
-def _load(path: Path, system: str | None, precision: Precision) -> str:
+def _load(path: Path, system: str | None, precision: PrecisionName) -> str:
     from llmpar.models.load import load_model
     from llmpar.models.registry import resolve
     from llmpar.models.tokenizer import ChatTokenizer
@@ -100,7 +100,7 @@ def _load(path: Path, system: str | None, precision: Precision) -> str:
     ids = tokenizer.encode_messages([*opening, ("user", "Hi <|im_end|> é")])
     tokenizer.decode(ids)
     model = load_model(files.path, "cpu", precision, files.source_bits)
-    return f"{type(model.model).__name__} {model.context_length} {sorted(model.stop_ids | tokenizer.stop_ids)}"
+    return f"{type(model.models[0]).__name__} {model.context_length} {sorted(model.stop_ids | tokenizer.stop_ids)}"
 
 
 def _directory(random: Random, place: Path, record: dict[str, Any]) -> Path:

@@ -19,6 +19,7 @@ from support.tiny_models import make as make_transformers
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.constraint import unpack
+from llmpar.engine.generic.model import TorchModel
 from llmpar.engine.request import Request, SamplingParams
 from llmpar.errors import ModelUnavailable, UsageError
 from llmpar.integrity.foundation import Foundation
@@ -278,7 +279,9 @@ class TestTokens:
     def test_a_loaded_model_tells_how_many_it_scores(self, tiny_model: Path) -> None:
         assert load_model(tiny_model, "cpu", "fp32").vocabulary == VOCABULARY
         assert (
-            LoadedModel((make_transformers("bloom-alibi"),), 256, frozenset({STOP}), "fp32", Foundation()).vocabulary
+            LoadedModel(
+                (TorchModel(make_transformers("bloom-alibi")),), 256, frozenset({STOP}), "fp32", Foundation()
+            ).vocabulary
             == 300
         )
 
@@ -462,7 +465,7 @@ def test_engines_answer_validly_and_the_same_whatever_n_and_batch(
     tiny_model: Path, make: Any, tokenizer: Any, rule: str, precision: Any, params: SamplingParams
 ) -> None:
     loaded = load_model(tiny_model, "cpu", precision)
-    model, made = loaded.model, make(rule, loaded.vocabulary)
+    model, made = loaded.models[0], make(rule, loaded.vocabulary)
     texts = [f"message {index} of {index * 7 % 5}" for index in range(24)]
     prompts = [[BEGIN, *tokenizer.encode(text, add_special_tokens=False).ids] for text in texts]
     answers = []

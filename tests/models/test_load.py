@@ -20,13 +20,15 @@ from support.packs import same
 from support.places import names
 from support.tiny_models import PARAMS, answer, decoder
 
-from llmpar.engine.cpu import packed, product
-from llmpar.engine.cpu.decoder import Decoder, Precision
+from llmpar.engine.cpu import packed
+from llmpar.engine.cpu.model import CpuModel
+from llmpar.engine.cpu.precision import PRECISIONS
+from llmpar.engine.cpu.vector import HOST
+from llmpar.engine.generic.model import TorchModel
+from llmpar.engine.precision_names import PrecisionName
 from llmpar.errors import ModelUnavailable
 from llmpar.models import load
 from llmpar.models.load import find_devices, load_model
-
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 
 
 def sealed(header: bytes) -> bytes:
@@ -37,7 +39,7 @@ def sealed(header: bytes) -> bytes:
 class TestPack:
     @pytest.mark.parametrize("name", ["llama-tied-bias", "gemma3", "smollm3-nope"])
     @pytest.mark.parametrize("precision", PRECISIONS)
-    def test_holds_what_was_written(self, tmp_path: Path, name: str, precision: Precision) -> None:
+    def test_holds_what_was_written(self, tmp_path: Path, name: str, precision: PrecisionName) -> None:
         file, before = tmp_path / "pack", decoder(name, precision)
         packed.write(before, file)
         after = packed.read(file)
@@ -121,14 +123,16 @@ def entry(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 class TestLoad:
     @pytest.mark.parametrize("precision", ["bf16", "int8"])
-    def test_an_entry_is_packed_once(self, entry: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision) -> None:
+    def test_an_entry_is_packed_once(
+        self, entry: Path, monkeypatch: pytest.MonkeyPatch, precision: PrecisionName
+    ) -> None:
         said: list[str] = []
         before = names(entry)
         first = load_model(entry, "cpu", precision, notify=said.append)
         assert names(entry) - before == {f"pack-{precision}-{packed.FORMAT}"}
         monkeypatch.setattr(load, "_from_pretrained", None)  # the second time nothing else is read
         second = load_model(entry, "cpu", precision, notify=said.append)
-        assert same(second.model, first.model)
+        assert same(second.models, first.models)
         assert (second.context_length, second.stop_ids, second.precision) == (1024, frozenset({2}), precision)
         assert (first.context_length, first.stop_ids, first.precision) == (1024, frozenset({2}), precision)
         assert said == []
@@ -146,11 +150,11 @@ class TestLoad:
 
     def test_damage_is_told_and_made_again(self, entry: Path) -> None:
         file = entry / f"pack-int8-{packed.FORMAT}"
-        whole = load_model(entry, "cpu", "int8").model
+        whole = load_model(entry, "cpu", "int8").models
         content = file.read_bytes()
         said: list[str] = []
         file.write_bytes(content[:-1])
-        assert same(load_model(entry, "cpu", "int8", warn=said.append).model, whole)
+        assert same(load_model(entry, "cpu", "int8", warn=said.append).models, whole)
         assert len(said) == 1
         assert str(file) in said[0]
         assert "making it again" in said[0]
@@ -178,19 +182,19 @@ class TestLoad:
         said: list[str] = []
         before = names(entry)
         loaded = load_model(entry, "cpu", "int8", notify=said.append)
-        assert isinstance(loaded.model, Decoder)
+        assert isinstance(loaded.models[0], CpuModel)
         assert names(entry) == before
         assert len(said) == 1
         assert "Read-only file system" in said[0]
 
     @pytest.mark.parametrize("precision", PRECISIONS)
     def test_nothing_is_written_into_others_directories(
-        self, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+        self, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: PrecisionName
     ) -> None:
         monkeypatch.setenv("LLMPAR_CACHE", str(tmp_path / "cache"))
         directory = Path(shutil.copytree(tiny_model, tmp_path / "models" / "tiny"))
         before = names(directory)
-        assert load_model(directory, "cpu", precision).model.precision == precision
+        assert load_model(directory, "cpu", precision).models[0].decoder.precision.name == precision
         assert names(directory) == before
         assert not (tmp_path / "cache").exists()
 
@@ -202,19 +206,21 @@ class TestLoad:
     def test_a_model_of_another_shape_goes_through_torch_and_it_is_told(
         self, entry: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from llmpar.engine.cpu import describe
+        from llmpar.engine.cpu import from_transformers
         from llmpar.engine.parts import OtherShape
 
         def refuse(*_: object) -> None:
             raise OtherShape("it is too round")
 
-        monkeypatch.setattr(describe, "describe", refuse)
-        monkeypatch.setattr(product, "HAS_BF16_DOT", True)
+        monkeypatch.setattr(from_transformers, "build_decoder", refuse)
+        monkeypatch.setitem(HOST, "avx512bf16", True)
         for precision, native in (("fp32", "fp32"), ("bf16", "bf16"), ("int8", "bf16")):
             said: list[str] = []
             loaded = load_model(entry, "cpu", precision, notify=said.append)  # type: ignore[arg-type]
-            assert str(loaded.model.dtype) == {"fp32": "torch.float32", "bf16": "torch.bfloat16"}[native]
-            assert {str(buffer.dtype) for buffer in loaded.model.buffers()} == {"torch.float32"}, "rotary frequencies"
+            assert str(loaded.models[0].module.dtype) == {"fp32": "torch.float32", "bf16": "torch.bfloat16"}[native]
+            assert {str(buffer.dtype) for buffer in loaded.models[0].module.buffers()} == {"torch.float32"}, (
+                "rotary frequencies"
+            )
             assert (loaded.precision, loaded.context_length, loaded.stop_ids) == (native, 1024, frozenset({2}))
             assert len(said) == 1
             assert f"in {native}: it is too round" in said[0]
@@ -225,8 +231,8 @@ class TestLoad:
 def test_auto_is_no_less_precise_than_the_file_and_native(
     monkeypatch: pytest.MonkeyPatch, tiny_model: Path, has_int8: bool, has_bf16: bool
 ) -> None:
-    monkeypatch.setattr(product, "HAS_INT8_DOT", has_int8)
-    monkeypatch.setattr(product, "HAS_BF16_DOT", has_bf16)
+    monkeypatch.setitem(HOST, "avx512vnni", has_int8)
+    monkeypatch.setitem(HOST, "avx512bf16", has_bf16)
     monkeypatch.setattr(load, "_load_on_cpu", lambda _path, precision, *_, **__: precision)
     half = "bf16" if has_bf16 else "fp32"
     few = "int8" if has_int8 else half
@@ -298,12 +304,12 @@ class TestReplicas:
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_each_device_has_weights_of_its_own(
-        self, tiny_model: Path, precision: load.Precision, monkeypatch: pytest.MonkeyPatch
+        self, tiny_model: Path, precision: PrecisionName, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         read: list[Path] = []
         real = load._from_pretrained
         monkeypatch.setattr(load, "_from_pretrained", lambda path, dtype: read.append(path) or real(path, dtype))
-        first, second = load_model(tiny_model, "cuda", precision).models
+        first, second = (model.module for model in load_model(tiny_model, "cuda", precision).models)
         assert len(read) == 1, "the file is read once"
         ours, theirs = ({**dict(m.named_parameters()), **dict(m.named_buffers())} for m in (first, second))
         assert any("inv_freq" in name for name in theirs)
@@ -325,7 +331,7 @@ class TestReplicas:
             tie_word_embeddings=True,
         )  # fmt: skip
         model = transformers.LlamaForCausalLM(config).eval().requires_grad_(False)
-        copy = load._copy(model, "cpu:0")
+        copy = TorchModel(model).copy_to("cpu:0").module
         assert copy.lm_head.weight is copy.model.embed_tokens.weight
         assert copy.lm_head.weight.data_ptr() != model.lm_head.weight.data_ptr()
 

@@ -12,9 +12,13 @@ import torch
 import transformers
 
 from llmpar.engine.build import build_engine
-from llmpar.engine.cpu.decoder import Decoder, Precision
-from llmpar.engine.cpu.describe import describe
+from llmpar.engine.cpu.decoder import Decoder
+from llmpar.engine.cpu.from_transformers import build_decoder
+from llmpar.engine.cpu.model import CpuModel
 from llmpar.engine.engine import Engine
+from llmpar.engine.generic.model import TorchModel
+from llmpar.engine.model import EngineModel
+from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.request import Request, SamplingParams
 
 SMALL: dict[str, Any] = {
@@ -56,6 +60,11 @@ PADDED = {
     "gpt-oss-sinks": ("GptOssConfig", {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 8}),
     "bloom-alibi": ("BloomConfig", {"n_head": 4, "n_layer": 2}),
 }
+
+
+def ready(model: Any) -> EngineModel:
+    """Return a decoder or a model of transformers as the engine takes it."""
+    return CpuModel(model) if isinstance(model, Decoder) else TorchModel(model)
 
 
 def build(kind: str, **changes: object) -> Any:
@@ -105,7 +114,7 @@ def answer(
 ) -> list[list[int]]:
     """Return what the engine over `model`, by default a copy of transformers' own, answers to each prompt."""
     model = deepcopy(make(name)) if model is None else model
-    return collected(build_engine([model], 256, frozenset({2}), workers, batch, prefix), prompts(name), params)
+    return collected(build_engine([ready(model)], 256, frozenset({2}), workers, batch, prefix), prompts(name), params)
 
 
 def collected(engine: Engine, asked: list[list[int]], params: SamplingParams) -> list[list[int]]:
@@ -126,5 +135,5 @@ PARAMS = SamplingParams(16)
 
 
 @cache
-def decoder(name: str, precision: Precision = "fp32") -> Decoder:
-    return describe(deepcopy(make(name)), precision)
+def decoder(name: str, precision: PrecisionName = "fp32") -> Decoder:
+    return build_decoder(deepcopy(make(name)), precision)

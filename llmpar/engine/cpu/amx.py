@@ -80,12 +80,13 @@ def store(b: Any, tile: int, pointer: Any, stride: Any) -> None:
     _call(b, "tilestored64", tile, b.bitcast(pointer, _POINTER), stride)
 
 
-def dot(b: Any, total: int, left: int, right: int, *, integers: bool) -> None:
+def dot(b: Any, instruction: str, total: int, left: int, right: int) -> None:
     """Add to a tile (16, 16) the product of two: 32-bit words of a row of `left` with those of a column of `right`.
 
-    A word is an unsigned byte in `left` and a signed one in `right`, four of each, or two bfloat16.
+    `instruction` tells what a word is: of "tdpbusd" four unsigned bytes in `left` and four signed ones in `right`, of
+    "tdpbf16ps" two bfloat16 in each.
     """
-    _call(b, "tdpbusd" if integers else "tdpbf16ps", total, left, right)
+    _call(b, instruction, total, left, right)
 
 
 def _call(b: Any, name: str, *arguments: Any) -> None:

@@ -1,55 +1,27 @@
 """A decoder of the Llama shape: its weights as the kernels take them, and one pass of tokens through its layers.
 
-Knows no sequences and no transformers; `describe` makes one from a model.
+Knows no sequences and no transformers; `from_transformers` makes one from a model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from llmpar.engine.constraint import WORD, Mask
 from llmpar.engine.cpu import kernels
-from llmpar.engine.cpu.product import PANEL, TILE_ROWS
+from llmpar.engine.cpu.precision import PANEL, Array, Floats, Precision, round_up
+from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.vector import LANES
 
-Precision = Literal["fp32", "bf16", "int8"]
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
-
-INPUT_TYPES: dict[Precision, Any] = {"fp32": np.float32, "bf16": np.uint16, "int8": np.uint8}
-CACHE_TYPES: dict[Precision, Any] = {"fp32": np.float32, "bf16": np.uint16, "int8": np.uint16}
-_WEIGHT_TYPES: dict[Precision, Any] = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8}
-_LARGEST_GROUP = 64
 _PIECE = 1 << 20  # weights that are packed at once
 
 
-def round_up(number: int, multiple: int) -> int:
-    """Return the least multiple that is not below `number`."""
-    return -(-number // multiple) * multiple
-
-
-def to_bf16(values: Floats) -> Array:
-    """Return the bits of the nearest bfloat16, as uint16."""
-    bits = np.empty(values.shape, np.uint16)
-    kernels.narrow(np.ascontiguousarray(values, np.float32).reshape(-1), bits.reshape(-1))
-    return bits
-
-
-def group_size(num_inputs: int) -> int:
-    """Return how many neighbouring inputs share a scale in int8: as many as divide them evenly, 64 at most.
-
-    The few inputs of a decoder that are far larger than the others then spoil only their own group.
-    """
-    sizes = range(_LARGEST_GROUP, _LARGEST_GROUP // 2 - 1, -4)
-    return next((size for size in sizes if num_inputs % size == 0), min(_LARGEST_GROUP, round_up(num_inputs, 4)))
-
-
-class Rows(Protocol):
+class WeightRows(Protocol):
     """A matrix of float32 of which some rows are looked at at a time: an array, or what becomes one then."""
 
     @property
@@ -70,9 +42,10 @@ def _by_panel(table: Array) -> Array:
 class Projection:
     """A linear layer.
 
-    `weight` (P, K/k, PANEL, k) holds k neighbouring inputs in 32 bits (see `product_tile`). In int8, `factors`
-    (P, G, PANEL) are the weights' scales and `biases` (P, G, PANEL) what sums begin with; else both are empty. A group
-    is a run of inputs of one output channel: a scale for the whole channel would cost a model whose file has few bits.
+    `weight` (P, K/k, PANEL, k) holds k neighbouring inputs in 32 bits (see `product_tile`). Where weights are whole
+    numbers, `factors` (P, G, PANEL) are their scales and `biases` (P, G, PANEL) what sums begin with; else both are
+    empty. A group is a run of inputs of one output channel: a scale for the whole channel would cost a model whose file
+    has few bits. The README beside this file has an example with its numbers.
     """
 
     weight: Array
@@ -81,16 +54,16 @@ class Projection:
     bias: Floats  # (N,), or empty
 
     @staticmethod
-    def pack(weight: Rows, bias: Floats | None, precision: Precision) -> Projection:
+    def pack(weight: WeightRows, bias: Floats | None, precision: Precision) -> Projection:
         """Return the projection with `weight` (out_features, in_features) and `bias` (out_features,).
 
         It is made in pieces: whole, a large layer's steps would wait for memory more than they compute.
         """
         num_outputs, num_inputs = weight.shape
-        per_word = 4 // np.dtype(_WEIGHT_TYPES[precision]).itemsize
-        group = group_size(num_inputs) if precision == "int8" else per_word
+        per_word = precision.inputs_per_word
+        group = precision.group(num_inputs) if precision.group else per_word
         width, num_panels = round_up(num_inputs, group), -(-num_outputs // PANEL)
-        num_groups = width // group if precision == "int8" else 0
+        num_groups = width // group if precision.group else 0
         words = np.empty((num_panels, width // per_word, PANEL), np.uint32)
         tables = (num_panels if num_groups else 0, num_groups, PANEL)
         factors, biases = np.empty(tables, np.float32), np.empty(tables, np.int32)
@@ -100,23 +73,16 @@ class Projection:
             rows = weight[first * PANEL : panels.stop * PANEL]
             padded = np.zeros(((panels.stop - first) * PANEL, width), np.float32)
             padded[: len(rows), :num_inputs] = rows
-            elements: Array = padded
-            if precision == "bf16":
-                elements = to_bf16(padded)
-            elif precision == "int8":
-                grouped = padded.reshape(len(padded), num_groups, group)
-                scales = np.maximum(np.abs(grouped).max(2), 1e-12) / np.float32(127)  # (N, G)
-                elements = np.rint(grouped / scales[:, :, None]).astype(np.int8)
-                biases[panels] = _by_panel(-128 * elements.sum(2, dtype=np.int32))
-                factors[panels] = _by_panel(scales)
-            words[panels] = _by_panel(elements.reshape(len(padded), width).view(np.uint32))
-        packed = words.view(_WEIGHT_TYPES[precision]).reshape(*words.shape, per_word)
+            encoded = precision.encode(padded, group)
+            words[panels] = _by_panel(encoded.words)
+            if encoded.scales is not None and encoded.starts is not None:
+                factors[panels], biases[panels] = _by_panel(encoded.scales), _by_panel(encoded.starts)
+        packed = words[..., None].view(precision.weights)
         return Projection(packed, factors, biases, np.zeros(0, np.float32) if bias is None else bias)
 
-    @property
-    def num_inputs(self) -> int:
+    def num_inputs(self, precision: Precision) -> int:
         """K, with what was added to make it even."""
-        return int(self.weight.shape[1] * self.weight.shape[3])
+        return int(self.weight.shape[1]) * precision.inputs_per_word
 
     @property
     def num_outputs(self) -> int:
@@ -125,7 +91,7 @@ class Projection:
 
     @property
     def num_groups(self) -> int:
-        """How many scales a row of inputs has: G in int8, else 0."""
+        """How many scales a row of inputs has: G where weights are whole numbers, else 0."""
         return int(self.biases.shape[1])
 
 
@@ -187,7 +153,7 @@ class Decoder:
 
         A page is 16 positions of one sequence in all layers; D' is D rounded up to 16. Memory is taken when written to.
         """
-        shape, dtype = (count, len(self.layers), self.num_kv_heads), CACHE_TYPES[self.precision]
+        shape, dtype = (count, len(self.layers), self.num_kv_heads), self.precision.cache
         width = round_up(self.head_dim, LANES)
         return np.zeros((*shape, self.head_dim, LANES), dtype), np.zeros((*shape, LANES, width), dtype)
 
@@ -201,7 +167,7 @@ class _Inputs:
     """Room for the encoded inputs of a projection: M rows."""
 
     def __init__(self, projection: Projection, precision: Precision, num_rows: int) -> None:
-        self.values = np.zeros((num_rows, projection.num_inputs), INPUT_TYPES[precision])
+        self.values = np.zeros((num_rows, projection.num_inputs(precision)), precision.inputs)
         self.scales = np.ones((num_rows, projection.num_groups), np.float32)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from llmpar.engine.cpu.compiled import inlined, kernel
 from llmpar.engine.cpu.floats import INFINITE, NAN, encode, magnitude, narrowed, widened
-from llmpar.engine.cpu.product import PANEL, TILE_ROWS, TILE_VECTORS, close_tiles, open_tiles, product_tile
+from llmpar.engine.cpu.precision import PANEL
+from llmpar.engine.cpu.product import TILE_ROWS, TILE_VECTORS, close_tiles, open_tiles, product_tile
 from llmpar.engine.cpu.vector import LANES, bits_of_float, float_of_bits, nearest, score_tile, value_tile
 from llmpar.engine.finite import NO_TOKEN
 
@@ -41,13 +42,6 @@ def _tanh(x):
 
 
 @kernel
-def narrow(values, out):
-    """Set `out` (N,) to the float32 `values` (N,) as its own elements, in one pass where numpy takes four."""
-    for k in range(len(values)):
-        out[k] = narrowed(values[k], out)
-
-
-@kernel
 def product(x, scales, w, biases, factors, out, num_rows, add):
     """Set `out` to, or add to it, the first rows of `x` times the packed weights (see `product_tile`).
 
@@ -59,7 +53,7 @@ def product(x, scales, w, biases, factors, out, num_rows, add):
             for v in range(0, PANEL // LANES, TILE_VECTORS):
                 column = panel * PANEL + v * LANES
                 product_tile(x, row, scales, w, panel, v, biases, factors, out, column, add)
-    close_tiles(x)
+    close_tiles(x, w)
 
 
 @kernel
@@ -118,7 +112,7 @@ def likeliest(x, scales, w, biases, factors, bias, vocabulary, masks, masked, id
                         if part[row, column] == largest:
                             ids[row] = first + column
                             break
-    close_tiles(x)
+    close_tiles(x, w)
     for row in range(num_rows):
         # Minus infinity alone is as far away as infinity, and may be.
         if most[row] > INFINITE or bits_of_float(best[row]) >= INFINITE:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from llmpar.engine.cpu.decoder import Decoder, Layer, Projection, Rope
+from llmpar.engine.cpu.precision import PRECISIONS, Precision
 from llmpar.integrity.checksums import checksum, checksum_of
 from llmpar.integrity.foundation import Foundation
 
@@ -42,13 +43,15 @@ def write(decoder: Decoder, file: Path, origin: str = "") -> None:
     arrays: list[np.ndarray[Any, Any]] = []
     offset = 0
 
-    def describe(value: Any) -> Any:
+    def laid_down(value: Any) -> Any:
         nonlocal offset
+        if isinstance(value, Precision):
+            return value.name
         if is_dataclass(value):
-            parts = {field.name: describe(getattr(value, field.name)) for field in fields(value)}
+            parts = {field.name: laid_down(getattr(value, field.name)) for field in fields(value)}
             return {"kind": type(value).__name__, **parts}
         if isinstance(value, tuple):
-            return [describe(part) for part in value]
+            return [laid_down(part) for part in value]
         if isinstance(value, np.ndarray):
             place = {"dtype": value.dtype.str, "shape": value.shape, "offset": offset}
             arrays.append(value)
@@ -56,7 +59,7 @@ def write(decoder: Decoder, file: Path, origin: str = "") -> None:
             return place
         return value
 
-    tree = describe(decoder)
+    tree = laid_down(decoder)
     content = {"origin": origin, "bytes": offset, "checksum": checksum(_laid_out(arrays))}
     header = json.dumps({"format": FORMAT, **content, "decoder": tree}).encode()
     header += b" " * (-(_DIGITS + len(header) + 1) % _ALIGNMENT) + b"\n"
@@ -100,6 +103,8 @@ def read(file: Path, origin: str = "", foundation: Foundation | None = None) -> 
                 return value
             if "kind" in value:
                 parts = {name: restore(part) for name, part in value.items() if name != "kind"}
+                if "precision" in parts:
+                    parts["precision"] = PRECISIONS[parts["precision"]]
                 return _KINDS[value["kind"]](**parts)
             dtype, shape = np.dtype(value["dtype"]), tuple(value["shape"])
             start = len(line) + value["offset"]

@@ -5,7 +5,6 @@ Written as LLVM IR (see `vector`). Both ways compute a row of int8 to the same b
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -14,6 +13,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from llmpar.engine.cpu import amx
+from llmpar.engine.cpu.dots import Dot
+from llmpar.engine.cpu.precision import PANEL, precision_of
 from llmpar.engine.cpu.vector import (
     F32,
     FLOATS,
@@ -22,58 +23,21 @@ from llmpar.engine.cpu.vector import (
     INTS,
     LANES,
     ArrayArgument,
-    function,
     multiply_add,
     number,
     splat,
 )
 
-PANEL = 48
-"""Output channels that lie together in packed weights: three vectors, or tiles."""
-WIDE = HOST.get("avx512f", False)
-HAS_INT8_DOT = HOST.get("avx512vnni", False)
-"""Whether the processor multiplies and adds four pairs of bytes in one lane and one instruction."""
-HAS_BF16_DOT = HOST.get("avx512bf16", False)
-"""Whether it does so with two pairs of bfloat16."""
-
-# As many sums as leave registers for what is added: 24 of 32, or 8 of 16 half as wide.
+WIDE = HOST.get("avx512f", False) or amx.HAS_TILES  # tiles come with it, or are emulated
+# As many sums as leave registers for what is added: 24 of 32, or 4 (which take 8) of 16 half as wide.
 _VECTOR_ROWS, TILE_VECTORS = (8, 3) if WIDE else (4, 1)
 TILE_ROWS = amx.ROWS if amx.HAS_TILES else _VECTOR_ROWS
 _LINE = number(4 * PANEL)  # bytes from one word of inputs to the next, in weights and in a table of groups
 
-# Dot products: total (16 lanes) + Σ over the elements of one 32-bit word of x · the same of each of 16 words of w.
 
-
-def _dot_int8(builder: Any, total: Any, x: Any, w: Any) -> Any:
-    """Unsigned bytes of `x`, signed bytes of `w`."""
-    if HAS_INT8_DOT:
-        dot = function(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, [INTS] * 3)
-        return builder.call(dot, [total, x, w])
-    for byte in range(4):
-        shift = ir.Constant(INTS, [8 * byte] * LANES)
-        left = builder.and_(builder.lshr(x, shift), ir.Constant(INTS, [255] * LANES))
-        up = ir.Constant(INTS, [24 - 8 * byte] * LANES)
-        right = builder.ashr(builder.shl(w, up), ir.Constant(INTS, [24] * LANES))
-        total = builder.add(total, builder.mul(left, right))
-    return total
-
-
-def _dot_bf16(builder: Any, total: Any, x: Any, w: Any) -> Any:
-    if HAS_BF16_DOT:
-        # Declared as up to LLVM 15; later ones know the old types and turn them into theirs.
-        dot = function(builder, "llvm.x86.avx512bf16.dpbf16ps.512", FLOATS, [FLOATS, INTS, INTS])
-        return builder.call(dot, [total, x, w])
-    shift, mask = ir.Constant(INTS, [16] * LANES), ir.Constant(INTS, [-65536] * LANES)
-    low = [builder.bitcast(builder.shl(v, shift), FLOATS) for v in (x, w)]
-    high = [builder.bitcast(builder.and_(v, mask), FLOATS) for v in (x, w)]
-    return multiply_add(builder, high[0], high[1], multiply_add(builder, low[0], low[1], total))
-
-
-def _dot_fp32(builder: Any, total: Any, x: Any, w: Any) -> Any:
-    return multiply_add(builder, builder.bitcast(x, FLOATS), builder.bitcast(w, FLOATS), total)
-
-
-_DOTS: dict[int, Callable[..., Any]] = {1: _dot_int8, 2: _dot_bf16, 4: _dot_fp32}
+def _dot_of(x: Any, w: Any) -> Dot:
+    """Return the dot product of the precision whose inputs and weights have these types of arrays."""
+    return precision_of(str(x.dtype), str(w.dtype)).dot
 
 
 class _Product:
@@ -86,11 +50,11 @@ class _Product:
         ]
         self.x, self.row, self.scales, self.w, self.panel, vector = arrays[:6]
         self.biases, self.factors, self._out, self._column, add = arrays[6:]
-        self.integers = self.x.item == 1
+        self.dot = _dot_of(signature.args[0], signature.args[3])
         self._b = b
         self._shift = b.mul(vector, number(4 * LANES))
         self._add = b.icmp_signed("!=", add, ir.Constant(add.type, 0))
-        self.num_groups = self.scales.shape[1] if self.integers else number(1)
+        self.num_groups = self.scales.shape[1] if self.dot.is_integer else number(1)
 
     def weights(self, word: Any) -> Any:
         """Where the weights of the first vector lie for the inputs of a word, in bytes."""
@@ -105,9 +69,11 @@ class _Product:
             self._shift,
         )
 
-    def inputs(self, row: Any, word: Any) -> Any:
-        """Where a word of inputs lies in `x`, in bytes."""
-        return self._b.add(self._b.mul(row, self.x.strides[0]), self._b.mul(word, number(4)))
+    def inputs(self, row: Any, word: Any, part: int = 0) -> Any:
+        """Where the first word of inputs for a word of weights lies in `x`, or one of the next, in bytes."""
+        b, size = self._b, 4 * self.dot.input_words
+        at = b.add(b.mul(row, self.x.strides[0]), b.mul(word, number(size)))
+        return b.add(at, number(4 * part)) if part else at
 
     def units(self, group: Any) -> list[Any]:
         """Return what the sums of a group are worth, for each vector."""
@@ -134,9 +100,10 @@ class _Product:
 
 def _by_vectors(b: Any, product: _Product, row: Any) -> None:
     """Keep the sums of _VECTOR_ROWS rows in registers."""
-    integers, dot = product.integers, _DOTS[product.x.item]
+    dot, integers = product.dot, product.dot.is_integer
+    emit = dot.emit
     cells = [(r, v) for r in range(_VECTOR_ROWS) for v in range(TILE_VECTORS)]
-    sums = {cell: cgutils.alloca_once(b, INTS if integers else FLOATS) for cell in cells}
+    sums = {cell: cgutils.alloca_once(b, dot.sums) for cell in cells}
     totals = {cell: cgutils.alloca_once(b, FLOATS) for cell in cells} if integers else sums
     rows = [b.add(row, number(r)) for r in range(_VECTOR_ROWS)]
     steps = b.sdiv(product.w.shape[1], product.num_groups)
@@ -153,9 +120,12 @@ def _by_vectors(b: Any, product: _Product, row: Any) -> None:
             at = product.weights(word)
             words = [product.w.at(b.add(at, number(4 * LANES * v)), INTS) for v in range(TILE_VECTORS)]
             for r in range(_VECTOR_ROWS):
-                inputs = splat(b, product.x.at(product.inputs(rows[r], word), I32), INTS)
+                inputs = [
+                    splat(b, product.x.at(product.inputs(rows[r], word, part), I32), INTS)
+                    for part in range(dot.input_words)
+                ]
                 for v in range(TILE_VECTORS):
-                    b.store(dot(b, b.load(sums[r, v]), inputs, words[v]), sums[r, v])
+                    b.store(emit(b, b.load(sums[r, v]), inputs, words[v]), sums[r, v])
         if integers:
             units = product.units(group.index)
             for r in range(_VECTOR_ROWS):
@@ -175,7 +145,7 @@ _SUMS, _INPUTS, _WEIGHTS, _LAST_WEIGHTS, _LAST_INPUTS = (0, 1, 2), 3, (4, 5), 6,
 def _words(b: Any, w: ArrayArgument, num_groups: Any, *, integers: bool) -> tuple[Any, Any, Any]:
     """Return how many words of inputs a tile takes, how often in a group, and how many are left then.
 
-    A group of int8 is one tile, as it has a scale of its own (see `group_size`).
+    A group of integers is one tile, as it has a scale of its own (see `precision.group_size`).
     """
     if integers:
         return b.sdiv(w.shape[1], num_groups), number(1), number(0)
@@ -187,10 +157,12 @@ def _words(b: Any, w: ArrayArgument, num_groups: Any, *, integers: bool) -> tupl
 
 def _by_tiles(b: Any, product: _Product) -> None:
     """Let tiles have the sums of TILE_ROWS rows, and get them through memory: tiles know nothing but products."""
-    integers = product.integers
+    dot, integers = product.dot, product.dot.is_integer
     words, steps, left = _words(b, product.w, product.num_groups, integers=integers)
-    room = cgutils.alloca_once(b, ir.ArrayType(INTS if integers else FLOATS, TILE_ROWS * TILE_VECTORS))
+    room = cgutils.alloca_once(b, ir.ArrayType(dot.sums, TILE_ROWS * TILE_VECTORS))
     totals = cgutils.alloca_once(b, ir.ArrayType(FLOATS, TILE_ROWS * TILE_VECTORS)) if integers else room
+
+    instruction = dot.tile or ""
 
     def cell(array: Any, r: Any, v: int) -> Any:
         return b.gep(array, [number(0), b.add(b.mul(r, number(TILE_VECTORS)), number(v))], inbounds=True)
@@ -201,7 +173,7 @@ def _by_tiles(b: Any, product: _Product) -> None:
         for v in _SUMS:
             tile = weights[v % len(weights)]
             amx.load(b, tile, product.w.pointer(b.add(at, number(4 * LANES * v)), I32), _LINE)
-            amx.dot(b, v, inputs, tile, integers=integers)
+            amx.dot(b, instruction, v, inputs, tile)
 
     if integers:
         b.store(ir.Constant(totals.type.pointee, None), totals)
@@ -232,19 +204,20 @@ def _by_tiles(b: Any, product: _Product) -> None:
             product.put(b.add(product.row, r.index), v, b.load(cell(totals, r.index, v)))
 
 
-def _takes_tiles(x: Any) -> bool:
-    return amx.HAS_TILES and x.dtype.bitwidth < 32
+def _takes_tiles(dot: Dot) -> bool:
+    return amx.HAS_TILES and dot.tile is not None
 
 
 @intrinsic
 def open_tiles(_: Any, x: Any, scales: Any, w: Any) -> Any:
     """Prepare the processor for `product_tile` with these arrays."""
+    dot = _dot_of(x, w)
 
     def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
-        if _takes_tiles(x):
-            x_, scales_, w_ = (ArrayArgument(context, b, *item) for item in zip(signature.args, values, strict=True))
-            integers = x_.item == 1
-            words, _, left = _words(b, w_, scales_.shape[1] if integers else number(1), integers=integers)
+        if _takes_tiles(dot):
+            _, scales_, w_ = (ArrayArgument(context, b, *item) for item in zip(signature.args, values, strict=True))
+            num_groups = scales_.shape[1] if dot.is_integer else number(1)
+            words, _, left = _words(b, w_, num_groups, integers=dot.is_integer)
             last = b.select(b.icmp_signed("==", left, number(0)), words, left)  # no tile may be empty
             rows, full = number(TILE_ROWS), number(amx.WORDS)
             shapes = {_INPUTS: (rows, words), _LAST_INPUTS: (rows, last), _LAST_WEIGHTS: (last, full)}
@@ -256,15 +229,15 @@ def open_tiles(_: Any, x: Any, scales: Any, w: Any) -> Any:
 
 
 @intrinsic
-def close_tiles(_: Any, x: Any) -> Any:
+def close_tiles(_: Any, x: Any, w: Any) -> Any:
     """End what `open_tiles` began."""
 
     def generate(context: Any, b: Any, _: Any, __: Any) -> Any:
-        if _takes_tiles(x):
+        if _takes_tiles(_dot_of(x, w)):
             amx.release(b)
         return context.get_dummy_value()
 
-    return types.void(x), generate
+    return types.void(x, w), generate
 
 
 @intrinsic
@@ -285,9 +258,9 @@ def product_tile(
     """Compute TILE_ROWS rows of `x` times TILE_VECTORS vectors of output channels, between open and close.
 
     Args:
-        x: (M, K) uint8, uint16 or float32; rows from `row` on.
+        x: (M, K), elements of a precision's `inputs`; rows from `row` on.
         scales: (M, G) float32, what one unit of uint8 is worth in each group of K / G columns; else unused.
-        w: (P, K/k, PANEL, k), k elements in 32 bits; of panel `panel` the vectors from `vector` on.
+        w: (P, K/k, PANEL, k), words of the same precision's `weights`; of panel `panel` the vectors from `vector` on.
         biases: (P, G, PANEL) int32, where sums of bytes begin (they undo that x is stored with 128 added); else unused.
         factors: (P, G, PANEL) float32, what one unit of an int8 weight is worth; else unused.
         out: (M, N) float32; columns from `column` on.
@@ -297,7 +270,7 @@ def product_tile(
 
     def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
         product = _Product(context, b, signature, values)
-        if _takes_tiles(x):
+        if _takes_tiles(product.dot):
             _by_tiles(b, product)
         else:
             with cgutils.for_range(b, number(TILE_ROWS // _VECTOR_ROWS)) as part:

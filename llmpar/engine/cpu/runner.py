@@ -9,7 +9,8 @@ from itertools import zip_longest
 import numpy as np
 
 from llmpar.engine.constraint import Mask, unpack
-from llmpar.engine.cpu.decoder import Array, Decoder, Floats, Pass, Tokens, round_up
+from llmpar.engine.cpu.decoder import Decoder, Pass, Tokens
+from llmpar.engine.cpu.precision import Array, Floats, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.finite import NO_TOKEN
 from llmpar.engine.lookup import Lookup
@@ -21,7 +22,7 @@ _PASS_TOKENS = 256  # of prompts, read at once: enough for the products, few eno
 
 
 @dataclass(frozen=True, slots=True)
-class Prefix:
+class PagedPrefix:
     """What the prompts of a job begin with: its ids, and pages with their keys and values."""
 
     ids: tuple[int, ...]
@@ -29,7 +30,7 @@ class Prefix:
     values: Array
 
     @staticmethod
-    def compute(decoder: Decoder, ids: SequenceOf[int]) -> Prefix:
+    def compute(decoder: Decoder, ids: SequenceOf[int]) -> PagedPrefix:
         """Return the keys and values of the ids that all prompts begin with, computed once for every worker."""
         num_pages = num_pages_of(len(ids))
         keys, values = decoder.make_pages(num_pages)
@@ -40,7 +41,7 @@ class Prefix:
             work.forward(
                 _tokens([(0, position, ids[position]) for position in range(start, start + len(some))], tables)
             )
-        return Prefix(tuple(ids), keys, values)
+        return PagedPrefix(tuple(ids), keys, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class DecoderRunner:
     continuous = True
 
     def __init__(
-        self, decoder: Decoder, num_slots: int, num_pages: int, stop_ids: frozenset[int], prefix: Prefix
+        self, decoder: Decoder, num_slots: int, num_pages: int, stop_ids: frozenset[int], prefix: PagedPrefix
     ) -> None:
         self.num_slots = num_slots
         self._decoder = decoder

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from llmpar.engine.generic.kv_cache import give_memory_back
-from llmpar.engine.resources import is_out_of_memory
+from llmpar.engine.resources import give_memory_back, is_out_of_memory
 
 # Memory cannot be given back while a graph is recorded, on whichever device: torch turns to all of them.
 _ALONE = threading.Lock()

@@ -20,7 +20,7 @@ _MOST_SCORES = 1 << 24  # elements of one product of attention, which bounds its
 _PADDED_SHARE = 1.5  # padded over real tokens, up to which rows share a group
 
 
-class Batch(Protocol):
+class RaggedBatch(Protocol):
     """The rows of one step, as attention needs them."""
 
     def attend(
@@ -39,7 +39,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class PaddedRows:
     """Where the queries of padded rows stand, and from that what each may see; masks are made once for all layers.
 
     Args:
@@ -177,7 +177,7 @@ class _Group:
     slot: int
     tokens: torch.Tensor
     real: torch.Tensor
-    rows: Rows
+    rows: PaddedRows
 
     @staticmethod
     def of(slot: int, start: int, lengths: list[int], shares: list[bool], device: torch.device) -> _Group:
@@ -189,7 +189,7 @@ class _Group:
         tokens = starts + torch.minimum(columns, sizes - 1)
         real = (columns < sizes).flatten().nonzero()[:, 0]
         some = None if all(shares) else torch.tensor(shares, device=device)
-        return _Group(slot, tokens, real, Rows(columns, some))
+        return _Group(slot, tokens, real, PaddedRows(columns, some))
 
 
 class DecodeBatch:
@@ -204,7 +204,7 @@ class DecodeBatch:
     def __init__(self, cache: KVCache, columns: torch.Tensor, shares: torch.Tensor | None) -> None:
         self._cache = cache
         self._columns = columns
-        self._rows = Rows(columns[:, None], shares)
+        self._rows = PaddedRows(columns[:, None], shares)
         self._length = int(columns.max()) + 1
 
     def attend(
@@ -227,7 +227,7 @@ def attend(
     sliding_window: int | None = None,
     softcap: float | None = None,
     *,
-    batch: Batch,
+    batch: RaggedBatch,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend as transformers' attention interface asks, over the rows of `batch`, handed through `model(...)`.

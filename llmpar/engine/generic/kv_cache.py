@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import torch
 
 COLUMNS = 32  # lengths are rounded up to a multiple of this
@@ -52,13 +50,6 @@ class Room:
 def round_up(num_columns: int) -> int:
     """Return the length that is made for so many columns."""
     return -(-num_columns // COLUMNS) * COLUMNS
-
-
-def give_memory_back(device: torch.device) -> None:
-    """Let others have what torch keeps of a device's memory for later."""
-    if device.type == "cuda":
-        with contextlib.suppress(RuntimeError):  # it turns to all devices, and another may be lost
-            torch.cuda.empty_cache()
 
 
 class KVCache:

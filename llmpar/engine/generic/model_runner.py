@@ -9,14 +9,15 @@ from typing import Any
 import torch
 
 from llmpar.engine.finite import NO_TOKEN, likeliest
-from llmpar.engine.generic.attention import Batch, DecodeBatch, PrefillBatch
-from llmpar.engine.generic.kv_cache import KVCache, Layers, Room, give_memory_back
+from llmpar.engine.generic.attention import DecodeBatch, PrefillBatch, RaggedBatch
+from llmpar.engine.generic.kv_cache import KVCache, Layers, Room
 from llmpar.engine.request import Request, Sequence
+from llmpar.engine.resources import give_memory_back
 from llmpar.engine.sampler import sample
 
 
 @dataclass(frozen=True, slots=True)
-class Prefix:
+class CachedPrefix:
     """What the prompts of a job begin with: its ids, and their keys and values by layer."""
 
     ids: tuple[int, ...] = ()
@@ -28,13 +29,13 @@ class Prefix:
 
 
 @torch.inference_mode()
-def compute_prefix(model: Any, ids: SequenceOf[int]) -> Prefix:
+def compute_prefix(model: Any, ids: SequenceOf[int]) -> CachedPrefix:
     """Return the keys and values of the ids that all prompts begin with, computed once for every worker.
 
     There is none where logits after it are not finite: masked, it would still reach rows that do not begin with it.
     """
     if not ids:
-        return Prefix()
+        return CachedPrefix()
     cache = KVCache(1)
     cache.reserve(len(ids))
     device = model.device
@@ -46,8 +47,8 @@ def compute_prefix(model: Any, ids: SequenceOf[int]) -> Prefix:
         batch=PrefillBatch(cache, 0, [len(ids)], [True], device),
     )
     if NO_TOKEN in likeliest(output.logits[0]).tolist():
-        return Prefix()
-    return Prefix(tuple(ids), cache.row_as_prefix(len(ids)))
+        return CachedPrefix()
+    return CachedPrefix(tuple(ids), cache.row_as_prefix(len(ids)))
 
 
 class ModelRunner:
@@ -74,7 +75,7 @@ class ModelRunner:
         num_slots: int,
         stop_ids: frozenset[int],
         num_threads: int = 1,
-        prefix: Prefix | None = None,
+        prefix: CachedPrefix | None = None,
         prefill_tokens: int = 512,
         num_cells: int | None = None,
     ) -> None:
@@ -82,7 +83,7 @@ class ModelRunner:
         self._model = model
         self._stop_ids = stop_ids
         self._num_threads = num_threads
-        self._prefix = prefix or Prefix()
+        self._prefix = prefix or CachedPrefix()
         self._prefill_tokens = prefill_tokens
         self._room = Room(num_cells)
         self._cache = KVCache(num_slots, self._prefix.layers, num_cells)
@@ -179,7 +180,7 @@ class ModelRunner:
         self,
         input_ids: torch.Tensor,  # (N,)
         positions: torch.Tensor,  # (N,)
-        batch: Batch,
+        batch: RaggedBatch,
         keep: torch.Tensor | None,  # (B,), the tokens whose logits are wanted; None for all
         sequences: list[Sequence],
     ) -> None:

@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 import torch
 
-from llmpar.engine.generic.kv_cache import Room, give_memory_back
+from llmpar.engine.generic.kv_cache import Room
 from llmpar.engine.request import Request, Sequence
+from llmpar.engine.resources import give_memory_back
 from llmpar.engine.sampler import sample
 
 
-class Batch(Protocol):
+class PaddedBatch(Protocol):
     """Sequences that are computed together, from their prompts to the end of the last one."""
 
     rows: list[Sequence | None]
@@ -24,7 +25,7 @@ class Batch(Protocol):
         """Read the prompts, and later each row's last token; return the logits (B, V) of the next."""
 
 
-FormBatches = Callable[[Any, list[Sequence]], SequenceOf[Batch]]
+FormBatches = Callable[[Any, list[Sequence]], SequenceOf[PaddedBatch]]
 
 
 class PromptBatch:
@@ -74,7 +75,7 @@ def last_ids(rows: list[Sequence | None]) -> list[list[int]]:
     return [[row.output_ids[-1] if row else 0] for row in rows]
 
 
-def form_one(model: Any, sequences: list[Sequence]) -> SequenceOf[Batch]:
+def form_one(model: Any, sequences: list[Sequence]) -> SequenceOf[PaddedBatch]:
     """Return sequences as one batch for a causal language model."""
     return [PromptBatch(model, sequences)]
 
@@ -108,7 +109,7 @@ class PaddedRunner:
         self._num_threads = num_threads
         self._room = Room(num_cells)
         self._form_batches = form_batches
-        self._batches: list[Batch] = []
+        self._batches: list[PaddedBatch] = []
 
     def start(self) -> None:
         """Give the calling thread its intra-op threads (torch keeps that number for each thread)."""

@@ -150,7 +150,7 @@ class Ranks:
         mine, its = Pipe()
         # With our path, and not with what an interpreter thinks of: the current directory comes first there.
         code = (
-            f"import sys; sys.path[:] = {sys.path!r}; from llmpar.engine.ranks.ranks import Connection, Place, follow; "
+            f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import Connection, Place, follow; "
             f"follow({place!r}, Connection({its.fileno()}))"
         )
         with its:

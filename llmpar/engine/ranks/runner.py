@@ -16,27 +16,9 @@ from llmpar.engine.request import FinishReason, Request, SamplingParams, Sequenc
 from llmpar.engine.resources import DeviceLost
 from llmpar.engine.worker import Runner
 
-_REMEDY = "if memory ran out, a smaller --batch-size helps"
+_REMEDY = "if memory ran out, a smaller batch size (batch_size) helps"
 
 _Call = tuple[Any, ...]  # of a method of Mirrors: its name, and what with
-
-
-@dataclass(frozen=True, slots=True)
-class Shards:
-    """A model that is spread over ranks: what LoadedModel holds in place of a model of transformers.
-
-    Args:
-        ranks: where the shards are.
-        mine: rank 0's: a model of transformers.
-    """
-
-    ranks: Ranks
-    mine: Any
-
-    @property
-    def config(self) -> Any:
-        """The model's configuration; all shards have the same."""
-        return self.mine.config
 
 
 class ParallelRunner:

@@ -9,15 +9,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.tiny_models import OURS, PADDED, PARAMS, PREFIX, answer, build, collected, decoder, expected, make, prompts
+from support.tiny_models import (
+    OURS,
+    PADDED,
+    PARAMS,
+    PREFIX,
+    answer,
+    build,
+    collected,
+    decoder,
+    expected,
+    make,
+    prompts,
+    ready,
+)
 
 from llmpar.engine.build import build_engine
-from llmpar.engine.cpu.decoder import Decoder, Pass, Precision, Tokens
-from llmpar.engine.cpu.describe import describe
+from llmpar.engine.cpu.decoder import Decoder, Pass, Tokens
+from llmpar.engine.cpu.from_transformers import build_decoder
 from llmpar.engine.cpu.runner import DecoderRunner
 from llmpar.engine.cpu.vector import LANES
 from llmpar.engine.engine import Engine
 from llmpar.engine.parts import OtherShape
+from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.request import Request, SamplingParams
 
 
@@ -35,13 +49,13 @@ class TestAnswers:
         draw = np.random.default_rng(0)
         asked = [prefix + draw.integers(3, 300, 1 + index).tolist() for index in range(9)]
         model = decoder("llama")
-        alone = collected(build_engine([model], 256, frozenset({2}), 1, 4), asked, PARAMS)
-        assert collected(build_engine([model], 256, frozenset({2}), 2, 4, prefix), asked, PARAMS) == alone
+        alone = collected(build_engine([ready(model)], 256, frozenset({2}), 1, 4), asked, PARAMS)
+        assert collected(build_engine([ready(model)], 256, frozenset({2}), 2, 4, prefix), asked, PARAMS) == alone
 
     @pytest.mark.parametrize("prefix", [(), PREFIX], ids=["no-prefix", "prefix"])
     @pytest.mark.parametrize("name", ["llama", "gemma2-softcap-window", "phi3-partial-rotary"])
     @pytest.mark.parametrize("precision", ["bf16", "int8"])
-    def test_the_same_whatever_n_and_batch(self, name: str, precision: Precision, prefix: list[int]) -> None:
+    def test_the_same_whatever_n_and_batch(self, name: str, precision: PrecisionName, prefix: list[int]) -> None:
         model = decoder(name, precision)
         alone = answer(name, 1, 1, PARAMS, prefix, model)
         assert len({tuple(a) for a in alone}) > 0.8 * len(alone)
@@ -49,7 +63,7 @@ class TestAnswers:
             assert answer(name, workers, batch, PARAMS, prefix, model) == alone
 
     @pytest.mark.parametrize("precision", ["fp32", "int8"])
-    def test_what_a_segment_draws_depends_on_neither_n_nor_batch(self, precision: Precision) -> None:
+    def test_what_a_segment_draws_depends_on_neither_n_nor_batch(self, precision: PrecisionName) -> None:
         model, params = decoder("llama", precision), SamplingParams(16, temperature=1.0, top_p=0.9, seed=11)
         alone = answer("llama", 1, 1, params, (), model)
         assert alone != answer("llama", 1, 1, PARAMS, (), model)
@@ -61,7 +75,7 @@ class TestAnswers:
         model, drawn = decoder("gemma2-softcap-window"), SamplingParams(16, temperature=1.0, seed=3)
         asked = prompts("gemma2-softcap-window")
         answers = {params: answer("gemma2-softcap-window", 1, 1, params, (), model) for params in (PARAMS, drawn)}
-        with build_engine([model], 256, frozenset({2}), 1, 8) as engine:
+        with build_engine([ready(model)], 256, frozenset({2}), 1, 8) as engine:
             for index, prompt in enumerate(asked):
                 engine.submit(Request(index, prompt, (PARAMS, drawn)[index % 2]))
             ends = [engine.collect(timeout=60) for _ in asked]
@@ -95,7 +109,7 @@ class TestAnswers:
         with torch.inference_mode():
             logits = model(torch.tensor([ids]), use_cache=False).logits[0]
         asked = [ids[:length] for length in (600, 300, 257, 256)]
-        found = collected(build_engine([decoder("llama")], 1000, frozenset(), 1, 4), asked, SamplingParams(1))
+        found = collected(build_engine([ready(decoder("llama"))], 1000, frozenset(), 1, 4), asked, SamplingParams(1))
         assert found == [[int(logits[len(prompt) - 1].argmax())] for prompt in asked]
 
 
@@ -107,7 +121,7 @@ def test_a_token_that_the_model_lacks_is_refused(token_id: int) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 @pytest.mark.parametrize("name", OURS)
-def test_fewer_bits_stay_close(name: str, precision: Precision) -> None:
+def test_fewer_bits_stay_close(name: str, precision: PrecisionName) -> None:
     ids = np.arange(3, 80, dtype=np.int32)
     exact, found = (logits(decoder(name, p), ids) for p in ("fp32", precision))
     assert np.linalg.norm(found - exact) < {"bf16": 0.05, "int8": 0.15}[precision] * np.linalg.norm(exact)
@@ -128,7 +142,7 @@ class TestDescribe:
         assert [layer.rope for layer in decoder("smollm3-nope").layers] == [0, -1, 0]
 
     def test_gemma3_turns_each_kind_of_layer_by_its_own_angles(self) -> None:
-        model = describe(
+        model = build_decoder(
             build("Gemma3TextConfig", layer_types=["sliding_attention", "sliding_attention", "full_attention"]), "fp32"
         )
         assert [layer.rope for layer in model.layers] == [0, 0, 1]
@@ -139,12 +153,12 @@ class TestDescribe:
         weight = model.model.norm.weight
         with torch.no_grad():
             weight.uniform_(-0.01, 0.01)  # one and that has no bfloat16
-        assert np.array_equal(describe(model, "bf16").final_norm, 1 + weight.detach().float().numpy())
+        assert np.array_equal(build_decoder(model, "bf16").final_norm, 1 + weight.detach().float().numpy())
 
     @pytest.mark.parametrize("name", PADDED)
     def test_attention_of_other_kinds_is_refused(self, name: str) -> None:
         with pytest.raises(OtherShape, match="attention"):
-            describe(deepcopy(make(name)), "fp32")
+            build_decoder(deepcopy(make(name)), "fp32")
 
     @pytest.mark.parametrize(
         ("kind", "changes", "reason"),
@@ -158,7 +172,7 @@ class TestDescribe:
     )
     def test_other_parts_are_refused_by_name(self, kind: str, changes: dict[str, object], reason: str) -> None:
         with pytest.raises(OtherShape, match=reason):
-            describe(build(kind, **changes), "fp32")
+            build_decoder(build(kind, **changes), "fp32")
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
     @pytest.mark.parametrize(
@@ -171,19 +185,19 @@ class TestDescribe:
         ],
     )
     def test_other_arithmetic_of_the_same_parts_is_found_by_trying(
-        self, kind: str, changes: dict[str, object], precision: Precision
+        self, kind: str, changes: dict[str, object], precision: PrecisionName
     ) -> None:
         with pytest.raises(OtherShape, match="gives something else"):
-            describe(build(kind, **changes), precision)
+            build_decoder(build(kind, **changes), precision)
 
     def test_the_same_parts_under_another_name_are_taken(self) -> None:
-        model = describe(build("GraniteConfig", attention_multiplier=0.3), "fp32")
+        model = build_decoder(build("GraniteConfig", attention_multiplier=0.3), "fp32")
         assert [layer.scaling for layer in model.layers] == [0.3] * 3
 
     def test_what_changes_farther_on_than_is_tried_is_refused(self) -> None:
         rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 1e6}
         with pytest.raises(OtherShape, match="position"):
-            describe(build("Ministral3Config", rope_parameters=rope | {"llama_4_scaling_beta": 0.1}), "fp32")
+            build_decoder(build("Ministral3Config", rope_parameters=rope | {"llama_4_scaling_beta": 0.1}), "fp32")
 
 
 class TestMemory:
@@ -194,8 +208,8 @@ class TestMemory:
     ) -> Engine:
         model = decoder("llama")
         room = 2 * workers * num_pages * model.page_bytes  # half of what is available is taken
-        monkeypatch.setattr("llmpar.engine.build.available_memory", lambda: room)
-        return build_engine([model], 256, frozenset({2}), workers, slots, prefix)
+        monkeypatch.setattr("llmpar.engine.cpu.model.available_memory", lambda: room)
+        return build_engine([ready(model)], 256, frozenset({2}), workers, slots, prefix)
 
     @pytest.mark.parametrize("prefix", [[], PREFIX, prompts("llama")[0][:16]], ids=len)
     @pytest.mark.parametrize(("workers", "slots", "num_pages"), [(1, 16, 5), (1, 16, 11), (3, 4, 6)])

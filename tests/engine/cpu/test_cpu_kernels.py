@@ -16,21 +16,14 @@ import pytest
 
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.compiled import kernel
-from llmpar.engine.cpu.decoder import (
-    CACHE_TYPES,
-    INPUT_TYPES,
-    Precision,
-    Projection,
-    group_size,
-    round_up,
-    to_bf16,
-)
-from llmpar.engine.cpu.floats import narrowed
-from llmpar.engine.cpu.product import PANEL, TILE_ROWS
+from llmpar.engine.cpu.decoder import Projection
+from llmpar.engine.cpu.floats import narrowed, to_bf16
+from llmpar.engine.cpu.precision import PANEL, PRECISIONS, group_size, round_up
+from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.vector import LANES
+from llmpar.engine.precision_names import PrecisionName
 
 Array = npt.NDArray[Any]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 CLOSE = {"fp32": 1e-5, "bf16": 2**-8, "int8": 0.02}
 """How far a rounded number may be from its oracle, relative to the largest of its row."""
 EPSILON = np.float32(1e-5)
@@ -45,15 +38,17 @@ def widen(bits: Array) -> Array:
 class Encoded:
     """Room for rows that kernels encode as the inputs of a product, and what they have put there."""
 
-    precision: Precision
+    precision: PrecisionName
     values: Array
     scales: Array
 
     @staticmethod
-    def room(num_rows: int, width: int, precision: Precision, num_groups: int = 0) -> Encoded:
+    def room(num_rows: int, width: int, precision: PrecisionName, num_groups: int = 0) -> Encoded:
         rows = round_up(num_rows, TILE_ROWS)
         groups = num_groups or (1 if precision == "int8" else 0)
-        return Encoded(precision, np.zeros((rows, width), INPUT_TYPES[precision]), np.ones((rows, groups), np.float32))
+        return Encoded(
+            precision, np.zeros((rows, width), PRECISIONS[precision].inputs), np.ones((rows, groups), np.float32)
+        )
 
     def decoded(self, num_rows: int, width: int) -> Array:
         values = self.values[:num_rows]
@@ -84,15 +79,15 @@ class Whole:
     inputs: Encoded
 
     @staticmethod
-    def make(num_rows: int, num_outputs: int, num_inputs: int, precision: Precision, seed: int = 0) -> Whole:
+    def make(num_rows: int, num_outputs: int, num_inputs: int, precision: PrecisionName, seed: int = 0) -> Whole:
         random = np.random.default_rng([seed, num_rows, num_outputs, num_inputs])
         limit = 127 if precision == "int8" else 15
         weight = random.integers(-limit, limit + 1, (num_outputs, num_inputs)).astype(np.float32)
         x = random.integers(-limit, limit + 1, (num_rows, num_inputs)).astype(np.float32)
         bias = random.integers(-99, 100, num_outputs).astype(np.float32)
         if precision != "int8":
-            projection = Projection.pack(weight, bias, precision)
-            inputs = Encoded.room(num_rows, projection.num_inputs, precision)
+            projection = Projection.pack(weight, bias, PRECISIONS[precision])
+            inputs = Encoded.room(num_rows, projection.num_inputs(PRECISIONS[precision]), precision)
             inputs.values[:num_rows, :num_inputs] = to_bf16(x) if precision == "bf16" else x
             return Whole(x, weight, bias, projection, inputs)
         group = group_size(num_inputs)
@@ -106,8 +101,8 @@ class Whole:
             return np.repeat(scales, group, axis=1)[:, :num_inputs]
 
         weight *= each(units(num_outputs))
-        projection = Projection.pack(weight, bias, precision)
-        inputs = Encoded.room(num_rows, projection.num_inputs, precision, projection.num_groups)
+        projection = Projection.pack(weight, bias, PRECISIONS[precision])
+        inputs = Encoded.room(num_rows, projection.num_inputs(PRECISIONS[precision]), precision, projection.num_groups)
         inputs.values[:] = random.integers(0, 256, inputs.values.shape)  # padding meets weights of 0
         inputs.values[:num_rows, :num_inputs] = x + 128
         inputs.scales[:num_rows] = units(num_rows)
@@ -141,9 +136,9 @@ def normed(x: Array, weight: Array) -> Array:
     return x / np.sqrt((x * x).mean(-1, keepdims=True) + EPSILON) * weight
 
 
-def encoded_norm(x: Array, projection: Projection, precision: Precision) -> Encoded:
+def encoded_norm(x: Array, projection: Projection, precision: PrecisionName) -> Encoded:
     """Return the rows of `x`, normed, as the projection's inputs."""
-    inputs = Encoded.room(len(x), projection.num_inputs, precision, projection.num_groups)
+    inputs = Encoded.room(len(x), projection.num_inputs(PRECISIONS[precision]), precision, projection.num_groups)
     kernels.norm(x, np.arange(len(x)), np.ones(x.shape[1], np.float32), EPSILON, inputs.values, inputs.scales)
     return inputs
 
@@ -151,26 +146,26 @@ def encoded_norm(x: Array, projection: Projection, precision: Precision) -> Enco
 @pytest.mark.parametrize("precision", PRECISIONS)
 class TestProduct:
     @pytest.mark.parametrize("shape", [(1, 1), (47, 3), (48, 4), (49, 60), (100, 66), (96, 130), (145, 200)])
-    def test_whole_numbers_are_multiplied_exactly(self, precision: Precision, shape: tuple[int, int]) -> None:
+    def test_whole_numbers_are_multiplied_exactly(self, precision: PrecisionName, shape: tuple[int, int]) -> None:
         for num_rows in (1, 3, 7, 8, 9, 20):
             case = Whole.make(num_rows, *shape, precision)
             assert np.array_equal(case.into(case.out()), case.expected)
 
-    def test_any_number_of_rows(self, precision: Precision) -> None:
+    def test_any_number_of_rows(self, precision: PrecisionName) -> None:
         for num_rows in range(1, 21):
             case = Whole.make(num_rows, 50, 68, precision)
             room = np.full((len(case.inputs.values) + 1, case.projection.num_outputs), 77, np.float32)
             assert np.array_equal(case.into(room), case.expected)
             assert (room[-1] == 77).all(), "more rows than a tile needs were written"
 
-    def test_adds_to_what_is_there(self, precision: Precision) -> None:
+    def test_adds_to_what_is_there(self, precision: PrecisionName) -> None:
         case = Whole.make(11, 70, 72, precision)
         out = case.out(fill=5)
         assert np.array_equal(case.into(out, add=True), case.expected + 5)
         assert np.array_equal(case.into(out, add=True), 2 * case.expected + 5)
         assert np.array_equal(case.into(out), case.expected)
 
-    def test_starts_with_a_bias(self, precision: Precision) -> None:
+    def test_starts_with_a_bias(self, precision: PrecisionName) -> None:
         case = Whole.make(11, 70, 72, precision)
         out = case.out()
         kernels.spread(case.bias, out, 11, False)
@@ -178,16 +173,16 @@ class TestProduct:
         kernels.spread(case.bias, out, 11, True)
         assert np.array_equal(out[:11, :70], case.expected + 2 * case.bias)
 
-    def test_numbers_with_fractions_come_close(self, precision: Precision) -> None:
+    def test_numbers_with_fractions_come_close(self, precision: PrecisionName) -> None:
         weight, x = gaussian(100, 192), gaussian(20, 192, seed=1)
         x[3:9] *= np.logspace(-3, 3, 6, dtype=np.float32)[:, None]
-        projection = Projection.pack(weight, None, precision)
+        projection = Projection.pack(weight, None, PRECISIONS[precision])
         out = np.empty((round_up(20, TILE_ROWS), projection.num_outputs), np.float32)
         multiply(encoded_norm(x, projection, precision), projection, out, 20)
         assert close(out[:20, :100], normed(x, np.ones(192)) @ weight.T, precision)
 
-    def test_a_row_is_the_same_whatever_the_others_are(self, precision: Precision) -> None:
-        projection = Projection.pack(gaussian(100, 200), None, precision)
+    def test_a_row_is_the_same_whatever_the_others_are(self, precision: PrecisionName) -> None:
+        projection = Projection.pack(gaussian(100, 200), None, PRECISIONS[precision])
         x = gaussian(20, 200, seed=1)
         x[4] *= 1e4
 
@@ -224,21 +219,21 @@ class TestLikeliest:
         return ids.tolist()
 
     @pytest.mark.parametrize("vocabulary", [1, 47, 48, 49, 150])
-    def test_is_the_argmax(self, precision: Precision, vocabulary: int) -> None:
+    def test_is_the_argmax(self, precision: PrecisionName, vocabulary: int) -> None:
         for num_rows in (1, 8, 13):
             case = Whole.make(num_rows, vocabulary, 68, precision)
             assert self.found(case) == case.expected.argmax(1).tolist()
             assert self.found(case, case.bias * 16) == (case.expected + case.bias * 16).argmax(1).tolist()
 
-    def test_ties_go_to_the_lowest_id(self, precision: Precision) -> None:
+    def test_ties_go_to_the_lowest_id(self, precision: PrecisionName) -> None:
         base = Whole.make(9, 15, 64, precision)
         weight = np.tile(base.weight, (10, 1))  # each channel ten times, in its own panel and in others
-        case = Whole(base.x, weight, base.bias, Projection.pack(weight, None, precision), base.inputs)
+        case = Whole(base.x, weight, base.bias, Projection.pack(weight, None, PRECISIONS[precision]), base.inputs)
         assert self.found(case) == base.expected.argmax(1).tolist()
 
     @pytest.mark.parametrize("vocabulary", [1, 33, 49, 150, 400])
     @pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
-    def test_is_the_argmax_of_what_is_allowed(self, precision: Precision, vocabulary: int, share: float) -> None:
+    def test_is_the_argmax_of_what_is_allowed(self, precision: PrecisionName, vocabulary: int, share: float) -> None:
         draw = np.random.default_rng(vocabulary)
         for num_rows in (1, 8, 21):
             case = Whole.make(num_rows, vocabulary, 68, precision)
@@ -250,7 +245,7 @@ class TestLikeliest:
             biased = np.where(allowed, case.expected + case.bias * 16, -np.inf).argmax(1)
             assert self.found(case, case.bias * 16, allowed) == biased.tolist()
 
-    def test_padding_does_not_win_over_negative_logits(self, precision: Precision) -> None:
+    def test_padding_does_not_win_over_negative_logits(self, precision: PrecisionName) -> None:
         case = Whole.make(5, 50, 64, precision)
         bias = np.full(50, -(2.0**22), np.float32)
         bias[[7, 49]] += [1.0, 0.5]
@@ -260,7 +255,7 @@ class TestLikeliest:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 class TestRows:
-    def test_norm(self, precision: Precision) -> None:
+    def test_norm(self, precision: PrecisionName) -> None:
         hidden, weight = gaussian(9, 48), gaussian(48, seed=1)[:42]
         hidden[2] *= 1e-4
         hidden[5] *= 1e5
@@ -270,7 +265,7 @@ class TestRows:
         assert close(room.decoded(5, 42), normed(hidden[rows, :42], weight), precision)
         assert not room.decoded(5, 64)[:, 42:].any(), "the padding holds something"
 
-    def test_each_group_has_a_scale_of_its_own(self, precision: Precision) -> None:
+    def test_each_group_has_a_scale_of_its_own(self, precision: PrecisionName) -> None:
         hidden, weight = gaussian(4, 128), np.repeat([1e-3, 1e3], 64).astype(np.float32)
         room = Encoded.room(4, 128, precision, 2 if precision == "int8" else 0)
         kernels.norm(hidden, np.arange(4), weight, EPSILON, room.values, room.scales)
@@ -278,13 +273,13 @@ class TestRows:
         assert close(found[:, :64], expected[:, :64], precision)
         assert close(found[:, 64:], expected[:, 64:], precision)
 
-    def test_a_row_of_zeros_stays_one(self, precision: Precision) -> None:
+    def test_a_row_of_zeros_stays_one(self, precision: PrecisionName) -> None:
         room = Encoded.room(2, 64, precision)
         kernels.norm(np.zeros((2, 64), np.float32), np.arange(2), gaussian(64), EPSILON, room.values, room.scales)
         assert not room.decoded(2, 64).any()
 
     @pytest.mark.parametrize("kind", [kernels.SILU, kernels.GELU_TANH])
-    def test_activate(self, precision: Precision, kind: int) -> None:
+    def test_activate(self, precision: PrecisionName, kind: int) -> None:
         width, rows = 50, 6
         gate_up = gaussian(rows, 144) * np.array([1, 3, 10, 0.01, 200, 1], np.float32)[:, None]
         gate, up = gate_up[:, :width].astype(np.float64), gate_up[:, width : 2 * width]
@@ -331,7 +326,7 @@ class Attention:
         self,
         num_queries: int,
         depth: int,
-        precision: Precision = "fp32",
+        precision: PrecisionName = "fp32",
         lengths: tuple[int, ...] = (1, 15, 16, 17, 40),
         rotary: int | None = None,
         norms: bool = False,
@@ -348,8 +343,8 @@ class Attention:
         self.unused = order[sum(needed) :]
         shape = (len(order), num_layers, 2)
         garbage = 0x7FC0 if precision != "fp32" else np.nan
-        self.keys = np.full((*shape, depth, LANES), garbage, CACHE_TYPES[precision])
-        self.values = np.full((*shape, LANES, width), garbage, CACHE_TYPES[precision])
+        self.keys = np.full((*shape, depth, LANES), garbage, PRECISIONS[precision].cache)
+        self.values = np.full((*shape, LANES, width), garbage, PRECISIONS[precision].cache)
         self.rows = np.repeat(np.arange(len(lengths)), lengths).astype(np.int32)
         self.positions = np.concatenate([np.arange(length) for length in lengths]).astype(np.int32)
         rotary = depth if rotary is None else rotary
@@ -443,7 +438,7 @@ class TestAttention:
 
     @pytest.mark.parametrize("precision", ["bf16", "int8"])
     @pytest.mark.parametrize(("num_queries", "depth"), [(1, 80), (3, 64), (5, 24)])
-    def test_keys_and_values_in_half_the_room(self, precision: Precision, num_queries: int, depth: int) -> None:
+    def test_keys_and_values_in_half_the_room(self, precision: PrecisionName, num_queries: int, depth: int) -> None:
         case = Attention(num_queries, depth, precision)
         qkv = case.place()
         queries, keys, values = case.finished()
@@ -477,7 +472,7 @@ class TestAttention:
         assert np.isnan(case.values[:, 0]).all()
 
     @pytest.mark.parametrize("precision", PRECISIONS)
-    def test_a_row_is_the_same_whatever_the_others_are(self, precision: Precision) -> None:
+    def test_a_row_is_the_same_whatever_the_others_are(self, precision: PrecisionName) -> None:
         case = Attention(3, 64, precision)
         qkv = case.place()
         together = case.attend(qkv, slice(None), 20)
@@ -536,10 +531,10 @@ def results() -> dict[str, Array]:
         case = Whole.make(13, 100, 136, precision)
         found[f"whole {precision}"] = case.into(case.out()).copy()
         random = np.random.default_rng(5)
-        projection = Projection.pack(gaussian(100, 136), None, precision)
-        inputs = Encoded.room(13, projection.num_inputs, precision, projection.num_groups)
+        projection = Projection.pack(gaussian(100, 136), None, PRECISIONS[precision])
+        inputs = Encoded.room(13, projection.num_inputs(PRECISIONS[precision]), precision, projection.num_groups)
         inputs.scales[:13] = random.random((13, projection.num_groups)) + 0.1
-        x = random.standard_normal((13, projection.num_inputs)).astype(np.float32)
+        x = random.standard_normal((13, projection.num_inputs(PRECISIONS[precision]))).astype(np.float32)
         inputs.values[:13] = {"fp32": x, "bf16": to_bf16(x), "int8": np.clip(x * 40 + 128, 0, 255)}[precision]
         out = np.empty((len(inputs.values), projection.num_outputs), np.float32)
         multiply(inputs, projection, out, 13)
@@ -547,7 +542,7 @@ def results() -> dict[str, Array]:
     attention = Attention(3, 80, "int8", lengths=(5, 33))
     found["attention"] = attention.attend(attention.place(), slice(None), 20, 3.0)
     # So many that some lie where the last bit of an intermediate result decides between two integers.
-    inputs = encoded_norm(gaussian(20_000, 128), Projection.pack(gaussian(48, 128), None, "int8"), "int8")
+    inputs = encoded_norm(gaussian(20_000, 128), Projection.pack(gaussian(48, 128), None, PRECISIONS["int8"]), "int8")
     return found | {"norm": inputs.decoded(20_000, 128)}
 
 
@@ -557,8 +552,8 @@ import llvmlite.binding as llvm
 llvm.get_host_cpu_features = dict  # none: neither AVX-512 nor dot products of bytes or bfloat16
 import numpy as np
 import test_cpu_kernels
-from llmpar.engine.cpu import product
-assert (product.HAS_INT8_DOT, product.HAS_BF16_DOT, product.TILE_ROWS) == (False, False, 4)
+from llmpar.engine.cpu.precision import BF16, INT8
+assert (INT8.is_native, BF16.is_native, test_cpu_kernels.TILE_ROWS) == (False, False, 4)
 np.savez(sys.argv[1], **test_cpu_kernels.results())
 """
 

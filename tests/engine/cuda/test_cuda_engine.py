@@ -28,7 +28,9 @@ from llmpar.engine.build import build_engine  # noqa: E402
 from llmpar.engine.constraint import unpack  # noqa: E402
 from llmpar.engine.cuda import decoder as cuda_decoder  # noqa: E402
 from llmpar.engine.cuda import kernels, runner  # noqa: E402
-from llmpar.engine.cuda.decoder import Decoder, Pass, describe  # noqa: E402
+from llmpar.engine.cuda.decoder import Decoder, Pass  # noqa: E402
+from llmpar.engine.cuda.from_transformers import build_decoder  # noqa: E402
+from llmpar.engine.cuda.model import CudaModel  # noqa: E402
 from llmpar.engine.cuda.stream import as_bits  # noqa: E402
 from llmpar.engine.engine import Engine  # noqa: E402
 from llmpar.engine.finite import NO_TOKEN, NOT_FINITE  # noqa: E402
@@ -64,11 +66,11 @@ def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def decoder(name: str) -> Decoder:
-    return describe(deepcopy(make(name)).to(DEVICE))
+    return build_decoder(deepcopy(make(name)).to(DEVICE))
 
 
 def engine(name: str, workers: int = 1, batch: int = 3, prefix: SequenceOf[int] = PREFIX) -> Engine:
-    return build_engine([decoder(name)], 256, frozenset({STOP}), workers, batch, prefix, max_memory=1 << 25)
+    return build_engine([CudaModel(decoder(name))], 256, frozenset({STOP}), workers, batch, prefix, max_memory=1 << 25)
 
 
 def answer(name: str, *how: Any, params: SamplingParams = PARAMS, count: int = FEW) -> list[list[int]]:
@@ -149,13 +151,13 @@ def test_a_long_beginning_read_for_all_rows_at_once(name: str, monkeypatch: pyte
 def test_a_copy_on_another_device_answers_alike() -> None:
     copy = decoder("llama-tied-bias").to(torch.device(DEVICE.type))
     assert copy.head.weight is copy.embedding
-    made = build_engine([copy], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25)
+    made = build_engine([CudaModel(copy)], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25)
     assert collected(made, prompts("llama-tied-bias")[:FEW], PARAMS) == wanted("llama-tied-bias")
 
 
 def test_weights_are_there_once() -> None:
     model = deepcopy(make("llama")).to(DEVICE)
-    made = describe(model)
+    made = build_decoder(model)
     attention = model.model.layers[0].self_attn
     assert attention.q_proj.weight.data_ptr() == made.layers[0].qkv.weight.data_ptr()
     assert torch.equal(attention.k_proj.weight, made.layers[0].qkv.weight[64:96])
@@ -163,11 +165,11 @@ def test_weights_are_there_once() -> None:
 
 def test_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OtherShape, match="attention is of another kind"):
-        describe(build("BloomConfig", n_head=4, n_layer=2))
+        build_decoder(build("BloomConfig", n_head=4, n_layer=2))
     # What our kernels make of it is held against what the model does.
     monkeypatch.setattr(Pass, "_activate", lambda self, x: x[:, : self._decoder.mlp_size].contiguous())
     with pytest.raises(OtherShape, match="gives something else"):
-        describe(deepcopy(make("llama")).to(DEVICE))
+        build_decoder(deepcopy(make("llama")).to(DEVICE))
 
 
 def test_kernels_that_do_not_compile_are_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +178,7 @@ def test_kernels_that_do_not_compile_are_no_reason_to_fail(monkeypatch: pytest.M
 
     monkeypatch.setattr(Pass, "_add_norm", fail)
     with pytest.raises(OtherShape, match=r"our kernels do not run here \(ZeroDivisionError: PTX of a later version\)"):
-        describe(deepcopy(make("llama")).to(DEVICE))
+        build_decoder(deepcopy(make("llama")).to(DEVICE))
 
 
 class TestMemory:
@@ -218,28 +220,30 @@ class TestMemory:
     def test_no_more_is_taken_than_is_free(self, monkeypatch: pytest.MonkeyPatch) -> None:
         per_page = decoder("llama").page_bytes
         beside = decoder("llama").bytes_beside(runner.PASS_TOKENS, 4, 256)
-        monkeypatch.setattr("llmpar.engine.build.free_memory", lambda _: beside + 40 * per_page)
+        monkeypatch.setattr("llmpar.engine.cuda.model.free_memory", lambda _: beside + 40 * per_page)
         said: list[str] = []
-        made = build_engine([decoder("llama")], 256, frozenset({STOP}), 1, 4, max_memory=1 << 40, notify=said.append)
+        made = build_engine(
+            [CudaModel(decoder("llama"))], 256, frozenset({STOP}), 1, 4, max_memory=1 << 40, notify=said.append
+        )
         assert collected(made, prompts("llama")[:2], PARAMS) == wanted("llama", 2)
         assert "room for 576 tokens" in said[0]
-        monkeypatch.setattr("llmpar.engine.build.free_memory", lambda _: beside + 10 * per_page)
+        monkeypatch.setattr("llmpar.engine.cuda.model.free_memory", lambda _: beside + 10 * per_page)
         with pytest.raises(EngineFailed, match="too little memory left beside the model"):
-            build_engine([decoder("llama")], 256, frozenset({STOP}), 1, 4)
+            build_engine([CudaModel(decoder("llama"))], 256, frozenset({STOP}), 1, 4)
 
     def test_a_device_without_room_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         beside = decoder("llama").bytes_beside(runner.PASS_TOKENS, 4, 256)
         free = [beside, beside + 100 * decoder("llama").page_bytes]
-        monkeypatch.setattr("llmpar.engine.build.free_memory", lambda _: free.pop(0))
+        monkeypatch.setattr("llmpar.engine.cuda.model.free_memory", lambda _: free.pop(0))
         said: list[str] = []
-        made = build_engine([decoder("llama")] * 2, 256, frozenset({STOP}), 1, 4, warn=said.append)
+        made = build_engine([CudaModel(decoder("llama"))] * 2, 256, frozenset({STOP}), 1, 4, warn=said.append)
         assert len(made.statuses) == 1
         assert said == [f"{decoder('llama').device} has too little memory left beside the model, and is left out"]
         assert collected(made, prompts("llama")[:2], PARAMS) == wanted("llama", 2)
 
     def test_too_little_is_refused(self) -> None:
-        with pytest.raises(Exception, match=r"--max-memory 0\.01MB: too little"):
-            build_engine([decoder("llama")], 256, frozenset(), 1, 4, max_memory=10_000)
+        with pytest.raises(Exception, match=r"0\.01MB \(max_memory\) is too little"):
+            build_engine([CudaModel(decoder("llama"))], 256, frozenset(), 1, 4, max_memory=10_000)
 
 
 @pytest.mark.parametrize("prefix", [[9] * 300, [9, 9, 300], [9, -1]])
@@ -406,7 +410,7 @@ class TestNotFinite:
     def changed(self, value: float) -> Decoder:
         model = deepcopy(make("llama")).to(DEVICE)
         model.model.embed_tokens.weight.data[298, 3] = value  # no model is tried with this token
-        return describe(model)
+        return build_decoder(model)
 
     @pytest.mark.parametrize(("value", "temperature"), [(torch.nan, 0), (-torch.inf, 1)])
     def test_a_piece_fails_and_its_neighbours_do_not_notice(self, value: float, temperature: float) -> None:
@@ -420,7 +424,7 @@ class TestNotFinite:
             for request in requests
         ]
         good = ask(engine("llama"), requests)
-        made = build_engine([self.changed(value)], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25)
+        made = build_engine([CudaModel(self.changed(value))], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25)
         for one, other in zip(ask(made, bad), good, strict=True):
             if one.id % 2:
                 assert (one.finish_reason, one.error) == ("error", NOT_FINITE)
@@ -432,7 +436,9 @@ class TestNotFinite:
         monkeypatch.setattr(cuda_decoder, "_WORTH_SHARING", worth)
         beginning = [*range(40, 60), 298, *range(60, 72)]
         asked = [[*beginning, 5], [5, 6], [*beginning, 6, 7], [7, 8, 9]]
-        made = build_engine([self.changed(torch.nan)], 256, frozenset({STOP}), 1, 4, beginning, max_memory=1 << 25)
+        made = build_engine(
+            [CudaModel(self.changed(torch.nan))], 256, frozenset({STOP}), 1, 4, beginning, max_memory=1 << 25
+        )
         found = ask(made, [Request(index, prompt, SamplingParams(1)) for index, prompt in enumerate(asked)])
         assert [completion.error for completion in found] == [NOT_FINITE, None, NOT_FINITE, None]
 
@@ -442,4 +448,4 @@ class TestNotFinite:
         [first, *_] = [weight for name, weight in model.named_parameters() if f"{kind}." in name]
         first.data.view(-1)[5] = torch.nan
         with pytest.raises(OtherShape):
-            describe(model)
+            build_decoder(model)

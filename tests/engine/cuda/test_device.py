@@ -17,8 +17,9 @@ from support.tiny_models import collected
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.engine import Engine
+from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.request import SamplingParams
-from llmpar.models.load import Precision, load_model
+from llmpar.models.load import load_model
 
 # Warnings of the libraries there are not this project's errors.
 pytestmark = [pytest.mark.device, pytest.mark.filterwarnings("default")]
@@ -99,7 +100,7 @@ def expected(directory: Path, precision: str) -> list[list[int]]:
     return generated(directory, precision, prompts())
 
 
-def engine(directory: Path, precision: Precision, workers: int, slots: int | None, prefix: list[int]) -> Engine:
+def engine(directory: Path, precision: PrecisionName, workers: int, slots: int | None, prefix: list[int]) -> Engine:
     loaded = load_model(directory, DEVICE, precision)
     assert loaded.precision == precision
     return build_engine(loaded.models, loaded.context_length, loaded.stop_ids, workers, slots, prefix)
@@ -149,7 +150,9 @@ def test_greedy_bf16_parts_from_generate_only_at_near_ties(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_seed_draws_the_same_twice_and_another_does_not(precision: Precision, directories: dict[str, Path]) -> None:
+def test_a_seed_draws_the_same_twice_and_another_does_not(
+    precision: PrecisionName, directories: dict[str, Path]
+) -> None:
     def drawn(seed: int) -> list[list[int]]:
         params = SamplingParams(24, temperature=1.0, top_p=0.9, seed=seed)
         return collected(engine(directories["llama"], precision, 1, 16, PREFIX), prompts(), params)

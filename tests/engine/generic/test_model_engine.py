@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
-from support.tiny_models import OURS, PADDED, PREFIX, answer, expected, make, prompts
+from support.tiny_models import OURS, PADDED, PREFIX, answer, expected, make, prompts, ready
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.generic import attention
@@ -17,7 +18,8 @@ from llmpar.engine.sampler import sample
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmpar.engine.build.usable_cores", lambda: 1)
+    for kind in ("cpu", "generic"):
+        monkeypatch.setattr(f"llmpar.engine.{kind}.model.usable_cores", lambda: 1)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -93,9 +95,10 @@ class TestResources:
     def test_through_torch_many_cores_are_shared_by_few(
         self, cores: int, workers: int, threads: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("llmpar.engine.build.usable_cores", lambda: cores)
+        for kind in ("cpu", "generic"):
+            monkeypatch.setattr(f"llmpar.engine.{kind}.model.usable_cores", lambda: cores)
         said: list[str] = []
-        engine = build_engine([make("llama")], 256, frozenset({2}), notify=said.append)
+        engine = build_engine([ready(deepcopy(make("llama")))], 256, frozenset({2}), notify=said.append)
         engine.close()
         assert len(engine.statuses) == workers
         assert f"with {threads} intra-op threads" in said[-1]

@@ -17,7 +17,9 @@ from support.places import names
 from support.translators import KINDS, gemma3, make
 
 from llmpar.engine.build import build_engine
+from llmpar.engine.cpu.model import CpuModel
 from llmpar.engine.engine import Engine
+from llmpar.engine.generic.model import TorchModel
 from llmpar.engine.generic.padded_runner import PaddedRunner
 from llmpar.engine.generic.seq2seq_batch import form_batches, suppressed_ids
 from llmpar.engine.request import Request, SamplingParams, Sequence
@@ -30,7 +32,8 @@ PARAMS = SamplingParams(NEW)
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmpar.engine.build.usable_cores", lambda: 1)
+    for kind in ("cpu", "generic"):
+        monkeypatch.setattr(f"llmpar.engine.{kind}.model.usable_cores", lambda: 1)
 
 
 @cache
@@ -80,7 +83,7 @@ def ask(kind: str, index: int, num_answered: int = 0, params: SamplingParams = P
 
 def answers(model: Any, kind: str, asked: list[Request], workers: int, batch: int, **options: Any) -> list[list[int]]:
     opening = len(KINDS[kind][3])
-    engine = build_engine([model], 128, stop_ids(kind), workers, batch, num_opening=opening, **options)
+    engine = build_engine([TorchModel(model)], 128, stop_ids(kind), workers, batch, num_opening=opening, **options)
     return collected(engine, asked)
 
 
@@ -166,7 +169,7 @@ def test_little_memory_changes_nothing(kind: str) -> None:
     assert found == expected(kind)
     assert "up to 0 MB" in said[0]
     with pytest.raises(UsageError, match="too little for keys and values"):
-        build_engine([make(kind)], 128, frozenset(), 1, 16, max_memory=100 * 2 * 2 * 32 * 4)
+        build_engine([TorchModel(make(kind))], 128, frozenset(), 1, 16, max_memory=100 * 2 * 2 * 32 * 4)
 
 
 class TestSuppressed:
@@ -200,7 +203,7 @@ class TestFaults:
         model.model.decoder.layers[1].register_forward_pre_hook(failing_at(steps, error))
         asked = [ask("m2m100", index, index % 3) for index in range(len(sources()))]
         wanted = answers(make("m2m100"), "m2m100", asked, 1, 1)
-        engine = build_engine([model], 128, stop_ids("m2m100"), 2, 16, num_opening=2)
+        engine = build_engine([TorchModel(model)], 128, stop_ids("m2m100"), 2, 16, num_opening=2)
         assert collected(engine, asked) == wanted
         for worker in engine._workers:
             runner: Any = worker._runner
@@ -212,7 +215,7 @@ class TestFaults:
         bad = Request(99, [5] * 200 + [119], PARAMS)  # more than it has positions for
         asked = [ask("marian", index) for index in range(8)]
         found: dict[int, list[int]] = {}
-        with build_engine([model], 1000, stop_ids("marian"), 1, 16) as engine:
+        with build_engine([TorchModel(model)], 1000, stop_ids("marian"), 1, 16) as engine:
             for request in [*asked, bad]:
                 engine.submit(request)
             while len(found) < 9:
@@ -242,7 +245,7 @@ class TestLoad:
         assert loaded.context_length == (2048 if kind.startswith("t5") else 128)
         assert ["runs through torch" in line for line in said] == [True]
         asked = [ask(kind, index) for index in range(6)]
-        assert answers(loaded.model, kind, asked, 2, 2) == expected(kind)[:6]
+        assert answers(loaded.models[0].module, kind, asked, 2, 2) == expected(kind)[:6]
 
     def test_missing_weights_are_refused(self, tmp_path: Path) -> None:
         model = make("m2m100")
@@ -262,8 +265,6 @@ class TestLoad:
 def test_of_a_model_for_images_the_part_for_text_is_loaded(tmp_path: Path, naming: str) -> None:
     from safetensors.torch import load_file, save_file
 
-    from llmpar.engine.cpu.decoder import Decoder
-
     model = gemma3(tmp_path)
     file = tmp_path / "model.safetensors"
     weights = load_file(file)
@@ -274,7 +275,7 @@ def test_of_a_model_for_images_the_part_for_text_is_loaded(tmp_path: Path, namin
         weights["language_model.lm_head.weight"] = weights["language_model.model.embed_tokens.weight"].clone()
     save_file(weights, file, metadata={"format": "pt"})
     loaded = load_model(tmp_path, "cpu", "fp32")
-    assert isinstance(loaded.model, Decoder)
+    assert isinstance(loaded.models[0], CpuModel)
     assert not loaded.is_encoder_decoder
     assert loaded.context_length == 256
     prompts = [[2, *source] for source in sources()[:6]]

@@ -27,6 +27,7 @@ from llmpar.engine.build import build_engine
 from llmpar.engine.engine import Engine
 from llmpar.engine.finite import NOT_FINITE
 from llmpar.engine.generic.kv_cache import KVCache
+from llmpar.engine.generic.model import TorchModel
 from llmpar.engine.ranks.ranks import Ranks
 from llmpar.engine.ranks.runner import ParallelRunner
 from llmpar.engine.request import Completion, Request, SamplingParams
@@ -177,7 +178,7 @@ class TestModels:
         path = plant(tmp_path / "model", kind, **changes)
         whole = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
         loaded = load_shards(num_shards, path, "cpu", "fp32")
-        held = [getattr(p, "_local_tensor", p).numel() for p in loaded.model.mine.parameters()]
+        held = [getattr(p, "_local_tensor", p).numel() for p in loaded.models[0].mine.module.parameters()]
         assert sum(held) < (1 / num_shards + 0.1) * sum(p.numel() for p in whole.parameters())
         assert loaded.vocabulary == 260
 
@@ -194,13 +195,13 @@ class TestModels:
                 torch.tensor([prompt]), max_new_tokens=length, do_sample=False, eos_token_id=2, pad_token_id=0
             )
             assert list(found[i].output_ids) == [t for t in expected[0, len(prompt) :].tolist() if t != 2], found[i]
-        assert not any(map(is_running, loaded.model.ranks.process_ids))
+        assert not any(map(is_running, loaded.models[0].ranks.process_ids))
         assert not torch.distributed.is_initialized()
 
     @pytest.mark.parametrize("everywhere", [True, False])
     def test_memory_that_runs_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, everywhere: bool) -> None:
         loaded = load_shards(2, plant(tmp_path / "model", "Qwen3"), "cpu", "fp32")
-        ranks = loaded.model.ranks
+        ranks = loaded.models[0].ranks
         monkeypatch.setattr(ranks, "_patience", 0.5)
         monkeypatch.setattr(KVCache, "reserve", KVCache.reserve)  # so that it is put back
         ranks.call(partial(rank_parts.run_short, 9, None) if everywhere else int, partial(rank_parts.run_short, 9))
@@ -218,11 +219,11 @@ class TestModels:
         loaded = load_shards(2, plant(tmp_path / "model", "Qwen3"), "cpu", "fp32")
         with pytest.raises(UsageError, match="too little for keys and values"):
             build_engine(loaded.models, loaded.context_length, STOP, max_memory=100)
-        assert not any(map(is_running, loaded.model.ranks.process_ids))
+        assert not any(map(is_running, loaded.models[0].ranks.process_ids))
 
     def test_a_rank_that_is_killed_before_there_is_an_engine(self, tmp_path: Path) -> None:
         loaded = load_shards(2, plant(tmp_path / "model", "Qwen3"), "cpu", "fp32")
-        os.kill(loaded.model.ranks.process_ids[0], signal.SIGKILL)
+        os.kill(loaded.models[0].ranks.process_ids[0], signal.SIGKILL)
         with pytest.raises(EngineFailed, match="could not be made ready: rank 1 was ended by signal 9; run again"):
             build_engine(loaded.models, loaded.context_length, STOP, prefix_ids=PREFIX)
 
@@ -248,7 +249,7 @@ class TestModels:
         model.get_input_embeddings().weight.data[bad, 3] = float("nan")
         model.save_pretrained(path)
         found = answered(load_shards(2, path, "cpu", "fp32").models)
-        good = answered([model])  # of what does not fail
+        good = answered([TorchModel(model)])  # of what does not fail
         for i, (one, other) in enumerate(zip(found, good, strict=True)):
             assert one == (other if i % 3 else ([], NOT_FINITE)), i
             assert other[1] == (None if i % 3 else NOT_FINITE), i
@@ -296,7 +297,7 @@ class TestRefusals:
     def test_of_devices_that_are_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
         check_devices(3, "cuda", "cuda")
-        with pytest.raises(ModelUnavailable, match=r"^--tensor-parallel 4: torch sees 3 CUDA devices"):
+        with pytest.raises(ModelUnavailable, match=r"^tensor parallel over 4 devices: torch sees 3 CUDA devices"):
             check_devices(4, "cuda", "cuda")
         with pytest.raises(ModelUnavailable, match="no CUDA devices"):
             check_devices(2, "auto", "cpu")
@@ -349,7 +350,7 @@ class TestCommand:
         os.kill(others[0], signal.SIGKILL)
         _, said = process.communicate(timeout=120)
         assert process.returncode == 69, said
-        assert b"rank 1 was ended by signal 9; if memory ran out, a smaller --batch-size helps" in said
+        assert b"rank 1 was ended by signal 9; if memory ran out, a smaller batch size (batch_size) helps" in said
 
     def test_killed_itself_it_leaves_nothing(self, model: Path, tmp_path: Path) -> None:
         process, others = self.start(model, tmp_path)

@@ -10,29 +10,31 @@ import torch
 from torch import nn
 
 from llmpar.engine.cpu import kernels
-from llmpar.engine.cpu.decoder import Decoder, Floats, Layer, Pass, Precision, Projection, Rope, Tokens, to_bf16
-from llmpar.engine.cpu.vector import LANES
+from llmpar.engine.cpu.decoder import Decoder, Layer, Pass, Projection, Rope, Tokens
+from llmpar.engine.cpu.floats import stored
+from llmpar.engine.cpu.precision import PRECISIONS, Floats, Precision
+from llmpar.engine.pages import num_pages_of
 from llmpar.engine.parts import LayerParts, OtherShape, take_apart
+from llmpar.engine.precision_names import PrecisionName
 
 _ACTIVATIONS = {"silu": kernels.SILU, "gelu_tanh": kernels.GELU_TANH}
-_TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "bf16": 0.1, "int8": 0.3}
 
 
 @torch.inference_mode()
 @np.errstate(all="ignore")  # weights that are no numbers come out far from anything, which is said in our words
-def describe(model: Any, precision: Precision) -> Decoder:
-    """Return a decoder with the weights of a causal language model, packed for `precision`.
+def build_decoder(model: Any, name: PrecisionName) -> Decoder:
+    """Return a decoder with the weights of a causal language model, packed for the precision of this name.
 
     Raises:
         OtherShape: the model has parts that decoders lack, or the decoder does not do what the model does.
     """
-    parts = take_apart(model)
+    parts, precision = take_apart(model), PRECISIONS[name]
     table = _floats(parts.embedding)
     decoder = Decoder(
         precision=precision,
         layers=tuple(_layer(layer, precision) for layer in parts.layers),
         ropes=tuple(Rope(_floats(frequencies), scaling) for frequencies, scaling in parts.ropes),
-        embedding=table if precision == "fp32" else to_bf16(table),
+        embedding=stored(table, precision.embedding),
         embedding_scale=parts.embedding_scale,
         final_norm=_floats(parts.final_norm),
         head=_projection(precision, parts.head),
@@ -48,7 +50,7 @@ def describe(model: Any, precision: Precision) -> Decoder:
     )
     logits = _try(decoder, np.array(parts.probe_ids, np.int32), len(parts.probe_logits))
     error = parts.distance(torch.from_numpy(logits))
-    if not error < _TOLERANCE[precision]:
+    if not error < precision.tolerance:
         raise OtherShape(f"computed by its parts it gives something else (by {error:.1%})")
     return decoder
 
@@ -103,7 +105,7 @@ def _projection(precision: Precision, *linears: nn.Linear) -> Projection:
 
 def _try(decoder: Decoder, ids: np.ndarray[Any, np.dtype[np.int32]], num_compared: int) -> Floats:
     """Return the decoder's logits (num_compared, V) after the last of some ids."""
-    num_pages = -(-len(ids) // LANES)
+    num_pages = num_pages_of(len(ids))
     keys, values = decoder.make_pages(num_pages)
     tokens = Tokens(
         ids,

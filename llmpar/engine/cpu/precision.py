@@ -1,0 +1,173 @@
+"""What a decoder's precision decides: how weights, activations, keys and values are stored and multiplied.
+
+There is one object for each precision, and PRECISIONS is the table of them. Kernels are compiled for the types of their
+arrays, and ask the table which dot product goes with these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from llmpar.engine.cpu.dots import BFLOATS, BYTES, FLOAT_WORDS, Dot
+from llmpar.engine.cpu.floats import to_bf16
+from llmpar.engine.precision_names import PrecisionName
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+
+PANEL = 48
+"""Output channels that lie together in packed weights: three vectors, or tiles."""
+_LARGEST_GROUP = 64
+
+
+class Encoded(NamedTuple):
+    """Weights of N output channels, K inputs of each, as they are stored.
+
+    `words` (N, K/k) are uint32 that hold k neighbouring weights. `scales` (N, G) float32 are what a unit is worth in
+    each group of K / G inputs, and `starts` (N, G) int32 what the sum of a group begins with; both are None where
+    weights are floats.
+    """
+
+    words: Array
+    scales: Floats | None = None
+    starts: npt.NDArray[np.int32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """One way to store and to multiply.
+
+    Args:
+        name: what options call it.
+        bits: of a weight, scales not counted.
+        weights: numpy's type of the elements of packed weights. No other precision has both this and `inputs`.
+        inputs: the type of activations that are multiplied with weights: float32, uint16 for bfloat16, or uint8 with a
+            scale for each group (see `floats.encode`).
+        cache: the type of keys and values, float32, or uint16 for bfloat16.
+        embedding: the type of the embedding, likewise.
+        dot: the dot product of inputs and weights.
+        encode: returns weights (N, K) of float32 as they are stored; it is also given the size of a group.
+        tolerance: how far a decoder's logits may be from the model's own, relative to how these vary. What is farther
+            is no rounding, but another computation.
+        group: returns how many of some number of inputs share a scale; None where weights are floats.
+    """
+
+    name: PrecisionName
+    bits: int
+    weights: Any
+    inputs: Any
+    cache: Any
+    embedding: Any
+    dot: Dot
+    encode: Callable[[Floats, int], Encoded]
+    tolerance: float
+    group: Callable[[int], int] | None = None
+
+    @property
+    def is_native(self) -> bool:
+        """Whether this processor has instructions for it; it loses to a longer one where it has not."""
+        return self.dot.is_native
+
+    @property
+    def inputs_per_word(self) -> int:
+        """How many inputs a 32-bit word of weights is multiplied with."""
+        return self.dot.input_words * int(4 // np.dtype(self.inputs).itemsize)
+
+
+def group_size(num_inputs: int) -> int:
+    """Return how many neighbouring inputs share a scale in int8: as many as divide them evenly, 64 at most.
+
+    The few inputs of a decoder that are far larger than the others then spoil only their own group.
+    """
+    sizes = range(_LARGEST_GROUP, _LARGEST_GROUP // 2 - 1, -4)
+    return next((size for size in sizes if num_inputs % size == 0), min(_LARGEST_GROUP, round_up(num_inputs, 4)))
+
+
+def round_up(number: int, multiple: int) -> int:
+    """Return the least multiple that is not below `number`."""
+    return -(-number // multiple) * multiple
+
+
+def _encode_fp32(weights: Floats, _: int) -> Encoded:
+    return Encoded(weights.view(np.uint32))
+
+
+def _encode_bf16(weights: Floats, _: int) -> Encoded:
+    return Encoded(to_bf16(weights).view(np.uint32))
+
+
+def _encode_int8(weights: Floats, group: int) -> Encoded:
+    grouped = weights.reshape(len(weights), -1, group)
+    scales = np.maximum(np.abs(grouped).max(2), 1e-12) / np.float32(127)  # (N, G)
+    units = np.rint(grouped / scales[:, :, None]).astype(np.int8)
+    # Inputs are stored with 128 added, which the sums undo from the start.
+    starts = -128 * units.sum(2, dtype=np.int32)
+    return Encoded(units.reshape(weights.shape).view(np.uint32), scales, starts)
+
+
+FP32 = Precision(
+    "fp32",
+    bits=32,
+    weights=np.float32,
+    inputs=np.float32,
+    cache=np.float32,
+    embedding=np.float32,
+    dot=FLOAT_WORDS,
+    encode=_encode_fp32,
+    tolerance=1e-3,
+)
+BF16 = Precision(
+    "bf16",
+    bits=16,
+    weights=np.uint16,
+    inputs=np.uint16,
+    cache=np.uint16,
+    embedding=np.uint16,
+    dot=BFLOATS,
+    encode=_encode_bf16,
+    tolerance=0.1,
+)
+INT8 = Precision(
+    "int8",
+    bits=8,
+    weights=np.int8,
+    inputs=np.uint8,
+    cache=np.uint16,
+    embedding=np.uint16,
+    dot=BYTES,
+    encode=_encode_int8,
+    tolerance=0.3,
+    group=group_size,
+)
+
+PRECISIONS: dict[PrecisionName, Precision] = {
+    "fp32": FP32,
+    "bf16": BF16,
+    "int8": INT8,
+}
+"""Every precision that decoders on the CPU compute in, by its name."""
+
+
+def precision_of(inputs: str, weights: str) -> Precision:
+    """Return the precision whose inputs and weights have these types, by numpy's names."""
+    return next(
+        one
+        for one in PRECISIONS.values()
+        if (np.dtype(one.inputs).name, np.dtype(one.weights).name) == (inputs, weights)
+    )
+
+
+def fastest(bits: int, among: Iterable[PrecisionName] = PRECISIONS) -> Precision:
+    """Return the shortest precision of at least so many bits that is native; fp32 if there is none.
+
+    Args:
+        bits: per weight, as in the file that the weights came from.
+        among: the names of those that may be chosen.
+    """
+    fitting = [PRECISIONS[name] for name in among if PRECISIONS[name].bits >= bits and PRECISIONS[name].is_native]
+    return min(fitting, key=lambda one: one.bits, default=FP32)

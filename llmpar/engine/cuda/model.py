@@ -1,0 +1,73 @@
+"""A model that our kernels compute on a GPU, as the engine takes it: how much memory keys and values may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from llmpar.engine.cuda.decoder import Decoder
+from llmpar.engine.cuda.runner import PASS_TOKENS, CudaRunner
+from llmpar.engine.model import DeviceFull, Notify, Runners, Settings, count_workers, share_memory
+from llmpar.engine.pages import PAGE, num_pages_of
+from llmpar.engine.resources import free_memory
+
+_SLOTS = 1024  # a step then still takes a few hundredths of a second, of which the weights are a small part
+_DEVICE_SHARE = 0.9  # of what is free on a device, for keys and values
+
+
+@dataclass(frozen=True, slots=True)
+class CudaModel:
+    """A decoder on one GPU, which its workers share."""
+
+    decoder: Decoder
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens it scores."""
+        return self.decoder.vocabulary
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Decoders read prompts themselves."""
+        return False
+
+    @property
+    def device_name(self) -> str:
+        """Which GPU it computes on."""
+        return str(self.decoder.device)
+
+    def copy_to(self, device: str) -> CudaModel:
+        """Return an equal model on another GPU."""
+        return CudaModel(self.decoder.to(torch.device(device)))
+
+    def make_runners(self, settings: Settings, notify: Notify) -> Runners:
+        """Return a runner, or as many as are wanted, that share what is free on the device.
+
+        Raises:
+            DeviceFull: that is too little to run anything.
+            UsageError: the memory limit is.
+        """
+        decoder = self.decoder
+        workers, slots = settings.num_workers or 1, settings.batch_size or _SLOTS
+        num_shared = num_pages_of(len(settings.prefix_ids))
+        least = num_pages_of(settings.least_tokens) + num_shared
+        beside = workers * decoder.bytes_beside(PASS_TOKENS, slots, settings.context_length)
+        budget = int((free_memory(decoder.device) - beside) * _DEVICE_SHARE) // decoder.page_bytes // workers
+        if budget < least:
+            raise DeviceFull(f"{decoder.device} has too little memory left beside the model")
+        if settings.max_memory is not None:
+            wanted = share_memory(settings.max_memory, decoder.page_bytes, settings.num_models * workers, 0, least)
+            budget = min(budget, wanted)
+        num_pages = num_shared + min(slots * num_pages_of(settings.context_length), budget - num_shared)
+        room = min(settings.context_length, (num_pages - num_shared) * PAGE)
+        prefix = settings.prefix_ids
+        if len(prefix) >= room or not all(0 <= token_id < decoder.vocabulary for token_id in prefix):
+            prefix = ()  # no prompt that begins so can be read, and each is told why
+        notify(
+            f"{count_workers(workers)} with {slots} slots and room for {(num_pages - num_shared) * PAGE:,} tokens each "
+            f"on {decoder.device} in {str(decoder.dtype).removeprefix('torch.')}, "
+            f"{workers * num_pages * decoder.page_bytes / 1e6:,.0f} MB for keys and values"
+        )
+        runners = [CudaRunner(decoder, slots, num_pages, room, settings.stop_ids, prefix) for _ in range(workers)]
+        return Runners(tuple(runners), room)

@@ -1,0 +1,12 @@
+"""The names of precisions, for options and choices. Imports neither Numba nor torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+PrecisionName = Literal["fp32", "bf16", "int8"]
+"""Every precision that some engine computes in; `cpu.precision.PRECISIONS` has an object for each of them."""
+PrecisionChoice = Literal["auto", PrecisionName]
+"""What a user may ask for: "auto" leaves it to the files and the device."""
+TORCH_TYPES: dict[PrecisionName, str] = {"fp32": "float32", "bf16": "bfloat16"}
+"""What torch computes in, on any device, and what torch calls it; it lacks the others."""

@@ -225,7 +225,7 @@ class TestRemoval:
         with closing(Store(path)) as store:
             job = store.job(JOB)
             use(job)
-            script = "import sys; sys.path.insert(0, 'tests')\nfrom test_planted import *\n"
+            script = "import sys; sys.path[:0] = ['tests', 'tests/store']\nfrom test_planted import *\n"
             script += "store = Store(Path(sys.argv[1])); use(store.job({})); store.purge(); store.close()"
             subprocess.run([sys.executable, "-c", script, str(path)], cwd=ROOT, check=True)
             job.add(job.key("newer"), "newer", answer("newer"))
@@ -236,7 +236,7 @@ class TestRemoval:
         # Closing any descriptor of a file loses a process's locks on it; then another that ends takes the log away.
         with closing(Store(path)) as store:
             Store(path).close()
-            script = "import sys; sys.path.insert(0, 'tests')\nfrom test_planted import *\n"
+            script = "import sys; sys.path[:0] = ['tests', 'tests/store']\nfrom test_planted import *\n"
             script += "store = Store(Path(sys.argv[1])); use(store.job({})); store.close()"
             subprocess.run([sys.executable, "-c", script, str(path)], cwd=ROOT, check=True)
             use(store.job(JOB))

@@ -11,8 +11,8 @@ from support.program import Outcome
 
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.segments import read_segments
-from llmpar.tasks import task
 from llmpar.tasks.question import Question
+from llmpar.tasks.task import task_of_prompt
 
 MAP = (ROOT / "llmpar" / "README.md").read_text("utf-8")
 TEXT = "The cat sat. Two dogs ran home.\n"
@@ -27,7 +27,7 @@ def test_the_example_is_followed_from_bytes_to_bytes(tmp_path: Path, llmpar: Cal
     assert (block.text, block.first, block.last) == (TEXT, True, True)
     for segment in segments:
         assert f"`Segment(index={segment.index}, start={segment.start}, end={segment.end})` is `{segment.text}" in MAP
-    questions = [Question(segment, task.run(PROMPT)) for segment in segments]
+    questions = [Question(segment, task_of_prompt(PROMPT)) for segment in segments]
     assert f'`(("user", "{questions[0].prompt.messages[0][1]}"),)`' in MAP
     assert f"max_new_tokens={questions[0].task.max_new_tokens(4)})" in MAP
     outcome = llmpar("run", PROMPT, "--unit", "sentence", "--engine", "echo", str(file))

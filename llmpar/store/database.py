@@ -78,6 +78,7 @@ class Database:
                     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with shielded():  # what is half made would stay
                     _create(path)
+            _drop_unfinished(path)
             self._file = HeldFile(path)
             try:
                 self._check_header()
@@ -259,12 +260,16 @@ def _own_objects() -> frozenset[tuple[Any, ...]]:
         return frozenset(connection.execute(_OBJECTS))
 
 
+def _drop_unfinished(path: Path) -> None:
+    """Remove what a run that was killed in `_create` left: another name of the store, or half of one."""
+    for left in path.parent.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED or (path.exists() and left.samefile(path)):
+                left.unlink()
+
+
 def _create(path: Path) -> None:
     """Make an empty store in one step: at no moment is there half of one under its name."""
-    for left in path.parent.glob(f"{_UNFINISHED}*"):  # by a run that was killed in here
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > _ABANDONED:
-                left.unlink()
     descriptor, name = tempfile.mkstemp(prefix=_UNFINISHED, suffix=".sqlite", dir=path.parent)  # 0600
     os.close(descriptor)
     made = Path(name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from llmpar.errors import StoreUnusable
@@ -14,6 +16,7 @@ INSTEAD = "take another (store=PATH, or --store PATH) or none (store=False, or -
 """What whoever asked can do where a store cannot be used, in Python or on the command line."""
 
 _COMPANIONS = ("-wal", "-shm", "-journal")
+_LOOKS, _MOMENT = 20, 0.05  # seconds
 _Identity = tuple[int, int]  # device and inode
 
 _lock = threading.Lock()
@@ -33,7 +36,7 @@ class HeldFile:
 
     Raises:
         OSError: it cannot be opened.
-        StoreUnusable: it, or one of the files that SQLite keeps beside it, is no regular file.
+        StoreUnusable: it, or one of the files that SQLite keeps beside it, is no regular file, or has another name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -94,6 +97,9 @@ class HeldFile:
     def _check_kinds(self) -> None:
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             raise self._refused(self._path, "is no regular file")
+        # SQLite keeps a log beside each name, and whoever opens the other one writes over what is in this one's.
+        if not _comes_true(lambda: os.fstat(self._descriptor).st_nlink <= 1):
+            raise self._refused(self._path, "has another name, too (a hard link), of which a copy would be no danger")
         for beside in companions(self._path):
             try:
                 status = beside.lstat()
@@ -119,6 +125,15 @@ def companions(path: Path) -> list[Path]:
     """Return the files that SQLite keeps beside a database while it is in use."""
     real = os.path.realpath(path)  # SQLite follows links, and keeps them beside what they lead to
     return [Path(f"{real}{suffix}") for suffix in _COMPANIONS]
+
+
+def _comes_true(condition: Callable[[], bool]) -> bool:
+    """Return whether something is so, now or in a moment: whoever makes a store gives it two names at first."""
+    for _ in range(_LOOKS):
+        if condition():
+            return True
+        time.sleep(_MOMENT)
+    return condition()
 
 
 def _identity(status: os.stat_result) -> _Identity:

@@ -120,6 +120,30 @@ def test_a_store_beside_which_others_lie_in_wait(tmp_path: Path) -> None:
         Store(tmp_path / "link")
 
 
+def test_a_store_with_two_names_is_refused(llmpar: Call, tmp_path: Path) -> None:
+    """Whoever opened the other name would have another log, and write over what is in this one's."""
+    path, other = tmp_path / "store", tmp_path / "elsewhere"
+    kept = filled(path, 5)
+    other.hardlink_to(path)
+    for name in (path, other):
+        outcome = llmpar("store", "info", "--store", str(name))
+        assert (outcome.code, "another name" in outcome.err) == (74, True)
+    other.unlink()
+    assert held(path, kept) == kept
+
+
+def test_a_second_name_that_goes_or_that_a_killed_run_left_is_no_danger(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    kept = filled(path, 5)
+    left, other = tmp_path / ".llmpar-new-1.sqlite", tmp_path / "elsewhere"
+    left.hardlink_to(path)
+    assert held(path, kept) == kept
+    assert not left.exists()
+    other.hardlink_to(path)
+    threading.Timer(0.2, other.unlink).start()
+    assert held(path, kept) == kept
+
+
 @pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "/dev/null"])
 def test_a_store_that_is_no_file(llmpar: Call, tmp_path: Path, kind: str) -> None:
     path = Path(kind) if kind.startswith("/") else tmp_path / kind

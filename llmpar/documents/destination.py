@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import filecmp
 import hashlib
 import os
 import shutil
@@ -223,8 +224,23 @@ def backup_path(path: Path, suffix: str) -> Path:
     return Path(f"{os.path.realpath(path)}{suffix}")
 
 
+def refuse_other_backup(path: Path, backup: Path) -> None:
+    """Raise OutputUncreatable if a file's backup is there and holds something else.
+
+    It may be all that is left of what somebody wrote, with answers already in its place.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+    if os.path.lexists(backup) and not filecmp.cmp(path, backup, shallow=False):
+        raise OutputUncreatable(
+            f"{one_line(backup)}: is there already, and differs from {one_line(path)}; move it away, or give another "
+            "suffix"
+        )
+
+
 def back_up(path: Path, backup: Path, check: Callable[[], None]) -> None:
-    """Let a file be found under a second name, too, also when it is replaced. An older backup goes.
+    """Let a file be found under a second name, too, also when it is replaced. What has that name already stays.
 
     Args:
         path: the file, a regular one.
@@ -232,22 +248,30 @@ def back_up(path: Path, backup: Path, check: Callable[[], None]) -> None:
         check: called right before the backup takes its name; what it raises prevents that.
 
     Raises:
+        Busy: somebody else writes the file of that name.
+        OutputUncreatable: something else has that name.
         WriteFailed: this failed.
     """
-    temporary = temporary_path(backup)
+
+    def check_both() -> None:
+        check()
+        refuse_other_backup(path, backup)
+
     try:
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(path, temporary)
-        except OSError:  # no hard links here, or not to this file
-            _copy(path, backup, check)
-            return
+        with contextlib.suppress(FileNotFoundError):
+            if temporary_path(backup).samefile(path):  # a run was killed that took another way to the name
+                temporary_path(backup).unlink()
+        writer = FileWriter(backup, check=check_both, like=path)  # keeps out who would replace what gets the name
         try:
             check()
-            temporary.replace(backup)
-            _sync_directory(backup.parent)
-        finally:  # a rename to another name of the same file does nothing
-            temporary.unlink(missing_ok=True)
+            os.link(path, backup)
+        except FileExistsError:
+            refuse_other_backup(path, backup)
+        except OSError:  # no hard links here, or not to this file
+            _copy(path, writer)
+        finally:
+            writer.abandon()
+        _sync_directory(backup.parent)
     except OSError as error:
         raise WriteFailed(f"{one_line(backup)}: backing up failed: {_reason(error)}") from error
 
@@ -259,12 +283,11 @@ def _move(path: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copy(path, target)
+        _copy(path, FileWriter(target, like=path))
         path.unlink()
 
 
-def _copy(path: Path, target: Path, check: Callable[[], None] = lambda: None) -> None:
-    writer = FileWriter(target, check=check, like=path)
+def _copy(path: Path, writer: FileWriter) -> None:
     try:
         with path.open("rb") as original:
             shutil.copyfileobj(original, writer)

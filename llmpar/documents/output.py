@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from llmpar.documents.destination import FileWriter, back_up, backup_path, temporary_path
+from llmpar.documents.destination import FileWriter, back_up, backup_path, refuse_other_backup, temporary_path
 from llmpar.documents.document import Document
 from llmpar.documents.register import Register
 from llmpar.documents.writer import Writer
@@ -185,14 +184,8 @@ class InPlaceOutput(_FilePerDocument):
                 raise UsageError(f"{one_line(source)}: is no regular file, and cannot be replaced in place")
             _refuse_unwritable(_real(Path(source)).parent)
         super().__init__([(source, Path(source)) for source in sources], wait, suffix)
-        for source in sources if suffix else ():
-            backup = backup_path(Path(source), suffix)
-            # It may be all that is left of what somebody wrote, with answers already in its place.
-            if backup.exists() and not filecmp.cmp(source, backup, shallow=False):
-                raise OutputUncreatable(
-                    f"{one_line(backup)}: is there already, and differs from {one_line(source)}; move it away, or give "
-                    "another suffix"
-                )
+        for source in sources if suffix else ():  # and once more when it takes its name
+            refuse_other_backup(Path(source), backup_path(Path(source), suffix))
         # Not before: whoever wrote one of them may have been waited for.
         self._states = {Path(source): _state(_input_status(source)) for source in sources}
 

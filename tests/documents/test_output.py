@@ -210,6 +210,38 @@ def test_a_run_killed_after_its_backup_can_be_repeated(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"a": b"new", "a.bak": b"old"}
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_what_takes_a_backups_name_during_the_run_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", link)
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    output = in_place_output([str(path)], ".bak")
+    output.begin(document(path)).write(b"new")
+    (tmp_path / "a.bak").write_bytes(b"precious")
+    with pytest.raises(OutputUncreatable, match=r"a\.bak: is there already"):
+        output.end()
+    assert contents(tmp_path) == {"a": b"old", "a.bak": b"precious"}
+
+
+def test_a_backup_that_another_run_writes_is_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    output = in_place_output([str(path)], ".bak")
+    output.begin(document(path)).write(b"new")
+    other = FileWriter(tmp_path / "a.bak")
+    other.write(b"another's")
+    with pytest.raises(Busy, match=r"a\.bak: somebody else is writing it"):
+        output.end()
+    other.close()
+    assert contents(tmp_path) == {"a": b"old", "a.bak": b"another's"}
+
+
 @pytest.mark.parametrize("change", ["write", "replace", "touch", "remove", "retarget"])
 @pytest.mark.parametrize("suffix", ["", ".bak"])
 def test_an_input_that_changed_is_not_replaced(tmp_path: Path, change: str, suffix: str) -> None:

@@ -205,12 +205,14 @@ def _stream_writer(stream: BinaryIO, name: str, aside: Aside) -> Writer:
 def open_as_it_is(path: Path, buffering: int = -1) -> BinaryIO:
     """Open a file, which is emptied, a device or a pipe; `buffering` is Python's.
 
-    What is open already, and named /dev/stderr for instance, goes on where it is, and loses nothing.
+    What the caller of llmpar has opened, and is named /dev/stderr for instance, goes on where it is, and loses nothing.
 
     Raises:
         OSError: it cannot be opened.
     """
     descriptor = own_descriptor(path)
+    if descriptor is not None and not os.get_inheritable(descriptor):  # what we open ourselves, nobody inherits
+        raise OSError(errno.EBADF, "nobody has opened it for llmpar")
     return path.open("wb", buffering) if descriptor is None else os.fdopen(os.dup(descriptor), "wb", buffering)
 
 

@@ -316,6 +316,15 @@ class TestStreams:
         assert self.run("LLMPAR doc > all 2>&1", tmp_path).returncode == 0
         assert self.run("LLMPAR doc --log /dev/null --errors /dev/null", tmp_path).returncode == 0
 
+    @pytest.mark.parametrize("option", ["--output", "--log"])
+    def test_what_llmpar_has_opened_for_itself_takes_nothing(self, tmp_path: Path, option: str) -> None:
+        (tmp_path / "doc").write_text("Text.")
+        for number in range(3, 8):
+            done = self.run(f"LLMPAR doc {option} /dev/fd/{number}", tmp_path)
+            assert done.returncode == 73, (number, done.stderr)
+        assert self.run(f"LLMPAR doc {option} /dev/fd/8 8> out", tmp_path).returncode == 0
+        assert "Text" in (tmp_path / "out").read_text() or option == "--log"
+
 
 class TestPipes:
     def test_a_prompt_may_come_through_one(self, tmp_path: Path, llmpar: Call) -> None:

@@ -89,7 +89,7 @@ def run(
         store: whether answers are kept and looked up, and in which file.
 
     Raises:
-        UsageError: what is asked cannot be meant, or the store is a file that is read.
+        UsageError: what is asked cannot be meant, `texts` is one text, or the store is a file that is read.
         ModelUnavailable: the model is not to be had (when the first result is taken).
         EngineFailed: the engine died. Results before it were right.
     """
@@ -99,8 +99,9 @@ def run(
         raise UsageError("run: give a prompt, or a task")
     _check_files(store, model, task=files.path_of(task) if isinstance(task, str) else None)
     asked = _task(prompt, task, values or {}, system)
-    formed = with_form(asked, choices or None, None if schema is None else dict(schema))
-    return _results(texts, formed, _chosen(model), sampling, policy, store)
+    listed = tuple(_listed(choices, "choices"))
+    formed = with_form(asked, listed or None, None if schema is None else dict(schema))
+    return _results(_listed(texts), formed, _chosen(model), sampling, policy, store)
 
 
 def translate(
@@ -135,7 +136,7 @@ def translate(
     _check_files(store, model, glossary=glossary)
     task = translation.make_task(to, source)
     terms_in = translation.find_terms(glossary) if glossary else None
-    return _results(texts, task, _chosen(model), sampling, policy, store, terms_in)
+    return _results(_listed(texts), task, _chosen(model), sampling, policy, store, terms_in)
 
 
 def summarize(
@@ -161,12 +162,13 @@ def summarize(
     from llmpar.jobs.segmenting import pack
     from llmpar.tasks import summary
 
+    listed = _listed(texts)
     task = summary.make_task(str(length), "all")
     reduction = task.reduction()
     with _session(_chosen(model), sampling, policy, store) as session:
         merger = ReducingMerger(partial(plant, session, reduction), is_total=True)
         whole = text_document("texts")
-        blocks = pack(_as_one(whole, texts), session.budget(task), session.model.measure)
+        blocks = pack(_as_one(whole, listed), session.budget(task), session.model.measure)
         parts = (Part(block, [Question(segment, task) for segment in segments]) for block, segments in blocks)
         for part, results in session.flow.answered(parts):
             for _ in merger.merge(part.block, part.segments, results):
@@ -203,9 +205,9 @@ def ask(
     from llmpar.tasks.files import find_task
 
     task = find_task("ask")
-    passages = [asking.Passage(part.questions[0].segment) for part in _parts(texts, task) if part.questions]
+    passages = [asking.Passage(part.questions[0].segment) for part in _parts(_listed(texts), task) if part.questions]
     with _session(_chosen(model), sampling, policy, store) as session:
-        questions = list(parts) or asking.divide(question, session, find_task("question"))
+        questions = list(_listed(parts, "parts")) or asking.divide(question, session, find_task("question"))
         chosen = asking.choose(questions, passages, top, language)
         findings = tuple(asking.find(questions, passages, chosen, session, task))
         return Answer(asking.conclude(question, findings, session, task), findings)
@@ -254,7 +256,7 @@ def _session(choice: ModelChoice, sampling: Sampling, policy: Policy, store: boo
 
 
 def _results(
-    texts: Iterable[str],
+    texts: Iterator[str],
     task: Task,
     choice: ModelChoice,
     sampling: Sampling,
@@ -267,14 +269,28 @@ def _results(
             yield from results
 
 
-def _parts(texts: Iterable[str], task: Task, terms_in: Callable[[str], str] | None = None) -> Iterator[Part]:
+def _listed(texts: Iterable[str], what: str = "texts") -> Iterator[str]:
+    """Yield texts; raise UsageError at once if it is one text, whose letters nobody means, later for what is none."""
+    if isinstance(texts, (str, bytes)):
+        raise UsageError(f"{what}: is a single {type(texts).__name__}; put it into a list")
+
+    def yield_texts() -> Iterator[str]:
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise UsageError(f"{what}: number {index + 1} is no str, but {type(text).__name__}")
+            yield text
+
+    return yield_texts()
+
+
+def _parts(texts: Iterator[str], task: Task, terms_in: Callable[[str], str] | None = None) -> Iterator[Part]:
     for index, text in enumerate(texts):
         segment = text_segment(text_document(f"text {index + 1}", index), text)
         fields = (("terms", terms_in(text)),) if terms_in else ()
         yield Part(segment.block, [Question(segment, task, fields)])
 
 
-def _as_one(document: Document, texts: Iterable[str]) -> Iterator[tuple[Block, list[Segment]]]:
+def _as_one(document: Document, texts: Iterator[str]) -> Iterator[tuple[Block, list[Segment]]]:
     offset = 0
     for index, text in enumerate(texts):
         block = Block(document, offset, f"{text}\n\n", 0, first=not offset, last=False)

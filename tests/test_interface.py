@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -261,3 +265,68 @@ def test_every_text_has_its_result_in_its_place(texts: list[str], threads: int, 
 
 def test_errors_have_one_root() -> None:
     assert issubclass(UsageError, LlmparError)
+
+
+@pytest.mark.parametrize("texts", ["a text", b"a text"])
+def test_one_text_is_not_read_letter_by_letter(texts: Any) -> None:
+    for call in (
+        lambda: llmpar.run(texts, "x", model=ECHO),
+        lambda: llmpar.translate(texts, "French", model=ECHO),
+        lambda: llmpar.summarize(texts, model=ECHO),
+        lambda: llmpar.ask("Which?", texts, model=ECHO),
+        lambda: llmpar.run(["a"], "x", choices=texts, model=ECHO),
+    ):
+        with pytest.raises(UsageError, match=r"is a single (str|bytes); put it into a list"):
+            call()
+
+
+def test_what_is_no_text_is_named_after_the_results_before_it() -> None:
+    results = llmpar.run(["a", None], "x", model=ECHO)  # type: ignore[list-item]
+    assert next(results).answer == "a"
+    with pytest.raises(UsageError, match="texts: number 2 is no str, but NoneType"):
+        next(results)
+
+
+def test_an_abandoned_run_leaves_no_thread() -> None:
+    before = threading.active_count()
+    for _ in range(3):
+        results = llmpar.run((str(number) for number in itertools.count()), "x", model=ECHO)
+        next(results)
+        results.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+
+
+def test_a_run_that_a_fork_inherits_ends_there_and_goes_on_here() -> None:
+    """In a process of its own, whose threads are known."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORK], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines() == ["EngineFailed", "['1', '2']", "ModelUnavailable"], done.stderr
+
+
+FORK = """
+import os, sys, types, llmpar
+from llmpar.errors import LlmparError
+
+def in_a_fork(action):
+    sys.stdout.flush()
+    if not (child := os.fork()):
+        try:
+            print(action())
+        except LlmparError as error:
+            print(type(error).__name__)
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+
+echo = llmpar.ModelChoice(engine="echo")
+results = llmpar.run(list("012"), "x", model=echo)
+next(results)
+in_a_fork(lambda: [result.answer for result in results])
+print([result.answer for result in results])
+sys.modules["torch"] = types.ModuleType("torch")
+in_a_fork(lambda: [result.answer for result in llmpar.run(["a"], "x", model=echo)])
+"""

@@ -5,6 +5,8 @@ Knows no output, no terminal and no option.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import threading
 from collections import deque
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 
 from llmpar.answering.answers import Answers, Pending
 from llmpar.documents.document import Block, OnError, Result, Segment
-from llmpar.errors import LlmparError, SegmentFailed
+from llmpar.errors import EngineFailed, LlmparError, SegmentFailed
 from llmpar.reporting.report import Report
 from llmpar.tasks.question import Question
 
@@ -78,6 +80,7 @@ class Flow:
         self._to_submit: deque[tuple[Question, deque[Pending]]] = deque()
         self._num_held = 0
         self._held = 0
+        self._process = os.getpid()
 
     def answered(self, parts: Iterator[Part]) -> Iterator[tuple[Part, Iterator[Result]]]:
         """Yield each part with its results, which are to be taken before the next part is.
@@ -90,8 +93,11 @@ class Flow:
             LlmparError: whatever `parts` or the answers raise.
         """
         self._source = _Feeder(parts)
-        while (opened := self._next_part()) is not None:
-            yield opened.part, self._results(opened)
+        try:
+            while (opened := self._next_part()) is not None:
+                yield opened.part, self._results(opened)
+        finally:
+            self._source.stop()
 
     def submit(self, question: Question) -> Pending:
         """Ask something that follows from results, beside what is read."""
@@ -144,6 +150,8 @@ class Flow:
 
     def _wait(self) -> None:
         """Let time pass until something may have come: input, or an answer."""
+        if os.getpid() != self._process:  # threads stay behind in a fork, and would be waited for without end
+            raise EngineFailed("this run belongs to another process, of which this one is a fork; begin one of its own")
         self.idle()
         self._tick()
         self._advance()
@@ -190,7 +198,14 @@ class _Feeder:
         self.error: BaseException | None = None  # what ended it; what was read before comes first
         self._queue: queue.Queue[Part | BaseException | None] = queue.Queue(maxsize=1)
         self._parts = parts
+        self._is_stopped = False
         threading.Thread(target=self._feed, name="llmpar-reader", daemon=True).start()
+
+    def stop(self) -> None:
+        """Let the thread end as soon as it has what it reads just now: nobody wants more."""
+        self._is_stopped = True
+        with contextlib.suppress(queue.Empty):
+            self._queue.get_nowait()  # it may wait for room; what it then puts is its last
 
     def get(self, timeout: float) -> Part | None:
         """Return the next part, None if there is none within `timeout` seconds."""
@@ -209,6 +224,8 @@ class _Feeder:
         try:
             for part in self._parts:
                 self._queue.put(part)
+                if self._is_stopped:
+                    return
             self._queue.put(None)
         except BaseException as error:  # raised when everything before it is written
             self._queue.put(error)

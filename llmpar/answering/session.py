@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -22,6 +24,7 @@ from llmpar.tasks.task import QUESTION_FIELDS, Task
 _FRAME = 64  # tokens that a chat template puts around messages, and a few that joining texts may add
 _DIFFERENT = ("A", "zebra", "9", "我")  # texts with nothing in common
 _ENDLESS = 1 << 40  # an echo's context
+_opened_in: int | None = None  # the process that opened a model last
 
 
 class Session:
@@ -100,6 +103,13 @@ class Session:
         return fitted, self.store.job(description)
 
     def _open_backend(self, question: Question) -> Backend:
+        global _opened_in
+        if "torch" in sys.modules and _opened_in not in (None, os.getpid()):
+            raise ModelUnavailable(
+                "this process is a fork of one in which llmpar had opened a model, and torch waits for ever for "
+                "threads that stayed behind there; begin processes anew (multiprocessing.get_context('spawn'))"
+            )
+        _opened_in = os.getpid()
         return self.model.open(list(self._prompts(question)))
 
     def _prompts(self, question: Question) -> Iterator[Prompt]:

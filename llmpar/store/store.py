@@ -13,11 +13,13 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from llmpar.paths import state_dir
 from llmpar.store.database import Database
 
 _DAY = 86_400
+_LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970
 _TOUCHED_AT_ONCE = 1000
 _EVICTED_AT_ONCE = 0.1  # of the answers
 _SETTLED = 2.0  # seconds after which a file that looks the same is the same: time stamps are coarse
@@ -90,7 +92,7 @@ class Store:
             if _checksum(key, attempt, text, *counts) != checksum:
                 raise self._database.unusable("an answer in it was altered")
             answers.append(StoredAnswer(attempt, _text(text), *counts))
-        if rows and rows[0][-1] < _today():
+        if rows and self._day(rows[0][-1]) < _today():
             self._touched.append(key)
             if len(self._touched) >= _TOUCHED_AT_ONCE:
                 self._touch()
@@ -146,7 +148,8 @@ class Store:
         read = self._database.read
         ((num_answers, oldest, newest),) = read("SELECT count(*), min(used), max(used) FROM answers")
         ((num_jobs,),) = read("SELECT count(*) FROM jobs")
-        return StoreInfo(num_answers, num_jobs, self._database.size, oldest, newest)
+        days = [None if day is None else self._day(day) for day in (oldest, newest)]
+        return StoreInfo(num_answers, num_jobs, self._database.size, *days)
 
     def verify(self) -> list[str]:
         """Look at every page and every answer, and return what is wrong, one line each."""
@@ -155,9 +158,11 @@ class Store:
             return faults
         rows = self._database.rows(
             "SELECT answers.id, digest, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
-            "num_output_tokens, seconds, checksum FROM answers LEFT JOIN jobs ON jobs.id = job"
+            "num_output_tokens, seconds, checksum, used FROM answers LEFT JOIN jobs ON jobs.id = job"
         )
-        for number, digest, key, attempt, text, answer, *counts, checksum in rows:
+        for number, digest, key, attempt, text, answer, *counts, checksum, used in rows:
+            if not _is_day(used):
+                faults.append(f"the day on which answer {number} was used was altered")
             if _checksum(key, attempt, answer, *counts) != checksum:
                 faults.append(f"answer {number} was altered")
             elif digest is None:
@@ -200,6 +205,12 @@ class Store:
         if self._touched:
             self._touch()
         self._database.close()
+
+    def _day(self, used: object) -> int:
+        """Return a day as it is kept, which no checksum covers, as it changes."""
+        if not _is_day(used):
+            raise self._database.unusable("the day on which an answer was used was altered")
+        return used
 
     def _touch(self) -> None:
         with self._database.transaction() as connection:
@@ -283,6 +294,10 @@ def _bytes(text: str) -> bytes:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
+
+
+def _is_day(used: object) -> TypeGuard[int]:
+    return isinstance(used, int) and 0 <= used <= _LAST_DAY
 
 
 def _today() -> int:

@@ -120,6 +120,18 @@ def test_a_store_beside_which_others_lie_in_wait(tmp_path: Path) -> None:
         Store(tmp_path / "link")
 
 
+@pytest.mark.parametrize("used", ["'abc'", "99999999999", "-1", "1e9", "x'41'"])
+def test_a_day_that_is_none_is_damage(llmpar: Call, tmp_path: Path, used: str) -> None:
+    path = tmp_path / "store"
+    kept = filled(path, 5)
+    plant(path, f"UPDATE answers SET used = {used}")
+    for command in ("info", "verify"):
+        outcome = llmpar("store", command, "--store", str(path))
+        assert (outcome.code, len(outcome.err.splitlines())) == (74, 1), outcome.err
+    with pytest.raises(StoreUnusable, match="the day on which an answer was used was altered"):
+        held(path, kept)
+
+
 def test_a_store_with_two_names_is_refused(llmpar: Call, tmp_path: Path) -> None:
     """Whoever opened the other name would have another log, and write over what is in this one's."""
     path, other = tmp_path / "store", tmp_path / "elsewhere"

@@ -99,7 +99,8 @@ def run(
         raise UsageError("run: give a prompt, or a task")
     _check_files(store, model, task=files.path_of(task) if isinstance(task, str) else None)
     asked = _task(prompt, task, values or {}, system)
-    formed = with_form(asked, list(_listed(choices, "choices")) or None, None if schema is None else dict(schema))
+    listed = tuple(_listed(choices, "choices"))
+    formed = with_form(asked, listed or None, None if schema is None else dict(schema))
     return _results(_listed(texts), formed, _chosen(model), sampling, policy, store)
 
 

@@ -12,6 +12,7 @@ import fcntl
 import filecmp
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -27,6 +28,7 @@ from llmpar.visible import one_line
 _SUFFIX = ".llmpar"
 _LONGEST_NAME = 255  # bytes, on all common file systems
 _POLL = 0.05  # seconds between looks at a lock that somebody holds
+_MOUNTS = Path("/proc/self/mountinfo")
 _MOST_ATTEMPTS = 100  # to lock a file that others publish or remove just then
 _REFUSED = {  # by a file system or kernel to which an operation, or an owner, means nothing; no failure of the disk
     errno.EACCES,
@@ -53,7 +55,8 @@ class FileWriter:
         like: the file whose owner and mode the new one gets, by default the one that is replaced.
 
     Raises:
-        OutputUncreatable: the directory is missing or may not be written to, or something is in the way there.
+        OutputUncreatable: the directory is missing or may not be written to, something is in the way there, or the file
+            is a mount of its own.
         Busy: somebody else writes the file.
         WriteFailed: writing, syncing or renaming failed. The writer is abandoned then.
     """
@@ -75,6 +78,7 @@ class FileWriter:
         self._stream: BinaryIO | None = None  # None before the lock is held, and when all is over
         deadline = time.monotonic() + wait
         try:
+            _refuse_mount_point(self._path)
             while not self._begin():
                 if time.monotonic() >= deadline:
                     raise Busy(f"{self._name}: somebody else is writing it; try later, or give --wait SECONDS")
@@ -322,6 +326,18 @@ def _leads_to(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except OSError:
         return False
+
+
+def _refuse_mount_point(path: Path) -> None:
+    """Raise OSError if a file is one that was mounted, as containers have them: no rename can replace it."""
+    try:
+        mounts = _MOUNTS.read_bytes().splitlines()
+    except OSError:  # no Linux
+        return
+    octal = rb"\\([0-7]{3})"
+    places = (re.sub(octal, lambda code: bytes([int(code[1], 8)]), mount.split(b" ")[4]) for mount in mounts)
+    if os.fsencode(path) in places:
+        raise OSError(errno.EBUSY, "it is mounted by itself, and nothing can take its place; mount its directory")
 
 
 def _sync_directory(path: Path) -> None:

@@ -400,3 +400,24 @@ def test_a_full_disk_keeps_what_fitted(tmp_path: Path, monkeypatch: pytest.Monke
         writer.abandon()
     assert names(tmp_path) == ["part.txt"]
     assert (tmp_path / "part.txt").read_bytes() == b"x" * 10_000
+
+
+def test_a_file_that_is_mounted_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    path, source = tmp_path / "a b", tmp_path / "source"
+    path.write_bytes(b"old")
+    source.write_bytes(b"old")
+    script = "import sys; from pathlib import Path; from llmpar.documents.destination import FileWriter\n"
+    script += "FileWriter(Path(sys.argv[1]))"
+    mount = 'mount --bind "$1" "$2" || exit 77; shift 2; exec "$@"'
+    mounted = ["unshare", "--map-root-user", "--mount", "bash", "-c", mount, "-"]
+    try:
+        done = subprocess.run(
+            [*mounted, source, path, sys.executable, "-c", script, path], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.skip("no unshare here")
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("nothing may be mounted here")
+    assert "OutputUncreatable" in done.stderr
+    assert "it is mounted by itself" in done.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a b", "source"]

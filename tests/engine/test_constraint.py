@@ -18,6 +18,7 @@ from support.tiny_models import PREFIX, decoder, expected, make, prompts, ready
 from llmpar.engine.build import build_engine
 from llmpar.engine.constraint import Mask, unpack
 from llmpar.engine.cpu.decoder import Pass
+from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.runner import DecoderRunner
 from llmpar.engine.request import Completion, Request, SamplingParams
 
@@ -201,7 +202,9 @@ def test_guesses_obey(monkeypatch: pytest.MonkeyPatch, kind: str, batch: int) ->
     monkeypatch.setattr(OneOf, "forced", lambda self: [])
     assert ids(ask(decoder("llama"), held("llama"), batch=batch, prefix=PREFIX)) == naive("llama")
     if kind == "right":
-        assert sum(seen) < 0.6 * sum(map(len, answers.values())), "no guess was taken"
+        # Guesses stand in rows of a tile that nobody else uses: where a tile has four, three sequences leave one.
+        share = 0.6 if 2 * batch < TILE_ROWS else 1.0
+        assert sum(seen) < share * sum(map(len, answers.values())), "no guess was taken"
 
 
 def test_a_lookup_of_its_own_finds_what_the_answer_repeats() -> None:

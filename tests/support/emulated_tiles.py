@@ -102,7 +102,9 @@ def tdpbf16ps(total: int, left: int, right: int) -> None:
         return (bits.astype(np.uint32) << 16).view(np.float32)
 
     sums = _tiles[total].view(np.float32)
-    sums += wide(_words(left, np.uint16)) @ wide(_columns(right, np.uint16))
+    rows, columns = wide(_words(left, np.uint16)), wide(_columns(right, np.uint16))
+    for place in range(rows.shape[1]):  # in order, as a matrix product of numpy's rounds by how many rows there are
+        sums += rows[:, place, None] * columns[place]
 
 
 def _words(tile: int, dtype: Any) -> np.ndarray[Any, Any]:

@@ -9,67 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from llmpar.answering.attempts import LEAST_ROOM, Attempt, Policy, Step, begin, next_step, sampling_of
+from llmpar.answering.attempts import Attempt, Policy, Step, begin, next_step, sampling_of
 from llmpar.answering.backend import Backend, Query, Reply
-from llmpar.answering.judging import KEPT, fault_of, is_cut, sampling_for
+from llmpar.answering.fitting import Fit, Size, fit_of, refusal
+from llmpar.answering.judging import KEPT, fault_of, result_of, sampling_for
 from llmpar.answering.memory import Memory, RecentResults
-from llmpar.answering.splitting import Halves, halves_of, join
+from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, pend
+from llmpar.answering.splitting import halves_of, join
 from llmpar.documents.document import Result
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
 from llmpar.reporting.report import Report
 from llmpar.store.store import StoredAnswer
-from llmpar.tasks.question import Prompt, Question, Sampling
+from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.skips import leaves
 from llmpar.tasks.task import Task
-
-
-@dataclass(eq=False, slots=True)
-class Pending:
-    """A question on its way, and in the end its result."""
-
-    question: Question
-    memory: Memory
-    key: bytes
-    result: Result | None = None
-    started: float = field(default_factory=time.monotonic)
-
-
-@dataclass(frozen=True, slots=True)
-class _TaskInUse:
-    """A task as it is put to this run's model, and where its answers are kept."""
-
-    task: Task
-    memory: Memory
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """An attempt that the backend works at; `seconds` is what the part of it took that was cut."""
-
-    pending: Pending
-    prompt: Prompt
-    attempt: Attempt
-    num_prompt_tokens: int
-    seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class _InFlight:
-    """A question that is being answered, and equal ones that wait for its answer."""
-
-    num_prompt_tokens: int
-    twins: list[Pending] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Split:
-    """A question that waits for the answers to its halves."""
-
-    whole: Pending
-    joint: str
-    halves: tuple[Pending, ...]
 
 
 class Answers:
@@ -97,11 +52,11 @@ class Answers:
         self._open_task = open_task
         self._open_backend = open_backend
         self._report = report
-        self._tasks: dict[Task, _TaskInUse] = {}
+        self._tasks: dict[Task, TaskInUse] = {}
         self._backend: Backend | None = None
-        self._running: dict[int, _Running] = {}
-        self._in_flight: dict[bytes, _InFlight] = {}
-        self._splits: dict[Pending, _Split] = {}  # by half
+        self._running: dict[int, Running] = {}
+        self._in_flight: dict[bytes, InFlight] = {}
+        self._splits: dict[Pending, Split] = {}  # by half
         self._replaced: set[Pending] = set()  # those whose answers of earlier runs have gone
         self._recent = RecentResults()
         self._next_id = 0
@@ -121,8 +76,8 @@ class Answers:
         """Take a question in; it may have its result at once."""
         in_use = self._tasks.get(question.task)
         if in_use is None:
-            in_use = self._tasks[question.task] = _TaskInUse(*self._open_task(question.task))
-        pending = _pending(replace(question, task=in_use.task), in_use.memory)
+            in_use = self._tasks[question.task] = TaskInUse(*self._open_task(question.task))
+        pending = pend(replace(question, task=in_use.task), in_use.memory)
         self._start(pending)
         return pending
 
@@ -233,58 +188,50 @@ class Answers:
         question = pending.question
         if self._backend is None:
             self._backend = self._open_backend(question)
-        backend, task, prompt = self._backend, question.task, question.prompt
+        backend, prompt = self._backend, question.prompt
         if backend.exceeds(prompt, backend.context_length):
             # Reading all of it could take minutes, and much memory.
-            if halves := halves_of(question, self._policy.overflow):
-                self._split(pending, halves, 0)
-            else:
-                self._refuse_length(backend, pending, attempt, f"more than {backend.context_length:,}")
+            if not self._split(pending, 0):
+                self._refuse_length(backend, pending, attempt)
             return
         try:
-            if question.form:
-                backend.check_form(question.form)  # one that cannot be used is said now
-            num_prompt_tokens = backend.count_tokens(prompt)
+            size = self._size(backend, question)
         except (ModelUnavailable, UsageError) as error:
             if question.conversation is None:
                 raise
             # This conversation alone is refused.
             self._finish(pending, StoredAnswer(0, "", "error", 0, 0), str(error))
             return
-        num_text_tokens = backend.measure(question.text)
-        if num_text_tokens < task.min_text_tokens and not question.conversation:
-            kept = StoredAnswer(attempt.number, "", KEPT, num_prompt_tokens, 0)
-            self._keep(pending, kept)
-            self._report.read_tokens(num_prompt_tokens)
-            self._finish(pending, kept, None)
-            return
-        wanted = self._limit(backend, question, num_text_tokens)
-        room = backend.context_length - num_prompt_tokens
-        is_long = task.max_text_tokens is not None and num_text_tokens > task.max_text_tokens
-        does_not_fit = room < min(wanted, LEAST_ROOM)
-        if (is_long or does_not_fit) and (halves := halves_of(question, self._policy.overflow)):
-            self._split(pending, halves, num_prompt_tokens)
+        num_prompt_tokens = size.num_prompt_tokens
+        fit = fit_of(size, question.task, is_conversation=question.conversation is not None)
+        if fit in (Fit.LONG, Fit.OVERFLOW) and self._split(pending, num_prompt_tokens):
             return
         self._report.read_tokens(num_prompt_tokens)
-        if does_not_fit:
-            self._refuse_length(backend, pending, attempt, f"{num_prompt_tokens:,}", num_prompt_tokens)
-            return
-        limit = min(wanted, room)
-        is_ours = limit != self._drawn(question).max_new_tokens
-        self._in_flight[pending.key] = _InFlight(num_prompt_tokens)
-        self._submit(
-            backend, _Running(pending, prompt, replace(attempt, limit=limit, is_ours=is_ours), num_prompt_tokens), limit
-        )
+        if fit is Fit.SHORT:
+            kept = StoredAnswer(attempt.number, "", KEPT, num_prompt_tokens, 0)
+            self._keep(pending, kept)
+            self._finish(pending, kept, None)
+        elif fit is Fit.OVERFLOW:
+            self._refuse_length(backend, pending, attempt, num_prompt_tokens)
+        else:
+            is_ours = size.limit != self._drawn(question).max_new_tokens
+            asked = replace(attempt, limit=size.limit, is_ours=is_ours)
+            self._in_flight[pending.key] = InFlight(num_prompt_tokens)
+            self._submit(backend, Running(pending, prompt, asked, num_prompt_tokens), size.limit)
+
+    def _size(self, backend: Backend, question: Question) -> Size:
+        if question.form:
+            backend.check_form(question.form)  # one that cannot be used is said now
+        num_prompt_tokens, num_text_tokens = backend.count_tokens(question.prompt), backend.measure(question.text)
+        wanted = self._limit(backend, question, num_text_tokens)
+        return Size(num_prompt_tokens, num_text_tokens, wanted, backend.context_length)
 
     def _refuse_length(
-        self, backend: Backend, pending: Pending, attempt: Attempt, taken: str, num_prompt_tokens: int = 0
+        self, backend: Backend, pending: Pending, attempt: Attempt, num_prompt_tokens: int | None = None
     ) -> None:
-        reason = (
-            f"its prompt takes {taken} of the {backend.context_length:,} tokens the model can read; split it smaller, "
-            "or take a model with a longer context"
-        )
         # Not for the store: on a larger machine it may fit.
-        self._finish(pending, StoredAnswer(attempt.number, "", "error", num_prompt_tokens, 0), reason)
+        answer = StoredAnswer(attempt.number, "", "error", num_prompt_tokens or 0, 0)
+        self._finish(pending, answer, refusal(backend.context_length, num_prompt_tokens))
 
     def _limit(self, backend: Backend, question: Question, num_text_tokens: int) -> int:
         """Return how many tokens an answer may have at first."""
@@ -292,7 +239,7 @@ class Answers:
             return max(map(backend.measure, question.form.choices)) + 2
         return self._drawn(question).max_new_tokens or question.task.max_new_tokens(num_text_tokens)
 
-    def _submit(self, backend: Backend, running: _Running, max_new_tokens: int, continues: bytes = b"") -> None:
+    def _submit(self, backend: Backend, running: Running, max_new_tokens: int, continues: bytes = b"") -> None:
         question = running.pending.question
         self._running[self._next_id] = running
         backend.submit(
@@ -319,13 +266,12 @@ class Answers:
         answer = self._answer(running, reply)
         fault = reply.error if reply.finish_reason == "error" else self._fault(pending, answer)
         is_full = reply.finish_reason == "length" and room <= 0
-        halves = halves_of(pending.question, self._policy.overflow) if is_full else None
         step = next_step(
             attempt,
             reply.finish_reason,
             is_faulty=fault is not None,
             room=room,
-            can_split=halves is not None,
+            can_split=is_full and halves_of(pending.question, self._policy.overflow) is not None,
             deadly=reply.deadly,
             is_ending=self._is_ending,
         )
@@ -334,9 +280,8 @@ class Answers:
             self._submit(backend, extended, min(attempt.limit, room), reply.continuation)
             return
         if step is Step.SPLIT:
-            assert halves is not None
             self._report.spend_tokens(running.num_prompt_tokens)
-            self._split(pending, halves, running.num_prompt_tokens)
+            self._split(pending, running.num_prompt_tokens)
             return
         if reply.finish_reason != "error":  # a matter of the machine and of this moment
             self._keep(pending, answer)
@@ -346,7 +291,7 @@ class Answers:
         again = attempt.following() if step is Step.RETRY else attempt.failed(deadly=reply.deadly)
         self._submit(backend, replace(running, attempt=again, seconds=0.0), attempt.limit)
 
-    def _answer(self, running: _Running, reply: Reply) -> StoredAnswer:
+    def _answer(self, running: Running, reply: Reply) -> StoredAnswer:
         is_conversation = running.pending.question.conversation is not None
         return StoredAnswer(
             running.attempt.number,
@@ -363,17 +308,21 @@ class Answers:
     def _fault(self, pending: Pending, answer: StoredAnswer) -> str | None:
         return fault_of(pending.question, answer, self._drawn(pending.question))
 
-    def _split(self, pending: Pending, halves: Halves, num_prompt_tokens: int) -> None:
-        """Ask about each half of a text."""
-        self._in_flight.setdefault(pending.key, _InFlight(num_prompt_tokens))
-        parts = tuple(_pending(part, pending.memory) for part in halves.questions)
-        split = _Split(pending, halves.joint, parts)
+    def _split(self, pending: Pending, num_prompt_tokens: int) -> bool:
+        """Ask about each half of a text; return whether it has halves."""
+        halves = halves_of(pending.question, self._policy.overflow)
+        if halves is None:
+            return False
+        self._in_flight.setdefault(pending.key, InFlight(num_prompt_tokens))
+        parts = tuple(pend(part, pending.memory) for part in halves.questions)
+        split = Split(pending, halves.joint, parts)
         for half in parts:
             self._splits[half] = split
         for half in parts:
             self._start(half)
+        return True
 
-    def _join(self, split: _Split) -> None:
+    def _join(self, split: Split) -> None:
         """Make one answer of those to both halves, when they are there."""
         results = [half.result for half in split.halves if half.result is not None]
         if len(results) < len(split.halves):
@@ -401,21 +350,8 @@ class Answers:
         cut: bool = False,
     ) -> None:
         question = pending.question
-        result = Result(
-            question.segment,
-            question.text if answer.finish_reason == KEPT else answer.text,
-            fault,
-            cut=fault is None and (cut or is_cut(question, answer, self._drawn(question))),
-            looped=fault is not None and answer.finish_reason == "loop",
-            cached=cached,
-            num_prompt_tokens=answer.num_prompt_tokens,
-            num_output_tokens=answer.num_output_tokens,
-            key=pending.key,
-            finish_reason=answer.finish_reason,
-            num_attempts=answer.attempt + 1,
-            seconds=answer.seconds,
-            worker=worker,
-        )
+        judged = result_of(question, answer, fault, self._drawn(question), was_cut=cut)
+        result = replace(judged, key=pending.key, cached=cached, worker=worker)
         self._replaced.discard(pending)
         self._recent.add(pending.key, result)
         in_flight = self._in_flight.pop(pending.key, None)
@@ -430,7 +366,3 @@ class Answers:
             self._join(split)
         else:
             self._report.add(result, time.monotonic() - pending.started)
-
-
-def _pending(question: Question, memory: Memory) -> Pending:
-    return Pending(question, memory, memory.key(question.material))

@@ -15,8 +15,6 @@ from llmpar.tasks.question import Sampling
 
 Overflow = Literal["split", "error"]
 
-LEAST_ROOM = 16
-"""Tokens for an answer; with less, a prompt does not fit."""
 # What a greedy answer is drawn with when it is asked for again: the same once more would fail once more.
 _RETRY_TEMPERATURE, _RETRY_TOP_P, _RETRY_SEED = 0.7, 0.95, 1_000_003
 

@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from llmpar.answering.answers import Answers, Pending
+from llmpar.answering.answers import Answers
+from llmpar.answering.pending import Pending
 from llmpar.documents.document import Block, OnError, Result, Segment
 from llmpar.errors import EngineFailed, LlmparError, SegmentFailed
 from llmpar.reporting.report import Report

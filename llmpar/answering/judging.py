@@ -1,7 +1,8 @@
-"""Whether an answer will do, and whether it was cut: from the answer, its question and the limit alone."""
+"""Whether an answer will do, whether it was cut, and its result: from it, its question and the limit alone."""
 
 from __future__ import annotations
 
+from llmpar.documents.document import Result
 from llmpar.store.store import StoredAnswer
 from llmpar.tasks.checks import find_fault
 from llmpar.tasks.question import Question, Sampling
@@ -33,3 +34,29 @@ def is_cut(question: Question, answer: StoredAnswer, sampling: Sampling) -> bool
     limit = sampling.max_new_tokens
     is_reached = answer.finish_reason == "length" and limit is not None and answer.num_output_tokens >= limit
     return is_reached and question.form is None
+
+
+def result_of(
+    question: Question, answer: StoredAnswer, fault: str | None, sampling: Sampling, *, was_cut: bool = False
+) -> Result:
+    """Return the result that an answer makes; who gave it, and from where it came, is for the caller to add.
+
+    Args:
+        question: what was asked.
+        answer: its answer, good or not.
+        fault: what is wrong with the answer; None if it will do.
+        sampling: how it was drawn.
+        was_cut: whether a part of the answer was cut before it was joined.
+    """
+    return Result(
+        question.segment,
+        question.text if answer.finish_reason == KEPT else answer.text,
+        fault,
+        cut=fault is None and (was_cut or is_cut(question, answer, sampling)),
+        looped=fault is not None and answer.finish_reason == "loop",
+        num_prompt_tokens=answer.num_prompt_tokens,
+        num_output_tokens=answer.num_output_tokens,
+        finish_reason=answer.finish_reason,
+        num_attempts=answer.attempt + 1,
+        seconds=answer.seconds,
+    )

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument, names_a_file, sources_of
-from llmpar.cli.options import RunOptions, option, takes_options
+from llmpar.cli.options import RunOptions, option
+from llmpar.cli.signature import takes_options
 from llmpar.errors import UsageError
 
 _TOP = 24  # passages that are read for each question, unless the user says otherwise

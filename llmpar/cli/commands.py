@@ -13,7 +13,8 @@ from llmpar.cli import models, roles, store, tasks
 from llmpar.cli.arguments import FILES, argument, names_a_file, read_text, sources_of
 from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
-from llmpar.cli.options import InputOptions, JobOptions, option, takes_options
+from llmpar.cli.options import InputOptions, JobOptions, option
+from llmpar.cli.signature import takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.tasks.task import Task
 from llmpar.visible import json_text, one_line

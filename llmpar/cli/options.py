@@ -1,14 +1,11 @@
-"""The options that commands share, as frozen dataclasses; `takes_options` spreads them over a command's signature."""
+"""The options that commands share, as frozen dataclasses; `signature` spreads them over a command's signature."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from copy import copy
-from dataclasses import Field, dataclass, field, fields, is_dataclass
-from functools import wraps
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -22,7 +19,6 @@ from llmpar.documents.formats.options import NO_OPTIONS, FormatOptions
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.register import Register
 from llmpar.engine.precision_names import PrecisionChoice
-from llmpar.interrupts import time_limit
 from llmpar.tasks.checks import CHECKS
 from llmpar.tasks.question import Sampling
 
@@ -32,7 +28,6 @@ else:
     _NAMES = ("auto", *FORMATS)
     FormatName = Literal[_NAMES]  # Typer takes its choices from a Literal, and these come from the table
 
-_F = TypeVar("_F", bound=Callable[..., int])
 _S = TypeVar("_S")
 
 # Whatever is said of a setting, its default stands in one place, where the setting means something.
@@ -304,104 +299,3 @@ class JobOptions(RunOptions):
     """What the commands share besides that answer documents piece by piece."""
 
     merge: MergeOptions = MergeOptions()
-
-
-def takes_options(command: _F) -> _F:
-    """Let a command take dataclasses of options: Typer sees their fields, the command gets the dataclasses.
-
-    Dataclasses may hold others. Every option may also be set by the environment, as `LLMPAR_` and its name.
-    """
-    hints = get_type_hints(command, include_extras=True)
-    plain: list[inspect.Parameter] = []
-    spread: list[inspect.Parameter] = []
-    groups: dict[str, type] = {}
-    for name, parameter in inspect.signature(command).parameters.items():
-        kind = hints[name]
-        if is_dataclass(kind):
-            groups[name] = kind  # type: ignore[assignment]
-        else:
-            plain.append(parameter.replace(annotation=_with_variable(name, kind), kind=_KEYWORD))
-
-    # A short name that the command has a use for is no longer that of an option that many share.
-    taken = {name for parameter in plain for name in _names(parameter.annotation)}
-    for kind in groups.values():
-        spread += [_without(parameter, taken) for parameter in _parameters(kind)]
-
-    parameters = plain + spread
-    found = roles.roles_of({parameter.name: parameter.annotation for parameter in parameters})
-
-    @wraps(command)
-    def spread_command(**given: Any) -> int:
-        with time_limit(given.get("max_time")):  # small files are read before the run, and may be pipes
-            register = roles.enter_all(found, given)
-            for name, kind in groups.items():
-                given[name] = _gathered(kind, given, register)
-            return command(**given)
-
-    spread_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return spread_command  # type: ignore[return-value]
-
-
-def _names(annotation: Any) -> tuple[str, ...]:
-    options = [extra for extra in get_args(annotation)[1:] if isinstance(extra, typer.models.OptionInfo)]
-    # In an annotation, where there is no default, Typer keeps the first name in its place.
-    return tuple(str(name) for option in options for name in (option.default, *(option.param_decls or ())))
-
-
-def _without(parameter: inspect.Parameter, taken: set[str]) -> inspect.Parameter:
-    """Return an option's parameter without those of its names that are taken."""
-    if not taken.intersection(_names(parameter.annotation)):
-        return parameter
-    kind, *extras = get_args(parameter.annotation)
-    info = copy(next(extra for extra in extras if isinstance(extra, typer.models.OptionInfo)))
-    info.default, *others = (name for name in _names(parameter.annotation) if name not in taken)
-    info.param_decls = tuple(others)
-    return parameter.replace(annotation=Annotated[kind, info])
-
-
-def _parameters(kind: type) -> list[inspect.Parameter]:
-    """Return a parameter for each option in a dataclass, and in those that it holds."""
-    hints = get_type_hints(kind, include_extras=True)
-    found: list[inspect.Parameter] = []
-    for member in fields(kind):
-        hint = hints[member.name]
-        if hint is Register:
-            continue  # what the options name, and none of them
-        if is_dataclass(hint):
-            found += _parameters(hint)  # type: ignore[arg-type]
-        else:
-            annotation = _with_variable(member.name, _with_option(member, hint))
-            found.append(inspect.Parameter(member.name, _KEYWORD, default=member.default, annotation=annotation))
-    return found
-
-
-def _with_option(member: Field[Any], hint: Any) -> Any:
-    """Return the annotation of an option. Formats know no command line: they describe theirs in plain words."""
-    if "help" not in member.metadata:
-        return hint
-    name = f"--{member.name.replace('_', '-')}"
-    return Annotated[hint, option(name, panel="Input", **member.metadata)]
-
-
-def _gathered(kind: type, given: dict[str, Any], register: Register) -> Any:
-    """Return a dataclass of options with its values, which are taken out of `given`."""
-    if kind is Register:
-        return register
-    hints = get_type_hints(kind)
-    found = {}
-    for name in (member.name for member in fields(kind)):
-        is_group = is_dataclass(hints[name]) or hints[name] is Register
-        found[name] = _gathered(hints[name], given, register) if is_group else given.pop(name)
-    return kind(**found)
-
-
-_KEYWORD = inspect.Parameter.KEYWORD_ONLY
-
-
-def _with_variable(name: str, annotation: Any) -> Any:
-    for extra in get_args(annotation)[1:]:
-        if isinstance(extra, typer.models.OptionInfo) and extra.envvar is None:
-            extra.envvar = f"LLMPAR_{name.upper()}"
-            extra.show_envvar = False
-    return annotation

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from llmpar.answering.answers import Pending
 from llmpar.answering.flow import Flow
+from llmpar.answering.pending import Pending
 from llmpar.answering.session import Session
 from llmpar.documents.document import Block, Document, Encoding, Result, Segment, text_segment
 from llmpar.tasks.question import Question

@@ -1,0 +1,64 @@
+"""What is on its way to an answer, as plain records; `answers` alone changes them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from llmpar.answering.attempts import Attempt
+from llmpar.answering.memory import Memory
+from llmpar.documents.document import Result
+from llmpar.tasks.question import Prompt, Question
+from llmpar.tasks.task import Task
+
+
+@dataclass(eq=False, slots=True)
+class Pending:
+    """A question on its way, and in the end its result."""
+
+    question: Question
+    memory: Memory
+    key: bytes
+    result: Result | None = None
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInUse:
+    """A task as it is put to this run's model, and where its answers are kept."""
+
+    task: Task
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An attempt that the backend works at; `seconds` is what the part of it took that was cut."""
+
+    pending: Pending
+    prompt: Prompt
+    attempt: Attempt
+    num_prompt_tokens: int
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class InFlight:
+    """A question that is being answered, and equal ones that wait for its answer."""
+
+    num_prompt_tokens: int
+    twins: list[Pending] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A question that waits for the answers to its halves."""
+
+    whole: Pending
+    joint: str
+    halves: tuple[Pending, ...]
+
+
+def pend(question: Question, memory: Memory) -> Pending:
+    """Return a question on its way, with the key under which its answer is kept."""
+    return Pending(question, memory, memory.key(question.material))

@@ -22,6 +22,10 @@ Interrupted          128+n    ended by signal n; no Exception, so that nothing t
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_is_shell = False
 
 
 class LlmparError(Exception):
@@ -97,6 +101,30 @@ class Busy(LlmparError):
     """Somebody else holds the lock on a destination; later it may be free."""
 
     exit_code = 75
+
+
+@contextmanager
+def told_in_shell() -> Iterator[None]:
+    """Let messages name settings as a shell's user writes them, who gave a command and no call."""
+    global _is_shell
+    before, _is_shell = _is_shell, True
+    try:
+        yield
+    finally:
+        _is_shell = before
+
+
+def setting(name: str, value: str = "", *, option: str | None = None) -> str:
+    """Return how whoever asked writes a setting: `max_memory=8GB` from Python, `--max-memory 8GB` in a shell.
+
+    Args:
+        name: as Python knows it.
+        value: what it should be; "" to name the setting alone.
+        option: how a shell's user writes it, value included, where that is another name.
+    """
+    if not _is_shell:
+        return f"{name}={value}" if value else name
+    return f"--{name.replace('_', '-')} {value}".strip() if option is None else option
 
 
 class Interrupted(BaseException):

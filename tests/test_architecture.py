@@ -6,8 +6,13 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from llmpar.cli.main import app
+from llmpar.errors import setting, told_in_shell
 
 PACKAGE = Path(__file__).parent.parent / "llmpar"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -281,3 +286,68 @@ def test_only_a_report_writes_a_report(module: Path) -> None:
 def test_a_report_that_is_written_is_found(source: str) -> None:
     assert reports_written(source)
     assert not reports_written("self._report = report\nprint(report.num_failed)")
+
+
+def options() -> set[str]:
+    """Return the names of all options of all commands, `--help` left out."""
+    found: set[str] = set()
+
+    def walk(command: Any) -> None:
+        for parameter in command.params:
+            found.update(parameter.opts, parameter.secondary_opts)
+        for inner in getattr(command, "commands", {}).values():
+            walk(inner)
+
+    walk(typer.main.get_command(app))
+    return {name for name in found if name.startswith("-")} - {"--help", "-h"}
+
+
+OPTIONS = options()
+
+
+def options_named(source: str) -> list[str]:
+    """Return the options that a module's strings name as a shell's user writes them, other than through `setting`."""
+    tree = ast.parse(source)
+    told = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "setting"
+        for inner in ast.walk(node)
+    }
+    joined = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    parts = told.union(*(node.values for node in joined))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in parts]
+    texts += ["".join(str(part.value) for part in node.values if isinstance(part, ast.Constant)) for node in joined]
+    told_apart = [re.sub("`[^`]*`", "", text) for text in texts if isinstance(text, str)]  # other programs' commands
+    words = [word for text in told_apart if " " in text for word in re.split(r"[^\w-]+", text)]
+    return [word for word in words if word in OPTIONS]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_below_the_command_line_nobody_knows_its_options(module: Path) -> None:
+    if module.parent.name != "cli" and module.name not in ("errors.py", "unforeseen.py"):
+        assert options_named(module.read_text("utf-8")) == [], "`errors.setting` tells each user the own way"
+
+
+def test_an_option_that_is_named_is_found() -> None:
+    assert options_named('raise UsageError(f"{path}: give --max-memory {size}")') == ["--max-memory"]
+    assert options_named('raise UsageError("use -o FILE")') == ["-o"]
+    assert options_named("""raise UsageError(f"give {setting('source', 'LANG', option='--from LANG')} now")""") == []
+    assert options_named('raise UsageError("join them with `llama-gguf-split --merge`")') == []
+    assert options_named('command = ["pip", "--no-deps", "--dest"]') == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "in_python", "in_shell"),
+    [
+        (("max_memory",), "max_memory", "--max-memory"),
+        (("threads", "1"), "threads=1", "--threads 1"),
+    ],
+)
+def test_a_setting_is_written_as_its_user_writes_it(arguments: tuple[str, ...], in_python: str, in_shell: str) -> None:
+    assert setting(*arguments) == in_python
+    assert setting("store", "False", option="--no-store") == "store=False"
+    with told_in_shell():
+        assert setting(*arguments) == in_shell
+        assert setting("store", "False", option="--no-store") == "--no-store"
+    assert setting(*arguments) == in_python

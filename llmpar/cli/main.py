@@ -22,7 +22,16 @@ import llmpar
 from llmpar import interrupts, unforeseen
 from llmpar.cli.arguments import NothingToRead
 from llmpar.cli.commands import register
-from llmpar.errors import EngineFailed, Interrupted, LlmparError, ReaderGone, TimeUp, UsageError, WriteFailed
+from llmpar.errors import (
+    EngineFailed,
+    Interrupted,
+    LlmparError,
+    ReaderGone,
+    TimeUp,
+    UsageError,
+    WriteFailed,
+    told_in_shell,
+)
 from llmpar.reporting.progress import say
 from llmpar.visible import one_line
 
@@ -65,6 +74,11 @@ def run_command_line(arguments: Sequence[str]) -> int:
     Args:
         arguments: without the program's name.
     """
+    with told_in_shell():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     try:
         result = command.main(args=_with_optional_values(arguments), prog_name="llmpar", standalone_mode=False)

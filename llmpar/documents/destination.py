@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from llmpar.errors import Busy, Interrupted, LlmparError, OutputUncreatable, WriteFailed
+from llmpar.errors import Busy, Interrupted, LlmparError, OutputUncreatable, WriteFailed, setting
 from llmpar.interrupts import shielded
 from llmpar.visible import one_line
 
@@ -81,7 +81,9 @@ class FileWriter:
             _refuse_mount_point(self._path)
             while not self._begin():
                 if time.monotonic() >= deadline:
-                    raise Busy(f"{self._name}: somebody else is writing it; try later, or give --wait SECONDS")
+                    raise Busy(
+                        f"{self._name}: somebody else is writing it; try later, or give {setting('wait', 'SECONDS')}"
+                    )
                 time.sleep(_POLL)
         except Interrupted:
             self.abandon()

@@ -12,7 +12,7 @@ from llmpar.documents.destination import FileWriter, back_up, backup_path, refus
 from llmpar.documents.document import Document
 from llmpar.documents.register import Register
 from llmpar.documents.writer import Writer
-from llmpar.errors import InputError, InputUnreadable, OutputUncreatable, UsageError
+from llmpar.errors import InputError, InputUnreadable, OutputUncreatable, UsageError, setting
 from llmpar.visible import one_line
 
 
@@ -143,15 +143,17 @@ class DirectoryOutput(_FilePerDocument):
         destinations: list[tuple[str, Path]] = []
         for source in sources:
             if source == "-":
-                raise UsageError("stdin has no name for --output-dir; use -o FILE, or name the input")
+                raise UsageError(
+                    f"stdin has no name for {setting('output_dir')}; use {setting('output', 'FILE')}, or name the input"
+                )
             name = Path(source).name
             if name in ("", ".."):
-                raise UsageError(f"{source!r}: has no name for --output-dir; name a file")
+                raise UsageError(f"{source!r}: has no name for {setting('output_dir')}; name a file")
             path = directory / (name + suffix)
             if not _real(path).is_relative_to(_real(directory)):
                 raise OutputUncreatable(f"{one_line(path)}: leads out of {one_line(directory)}; remove it first")
             destinations.append((source, path))
-        register.destinations(destinations, "--output-dir")
+        register.destinations(destinations, setting("output_dir"))
         super().__init__(destinations, wait)
 
 
@@ -179,7 +181,9 @@ class InPlaceOutput(_FilePerDocument):
             raise UsageError(f"{suffix!r}: a backup's suffix holds no /; it stays in the file's directory")
         for source in sources:
             if source == "-":
-                raise UsageError("stdin cannot be replaced in place; use -o FILE, or name the input")
+                raise UsageError(
+                    f"stdin cannot be replaced in place; use {setting('output', 'FILE')}, or name the input"
+                )
             if not stat.S_ISREG(_input_status(source).st_mode):
                 raise UsageError(f"{one_line(source)}: is no regular file, and cannot be replaced in place")
             _refuse_unwritable(_real(Path(source)).parent)

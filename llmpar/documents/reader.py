@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from llmpar.documents.document import Block, Document, Encoding, Unit, count_lines
-from llmpar.errors import InputError, InputUnreadable
+from llmpar.errors import InputError, InputUnreadable, setting
 from llmpar.visible import one_line
 
 _CHUNK = 1 << 18  # bytes for each read of a file; a pipe gives less at a time
@@ -98,7 +98,7 @@ class TextReader:
             if cutter is None and len(buffer) > longest:
                 raise InputError(
                     f"{self._shown}: has more than {longest:,} characters, too many to be held as one piece; take a "
-                    "smaller --unit, or a larger --max-memory"
+                    f"smaller {setting('unit')}, or a larger {setting('max_memory')}"
                 )
             if last:
                 num_bytes, part = self._read - counted, cutter.part_at_end if cutter else ""
@@ -122,7 +122,7 @@ class TextReader:
                 remedy = "it is damaged, or not what its byte order mark says"
                 if encoding.name == "utf-8":
                     remedy = "convert it (iconv -f LATIN1 -t UTF-8)"
-                    remedy += ", or carry such bytes through with --encoding-errors surrogateescape"
+                    remedy += f", or carry such bytes through with {setting('encoding_errors', 'surrogateescape')}"
                 raise InputError(f"{self._shown}: not valid {encoding.name.upper()} at byte {at}; {remedy}") from error
             self._refuse_nul(text[len(held) :], position - pending)
             held = "\r" if text.endswith("\r") and chunk else ""

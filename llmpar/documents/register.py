@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmpar.documents.destination import backup_path, temporary_path
-from llmpar.errors import UsageError
+from llmpar.errors import UsageError, setting
 from llmpar.visible import one_line
 
 _DESCRIPTOR = re.compile(r"/dev/(?:(stdin|stdout|stderr)|fd/(\d+))|/proc/(?:self|thread-self|(\d+))/fd/(\d+)")
@@ -125,8 +125,8 @@ class Register:
             self._enter_temporary(path, name, owner)
             if backups:
                 backup = backup_path(Path(path), backups)
-                self._enter(backup, _Entry("--in-place", one_line(backup), _Use.WRITTEN, owner=owner))
-                self._enter_temporary(backup, "--in-place", owner)
+                self._enter(backup, _Entry(setting("in_place"), one_line(backup), _Use.WRITTEN, owner=owner))
+                self._enter_temporary(backup, setting("in_place"), owner)
 
     def destinations(self, places: Sequence[tuple[str, Path]], name: str) -> None:
         """Enter the files that documents become: each document with its file."""

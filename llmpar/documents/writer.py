@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 
 from llmpar.documents.destination import FileWriter
 from llmpar.documents.register import own_descriptor
-from llmpar.errors import LlmparError, OutputUncreatable, ReaderGone, UsageError, WriteFailed
+from llmpar.errors import LlmparError, OutputUncreatable, ReaderGone, UsageError, WriteFailed, setting
 from llmpar.visible import one_line, visible
 
 Aside = Callable[[Callable[[], None]], None]
@@ -193,7 +193,7 @@ def open_output(
 def open_stdout(aside: Aside = lambda write: write()) -> Writer:
     """Return a writer for stdout; the argument and errors are those of `open_output`."""
     if sys.stdout is None:
-        raise OutputUncreatable("stdout: is closed; use -o FILE")
+        raise OutputUncreatable(f"stdout: is closed; use {setting('output', 'FILE')}")
     return _stream_writer(sys.stdout.buffer, "stdout", aside)
 
 

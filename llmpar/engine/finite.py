@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmpar.engine.resources import is_device_lost, is_out_of_memory
-from llmpar.errors import ModelUnavailable
+from llmpar.errors import ModelUnavailable, setting
 
 if TYPE_CHECKING:
     import torch
@@ -62,5 +62,5 @@ def check_model(model: Any, name: str) -> None:
     if bool((likeliest(logits) == NO_TOKEN).any()):
         raise ModelUnavailable(
             f"{name}: {NOT_FINITE} even for a short text; its weights or its config.json are damaged, or too large for "
-            "this --precision: fetch it again, or try --precision fp32"
+            f"this precision: fetch it again, or try {setting('precision', 'fp32')}"
         )

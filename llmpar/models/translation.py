@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llmpar.errors import ModelUnavailable, UsageError
+from llmpar.errors import ModelUnavailable, UsageError, setting
 from llmpar.models.load import is_token_id, read_json
 from llmpar.models.marian import MarianVocabulary
 from llmpar.models.tokenizer import ChatTokenizer
@@ -227,7 +227,8 @@ def _chat_template(path: Path) -> str:
 
 def _needed(name: str, source: str | None) -> str:
     if source is None:
-        raise UsageError(f"model {name!r} needs --from LANG: it is told which language a text is in")
+        wanted = setting("source", "LANG", option="--from LANG")
+        raise UsageError(f"model {name!r} needs {wanted}: it is told which language a text is in")
     return source
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from llmpar import interrupts
 from llmpar.errors import StoreUnusable
 from llmpar.interrupts import shielded
-from llmpar.store.held import INSTEAD, HeldFile
+from llmpar.store.held import HeldFile, instead
 from llmpar.visible import one_line
 
 _T = TypeVar("_T")
@@ -214,11 +214,13 @@ class Database:
         if version > VERSION:
             raise StoreUnusable(
                 f"store {one_line(self._path)}: was written by a newer llmpar (version {version}); update llmpar, or "
-                f"{INSTEAD}"
+                f"{instead()}"
             )
 
     def _refused(self, reason: str) -> StoreUnusable:
-        return StoreUnusable(f"store {one_line(self._path)}: {reason}; it is left as it is: move it away, or {INSTEAD}")
+        return StoreUnusable(
+            f"store {one_line(self._path)}: {reason}; it is left as it is: move it away, or {instead()}"
+        )
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -227,19 +229,20 @@ class Database:
         except (sqlite3.Error, UnicodeDecodeError) as error:  # also of a message, which can quote what is damaged
             raise self._translation(error) from error
         except OSError as error:
-            raise StoreUnusable(f"store {one_line(self._path)}: cannot be used: {error.strerror}; {INSTEAD}") from error
+            raise StoreUnusable(
+                f"store {one_line(self._path)}: cannot be used: {error.strerror}; {instead()}"
+            ) from error
 
     def _translation(self, error: sqlite3.Error | UnicodeDecodeError) -> StoreUnusable:
         if _is_busy(error):
             return StoreUnusable(
-                f"store {one_line(self._path)}: another process keeps it locked; end that, or {INSTEAD}"
+                f"store {one_line(self._path)}: another process keeps it locked; end that, or {instead()}"
             )
         if "not authorized" in str(error) or "prohibited" in str(error):
             return self._refused("holds a view or trigger, which llmpar did not put there")
         if isinstance(error, sqlite3.OperationalError):
-            return StoreUnusable(
-                f"store {one_line(self._path)}: cannot be used: {error}; see to its disk and permissions, or {INSTEAD}"
-            )
+            what = f"store {one_line(self._path)}: cannot be used: {error}"
+            return StoreUnusable(f"{what}; see to its disk and permissions, or {instead()}")
         return self.unusable(str(error))
 
 

@@ -9,11 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from llmpar.errors import StoreUnusable
+from llmpar.errors import StoreUnusable, setting
 from llmpar.visible import one_line
-
-INSTEAD = "take another (store=PATH, or --store PATH) or none (store=False, or --no-store)"
-"""What whoever asked can do where a store cannot be used, in Python or on the command line."""
 
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _LOOKS, _MOMENT = 20, 0.05  # seconds
@@ -22,6 +19,11 @@ _Identity = tuple[int, int]  # device and inode
 _lock = threading.Lock()
 _descriptors: dict[_Identity, list[int]] = {}
 _num_users: dict[_Identity, int] = {}
+
+
+def instead() -> str:
+    """Return what whoever asked can do where a store cannot be used."""
+    return f"take another ({setting('store', 'PATH')}) or none ({setting('store', 'False', option='--no-store')})"
 
 
 class HeldFile:
@@ -112,9 +114,8 @@ class HeldFile:
                 raise self._refused(beside, "has another name, too")
 
     def _refused(self, path: Path, reason: str) -> StoreUnusable:
-        return StoreUnusable(
-            f"store {one_line(self._path)}: {one_line(path)} {reason}; it is left as it is: move it away, or {INSTEAD}"
-        )
+        what = f"store {one_line(self._path)}: {one_line(path)} {reason}"
+        return StoreUnusable(f"{what}; it is left as it is: move it away, or {instead()}")
 
     def _beside(self, suffix: str) -> Path:
         # SQLite follows links, and keeps these files beside what they lead to.

@@ -230,7 +230,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         for alias in (path, tmp_path / "link"):
             if alias != path:
                 alias.symlink_to(path)
-            with pytest.raises(Busy, match=f"{alias.name}: somebody else is writing it; .*--wait SECONDS"):
+            with pytest.raises(Busy, match=f"{alias.name}: somebody else is writing it; .*wait=SECONDS"):
                 open_output(alias)
         begun = time.monotonic()
         with pytest.raises(Busy):

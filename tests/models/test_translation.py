@@ -136,7 +136,7 @@ class TestNllb:
             family.prompt("en", "klingon")
 
     def test_it_needs_the_source(self, nllb: Path) -> None:
-        with pytest.raises(UsageError, match="'nllb' needs --from LANG"):
+        with pytest.raises(UsageError, match="'nllb' needs source=LANG"):
             opened(nllb).prompt(None, "de")
 
 
@@ -323,7 +323,7 @@ class TestChat:
     def test_languages_are_refused(self, gemma: Path) -> None:
         family = find_family(gemma, "google/gemma")
         assert isinstance(family, ChatTranslation)
-        with pytest.raises(UsageError, match="'google/gemma' needs --from LANG"):
+        with pytest.raises(UsageError, match="'google/gemma' needs source=LANG"):
             family.content(None, "de")
         with pytest.raises(UsageError, match=r"does not know Chinese \(zh\); it knows zh-Hant, en, pt-BR, de"):
             family.content("en", "zh")

@@ -67,7 +67,7 @@ def test_what_others_planted_is_refused_and_left_as_it_is(llmpar: Call, tmp_path
     began = time.monotonic()
     with pytest.raises(StoreUnusable, match="left as it is") as caught:
         Store(path)
-    assert "--store PATH" in str(caught.value)
+    assert "(store=PATH)" in str(caught.value)
     for command in (("run", "--engine", "echo", "x"), ("store", "verify"), ("store", "info"), ("store", "purge")):
         outcome = llmpar(*command, "--store", str(path), stdin=b"Text.")
         assert (outcome.code, outcome.out) == (74, b"")

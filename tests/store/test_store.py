@@ -354,7 +354,7 @@ class TestDamage:
             refusal = str(error)
         else:
             return "right" if num_found == sum(map(len, kept.values())) else "unfound"
-        assert "--store PATH" in refusal
+        assert "(store=PATH)" in refusal
         assert path.read_bytes() == data, "what is refused is left as it is"
         return "refused"
 

@@ -25,7 +25,7 @@ FORMATS = {
     "markdown": Entry("llmpar.documents.formats.markdown", "Markdown", (".md", ".markdown", ".mkd", ".rmd", ".qmd")),
     "jsonl": Entry("llmpar.documents.formats.jsonl", "JsonLines", (".jsonl", ".ndjson")),
 }
-"""The formats by their names, which `--input-format` takes."""
+"""The formats by their names, which users give."""
 
 
 def find_format(name: str, path: Path | None) -> str:

@@ -13,7 +13,7 @@ from llmpar.documents.formats.protocol import Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.layout import NEWLINE
 from llmpar.documents.reader import Portion
-from llmpar.errors import InputError
+from llmpar.errors import InputError, setting
 from llmpar.visible import json_text, one_line
 
 FIELDS = ("text", "message", "content", "body", "prompt")
@@ -37,7 +37,7 @@ class JsonLines(TextFormat):
     @property
     def not_below(self) -> str:
         """Return why no answer can stand on a line of its own."""
-        return "would make no JSON lines of it; use --merge jsonl"
+        return f"would make no JSON lines of it; use {setting('merge', 'jsonl')}"
 
     def pieces(self) -> Callable[[Block], Iterator[Piece]]:
         """Return what yields the text of each record.
@@ -91,7 +91,7 @@ def too_long(block: Block) -> str:
     """Return why nobody can be asked about the record that a block is the beginning of."""
     return (
         f"line {1 + block.line} is longer than the {len(block.text):,} characters that are held of one; "
-        "a larger --max-memory takes it"
+        f"a larger {setting('max_memory')} takes it"
     )
 
 
@@ -118,7 +118,8 @@ def _find(line: str, field: str | None) -> tuple[int, int, str]:
     if name not in places or not isinstance(places[name][2], str):
         there = ", ".join(one_line(name) for name, (*_, value) in places.items() if isinstance(value, str))
         reason = "is no string" if name in places else "is missing"
-        raise ValueError(f"field {one_line(name)!r} {reason}; --field names another ({there or 'there is none'})")
+        remedy = f"name another with {setting('field')} ({there or 'there is none'})"
+        raise ValueError(f"field {one_line(name)!r} {reason}; {remedy}")
     return places[name]
 
 

@@ -72,7 +72,7 @@ class Format(Writing, Protocol):
 
     @property
     def not_below(self) -> str:
-        """Why answers cannot stand on lines below their sources ("--interleave …"); "" if they can."""
+        """Why answers cannot stand on lines below their sources ("it would make …" without "it"); "" if they can."""
 
     def read(self, index: int, source: str) -> Generator[Block]:
         """Yield an input's blocks; the last one, which may be empty, says so.

@@ -44,6 +44,24 @@ def test_every_room_is_on_it() -> None:
     assert rooms - {"tasks/builtin"} <= named
 
 
+def test_its_rooms_stand_in_the_order_of_their_imports() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", MAP.partition("## Threads")[0], re.MULTILINE)
+    places = {name.strip("`/").replace("/", "."): number for number, row in enumerate(rows) for name in row.split(", ")}
+    for path in sorted((ROOT / "llmpar").rglob("*.py")):
+        room = _room(path.relative_to(ROOT / "llmpar").with_suffix("").as_posix().replace("/", "."), places)
+        for known in (
+            re.findall(r"^ *from llmpar\.([\w.]+) import", path.read_text("utf-8"), re.MULTILINE) if room else ()
+        ):
+            found = _room(known, places)
+            is_inside = found.startswith(f"{room}.") or room.startswith(f"{found}.")
+            assert is_inside or places[found] <= places[room], f"{path} imports {known}"
+
+
+def _room(module: str, places: dict[str, int]) -> str:
+    """Return the room of a module; "" for `__main__`, which is in none."""
+    return max((name for name in places if f"{module}.".startswith(f"{name}.")), key=len, default="")
+
+
 def test_the_readme_names_every_folder() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for folder in (ROOT / "llmpar").iterdir():

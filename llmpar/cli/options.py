@@ -15,8 +15,8 @@ from llmpar.cli import roles, values
 from llmpar.cli.roles import Role, with_role
 from llmpar.documents.document import Merge, OnError, Unit
 from llmpar.documents.formats import FORMATS
-from llmpar.documents.formats.options import NO_OPTIONS, FormatOptions
-from llmpar.documents.formats.protocol import Reading
+from llmpar.documents.formats.options import FormatOptions
+from llmpar.documents.formats.protocol import DEFAULT_READING, Reading
 from llmpar.documents.register import Register
 from llmpar.engine.precision_names import PrecisionChoice
 from llmpar.tasks.checks import CHECKS
@@ -63,16 +63,16 @@ class InputOptions:
     language: Annotated[
         str,
         option("--language", help="Language of the text, for its sentences: german, french, …", panel="Input"),
-    ] = "auto"
+    ] = DEFAULT_READING.language
     input_format: Annotated[
         FormatName,
         option("--input-format", help="How the text is marked up; auto goes by the file's name.", panel="Input"),
-    ] = "auto"
-    format_options: FormatOptions = NO_OPTIONS
+    ] = DEFAULT_READING.format
+    format_options: FormatOptions = DEFAULT_READING.options
     encoding_errors: Annotated[
         Literal["strict", "surrogateescape"],
         option("--encoding-errors", help="Refuse bytes that are no text, or carry them through.", panel="Input"),
-    ] = "strict"
+    ] = DEFAULT_READING.errors
 
     def reading(self, unit: Unit) -> Reading:
         """Return how inputs are read, into pieces of this unit."""

@@ -21,7 +21,7 @@ class Settings:
 
     context_length: int
     stop_ids: frozenset[int]
-    num_workers: int | None
+    threads: int | None
     batch_size: int | None
     prefix_ids: tuple[int, ...]
     num_opening: int

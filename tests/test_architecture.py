@@ -60,6 +60,7 @@ ROOMS = {
         "engine.constraint",
         "engine.echo",
         "engine.engine",
+        "engine.model",
         "engine.precision_names",
         "engine.request",
         "engine.resources",

@@ -65,6 +65,7 @@ ROOMS = {
         "engine.constraint",
         "engine.echo",
         "engine.engine",
+        "engine.model",
         "engine.precision_names",
         "engine.request",
         "engine.resources",

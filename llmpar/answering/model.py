@@ -15,6 +15,7 @@ from llmpar.answering.backend import Backend, Watcher
 from llmpar.answering.choice import ANSWERS_VERSION, ModelChoice, max_held
 from llmpar.answering.local import Codec, LocalBackend
 from llmpar.engine.constraint import Constraint
+from llmpar.engine.model import context_length_of
 from llmpar.errors import KeptDamaged, LlmparError, ModelUnavailable, UsageError
 from llmpar.integrity.foundation import Foundation
 from llmpar.tasks.question import Prompt
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from llmpar.models.translation import Seq2SeqTranslation, TranslationModel, TranslationPrompt, Vocabulary
 
 _DECIDING = (".json", ".jinja", ".safetensors", ".model", ".txt", ".spm")  # the files that decide what a model says
-_USUAL_CONTEXT = 2048
 _USUAL_LENGTH = 8  # characters of a token are more than most have
 _FORMS_KEPT = 64
 # One model at a time: while transformers loads, functions of torch and of its own are others for the whole process, and
@@ -73,12 +73,7 @@ class LocalModel:
     @cached_property
     def context_length(self) -> int:
         """The most tokens that it was made for, prompt and answer together."""
-        inner = self._config.get("text_config")
-        for config in (self._config, inner if isinstance(inner, dict) else {}):
-            length = config.get("max_position_embeddings")
-            if isinstance(length, int) and length > 0:
-                return length
-        return _USUAL_CONTEXT
+        return context_length_of(self._config, self._config.get("text_config"))
 
     def measure(self, text: str) -> int:
         """Return how many tokens a text has; no weights are loaded."""

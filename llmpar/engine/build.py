@@ -13,7 +13,7 @@ def build_engine(
     models: SequenceOf[EngineModel],
     context_length: int,
     stop_ids: frozenset[int],
-    num_workers: int | None = None,
+    threads: int | None = None,
     batch_size: int | None = None,
     prefix_ids: SequenceOf[int] = (),
     *,
@@ -30,7 +30,7 @@ def build_engine(
             engine, or if none can be built.
         context_length: the most tokens, prompt and output together.
         stop_ids: the tokens that end an answer.
-        num_workers: for each model; None for one on a GPU and one for each core of a CPU, fewer through torch.
+        threads: for each model; None for one on a GPU and one for each core of a CPU, fewer through torch.
         batch_size: sequences that each worker runs at once; None for the device's usual.
         prefix_ids: what most prompts begin with; it is computed once. An encoder reads every prompt whole.
         num_opening: of an encoder-decoder, how many ids at the end of a prompt the decoder opens with.
@@ -45,7 +45,7 @@ def build_engine(
         EngineFailed: no device has room beside the model, or a rank that has a shard is gone, or its memory ran out.
     """
     settings = Settings(
-        context_length, stop_ids, num_workers, batch_size, tuple(prefix_ids), num_opening, max_memory, len(models)
+        context_length, stop_ids, threads, batch_size, tuple(prefix_ids), num_opening, max_memory, len(models)
     )
     ending = ExitStack()
     try:

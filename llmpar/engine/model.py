@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +21,7 @@ class Settings:
 
     context_length: int
     stop_ids: frozenset[int]
-    num_workers: int | None
+    threads: int | None
     batch_size: int | None
     prefix_ids: tuple[int, ...]
     num_opening: int
@@ -116,7 +116,15 @@ def count_workers(workers: int) -> str:
     return "1 worker" if workers == 1 else f"{workers} workers"
 
 
-def context_length_of(config: object) -> int:
-    """Return the most tokens, prompt and output together, that a model's text configuration was made for."""
-    length = getattr(config, "max_position_embeddings", 0)
-    return length if isinstance(length, int) and length > 0 else _USUAL_CONTEXT
+def context_length_of(*configs: object) -> int:
+    """Return the most tokens, prompt and output together, that a model was made for.
+
+    Args:
+        configs: its configurations, as transformers' objects or as mappings; the first that says it counts.
+    """
+    name = "max_position_embeddings"
+    for config in configs:
+        length = config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+        if isinstance(length, int) and length > 0:
+            return length
+    return _USUAL_CONTEXT

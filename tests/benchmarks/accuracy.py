@@ -156,13 +156,13 @@ def _transformers(path: Path) -> Logits:
 
 def _decoder(path: Path, precision: Any) -> Logits:
     from llmpar.engine.cpu.decoder import Decoder, Pass, Tokens
-    from llmpar.engine.cpu.vector import LANES
+    from llmpar.engine.pages import PAGE
     from llmpar.models.load import load_model
 
     decoder = load_model(path, "cpu", precision).models[0].decoder
     if not isinstance(decoder, Decoder):
         sys.exit(f"{path.name} runs through torch: there is no decoder whose accuracy could be told")
-    tables = np.arange(_WINDOW // LANES, dtype=np.int32)[None]
+    tables = np.arange(_WINDOW // PAGE, dtype=np.int32)[None]
     work = Pass(decoder, _WINDOW, *decoder.make_pages(tables.size))
 
     def logits(ids: list[int]) -> npt.NDArray[np.float32]:

@@ -21,9 +21,9 @@ from support.tiny_models import PREFIX, collected, decoder, expected, make, prom
 from llmpar.engine.build import build_engine
 from llmpar.engine.cpu.decoder import Pass
 from llmpar.engine.cpu.runner import DecoderRunner
-from llmpar.engine.cpu.vector import LANES
 from llmpar.engine.engine import Engine
 from llmpar.engine.generic.kv_cache import KVCache, Room
+from llmpar.engine.pages import PAGE
 from llmpar.engine.request import Completion, Request, SamplingParams, Sequence
 from llmpar.engine.resources import is_device_lost, is_out_of_memory
 from llmpar.engine.scheduler import Scheduler
@@ -477,7 +477,7 @@ class TestRealRunners:
         fail, real = failing_at({10 * step for step in steps}, error), Pass._add  # six calls make a pass
         monkeypatch.setattr(Pass, "_add", lambda *a: fail() or real(*a))
         assert collected(engine, prompts("llama"), PARAMS) == expected("llama")
-        self.check_pages(engine, -(-len(prefix) // LANES))
+        self.check_pages(engine, -(-len(prefix) // PAGE))
 
     @pytest.mark.parametrize("error", [MemoryError(), IndexError("list index")], ids=repr)
     def test_decoder_that_does_not_come_to_every_sequence(
@@ -548,7 +548,7 @@ class TestMaxMemory:
             [ready(model)], 256, frozenset({2}), workers, 16, prefix, max_memory=max_memory, notify=said.append
         )
         num_pages = sum(worker._runner._num_pages for worker in engine._workers)  # type: ignore[attr-defined]
-        num_pages += -(-len(prefix) // LANES)
+        num_pages += -(-len(prefix) // PAGE)
         assert 77 - workers < num_pages <= 77
         assert said[0].endswith(f"up to {num_pages * model.page_bytes / 1e6:,.0f} MB for keys and values")
         assert collected(engine, prompts("llama"), PARAMS) == expected("llama")

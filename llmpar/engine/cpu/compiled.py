@@ -17,6 +17,8 @@ from numba import config, njit
 from numba.core.caching import IndexDataCacheFile
 
 from llmpar.engine.cpu import amx
+from llmpar.engine.finite import NO_TOKEN
+from llmpar.engine.pages import PAGE
 from llmpar.errors import ModelUnavailable, WriteFailed
 from llmpar.integrity.checksums import seal, unseal
 from llmpar.paths import cache_dir, make_private
@@ -27,8 +29,9 @@ _OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
 def _source_digest() -> str:
-    # Numba tells processors apart by itself, but not systems that grant tiles from those that do not.
-    digest = hashlib.sha256(bytes([amx.HAS_TILES]))
+    # Numba tells processors apart by itself, but not systems that grant tiles from those that do not. The numbers are
+    # those that kernels have from files elsewhere.
+    digest = hashlib.sha256(repr((amx.HAS_TILES, PAGE, NO_TOKEN)).encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

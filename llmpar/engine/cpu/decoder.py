@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from llmpar.engine.constraint import WORD, Mask
 from llmpar.engine.cpu import kernels
+from llmpar.engine.cpu.attention import SPAN
 from llmpar.engine.cpu.precision import PANEL, Array, Floats, Precision, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
-from llmpar.engine.cpu.vector import LANES
+from llmpar.engine.pages import PAGE
 
 _PIECE = 1 << 20  # weights that are packed at once
 
@@ -149,13 +150,14 @@ class Decoder:
         return int(self.embedding.shape[1])
 
     def make_pages(self, count: int) -> tuple[Array, Array]:
-        """Return room for the keys (count, layers, H_kv, D, 16) and values (count, layers, H_kv, 16, D') of pages.
+        """Return room for the keys (count, layers, H_kv, D, PAGE) and values (count, layers, H_kv, PAGE, D').
 
-        A page is 16 positions of one sequence in all layers; D' is D rounded up to 16. Memory is taken when written to.
+        A page is 16 positions of one sequence in all layers; D' is D rounded up to a multiple of SPAN. Memory is
+        taken when written to.
         """
         shape, dtype = (count, len(self.layers), self.num_kv_heads), self.precision.cache
-        width = round_up(self.head_dim, LANES)
-        return np.zeros((*shape, self.head_dim, LANES), dtype), np.zeros((*shape, LANES, width), dtype)
+        width = round_up(self.head_dim, SPAN)
+        return np.zeros((*shape, self.head_dim, PAGE), dtype), np.zeros((*shape, PAGE, width), dtype)
 
     @property
     def page_bytes(self) -> int:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from llmpar.engine.cpu.attention import SPAN, WIDE_SPAN, score_tile, value_tile
 from llmpar.engine.cpu.compiled import inlined, kernel
 from llmpar.engine.cpu.floats import INFINITE, NAN, encode, magnitude, narrowed, widened
 from llmpar.engine.cpu.precision import PANEL
-from llmpar.engine.cpu.product import TILE_ROWS, TILE_VECTORS, close_tiles, open_tiles, product_tile
-from llmpar.engine.cpu.vector import LANES, bits_of_float, float_of_bits, nearest, score_tile, value_tile
+from llmpar.engine.cpu.product import TILE_COLUMNS, TILE_ROWS, close_tiles, open_tiles, product_tile
+from llmpar.engine.cpu.vector import bits_of_float, float_of_bits, nearest
 from llmpar.engine.finite import NO_TOKEN
+from llmpar.engine.pages import PAGE
 
 SILU, GELU_TANH = 0, 1
 
@@ -50,9 +52,9 @@ def product(x, scales, w, biases, factors, out, num_rows, add):
     open_tiles(x, scales, w)
     for panel in range(w.shape[0]):
         for row in range(0, num_rows, TILE_ROWS):
-            for v in range(0, PANEL // LANES, TILE_VECTORS):
-                column = panel * PANEL + v * LANES
-                product_tile(x, row, scales, w, panel, v, biases, factors, out, column, add)
+            for channel in range(0, PANEL, TILE_COLUMNS):
+                column = panel * PANEL + channel
+                product_tile(x, row, scales, w, panel, channel, biases, factors, out, column, add)
     close_tiles(x, w)
 
 
@@ -90,8 +92,8 @@ def likeliest(x, scales, w, biases, factors, bias, vocabulary, masks, masked, id
             end = min(tile + TILE_ROWS, num_rows)
             if not _is_wanted(masks, masked[tile:end], first, width):
                 continue
-            for v in range(0, PANEL // LANES, TILE_VECTORS):
-                product_tile(x, tile, scales, w, panel, v, biases, factors, part, v * LANES, 0)
+            for channel in range(0, PANEL, TILE_COLUMNS):
+                product_tile(x, tile, scales, w, panel, channel, biases, factors, part, channel, 0)
             for row in range(tile, end):
                 if len(bias):
                     for column in range(width):
@@ -206,12 +208,12 @@ def place(qkv, positions, rows, tables, cosines, sines, norms, epsilon, scaling,
         qkv: (M, W) float32: heads[0] queries, then heads[1] keys and as many values, of D numbers each.
         positions: (M,) in the sequence.
         rows: (M,) which row of `tables` is the sequence's.
-        tables: (S, T / 16) the pages of each sequence.
+        tables: (S, T / PAGE) the pages of each sequence.
         cosines, sines: (T, R / 2), for the first R numbers of a head; R = 0 for none.
         norms: (2, D) for queries and keys, or (0, D).
         scaling: what queries are multiplied with.
-        keys: (pages, layers, heads[1], D, 16).
-        values: (pages, layers, heads[1], 16, D rounded up to a multiple of 16).
+        keys: (pages, layers, heads[1], D, PAGE).
+        values: (pages, layers, heads[1], PAGE, D rounded up to a multiple of SPAN).
     """
     num_heads, num_kv_heads = heads
     depth = keys.shape[3]
@@ -220,7 +222,7 @@ def place(qkv, positions, rows, tables, cosines, sines, norms, epsilon, scaling,
     for i in range(len(positions)):
         line = qkv[i]
         position = positions[i]
-        page, lane = tables[rows[i], position // LANES], position % LANES
+        page, offset = tables[rows[i], position // PAGE], position % PAGE
         for head in range(num_heads + num_kv_heads):
             start = head * depth
             if len(norms):
@@ -233,9 +235,9 @@ def place(qkv, positions, rows, tables, cosines, sines, norms, epsilon, scaling,
                     line[start + k] *= scaling
             else:
                 key = keys[page, layer, head - num_heads]
-                value = values[page, layer, head - num_heads, lane]
+                value = values[page, layer, head - num_heads, offset]
                 for k in range(depth):
-                    key[k, lane] = narrowed(line[start + k], keys)
+                    key[k, offset] = narrowed(line[start + k], keys)
                 start += num_kv_heads * depth
                 for k in range(depth):
                     value[k] = narrowed(line[start + k], values)
@@ -261,24 +263,24 @@ def _weigh(weights, column, values, at, length, out):
     num_queries, width, g = out.shape[0], out.shape[1], 0
     while g < num_queries:
         pair = min(num_queries - g, 3)
-        lane = 0
-        while lane < width:
-            if width - lane >= 4 * LANES:
+        start = 0
+        while start < width:
+            if width - start >= WIDE_SPAN:
                 if pair == 3:
-                    value_tile(weights, g, column, values, at, length, out, lane, 3, 4)
+                    value_tile(weights, g, column, values, at, length, out, start, 3, WIDE_SPAN)
                 elif pair == 2:
-                    value_tile(weights, g, column, values, at, length, out, lane, 2, 4)
+                    value_tile(weights, g, column, values, at, length, out, start, 2, WIDE_SPAN)
                 else:
-                    value_tile(weights, g, column, values, at, length, out, lane, 1, 4)
-                lane += 4 * LANES
+                    value_tile(weights, g, column, values, at, length, out, start, 1, WIDE_SPAN)
+                start += WIDE_SPAN
             else:
                 if pair == 3:
-                    value_tile(weights, g, column, values, at, length, out, lane, 3, 1)
+                    value_tile(weights, g, column, values, at, length, out, start, 3, SPAN)
                 elif pair == 2:
-                    value_tile(weights, g, column, values, at, length, out, lane, 2, 1)
+                    value_tile(weights, g, column, values, at, length, out, start, 2, SPAN)
                 else:
-                    value_tile(weights, g, column, values, at, length, out, lane, 1, 1)
-                lane += LANES
+                    value_tile(weights, g, column, values, at, length, out, start, 1, SPAN)
+                start += SPAN
         g += pair
 
 
@@ -298,7 +300,7 @@ def attend(qkv, positions, rows, tables, keys, values, layer, heads, window, sof
     longest = 0
     for i in range(len(positions)):
         longest = max(longest, positions[i])
-    scores = np.empty((num_queries, (longest // LANES + 1) * LANES), np.float32)
+    scores = np.empty((num_queries, (longest // PAGE + 1) * PAGE), np.float32)
     found, broken = np.empty((num_queries, width), np.float32), np.empty(num_queries, np.int32)
     line = np.zeros(out.shape[1], np.float32)
     flat_keys, flat_values = keys.reshape(-1), values.reshape(-1)
@@ -310,9 +312,9 @@ def attend(qkv, positions, rows, tables, keys, values, layer, heads, window, sof
         for head in range(num_kv_heads):
             first = head * num_queries * depth
             queries = qkv[i, first : first + num_queries * depth].reshape(num_queries, depth)
-            for page in range(begin // LANES, position // LANES + 1):
-                at = ((table[page] * keys.shape[1] + layer) * num_kv_heads + head) * depth * LANES
-                _score(queries, flat_keys, at, scores, page * LANES)
+            for page in range(begin // PAGE, position // PAGE + 1):
+                at = ((table[page] * keys.shape[1] + layer) * num_kv_heads + head) * depth * PAGE
+                _score(queries, flat_keys, at, scores, page * PAGE)
             found[:] = _ZERO
             for g in range(num_queries):
                 seen = scores[g, begin:end]
@@ -334,11 +336,11 @@ def attend(qkv, positions, rows, tables, keys, values, layer, heads, window, sof
                     total += weight
                 for k in range(len(seen)):
                     seen[k] /= total
-            for page in range(begin // LANES, position // LANES + 1):
-                start = max(begin, page * LANES)
-                length = min(end, (page + 1) * LANES) - start
-                at = ((table[page] * keys.shape[1] + layer) * num_kv_heads + head) * width * LANES
-                _weigh(scores, start, flat_values, at + (start - page * LANES) * width, length, found)
+            for page in range(begin // PAGE, position // PAGE + 1):
+                start = max(begin, page * PAGE)
+                length = min(end, (page + 1) * PAGE) - start
+                at = ((table[page] * keys.shape[1] + layer) * num_kv_heads + head) * width * PAGE
+                _weigh(scores, start, flat_values, at + (start - page * PAGE) * width, length, found)
             for g in range(num_queries):
                 target = first + g * depth
                 for k in range(depth):

@@ -42,7 +42,7 @@ class CpuModel:
             UsageError: the memory limit is too little to run anything.
         """
         decoder = self.decoder
-        workers, slots = settings.num_workers or usable_cores(), settings.batch_size or _SLOTS
+        workers, slots = settings.threads or usable_cores(), settings.batch_size or _SLOTS
         prefix = PagedPrefix.compute(decoder, settings.prefix_ids)
         num_shared = len(prefix.keys)
         if settings.max_memory is None:

@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from llmpar.engine.cpu.dots import BFLOATS, BYTES, FLOAT_WORDS, Dot
 from llmpar.engine.cpu.floats import to_bf16
+from llmpar.engine.cpu.instructions import is_native
 from llmpar.engine.precision_names import PrecisionName
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 PANEL = 48
-"""Output channels that lie together in packed weights: three vectors, or tiles."""
+"""Output channels that lie together in packed weights: 3 vectors of 16 lanes (AVX-512) or tiles, 6 of 8 (AVX2)."""
 _LARGEST_GROUP = 64
 
 
@@ -71,7 +72,7 @@ class Precision:
     @property
     def is_native(self) -> bool:
         """Whether this processor has instructions for it; it loses to a longer one where it has not."""
-        return self.dot.is_native
+        return is_native(self.dot)
 
     @property
     def inputs_per_word(self) -> int:

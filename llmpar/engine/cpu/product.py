@@ -14,24 +14,14 @@ from numba.extending import intrinsic
 
 from llmpar.engine.cpu import amx
 from llmpar.engine.cpu.dots import Dot
+from llmpar.engine.cpu.instructions import HERE
 from llmpar.engine.cpu.precision import PANEL, precision_of
-from llmpar.engine.cpu.vector import (
-    F32,
-    FLOATS,
-    HOST,
-    I32,
-    INTS,
-    LANES,
-    ArrayArgument,
-    multiply_add,
-    number,
-    splat,
-)
+from llmpar.engine.cpu.vector import F32, I32, ArrayArgument, multiply_add, number, splat
 
-WIDE = HOST.get("avx512f", False) or amx.HAS_TILES  # tiles come with it, or are emulated
-# As many sums as leave registers for what is added: 24 of 32, or 4 (which take 8) of 16 half as wide.
-_VECTOR_ROWS, TILE_VECTORS = (8, 3) if WIDE else (4, 1)
-TILE_ROWS = amx.ROWS if amx.HAS_TILES else _VECTOR_ROWS
+TILE_ROWS, TILE_COLUMNS = HERE.tile_rows, HERE.tile_columns
+"""How many rows and output channels of a product are computed at once."""
+_VECTORS, _FLOATS, _INTS = HERE.vectors, HERE.floats, HERE.ints
+_VECTOR = 4 * HERE.lanes  # bytes
 _LINE = number(4 * PANEL)  # bytes from one word of inputs to the next, in weights and in a table of groups
 
 
@@ -48,11 +38,11 @@ class _Product:
             ArrayArgument(context, b, type_, value) if isinstance(type_, types.Array) else value
             for type_, value in zip(signature.args, values, strict=True)
         ]
-        self.x, self.row, self.scales, self.w, self.panel, vector = arrays[:6]
+        self.x, self.row, self.scales, self.w, self.panel, channel = arrays[:6]
         self.biases, self.factors, self._out, self._column, add = arrays[6:]
         self.dot = _dot_of(signature.args[0], signature.args[3])
         self._b = b
-        self._shift = b.mul(vector, number(4 * LANES))
+        self._shift = b.mul(channel, number(4))
         self._add = b.icmp_signed("!=", add, ir.Constant(add.type, 0))
         self.num_groups = self.scales.shape[1] if self.dot.is_integer else number(1)
 
@@ -78,19 +68,19 @@ class _Product:
     def units(self, group: Any) -> list[Any]:
         """Return what the sums of a group are worth, for each vector."""
         begin = self.of_group(self.factors, group)
-        return [self.factors.at(self._b.add(begin, number(4 * LANES * v)), FLOATS) for v in range(TILE_VECTORS)]
+        return [self.factors.at(self._b.add(begin, number(_VECTOR * v)), _FLOATS) for v in range(_VECTORS)]
 
     def scale(self, row: Any, group: Any) -> Any:
         """Return what a row's inputs in a group are worth, in every lane."""
         b = self._b
         at = b.add(b.mul(row, self.scales.strides[0]), b.mul(group, number(4)))
-        return splat(b, self.scales.at(at, F32), FLOATS)
+        return splat(b, self.scales.at(at, F32), _FLOATS)
 
     def put(self, row: Any, v: int, result: Any) -> None:
         """Store a vector of results, or add it to what is there."""
         b = self._b
-        at = b.mul(row, self._out.strides[0])
-        target = self._out.pointer(b.add(at, b.mul(b.add(self._column, number(LANES * v)), number(4))), FLOATS)
+        at = b.add(b.mul(row, self._out.strides[0]), b.mul(self._column, number(4)))
+        target = self._out.pointer(b.add(at, number(_VECTOR * v)), _FLOATS)
         with b.if_else(self._add) as (adding, setting):
             with adding:
                 b.store(b.fadd(b.load(target, align=4), result), target, align=4)
@@ -99,39 +89,39 @@ class _Product:
 
 
 def _by_vectors(b: Any, product: _Product, row: Any) -> None:
-    """Keep the sums of _VECTOR_ROWS rows in registers."""
+    """Keep the sums of so many rows in registers as the processor has room for."""
     dot, integers = product.dot, product.dot.is_integer
-    emit = dot.emit
-    cells = [(r, v) for r in range(_VECTOR_ROWS) for v in range(TILE_VECTORS)]
-    sums = {cell: cgutils.alloca_once(b, dot.sums) for cell in cells}
-    totals = {cell: cgutils.alloca_once(b, FLOATS) for cell in cells} if integers else sums
-    rows = [b.add(row, number(r)) for r in range(_VECTOR_ROWS)]
+    emit = HERE.emit(dot)
+    cells = [(r, v) for r in range(HERE.rows) for v in range(_VECTORS)]
+    sums = {cell: cgutils.alloca_once(b, HERE.sums(dot)) for cell in cells}
+    totals = {cell: cgutils.alloca_once(b, _FLOATS) for cell in cells} if integers else sums
+    rows = [b.add(row, number(r)) for r in range(HERE.rows)]
     steps = b.sdiv(product.w.shape[1], product.num_groups)
     for cell in cells:
-        b.store(ir.Constant(FLOATS, None), totals[cell])
+        b.store(ir.Constant(_FLOATS, None), totals[cell])
     with cgutils.for_range(b, product.num_groups) as group:
         if integers:
             begin = product.of_group(product.biases, group.index)
             for r, v in cells:
-                b.store(product.biases.at(b.add(begin, number(4 * LANES * v)), INTS), sums[r, v])
+                b.store(product.biases.at(b.add(begin, number(_VECTOR * v)), _INTS), sums[r, v])
         first = b.mul(group.index, steps)
         with cgutils.for_range(b, steps) as step:
             word = b.add(first, step.index)
             at = product.weights(word)
-            words = [product.w.at(b.add(at, number(4 * LANES * v)), INTS) for v in range(TILE_VECTORS)]
-            for r in range(_VECTOR_ROWS):
+            words = [product.w.at(b.add(at, number(_VECTOR * v)), _INTS) for v in range(_VECTORS)]
+            for r in range(HERE.rows):
                 inputs = [
-                    splat(b, product.x.at(product.inputs(rows[r], word, part), I32), INTS)
+                    splat(b, product.x.at(product.inputs(rows[r], word, part), I32), _INTS)
                     for part in range(dot.input_words)
                 ]
-                for v in range(TILE_VECTORS):
+                for v in range(_VECTORS):
                     b.store(emit(b, b.load(sums[r, v]), inputs, words[v]), sums[r, v])
         if integers:
             units = product.units(group.index)
-            for r in range(_VECTOR_ROWS):
+            for r in range(HERE.rows):
                 scale = product.scale(rows[r], group.index)
-                for v in range(TILE_VECTORS):
-                    value = b.fmul(b.sitofp(b.load(sums[r, v]), FLOATS), units[v])
+                for v in range(_VECTORS):
+                    value = b.fmul(b.sitofp(b.load(sums[r, v]), _FLOATS), units[v])
                     b.store(multiply_add(b, value, scale, b.load(totals[r, v])), totals[r, v])
     for r, v in cells:
         product.put(rows[r], v, b.load(totals[r, v]))
@@ -159,20 +149,20 @@ def _by_tiles(b: Any, product: _Product) -> None:
     """Let tiles have the sums of TILE_ROWS rows, and get them through memory: tiles know nothing but products."""
     dot, integers = product.dot, product.dot.is_integer
     words, steps, left = _words(b, product.w, product.num_groups, integers=integers)
-    room = cgutils.alloca_once(b, ir.ArrayType(dot.sums, TILE_ROWS * TILE_VECTORS))
-    totals = cgutils.alloca_once(b, ir.ArrayType(FLOATS, TILE_ROWS * TILE_VECTORS)) if integers else room
+    room = cgutils.alloca_once(b, ir.ArrayType(HERE.sums(dot), TILE_ROWS * _VECTORS))
+    totals = cgutils.alloca_once(b, ir.ArrayType(_FLOATS, TILE_ROWS * _VECTORS)) if integers else room
 
-    instruction = dot.tile or ""
+    instruction = HERE.tile(dot) or ""
 
     def cell(array: Any, r: Any, v: int) -> Any:
-        return b.gep(array, [number(0), b.add(b.mul(r, number(TILE_VECTORS)), number(v))], inbounds=True)
+        return b.gep(array, [number(0), b.add(b.mul(r, number(_VECTORS)), number(v))], inbounds=True)
 
     def multiply(word: Any, inputs: int, weights: tuple[int, ...]) -> None:
         amx.load(b, inputs, product.x.pointer(product.inputs(product.row, word), I32), product.x.strides[0])
         at = product.weights(word)
         for v in _SUMS:
             tile = weights[v % len(weights)]
-            amx.load(b, tile, product.w.pointer(b.add(at, number(4 * LANES * v)), I32), _LINE)
+            amx.load(b, tile, product.w.pointer(b.add(at, number(_VECTOR * v)), I32), _LINE)
             amx.dot(b, instruction, v, inputs, tile)
 
     if integers:
@@ -180,7 +170,7 @@ def _by_tiles(b: Any, product: _Product) -> None:
     with cgutils.for_range(b, product.num_groups) as group:
         for v in _SUMS:
             if integers:
-                begin = b.add(product.of_group(product.biases, group.index), number(4 * LANES * v))
+                begin = b.add(product.of_group(product.biases, group.index), number(_VECTOR * v))
                 amx.load(b, v, product.biases.pointer(begin, I32), number(0))  # the same in each row
             else:
                 amx.clear(b, v)
@@ -190,13 +180,13 @@ def _by_tiles(b: Any, product: _Product) -> None:
         with b.if_then(b.icmp_signed("!=", left, number(0))):
             multiply(b.mul(steps, words), _LAST_INPUTS, (_LAST_WEIGHTS,))
         for v in _SUMS:
-            amx.store(b, v, cell(room, number(0), v), number(4 * LANES * TILE_VECTORS))
+            amx.store(b, v, cell(room, number(0), v), number(_VECTOR * _VECTORS))
         if integers:
             units = product.units(group.index)
             with cgutils.for_range(b, number(TILE_ROWS)) as r:
                 scale = product.scale(b.add(product.row, r.index), group.index)
                 for v in _SUMS:
-                    value = b.fmul(b.sitofp(b.load(cell(room, r.index, v)), FLOATS), units[v])
+                    value = b.fmul(b.sitofp(b.load(cell(room, r.index, v)), _FLOATS), units[v])
                     total = cell(totals, r.index, v)
                     b.store(multiply_add(b, value, scale, b.load(total)), total)
     with cgutils.for_range(b, number(TILE_ROWS)) as r:
@@ -205,7 +195,7 @@ def _by_tiles(b: Any, product: _Product) -> None:
 
 
 def _takes_tiles(dot: Dot) -> bool:
-    return amx.HAS_TILES and dot.tile is not None
+    return HERE.tile(dot) is not None
 
 
 @intrinsic
@@ -248,33 +238,33 @@ def product_tile(
     scales: Any,
     w: Any,
     panel: Any,
-    vector: Any,
+    channel: Any,
     biases: Any,
     factors: Any,
     out: Any,
     column: Any,
     add: Any,
 ) -> Any:
-    """Compute TILE_ROWS rows of `x` times TILE_VECTORS vectors of output channels, between open and close.
+    """Compute TILE_ROWS rows of `x` times TILE_COLUMNS output channels, between open and close.
 
     Args:
         x: (M, K), elements of a precision's `inputs`; rows from `row` on.
         scales: (M, G) float32, what one unit of uint8 is worth in each group of K / G columns; else unused.
-        w: (P, K/k, PANEL, k), words of the same precision's `weights`; of panel `panel` the vectors from `vector` on.
+        w: (P, K/k, PANEL, k), words of the same precision's `weights`; of panel `panel` the channels from `channel` on.
         biases: (P, G, PANEL) int32, where sums of bytes begin (they undo that x is stored with 128 added); else unused.
         factors: (P, G, PANEL) float32, what one unit of an int8 weight is worth; else unused.
         out: (M, N) float32; columns from `column` on.
         add: whether to add to what `out` holds.
     """
-    arguments = (x, row, scales, w, panel, vector, biases, factors, out, column, add)
+    arguments = (x, row, scales, w, panel, channel, biases, factors, out, column, add)
 
     def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
         product = _Product(context, b, signature, values)
         if _takes_tiles(product.dot):
             _by_tiles(b, product)
         else:
-            with cgutils.for_range(b, number(TILE_ROWS // _VECTOR_ROWS)) as part:
-                _by_vectors(b, product, b.add(product.row, b.mul(part.index, number(_VECTOR_ROWS))))
+            with cgutils.for_range(b, number(TILE_ROWS // HERE.rows)) as part:
+                _by_vectors(b, product, b.add(product.row, b.mul(part.index, number(HERE.rows))))
         return context.get_dummy_value()
 
     return types.void(*arguments), generate

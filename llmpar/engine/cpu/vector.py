@@ -1,8 +1,4 @@
-"""Vector code for the inner loops of attention, written as LLVM IR so that it uses the widest registers there are.
-
-Each function becomes one of Numba's intrinsics and works on arrays without a check: callers keep within bounds. What
-an element is follows from the arrays' types: uint8 and int8 are scaled integers, uint16 is the bits of a bfloat16.
-"""
+"""What vector code is written with: LLVM IR for vectors of any width, and Numba's intrinsics for single numbers."""
 
 from __future__ import annotations
 
@@ -13,9 +9,6 @@ from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-
-LANES = 16
-"""Numbers in a vector. Narrower machines compute each in two or four parts."""
 
 
 def _features() -> dict[str, bool]:
@@ -31,7 +24,16 @@ def _features() -> dict[str, bool]:
 HOST = _features()
 """What the processor has, by LLVM's names."""
 I8, I16, I32, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()
-INTS, FLOATS = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES)
+
+
+def ints(lanes: int) -> Any:
+    """Return the type of a vector of so many int32."""
+    return ir.VectorType(I32, lanes)
+
+
+def floats(lanes: int) -> Any:
+    """Return the type of a vector of so many float32."""
+    return ir.VectorType(F32, lanes)
 
 
 class ArrayArgument:
@@ -72,112 +74,16 @@ def function(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     return known or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
 
 
+def repeated(like: Any, value: int) -> Any:
+    """Return a constant of the type of `like`, a vector of integers, with `value` in every lane."""
+    return ir.Constant(like.type, [value] * like.type.count)
+
+
 def multiply_add(builder: Any, x: Any, y: Any, total: Any) -> Any:
-    """Return x · y + total, rounded once."""
-    fma = function(builder, "llvm.fma.v16f32", FLOATS, [FLOATS] * 3)
+    """Return x · y + total, rounded once; all are vectors of as many float32."""
+    vector = total.type
+    fma = function(builder, f"llvm.fma.v{vector.count}f32", vector, [vector] * 3)
     return builder.call(fma, [x, y, total])
-
-
-def _widen(builder: Any, bits: Any) -> Any:
-    """Turn 16 bfloat16, as integers of 16 bits, into float32."""
-    shifted = builder.shl(builder.zext(bits, INTS), ir.Constant(INTS, [16] * LANES))
-    return builder.bitcast(shifted, FLOATS)
-
-
-def _load_floats(builder: Any, array: ArrayArgument, offset: Any) -> Any:
-    if array.item == 4:
-        return array.at(offset, FLOATS)
-    return _widen(builder, array.at(offset, ir.VectorType(I16, LANES)))
-
-
-@intrinsic(prefer_literal=True)
-def score_tile(_: Any, queries: Any, query: Any, keys: Any, key: Any, out: Any, column: Any, count: Any) -> Any:
-    """Compute the dot products of `count` queries (a literal) with the 16 keys of one page.
-
-    Args:
-        queries: (G, D) float32, rows from `query` on.
-        keys: float32 or uint16; from element `key` on lie (D, 16), a column for each key.
-        out: (G, T) float32, rows from `query` and columns from `column` on.
-    """
-    if not isinstance(count, types.IntegerLiteral):
-        return None
-
-    def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
-        q = ArrayArgument(context, b, signature.args[0], values[0])
-        k = ArrayArgument(context, b, signature.args[2], values[2])
-        o = ArrayArgument(context, b, signature.args[4], values[4])
-        query_, key_, column_ = values[1], values[3], values[5]
-        sums = [cgutils.alloca_once(b, FLOATS) for _ in range(count.literal_value)]
-        rows = [b.mul(b.add(query_, number(g)), q.strides[0]) for g in range(len(sums))]
-        for total in sums:
-            b.store(ir.Constant(FLOATS, None), total)
-        with cgutils.for_range(b, q.shape[1]) as loop:
-            at = b.mul(b.add(key_, b.mul(loop.index, number(LANES))), number(k.item))
-            column = _load_floats(b, k, at)
-            for row, total in zip(rows, sums, strict=True):
-                value = splat(b, q.at(b.add(row, b.mul(loop.index, number(4))), F32), FLOATS)
-                b.store(multiply_add(b, value, column, b.load(total)), total)
-        for g, total in enumerate(sums):
-            at = b.add(b.mul(b.add(query_, number(g)), o.strides[0]), b.mul(column_, number(4)))
-            b.store(b.load(total), o.pointer(at, FLOATS), align=4)
-        return context.get_dummy_value()
-
-    return types.void(queries, query, keys, key, out, column, count), generate
-
-
-@intrinsic(prefer_literal=True)
-def value_tile(
-    _: Any,
-    weights: Any,
-    query: Any,
-    column: Any,
-    values: Any,
-    value: Any,
-    length: Any,
-    out: Any,
-    lane: Any,
-    count: Any,
-    vectors: Any,
-) -> Any:
-    """Add to `out` the values of one page, weighted, for `count` queries and `vectors` vectors (both literals).
-
-    Args:
-        weights: (G, T) float32, rows from `query` and columns from `column` on.
-        values: float32 or uint16; from element `value` on lie rows of `out.shape[1]` elements, one for each key.
-        length: how many of the page's keys count.
-        out: (G, D) float32, rows from `query` on, elements from `lane` on.
-    """
-    if not isinstance(count, types.IntegerLiteral) or not isinstance(vectors, types.IntegerLiteral):
-        return None
-
-    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        p = ArrayArgument(context, b, signature.args[0], arguments[0])
-        w = ArrayArgument(context, b, signature.args[3], arguments[3])
-        o = ArrayArgument(context, b, signature.args[6], arguments[6])
-        query_, column_, value_, length_, lane_ = (arguments[i] for i in (1, 2, 4, 5, 7))
-        cells = [(g, v) for g in range(count.literal_value) for v in range(vectors.literal_value)]
-        sums = {cell: cgutils.alloca_once(b, FLOATS) for cell in cells}
-
-        def target(g: int, v: int) -> Any:
-            lane = b.mul(b.add(lane_, number(LANES * v)), number(4))
-            return o.pointer(b.add(b.mul(b.add(query_, number(g)), o.strides[0]), lane), FLOATS)
-
-        for cell in cells:
-            b.store(b.load(target(*cell), align=4), sums[cell])
-        rows = [b.mul(b.add(query_, number(g)), p.strides[0]) for g in range(count.literal_value)]
-        with cgutils.for_range(b, length_) as loop:
-            at = b.mul(b.add(b.add(value_, b.mul(loop.index, o.shape[1])), lane_), number(w.item))
-            parts = [_load_floats(b, w, b.add(at, number(LANES * w.item * v))) for v in range(vectors.literal_value)]
-            for g, row in enumerate(rows):
-                at = b.add(row, b.mul(b.add(column_, loop.index), number(4)))
-                weight = splat(b, p.at(at, F32), FLOATS)
-                for v, part in enumerate(parts):
-                    b.store(multiply_add(b, weight, part, b.load(sums[g, v])), sums[g, v])
-        for cell in cells:
-            b.store(b.load(sums[cell]), target(*cell), align=4)
-        return context.get_dummy_value()
-
-    return types.void(weights, query, column, values, value, length, out, lane, count, vectors), generate
 
 
 @intrinsic

@@ -49,7 +49,7 @@ class CudaModel:
             UsageError: the memory limit is.
         """
         decoder = self.decoder
-        workers, slots = settings.num_workers or 1, settings.batch_size or _SLOTS
+        workers, slots = settings.threads or 1, settings.batch_size or _SLOTS
         num_shared = num_pages_of(len(settings.prefix_ids))
         least = num_pages_of(settings.least_tokens) + num_shared
         beside = workers * decoder.bytes_beside(PASS_TOKENS, slots, settings.context_length)

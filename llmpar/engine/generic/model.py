@@ -66,9 +66,9 @@ class TorchModel:
         on_cpu = model.device.type == "cpu"
         num_shards, num_models, stop_ids = _num_shards(model), settings.num_models, settings.stop_ids
         cores = usable_cores()
-        workers = settings.num_workers or (_usual_workers(cores) if on_cpu else 1)
+        workers = settings.threads or (_usual_workers(cores) if on_cpu else 1)
         slots = settings.batch_size or (_CPU_SLOTS if on_cpu else _DEVICE_SLOTS)
-        threads = max(1, cores // (workers * num_models * num_shards))
+        intra_op = max(1, cores // (workers * num_models * num_shards))
         runners: list[Runner]
         room = settings.context_length
         num_cells = None
@@ -78,20 +78,20 @@ class TorchModel:
             room = min(room, num_cells // COLUMNS * COLUMNS)
         if model.config.is_encoder_decoder:
             form = partial(form_batches, num_opening=settings.num_opening, suppressed=suppressed_ids(model, stop_ids))
-            runners = [PaddedRunner(model, slots, stop_ids, threads, num_cells, form) for _ in range(workers)]
+            runners = [PaddedRunner(model, slots, stop_ids, intra_op, num_cells, form) for _ in range(workers)]
         elif attention.is_supported(model):
             if on_cpu and num_shards == 1:  # projections that are cut are no longer what they seem
                 optimize(model)
             model.set_attn_implementation(attention.IMPLEMENTATION)
             prefix = compute_prefix(model, settings.prefix_ids)
             runners = [
-                ModelRunner(model, slots, stop_ids, threads, prefix, num_cells=num_cells) for _ in range(workers)
+                ModelRunner(model, slots, stop_ids, intra_op, prefix, num_cells=num_cells) for _ in range(workers)
             ]
         else:
             notify(f"{model.config.model_type} does not take our attention; padded batches are slower")
-            runners = [PaddedRunner(model, slots, stop_ids, threads, num_cells) for _ in range(workers)]
+            runners = [PaddedRunner(model, slots, stop_ids, intra_op, num_cells) for _ in range(workers)]
         notify(
-            f"{count_workers(workers)} with {threads} intra-op threads and {slots} slots each on {model.device} "
+            f"{count_workers(workers)} with {intra_op} intra-op threads and {slots} slots each on {model.device} "
             f"in {str(model.dtype).removeprefix('torch.')}"
             + ("" if num_shards == 1 else f", {num_shards} devices each with a share of every layer")
             + (

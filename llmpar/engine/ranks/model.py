@@ -45,7 +45,7 @@ class Shards:
             UsageError: the memory limit is too little to run anything.
             EngineFailed: a rank is gone, or its memory ran out.
         """
-        settings, ranks = replace(settings, num_workers=1), self.ranks
+        settings, ranks = replace(settings, threads=1), self.ranks
         try:
             started = ranks.call(partial(_started, settings, self.mine, notify), partial(_mirrors, settings))
         except BaseException as error:

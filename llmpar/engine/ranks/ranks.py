@@ -72,6 +72,7 @@ class Ranks:
         self._error: BaseException | None = None
         self._connections: list[Connection] = []
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._thread: threading.Thread | None = None
         try:
             for rank in range(1, size):
                 self._start(Place(rank, size, self.place.meeting))
@@ -141,7 +142,7 @@ class Ranks:
         for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):  # a driver may hold it for a while
                 process.wait(_ENDING)
-        if hasattr(self, "_thread"):
+        if self._thread:
             self._mine.put(None)
             self._thread.join(_ENDING)
         shutil.rmtree(self.place.meeting, ignore_errors=True)

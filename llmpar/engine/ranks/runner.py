@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from llmpar.engine.ranks.ranks import Ranks
 from llmpar.engine.request import FinishReason, Request, SamplingParams, Sequence
@@ -17,8 +16,6 @@ from llmpar.engine.resources import DeviceLost
 from llmpar.engine.worker import Runner
 
 _REMEDY = "if memory ran out, a smaller batch size (batch_size) helps"
-
-_Call = tuple[Any, ...]  # of a method of Mirrors: its name, and what with
 
 
 class ParallelRunner:
@@ -38,7 +35,7 @@ class ParallelRunner:
         self._next = 0
         self._live: list[tuple[int, Sequence]] = []
         self._sent: dict[int, int] = {}  # tokens of each sequence that the other ranks know
-        self._calls: list[_Call] = []
+        self._calls: list[_Call] = []  # what the other ranks have yet to do
 
     def start(self) -> None:
         """Do nothing: another thread makes all calls that compute, and was prepared with the ranks."""
@@ -47,12 +44,19 @@ class ParallelRunner:
         """Set memory aside on every rank."""
         self._next += 1
         self._numbers[id(request)] = self._next
-        self._calls.append(("reserve", self._next, list(request.prompt_ids), request.params.max_new_tokens))
+        self._calls.append(
+            partial(
+                Mirrors.reserve,
+                number=self._next,
+                prompt_ids=list(request.prompt_ids),
+                max_new_tokens=request.params.max_new_tokens,
+            )
+        )
         return self._mine.reserve(request)
 
     def resize(self, num_slots: int) -> None:
         """Run so many sequences at once from now on, on every rank."""
-        self._calls.append(("resize", num_slots))
+        self._calls.append(partial(Mirrors.resize, num_slots=num_slots))
         self._mine.resize(num_slots)
         self.num_slots = self._mine.num_slots
 
@@ -62,12 +66,12 @@ class ParallelRunner:
         self._numbers.clear()  # what was not admitted is reserved anew
         self._live += begun
         self._sent |= {number: 0 for number, _ in begun}
-        self._calls.append(("prefill", [number for number, _ in begun]))
+        self._calls.append(partial(Mirrors.prefill, numbers=[number for number, _ in begun]))
         self._step(partial(self._mine.prefill, sequences))
 
     def decode(self, sequences: list[Sequence]) -> None:
         """Take a step on every rank, and append rank 0's tokens."""
-        self._calls.append(("decode",))
+        self._calls.append(Mirrors.decode)
         self._step(partial(self._mine.decode, sequences))
 
     def release(self, sequence: Sequence) -> None:
@@ -75,7 +79,7 @@ class ParallelRunner:
         place = next(place for place, (_, live) in enumerate(self._live) if live is sequence)
         number, _ = self._live.pop(place)
         del self._sent[number]
-        self._calls.append(("release", number, sequence.finish_reason))
+        self._calls.append(partial(Mirrors.release, number=number, finish_reason=sequence.finish_reason))
         self._mine.release(sequence)
 
     def _step(self, mine: Callable[[], None]) -> None:
@@ -94,8 +98,8 @@ class ParallelRunner:
 def _repeat(tokens: dict[int, list[int]], calls: list[_Call], mirrors: Mirrors) -> Mirrors:
     """Do on another rank what was done on rank 0 since the last step, this one included."""
     mirrors.take(tokens)
-    for name, *arguments in calls:
-        getattr(mirrors, name)(*arguments)
+    for call in calls:
+        call(mirrors)
     return mirrors
 
 
@@ -147,3 +151,7 @@ class Mirrors:
         sequence = self._live.pop(number)
         sequence.finish_reason = finish_reason
         self.runner.release(sequence)
+
+
+_Call = Callable[[Mirrors], None]
+"""A method of Mirrors, and what with; other processes are sent it."""

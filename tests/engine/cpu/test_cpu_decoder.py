@@ -28,8 +28,8 @@ from llmpar.engine.build import build_engine
 from llmpar.engine.cpu.decoder import Decoder, Pass, Tokens
 from llmpar.engine.cpu.from_transformers import build_decoder
 from llmpar.engine.cpu.runner import DecoderRunner
-from llmpar.engine.cpu.vector import LANES
 from llmpar.engine.engine import Engine
+from llmpar.engine.pages import PAGE
 from llmpar.engine.parts import OtherShape
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.request import Request, SamplingParams
@@ -129,7 +129,7 @@ def test_fewer_bits_stay_close(name: str, precision: PrecisionName) -> None:
 
 
 def logits(model: Decoder, ids: Any) -> Any:
-    num_pages = -(-len(ids) // LANES)
+    num_pages = -(-len(ids) // PAGE)
     work = Pass(model, len(ids), *model.make_pages(num_pages))
     places = np.arange(len(ids), dtype=np.int32)
     return work.logits(
@@ -217,9 +217,9 @@ class TestMemory:
         self, monkeypatch: pytest.MonkeyPatch, workers: int, slots: int, num_pages: int, prefix: list[int]
     ) -> None:
         engine = self.engine(monkeypatch, workers, slots, num_pages, prefix)
-        assert engine.context_length == num_pages * LANES
+        assert engine.context_length == num_pages * PAGE
         assert collected(engine, prompts("llama"), PARAMS) == expected("llama")
-        num_shared = -(-len(prefix) // LANES)
+        num_shared = -(-len(prefix) // PAGE)
         for worker in engine._workers:
             runner: Any = worker._runner
             assert sorted(runner._pages._free) == list(range(num_shared, num_shared + num_pages))

@@ -15,12 +15,13 @@ import numpy.typing as npt
 import pytest
 
 from llmpar.engine.cpu import kernels
+from llmpar.engine.cpu.attention import SPAN
 from llmpar.engine.cpu.compiled import kernel
 from llmpar.engine.cpu.decoder import Projection
 from llmpar.engine.cpu.floats import narrowed, to_bf16
 from llmpar.engine.cpu.precision import PANEL, PRECISIONS, group_size, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
-from llmpar.engine.cpu.vector import LANES
+from llmpar.engine.pages import PAGE
 from llmpar.engine.precision_names import PrecisionName
 
 Array = npt.NDArray[Any]
@@ -334,8 +335,8 @@ class Attention:
         self.precision, self.lengths, self.depth = precision, lengths, depth
         self.heads = (2 * num_queries, 2)
         self.layer, num_layers, spare = 1, 2, 3
-        width = round_up(depth, LANES)
-        needed = [-(-length // LANES) for length in lengths]
+        width = round_up(depth, SPAN)
+        needed = [-(-length // PAGE) for length in lengths]
         order = np.random.default_rng(depth).permutation(sum(needed) + spare).astype(np.int32)
         self.tables = np.full((len(lengths), max(needed) + 1), order[-1], np.int32)
         for row, (start, count) in enumerate(zip(np.cumsum([0, *needed]), needed, strict=False)):
@@ -343,8 +344,8 @@ class Attention:
         self.unused = order[sum(needed) :]
         shape = (len(order), num_layers, 2)
         garbage = 0x7FC0 if precision != "fp32" else np.nan
-        self.keys = np.full((*shape, depth, LANES), garbage, PRECISIONS[precision].cache)
-        self.values = np.full((*shape, LANES, width), garbage, PRECISIONS[precision].cache)
+        self.keys = np.full((*shape, depth, PAGE), garbage, PRECISIONS[precision].cache)
+        self.values = np.full((*shape, PAGE, width), garbage, PRECISIONS[precision].cache)
         self.rows = np.repeat(np.arange(len(lengths)), lengths).astype(np.int32)
         self.positions = np.concatenate([np.arange(length) for length in lengths]).astype(np.int32)
         rotary = depth if rotary is None else rotary
@@ -399,7 +400,7 @@ class Attention:
     def stored(self, row: int) -> tuple[Array, Array]:
         """Return the keys and values (T, H_kv, D) that a sequence has in its pages."""
         places = np.arange(self.lengths[row])
-        pages, lanes = self.tables[row, places // LANES], places % LANES
+        pages, lanes = self.tables[row, places // PAGE], places % PAGE
         keys = self.keys[pages, self.layer, :, :, lanes]
         values = self.values[pages, self.layer, :, lanes, : self.depth]
         return widen(keys), widen(values)

@@ -1,0 +1,117 @@
+"""What kernels are compiled for: one object for each kind of processor, and the table of them.
+
+A vector's width is the processor's; a panel's (`precision.PANEL`) belongs to the packed weights, and is the same
+everywhere. To use another processor well, add an object here and to the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llmpar.engine.cpu import amx
+from llmpar.engine.cpu.dots import BFLOATS, BYTES, Dot, Emit, bfloats_avx512, bytes_avx512
+from llmpar.engine.cpu.vector import HOST, floats, ints
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """A processor's own instruction for a dot product, and the feature, by LLVM's name, with which it comes."""
+
+    dot: Dot
+    feature: str
+    emit: Emit
+
+
+@dataclass(frozen=True, slots=True)
+class InstructionSet:
+    """How one kind of processor computes products and attention.
+
+    Args:
+        is_here: whether this processor is of the kind.
+        lanes: numbers of 32 bits in a vector. They divide a page's positions (`pages.PAGE`).
+        rows, vectors: of how many rows of inputs, and vectors of output channels, a product keeps the sums in
+            registers, beside what is multiplied. `lanes` times `vectors` divides a panel (`precision.PANEL`).
+        dots: its instructions for dot products. Where it has none for one, the portable way is compiled.
+        tiles: what AMX calls its instruction for a dot product; it takes the place of `dots` and `rows`.
+    """
+
+    is_here: bool
+    lanes: int
+    rows: int
+    vectors: int
+    dots: tuple[Instruction, ...] = ()
+    tiles: tuple[tuple[Dot, str], ...] = ()
+
+    @property
+    def tile_rows(self) -> int:
+        """How many rows of inputs are multiplied at once."""
+        return amx.ROWS if self.tiles else self.rows
+
+    @property
+    def tile_columns(self) -> int:
+        """How many output channels are computed at once."""
+        return self.lanes * self.vectors
+
+    @property
+    def floats(self) -> Any:
+        """The type of a vector of float32."""
+        return floats(self.lanes)
+
+    @property
+    def ints(self) -> Any:
+        """The type of a vector of int32, or of any words."""
+        return ints(self.lanes)
+
+    def sums(self, dot: Dot) -> Any:
+        """Return the type of a vector of sums."""
+        return self.ints if dot.is_integer else self.floats
+
+    def own(self, dot: Dot) -> Emit | None:
+        """Return this processor's instruction for a dot product, None if it has none."""
+        return next((own.emit for own in self.dots if own.dot is dot and HOST.get(own.feature, False)), None)
+
+    def emit(self, dot: Dot) -> Emit:
+        """Return the best way to compute a dot product."""
+        return self.own(dot) or dot.portable
+
+    def tile(self, dot: Dot) -> str | None:
+        """Return what AMX calls its instruction for a dot product, None where vectors compute it."""
+        return next((name for known, name in self.tiles if known is dot), None)
+
+
+_AVX512_DOTS = (
+    Instruction(BYTES, "avx512vnni", bytes_avx512),
+    Instruction(BFLOATS, "avx512bf16", bfloats_avx512),
+)
+AMX = InstructionSet(
+    is_here=amx.HAS_TILES,
+    lanes=amx.WORDS,
+    rows=8,
+    vectors=3,  # as many tiles of sums, beside five of what is multiplied
+    dots=_AVX512_DOTS,
+    tiles=((BYTES, "tdpbusd"), (BFLOATS, "tdpbf16ps")),
+)
+AVX512 = InstructionSet(
+    is_here=HOST.get("avx512f", False),
+    lanes=16,
+    rows=8,
+    vectors=3,  # 24 of 32 registers
+    dots=_AVX512_DOTS,
+)
+PORTABLE = InstructionSet(
+    is_here=True,
+    lanes=8,  # AVX2; a narrower processor computes a vector in parts
+    rows=4,
+    vectors=2,  # 8 of 16 registers: the portable dot products need some for themselves
+)
+
+INSTRUCTION_SETS = (AMX, AVX512, PORTABLE)
+"""Every one that kernels can be compiled for, the best first."""
+HERE = next(known for known in INSTRUCTION_SETS if known.is_here)
+"""The one that kernels are compiled for."""
+
+
+def is_native(dot: Dot) -> bool:
+    """Tell whether this processor has an instruction for a dot product, or none has and the portable way is as good."""
+    return HERE.own(dot) is not None or not any(own.dot is dot for known in INSTRUCTION_SETS for own in known.dots)

@@ -20,7 +20,7 @@ class Constraint(Protocol):
     """
 
     def allowed(self, ahead: SequenceOf[int] = ()) -> list[Mask]:
-        """Return what may come now, and what after each token of `ahead`, up to the first that may not.
+        """Return masks (V / 32,): what may come now, and after each token of `ahead`, up to the first that may not.
 
         Tokens that stop an answer are among them where it may end.
         """

@@ -110,7 +110,7 @@ class Sequence:
         return self._forced[-1] if self._forced and self.finish_reason is None else None
 
     def allowed(self, ahead: SequenceOf[int] = ()) -> list[Mask]:
-        """Return which tokens may come next, and after each token of `ahead` up to the first that may not.
+        """Return masks (V / 32,): what may come next, and after each token of `ahead` up to the first that may not.
 
         Nothing is returned where any may come. A sequence that cannot tell has failed.
         """

@@ -195,7 +195,7 @@ class AnswerConstraint:
         self._failed = failed
 
     def allowed(self, ahead: SequenceOf[int] = ()) -> list[npt.NDArray[np.uint32]]:
-        """Return the mask of what may come now, and after each token of `ahead` up to the first that may not."""
+        """Return masks (V / 32,): what may come now, and after each token of `ahead` up to the first that may not."""
         masks = [self._mask()]
         for token_id in ahead:
             if not _has(masks[-1] & self._text, token_id):

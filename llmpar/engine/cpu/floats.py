@@ -103,5 +103,5 @@ def to_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
 
 
 def stored(values: npt.NDArray[np.float32], kind: Any) -> npt.NDArray[Any]:
-    """Return float32 as elements of this type: float32, or uint16 for bfloat16."""
+    """Return float32 as elements of this type, float32 or uint16 for bfloat16, in the same shape."""
     return values if kind == np.float32 else to_bf16(values)

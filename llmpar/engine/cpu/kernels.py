@@ -45,7 +45,7 @@ def _tanh(x):
 
 @kernel
 def product(x, scales, w, biases, factors, out, num_rows, add):
-    """Set `out` to, or add to it, the first rows of `x` times the packed weights (see `product_tile`).
+    """Set `out` (M, N) to, or add to it, the first rows of `x` (M, K) times packed weights (see `product_tile`).
 
     `x` and `out` have rows up to a multiple of TILE_ROWS, whatever the last of them hold.
     """
@@ -60,7 +60,7 @@ def product(x, scales, w, biases, factors, out, num_rows, add):
 
 @kernel
 def spread(bias, out, num_rows, add):
-    """Set the first rows of `out` to `bias`, or add it to them."""
+    """Set the first rows of `out` (M, N) to `bias` (N,), or add it to them."""
     for row in range(num_rows):
         if not add:
             out[row] = _ZERO
@@ -156,7 +156,7 @@ def _norm(x, start, length, weight, epsilon, out):
 
 @kernel
 def norm(hidden, rows, weight, epsilon, out, scales):
-    """Set row i of `out` to the norm of row rows[i] of `hidden`, encoded."""
+    """Set row i of `out` (B, K) and `scales` (B, G) to the norm of row rows[i] of `hidden` (M, W), encoded."""
     values = np.zeros(out.shape[1], np.float32)
     for i in range(len(rows)):
         _norm(hidden[rows[i]], 0, len(weight), weight, epsilon, values)
@@ -165,7 +165,7 @@ def norm(hidden, rows, weight, epsilon, out, scales):
 
 @kernel
 def add_norm(hidden, update, weight, epsilon, num_rows):
-    """Add to each row of `hidden` the norm of the same row of `update`."""
+    """Add to each row of `hidden` (M, W) the norm of the same row of `update` (M, W)."""
     values = np.zeros(len(weight), np.float32)
     for row in range(num_rows):
         _norm(update[row], 0, len(weight), weight, epsilon, values)
@@ -175,7 +175,7 @@ def add_norm(hidden, update, weight, epsilon, num_rows):
 
 @kernel
 def activate(gate_up, width, kind, out, scales, num_rows):
-    """Set the rows of `out` to activation(gate) · up, encoded; `gate_up` holds `width` of each."""
+    """Set rows of `out` (M, K) to activation(gate) · up, encoded; a row of `gate_up` (M, N) has `width` of each."""
     values = np.zeros(out.shape[1], np.float32)
     for row in range(num_rows):
         line = gate_up[row]

@@ -200,7 +200,7 @@ def _takes_tiles(dot: Dot) -> bool:
 
 @intrinsic
 def open_tiles(_: Any, x: Any, scales: Any, w: Any) -> Any:
-    """Prepare the processor for `product_tile` with these arrays."""
+    """Prepare the processor for `product_tile` with x (M, K), scales (M, G) and w (P, K/k, PANEL, k)."""
     dot = _dot_of(x, w)
 
     def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
@@ -220,7 +220,7 @@ def open_tiles(_: Any, x: Any, scales: Any, w: Any) -> Any:
 
 @intrinsic
 def close_tiles(_: Any, x: Any, w: Any) -> Any:
-    """End what `open_tiles` began."""
+    """End what `open_tiles` began with x (M, K) and w (P, K/k, PANEL, k)."""
 
     def generate(context: Any, b: Any, _: Any, __: Any) -> Any:
         if _takes_tiles(_dot_of(x, w)):

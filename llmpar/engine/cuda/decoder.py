@@ -1,4 +1,4 @@
-"""A decoder of the Llama shape on a GPU: its weights, and one line of tokens through its layers.
+"""A decoder of the Llama shape on a GPU: its weights, and one pass of tokens through its layers.
 
 Knows no sequences; whose tokens these are is told by slots, positions and page tables.
 """
@@ -58,7 +58,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Tokens:
     """N tokens of one pass: `ids` int64, `positions` and `slots` int32, each (N,).
 
     `starts` and `counts` (B,) int32 cut them into blocks: neighbours in one sequence, at most `most` of them.
@@ -73,7 +73,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class PagedCache:
     """Where the keys and values of one worker are.
 
     `pages` (layers, 2, pages, H_kv, PAGE, D) and `tables` (slots, W) int32; the first `prefix_length` positions, whole
@@ -137,7 +137,7 @@ class Decoder:
         return passing + angles + 4 * num_rows * (num_pages_of(length) + self.vocabulary // 32)
 
     def make_pages(self, count: int) -> torch.Tensor:
-        """Return room for the keys and values of pages; see `Store`."""
+        """Return room for the keys and values of pages: (layers, 2, count, H_kv, PAGE, D); see `PagedCache`."""
         shape = (len(self.layers), 2, count, self.num_kv_heads, PAGE, self.head_dim)
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
@@ -172,22 +172,22 @@ class Pass:
 
     Args:
         decoder: shared.
-        store: this worker's keys and values.
+        cache: this worker's keys and values.
     """
 
-    def __init__(self, decoder: Decoder, store: Store) -> None:
+    def __init__(self, decoder: Decoder, cache: PagedCache) -> None:
         self._decoder = decoder
-        self._store = store
-        longest = min(decoder.context_length, store.tables.shape[1] * PAGE)
+        self._cache = cache
+        longest = min(decoder.context_length, cache.tables.shape[1] * PAGE)
         nothing = decoder.embedding.new_zeros(1)
         self._angles = [*decoder.angles(longest), (nothing, nothing)]  # the last, -1, is for layers without
         self._no_partials = torch.zeros(1, dtype=torch.float32, device=decoder.device)
         self._precision = "ieee" if decoder.dtype == torch.float32 else "tf32"
 
-    def forward(self, line: Line) -> torch.Tensor:
-        """Run a line through the layers, and return its last hidden states (N, H), normed."""
+    def forward(self, tokens: Tokens) -> torch.Tensor:
+        """Run tokens through the layers, and return its last hidden states (N, H), normed."""
         decoder = self._decoder
-        hidden = functional.embedding(line.ids, decoder.embedding)
+        hidden = functional.embedding(tokens.ids, decoder.embedding)
         if decoder.embedding_scale != 1:
             hidden = hidden * torch.tensor(decoder.embedding_scale, dtype=decoder.dtype)
         normed = torch.empty_like(hidden)
@@ -195,7 +195,7 @@ class Pass:
         after: torch.Tensor | None = None
         for index, layer in enumerate(decoder.layers):
             self._add_norm(hidden, update, after, layer.attention_norm, normed)
-            attended = self._attend(index, layer, layer.qkv(normed), line)
+            attended = self._attend(index, layer, layer.qkv(normed), tokens)
             self._add_norm(hidden, layer.output(attended), layer.after_attention_norm, layer.mlp_norm, normed)
             update, after = layer.down(self._activate(layer.gate_up(normed))), layer.after_mlp_norm
         self._add_norm(hidden, update, after, decoder.final_norm, normed)
@@ -217,18 +217,18 @@ class Pass:
             num_warps=max(1, min(8, block // 512)),
         )  # fmt: skip
 
-    def _attend(self, index: int, layer: Layer, qkv: torch.Tensor, line: Line) -> torch.Tensor:
+    def _attend(self, index: int, layer: Layer, qkv: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         """Return (N, H D)."""
-        decoder, store, variant = self._decoder, self._store, layer.variant
+        decoder, cache, variant = self._decoder, self._cache, layer.variant
         num_tokens, (heads, kv_heads, size) = len(qkv), (decoder.num_heads, decoder.num_kv_heads, decoder.head_dim)
-        keys, values = store.pages[index]
+        keys, values = cache.pages[index]
         cosines, sines = self._angles[layer.rope]
         queries = qkv.new_empty(num_tokens, heads, size)
         has_norms, all_heads = layer.head_norms is not None, heads + 2 * kv_heads
         per_program = min(8, triton.next_power_of_2(all_heads))
         shape = {"H": heads, "H_KV": kv_heads, "D": size, "DP": triton.next_power_of_2(size), "PAGE": PAGE}
         kernels.place[(num_tokens, triton.cdiv(all_heads, per_program))](
-            qkv, queries, keys, values, line.positions, line.slots, store.tables, store.tables.shape[1],
+            qkv, queries, keys, values, tokens.positions, tokens.slots, cache.tables, cache.tables.shape[1],
             cosines, sines, layer.head_norms if has_norms else decoder.final_norm, decoder.epsilon, **shape,
             HALF=0 if layer.rope < 0 else cosines.shape[1], HAS_NORMS=has_norms, HEADS=per_program, num_warps=4,
         )  # fmt: skip
@@ -242,25 +242,25 @@ class Pass:
         numbers = (float(variant.scaling), variant.window or 0, float(variant.softcap or 0))
         # Of wide heads, blocks are shorter: a program's keys and values must fit the least shared memory of any card.
         is_wide = size * qkv.element_size() > _WIDE
-        shares_much = store.prefix_length >= _WORTH_SHARING
+        shares_much = cache.prefix_length >= _WORTH_SHARING
         tops = sums = outputs = self._no_partials
         if shares_much:
             tops, sums = (queries.new_empty(num_tokens, heads, dtype=torch.float32) for _ in range(2))
             outputs = queries.new_empty(num_tokens, heads, size, dtype=torch.float32)
             kernels.attend_prefix[(triton.cdiv(num_tokens * group, _PREFIX_ROWS), kv_heads)](
-                queries, keys, values, line.positions, store.shares, line.slots, num_tokens, store.prefix_length,
+                queries, keys, values, tokens.positions, cache.shares, tokens.slots, num_tokens, cache.prefix_length,
                 tops, sums, outputs, *numbers, **how, BLOCK_M=_PREFIX_ROWS,
                 BLOCK_T=32 if is_wide else 64, num_warps=4, num_stages=2 if is_wide else 3,
             )  # fmt: skip
         found = torch.empty_like(queries)
-        num_programs = len(line.starts) * kv_heads
+        num_programs = len(tokens.starts) * kv_heads
         # Measured on an H100: many programs hide each other's waiting best when they are small; few need more hands.
-        block_t, num_warps = (64, 4) if line.most > 1 else (32, 1) if num_programs >= _MANY_PROGRAMS else (128, 4)
+        block_t, num_warps = (64, 4) if tokens.most > 1 else (32, 1) if num_programs >= _MANY_PROGRAMS else (128, 4)
         block_t = max(32, block_t // 2) if is_wide else block_t
-        kernels.attend[(len(line.starts), kv_heads)](
-            queries, found, keys, values, line.starts, line.counts, line.positions, store.shares, line.slots,
-            store.tables, store.tables.shape[1], store.prefix_length, tops, sums, outputs, *numbers, **how,
-            HAS_PREFIX=shares_much, BLOCK_M=max(16, triton.next_power_of_2(line.most * group)),
+        kernels.attend[(len(tokens.starts), kv_heads)](
+            queries, found, keys, values, tokens.starts, tokens.counts, tokens.positions, cache.shares, tokens.slots,
+            cache.tables, cache.tables.shape[1], cache.prefix_length, tops, sums, outputs, *numbers, **how,
+            HAS_PREFIX=shares_much, BLOCK_M=max(16, triton.next_power_of_2(tokens.most * group)),
             BLOCK_T=block_t, num_warps=num_warps,
         )  # fmt: skip
         return found.view(num_tokens, heads * size)
@@ -275,7 +275,7 @@ class Pass:
 
 
 def tokens_per_block(decoder: Decoder) -> int:
-    """Return how many neighbouring tokens of a prompt one block of a line takes at most."""
+    """Return how many neighbouring tokens of a prompt one block takes at most."""
     return max(1, _PROMPT_ROWS // (decoder.num_heads // decoder.num_kv_heads))
 
 

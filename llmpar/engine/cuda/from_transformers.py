@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmpar.engine.cuda.decoder import Decoder, Layer, Line, Linear, Pass, Store, blocks, tokens_per_block
+from llmpar.engine.cuda.decoder import Decoder, Layer, Linear, PagedCache, Pass, Tokens, blocks, tokens_per_block
 from llmpar.engine.pages import num_pages_of
 from llmpar.engine.parts import LayerParts, ModelParts, OtherShape, take_apart
 from llmpar.engine.resources import is_device_lost, is_out_of_memory
@@ -95,22 +95,22 @@ def _try(decoder: Decoder, parts: ModelParts) -> torch.Tensor:
     """Return the logits after the last tokens of the text that was tried: all but one read as a prompt is."""
     ids, device, count = parts.probe_ids, decoder.device, len(parts.probe_logits)
     num_pages = num_pages_of(len(ids))
-    store = Store(
+    cache = PagedCache(
         decoder.make_pages(num_pages),
         torch.arange(num_pages, dtype=torch.int32, device=device)[None],
         torch.zeros(1, dtype=torch.int32, device=device),
         0,
     )
-    work, most, read = Pass(decoder, store), tokens_per_block(decoder), len(ids) - 1
+    work, most, read = Pass(decoder, cache), tokens_per_block(decoder), len(ids) - 1
 
-    def line(first: int, last: int, most: int) -> Line:
+    def tokens(first: int, last: int, most: int) -> Tokens:
         def numbers(values: Iterable[int]) -> torch.Tensor:
             return torch.tensor(list(values), dtype=torch.int32, device=device)
 
         starts, counts = blocks([last - first], most)
         positions, slots = numbers(range(first, last)), numbers([0] * (last - first))
-        return Line(numbers(ids[first:last]).long(), positions, slots, numbers(starts), numbers(counts), most)
+        return Tokens(numbers(ids[first:last]).long(), positions, slots, numbers(starts), numbers(counts), most)
 
-    hidden = torch.cat([work.forward(line(0, read, most))[-(count - 1) :], work.forward(line(read, read + 1, 1))])
+    hidden = torch.cat([work.forward(tokens(0, read, most))[-(count - 1) :], work.forward(tokens(read, read + 1, 1))])
     logits = decoder.head(hidden).float()
     return torch.tanh(logits / decoder.softcap) * decoder.softcap if decoder.softcap else logits

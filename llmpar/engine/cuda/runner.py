@@ -11,7 +11,7 @@ import torch
 
 from llmpar.engine.constraint import WORD
 from llmpar.engine.cuda import kernels
-from llmpar.engine.cuda.decoder import Decoder, Line, Pass, Store, blocks, tokens_per_block
+from llmpar.engine.cuda.decoder import Decoder, PagedCache, Pass, Tokens, blocks, tokens_per_block
 from llmpar.engine.cuda.stream import Fetched, Stream, as_bits
 from llmpar.engine.pages import PAGE, Pages, num_pages_of
 from llmpar.engine.request import Request, Sequence
@@ -71,7 +71,7 @@ class CudaRunner:
             return torch.zeros(shape, dtype=kind, device=decoder.device)
 
         # One slot more is nobody's: batches are filled up with it. Its keys and values go to a page of their own.
-        self._store = Store(
+        self._cache = PagedCache(
             pages=decoder.make_pages(self._num_pages + 1),
             tables=room(count + 1, self._pages.tables.shape[1]),
             shares=room(count + 1),
@@ -85,7 +85,7 @@ class CudaRunner:
         self._uniforms = room(max(largest, PASS_TOKENS), kind=torch.float32)
         self._numbers = torch.arange(largest, dtype=torch.int32, device=decoder.device)
         self._ones = torch.ones_like(self._numbers)
-        self._pass = Pass(decoder, self._store)
+        self._pass = Pass(decoder, self._cache)
         self._read_prefix()
 
     def reserve(self, request: Request) -> bool:
@@ -103,20 +103,20 @@ class CudaRunner:
     @torch.inference_mode()
     def prefill(self, sequences: list[Sequence]) -> None:
         """Read the prompts of new sequences; their first tokens come with the next steps."""
-        line: list[tuple[Sequence, int, int]] = []
+        spans: list[tuple[Sequence, int, int]] = []
         room = self._pass_tokens
         for sequence, num_read in zip(sequences, self._admit(sequences), strict=True):
             first, end = num_read, len(sequence.request.prompt_ids)
             while first < end:
                 last = min(end, first + room)
-                line.append((sequence, first, last))
+                spans.append((sequence, first, last))
                 room -= last - first
                 first = last
                 if not room:
-                    self._read(line)
-                    line, room = [], self._pass_tokens
-        if line:
-            self._read(line)
+                    self._read(spans)
+                    spans, room = [], self._pass_tokens
+        if spans:
+            self._read(spans)
 
     @torch.inference_mode()
     def decode(self, sequences: list[Sequence]) -> None:
@@ -180,14 +180,14 @@ class CudaRunner:
             np.array([[request.params.temperature, request.params.top_p] for request in asked], np.float32)
         )
         index = numbers[0].long()
-        self._store.tables[index, :width] = self._stream.send(self._pages.tables[slots, :width])
-        self._positions[index], self._store.shares[index] = numbers[1], numbers[2]
+        self._cache.tables[index, :width] = self._stream.send(self._pages.tables[slots, :width])
+        self._positions[index], self._cache.shares[index] = numbers[1], numbers[2]
         self._temperatures[index], self._top_ps[index] = chances[:, 0], chances[:, 1]
         self._is_masked[index] = 0
         if copies:
             source = copies[0][0]
             targets = self._stream.send(np.array([target for _, target in copies], np.int64))
-            self._store.pages[:, :, targets] = self._store.pages[:, :, source : source + 1]
+            self._cache.pages[:, :, targets] = self._cache.pages[:, :, source : source + 1]
         self._mask(sequences)
         return num_read
 
@@ -217,15 +217,15 @@ class CudaRunner:
             drawn = [s.draw() if s.request.params.temperature > 0 and s.forced_id is None else 0.0 for s in sequences]
             self._uniforms[: len(drawn)] = self._stream.send(np.minimum(np.array(drawn, np.float32), _BELOW_1))
 
-    def _read(self, line: list[tuple[Sequence, int, int]]) -> None:
+    def _read(self, spans: list[tuple[Sequence, int, int]]) -> None:
         """Read pieces of prompts, and choose the token after those that end here."""
-        ended = [last == len(sequence.request.prompt_ids) for sequence, _, last in line]
-        ids = np.concatenate([np.asarray(sequence.request.prompt_ids[a:b], np.int32) for sequence, a, b in line])
-        positions = np.concatenate([np.arange(a, b, dtype=np.int32) for _, a, b in line])
-        lengths = [b - a for _, a, b in line]
-        slots = np.repeat(np.array([sequence.slot for sequence, _, _ in line], np.int32), lengths)
-        hidden = self._pass.forward(self._line(ids, positions, slots, lengths))
-        sequences = [sequence for (sequence, _, _), is_end in zip(line, ended, strict=True) if is_end]
+        ended = [last == len(sequence.request.prompt_ids) for sequence, _, last in spans]
+        ids = np.concatenate([np.asarray(sequence.request.prompt_ids[a:b], np.int32) for sequence, a, b in spans])
+        positions = np.concatenate([np.arange(a, b, dtype=np.int32) for _, a, b in spans])
+        lengths = [b - a for _, a, b in spans]
+        slots = np.repeat(np.array([sequence.slot for sequence, _, _ in spans], np.int32), lengths)
+        hidden = self._pass.forward(self._tokens(ids, positions, slots, lengths))
+        sequences = [sequence for (sequence, _, _), is_end in zip(spans, ended, strict=True) if is_end]
         if not sequences:
             return
         places = self._stream.send((np.cumsum(lengths) - 1)[ended])
@@ -240,25 +240,25 @@ class CudaRunner:
         """Read the prefix into the first pages, and give the slot that is nobody's the last page."""
         ids, nobody = np.array(self._prefix_ids, np.int32), len(self._num_given_out)
         shared = range(num_pages_of(len(ids)))
-        self._store.tables[nobody, : len(shared)] = torch.tensor(shared, dtype=torch.int32)
+        self._cache.tables[nobody, : len(shared)] = torch.tensor(shared, dtype=torch.int32)
         for first in range(0, len(ids), self._pass_tokens):
             some = ids[first : first + self._pass_tokens]
             positions = np.arange(first, first + len(some), dtype=np.int32)
-            self._pass.forward(self._line(some, positions, np.full(len(some), nobody, np.int32), [len(some)]))
-        self._store.tables[nobody] = self._num_pages
+            self._pass.forward(self._tokens(some, positions, np.full(len(some), nobody, np.int32), [len(some)]))
+        self._cache.tables[nobody] = self._num_pages
 
-    def _line(
+    def _tokens(
         self,
         ids: npt.NDArray[np.int32],
         positions: npt.NDArray[np.int32],
         slots: npt.NDArray[np.int32],
         lengths: list[int],
-    ) -> Line:
+    ) -> Tokens:
         most = tokens_per_block(self._decoder)
         starts, counts = blocks(lengths, most)
         tokens = self._send_rows(ids, positions, slots)
         cut = self._send_rows(np.array(starts, np.int32), np.array(counts, np.int32))
-        return Line(tokens[0].long(), tokens[1], tokens[2], cut[0], cut[1], most)
+        return Tokens(tokens[0].long(), tokens[1], tokens[2], cut[0], cut[1], most)
 
     def _send_rows(self, *rows: npt.NDArray[np.int32]) -> list[torch.Tensor]:
         """Send arrays of one length at once; each begins where kernels may read 16 bytes at a time."""
@@ -271,10 +271,10 @@ class CudaRunner:
         """Compute the next token of the slots in the first `count` rows; recorded, so nothing may change its place."""
         slots = self._rows[:count]
         index = slots.long()
-        line = Line(
+        tokens = Tokens(
             self._ids[index].long(), self._positions[index], slots, self._numbers[:count], self._ones[:count], most=1
         )
-        self._choose(self._pass.forward(line))
+        self._choose(self._pass.forward(tokens))
 
     def _choose(self, hidden: torch.Tensor) -> None:
         """Choose the token after each of the hidden states (B, H), normed, for the slots in the first B rows."""

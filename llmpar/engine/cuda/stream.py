@@ -49,7 +49,7 @@ class Stream:
         self._graphs[step].replay()
 
     def send(self, values: npt.NDArray[Any]) -> torch.Tensor:
-        """Return an array's numbers on the device, there before what is given out next needs them."""
+        """Return an array of any shape on the device, there before what is given out next needs it."""
         tensor = torch.from_numpy(values)
         return tensor.pin_memory().to(self._device, non_blocking=True) if self._is_cuda else tensor.clone()
 
@@ -116,5 +116,5 @@ class Fetched:
 
 
 def as_bits(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
-    """Return words as torch knows them: signed, with the same bits."""
+    """Return words as torch knows them: signed, with the same bits and in the same shape."""
     return np.ascontiguousarray(words).view(np.int32)

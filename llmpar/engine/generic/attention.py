@@ -160,7 +160,7 @@ class PrefillBatch:
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, variant: Variant
     ) -> torch.Tensor:
-        """Attend causally within each row, after the shared prefix."""
+        """Attend causally within each row, after the shared prefix; query (1, H, N, D) becomes (1, N, H, D)."""
         outputs = []
         for group in self._groups:
             q, k, v = (tensor[0][:, group.tokens].transpose(0, 1) for tensor in (query, key, value))  # (B, H, L, D)
@@ -210,7 +210,7 @@ class DecodeBatch:
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, variant: Variant
     ) -> torch.Tensor:
-        """Attend from each token to its own row."""
+        """Attend from each token to its own row; query (1, H, N, D) becomes (1, N, H, D)."""
         self._cache.append(layer, self._columns, key[0].transpose(0, 1), value[0].transpose(0, 1))
         keys, values = self._cache.rows(layer, len(self._columns), self._length)
         output = self._rows.attend(query.transpose(0, 2), keys, values, self._cache.prefix(layer), variant)

@@ -89,7 +89,7 @@ class _RMSNorm(nn.Module):
 
 
 def rms_norm(module: nn.Module) -> tuple[torch.Tensor, float] | None:
-    """Return the weight and epsilon with which `functional.rms_norm` equals `module`, None if there are none.
+    """Return the weight (H,) and epsilon with which `functional.rms_norm` equals `module`, None if there are none.
 
     It is tried, not guessed from a name: some models store the weight less 1.
     """

@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Outcome:
     """How a rank came out of a call: why it failed, if it did, and in how many collectives it has taken part so far.
 
     Ranks that count alike stand at the same place: none of them waits for another.
@@ -67,7 +67,7 @@ class Ranks:
         self._patience = patience
         self._lost: str | None = None
         self._mine: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
-        self._reports: queue.SimpleQueue[tuple[int, Report | None]] = queue.SimpleQueue()  # None: it is gone
+        self._outcomes: queue.SimpleQueue[tuple[int, Outcome | None]] = queue.SimpleQueue()  # None: it is gone
         self._result: Any = None
         self._error: BaseException | None = None
         self._connections: list[Connection] = []
@@ -110,28 +110,28 @@ class Ranks:
             with contextlib.suppress(OSError):  # whoever is gone is told of by its own thread
                 connection.send(theirs)
         self._mine.put(mine)
-        found: dict[int, Report] = {}
+        found: dict[int, Outcome] = {}
         until: float | None = None
         while len(found) < self.place.size:
             try:
                 left = None if until is None else max(0.0, until - time.monotonic())
-                rank, report = self._reports.get(timeout=left)
+                rank, outcome = self._outcomes.get(timeout=left)
             except queue.Empty:
                 raise self._apart(found) from None
-            if report is None:
+            if outcome is None:
                 raise self._gone(rank)
-            found[rank] = report
-            if report.error and until is None:
+            found[rank] = outcome
+            if outcome.error and until is None:
                 until = time.monotonic() + self._patience
         result, error = self._result, self._error
         self._result = self._error = None
-        if len({report.num_collectives for report in found.values()}) > 1:
+        if len({outcome.num_collectives for outcome in found.values()}) > 1:
             raise self._apart(found)
         if error is not None:
             raise error
-        for rank, report in found.items():
-            if report.error:
-                raise (MemoryError if report.is_memory else RuntimeError)(f"rank {rank}: {report.error}")
+        for rank, outcome in found.items():
+            if outcome.error:
+                raise (MemoryError if outcome.is_memory else RuntimeError)(f"rank {rank}: {outcome.error}")
         return result  # type: ignore[no-any-return]
 
     def close(self) -> None:
@@ -172,8 +172,8 @@ class Ranks:
     def _listen(self, rank: int, connection: Connection) -> None:
         with connection, contextlib.suppress(EOFError, OSError):
             while True:
-                self._reports.put((rank, connection.recv()))
-        self._reports.put((rank, None))
+                self._outcomes.put((rank, connection.recv()))
+        self._outcomes.put((rank, None))
 
     def _work(self) -> None:
         while (call := self._mine.get()) is not None:
@@ -181,7 +181,7 @@ class Ranks:
                 self._result, error = call(), None
             except BaseException as raised:  # Rust's panics, too: whoever waits must be told of the end
                 error = self._error = raised
-            self._reports.put((0, _report(error)))
+            self._outcomes.put((0, _outcome(error)))
         leave()
 
     def _gone(self, rank: int) -> DeviceLost:
@@ -192,10 +192,10 @@ class Ranks:
         how = "hangs" if code is None else f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
         return self._lose(f"rank {rank} {how}")
 
-    def _apart(self, found: dict[int, Report]) -> DeviceLost:
-        for rank, report in found.items():
-            if report.error:
-                return self._lose(f"rank {rank} failed, and others wait for it: {report.error}")
+    def _apart(self, found: dict[int, Outcome]) -> DeviceLost:
+        for rank, outcome in found.items():
+            if outcome.error:
+                return self._lose(f"rank {rank} failed, and others wait for it: {outcome.error}")
         return self._lose("the ranks are not at the same place any more")
 
     def _lose(self, reason: str) -> DeviceLost:
@@ -206,7 +206,7 @@ class Ranks:
 
 
 def follow(place: Place, connection: Connection) -> None:
-    """Do what rank 0 sends, and report how it went, until rank 0 is gone; the process ends then, whatever it does."""
+    """Do what rank 0 sends, and outcome how it went, until rank 0 is gone; the process ends then, whatever it does."""
     calls: queue.SimpleQueue[Callable[[Any], object]] = queue.SimpleQueue()
     state: object = place
 
@@ -225,7 +225,7 @@ def follow(place: Place, connection: Connection) -> None:
         except Exception as raised:
             error = raised.with_traceback(None)  # its frames hold tensors
         with contextlib.suppress(OSError):  # rank 0 is gone, and with it we, in a moment
-            connection.send(_report(error))
+            connection.send(_outcome(error))
 
 
 def join(place: Place, device: str) -> None:
@@ -264,11 +264,11 @@ def _loopback() -> str:
     return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
 
 
-def _report(error: BaseException | None) -> Report:
+def _outcome(error: BaseException | None) -> Outcome:
     if error is None:
-        return Report(_num_collectives())
+        return Outcome(_num_collectives())
     first, _, _ = f"{type(error).__name__}: {error}".strip().partition("\n")
-    return Report(_num_collectives(), first, is_out_of_memory(error))
+    return Outcome(_num_collectives(), first, is_out_of_memory(error))
 
 
 def _num_collectives() -> int:

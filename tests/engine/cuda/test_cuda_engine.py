@@ -208,7 +208,7 @@ class TestMemory:
     def test_a_closed_engine_that_nobody_holds_gives_it_back(self) -> None:
         made = engine("llama")
         assert collected(made, prompts("llama")[:2], PARAMS) == wanted("llama", 2)
-        pages = weakref.ref(made._workers[0]._runner._store.pages)  # type: ignore[attr-defined]
+        pages = weakref.ref(made._workers[0]._runner._cache.pages)  # type: ignore[attr-defined]
         assert pages() is not None
         gc.disable()  # it may take a long time to come
         try:

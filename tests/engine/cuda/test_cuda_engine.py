@@ -399,12 +399,14 @@ class TestChoose:
         assert chosen.tolist() == [0, 1]
 
 
-class TestNotFinite:
-    def changed(self, value: float) -> Decoder:
-        model = deepcopy(make_shallow("llama")).to(DEVICE)
-        model.model.embed_tokens.weight.data[298, 3] = value  # no model is tried with this token
-        return build_decoder(model)
+@cache
+def with_bad_token(value: float) -> Decoder:
+    model = deepcopy(make_shallow("llama")).to(DEVICE)
+    model.model.embed_tokens.weight.data[298, 3] = value  # no model is tried with this token
+    return build_decoder(model)
 
+
+class TestNotFinite:
     @pytest.mark.parametrize(("value", "temperature"), [(torch.nan, 0), (-torch.inf, 1)])
     def test_a_piece_fails_and_its_neighbours_do_not_notice(self, value: float, temperature: float) -> None:
         params, options = SamplingParams(2, temperature, seed=4), [(10, 11), (10, 12), (40,)]
@@ -417,7 +419,9 @@ class TestNotFinite:
             for request in requests
         ]
         good = ask(engine("llama"), requests)
-        made = build_engine([CudaModel(self.changed(value))], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25)
+        made = build_engine(
+            [CudaModel(with_bad_token(value))], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25
+        )
         for one, other in zip(ask(made, bad), good, strict=True):
             if one.id % 2:
                 assert (one.finish_reason, one.error) == ("error", NOT_FINITE)
@@ -430,7 +434,7 @@ class TestNotFinite:
         beginning = [*range(40, 60), 298, *range(60, 72)]
         asked = [[*beginning, 5], [5, 6], [*beginning, 6, 7], [7, 8, 9]]
         made = build_engine(
-            [CudaModel(self.changed(torch.nan))], 256, frozenset({STOP}), 1, 4, beginning, max_memory=1 << 25
+            [CudaModel(with_bad_token(torch.nan))], 256, frozenset({STOP}), 1, 4, beginning, max_memory=1 << 25
         )
         found = ask(made, [Request(index, prompt, SamplingParams(1)) for index, prompt in enumerate(asked)])
         assert [completion.error for completion in found] == [NOT_FINITE, None, NOT_FINITE, None]

@@ -18,6 +18,11 @@ if not Path("/dev/nvidiactl").exists():
 
 import pytest
 
+from llmpar.paths import cache_dir
+
+# Kernels are compiled once for all tests, also for those that give the cache another place.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir()))
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("device"):

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from attack.program import Fake
 from support.attacks import attack
 from support.program import Outcome
+from support.users import nobody, public_directory
 
 Call = Callable[..., Outcome]
 Shell = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -25,19 +25,6 @@ TEXT = "".join(f"Line {i} of a text.\n" for i in range(2000))
 @pytest.mark.parametrize("scene", ["file", "stdout", "directory", "in-place", "partial"])
 def test_a_fault_at_any_step_is_told_and_leaves_nothing_half_done(scene: str) -> None:
     attack("steps", "--scenes", scene, "--every", "29", "--seed", "3")
-
-
-@contextmanager
-def nobody() -> Iterator[None]:
-    """Be somebody who may not write wherever it pleases."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def one_line(err: str) -> str:
@@ -103,45 +90,51 @@ class TestLargestFile:
 class TestPlaces:
     """What cannot be created is known before anything is computed."""
 
+    @pytest.fixture
+    def _all_is_imported(self, llmpar: Call, tmp_path: Path) -> None:
+        """Run once with all options, as another user need not be able to read Python's own library."""
+        (tmp_path / "in").write_text("Text.")
+        files = [f"--{option}={tmp_path / option}" for option in ("output", "log", "errors", "store")]
+        assert llmpar(*ECHO, *files, str(tmp_path / "in")).code == 0
+        assert llmpar(*ECHO, "--output-dir", str(tmp_path / "missing"), str(tmp_path / "in")).code == 73
+
     @pytest.fixture(autouse=True)
-    def _no_engine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _no_engine(self, _all_is_imported: None, monkeypatch: pytest.MonkeyPatch) -> None:
         def never(*_: object) -> None:
             raise AssertionError("an engine was made")
 
         monkeypatch.setattr("llmpar.answering.echo.Echo.open", never)
 
+    @pytest.fixture
+    def furnished(self) -> Iterator[Path]:
+        """A directory that another user may enter, with a file and two directories."""
+        with public_directory() as directory:
+            (directory / "file").touch()
+            (directory / "directory").mkdir()
+            (directory / "readonly").mkdir(mode=0o555)
+            yield directory
+
     @pytest.mark.parametrize("option", ["-o", "--log", "--errors"])
     @pytest.mark.parametrize("place", ["missing/out", "file/out", "readonly/out", "directory"])
-    def test_of_output(self, llmpar: Call, tmp_path: Path, option: str, place: str) -> None:
-        self.furnish(tmp_path)
+    def test_of_output(self, llmpar: Call, furnished: Path, option: str, place: str) -> None:
         with nobody():
-            outcome = llmpar(*ECHO, option, str(tmp_path / place), stdin=b"Text.")
+            outcome = llmpar(*ECHO, option, str(furnished / place), stdin=b"Text.")
         assert outcome.code == 73, outcome.err
         assert place in one_line(outcome.err)
 
     @pytest.mark.parametrize("place", ["missing", "file", "readonly"])
-    def test_of_outputs(self, llmpar: Call, tmp_path: Path, place: str) -> None:
-        self.furnish(tmp_path)
+    def test_of_outputs(self, llmpar: Call, furnished: Path, place: str) -> None:
         with nobody():
-            outcome = llmpar(*ECHO, "--output-dir", str(tmp_path / place), str(tmp_path / "file"))
+            outcome = llmpar(*ECHO, "--output-dir", str(furnished / place), str(furnished / "file"))
         assert outcome.code == 73, outcome.err
         assert place in one_line(outcome.err)
 
     @pytest.mark.parametrize("place", ["missing/store", "file/store", "readonly/store", "directory"])
-    def test_of_the_store(self, llmpar: Call, tmp_path: Path, place: str) -> None:
-        self.furnish(tmp_path)
+    def test_of_the_store(self, llmpar: Call, furnished: Path, place: str) -> None:
         with nobody():
-            outcome = llmpar(*ECHO, "--store", str(tmp_path / place), stdin=b"Text.")
+            outcome = llmpar(*ECHO, "--store", str(furnished / place), stdin=b"Text.")
         assert (outcome.code, outcome.out) == (74, b"")
         assert place in one_line(outcome.err)
-
-    @staticmethod
-    def furnish(place: Path) -> None:
-        for parent in (place, *place.parents[:2]):
-            parent.chmod(0o755)  # pytest keeps them from others
-        (place / "file").touch()
-        (place / "directory").mkdir()
-        (place / "readonly").mkdir(mode=0o555)
 
 
 def test_documents_may_come_late(llmpar: Call, tmp_path: Path) -> None:

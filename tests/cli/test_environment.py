@@ -146,6 +146,7 @@ class TestVariables:
         nonsense = {
             "NUMBA_DISABLE_JIT": "1", "NUMBA_NUM_THREADS": "0", "NUMBA_CPU_FEATURES": "nonsense", "NUMBA_OPT": "abc",
             "NUMBA_BOUNDSCHECK": "1", "NUMBA_CUDA_DEFAULT_PTX_CC": "x", "NUMBA_ENABLE_CUDASIM": "1",
+            "NUMBA_CACHE_DIR": "",
         }  # fmt: skip
         script = (
             "from llmpar.engine.cpu.compiled import config, kernel\n"

@@ -10,8 +10,8 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from support.places import ROOT
 from support.program import Outcome
 from support.stores import JOB, answer, filled, held, texts
+from support.users import nobody, public_directory
 
 from llmpar import ModelChoice, Sampling, interface
 from llmpar.cli.main import run_command_line
@@ -322,17 +323,6 @@ class TestFingerprint:
             assert store.fingerprint(files) == before
 
 
-@contextmanager
-def nobody() -> Iterator[None]:
-    if os.geteuid() == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if os.getuid() == 0:
-            os.seteuid(0)
-
-
 class TestDamage:
     """A damaged store is refused and left as it is, or what it says is right all the same."""
 
@@ -410,15 +400,14 @@ class TestDamage:
         with pytest.raises(StoreUnusable, match="newer llmpar"):
             Store(tmp_path / "store")
 
-    def test_one_that_may_only_be_read(self, tmp_path: Path) -> None:
-        filled(tmp_path / "store", 5)
-        (tmp_path / "store").chmod(0o444)
-        for parent in (tmp_path, *tmp_path.parents[:2]):
-            parent.chmod(0o755)
-        data = (tmp_path / "store").read_bytes()
-        with nobody(), pytest.raises(StoreUnusable, match=r"readonly|unable|permission"):
-            Store(tmp_path / "store")
-        assert (tmp_path / "store").read_bytes() == data
+    def test_one_that_may_only_be_read(self) -> None:
+        with public_directory() as place:
+            filled(place / "store", 5)
+            (place / "store").chmod(0o444)
+            data = (place / "store").read_bytes()
+            with nobody(), pytest.raises(StoreUnusable, match=r"readonly|unable|permission"):
+                Store(place / "store")
+            assert (place / "store").read_bytes() == data
 
 
 class TestCommands:

@@ -80,14 +80,12 @@ def tilezero(tile: int) -> None:
 
 @_instruction(_BYTE, _ADDRESS, _SIZE)
 def tileloadd64(tile: int, address: int, stride: int) -> None:
-    for row, line in enumerate(_tiles[tile]):
-        line[:] = _memory(address + row * stride, len(line))
+    _tiles[tile][:] = _lines(tile, address, stride)
 
 
 @_instruction(_BYTE, _ADDRESS, _SIZE)
 def tilestored64(tile: int, address: int, stride: int) -> None:
-    for row, line in enumerate(_tiles[tile]):
-        _memory(address + row * stride, len(line))[:] = line
+    _lines(tile, address, stride)[:] = _tiles[tile]
 
 
 @_instruction(_BYTE, _BYTE, _BYTE)
@@ -105,6 +103,13 @@ def tdpbf16ps(total: int, left: int, right: int) -> None:
     rows, columns = wide(_words(left, np.uint16)), wide(_columns(right, np.uint16))
     for place in range(rows.shape[1]):  # in order, as a matrix product of numpy's rounds by how many rows there are
         sums += rows[:, place, None] * columns[place]
+
+
+def _lines(tile: int, address: int, stride: int) -> np.ndarray[Any, Any]:
+    """Return memory of a tile's shape, whose rows are `stride` apart."""
+    rows, columns = _tiles[tile].shape
+    memory = _memory(address, (rows - 1) * stride + columns)
+    return np.lib.stride_tricks.as_strided(memory, (rows, columns), (stride, 1))
 
 
 def _words(tile: int, dtype: Any) -> np.ndarray[Any, Any]:

@@ -81,6 +81,14 @@ def make(name: str) -> Any:
 
 
 @cache
+def make_shallow(name: str) -> Any:
+    """Make one of OURS with two layers, of which one is a first and each other kind of layer is there all the same."""
+    kind, changes = OURS[name]
+    layers = {"no_rope_layers": changes["no_rope_layers"][:2]} if "no_rope_layers" in changes else {}
+    return build(kind, **(changes | layers | {"num_hidden_layers": 2}))
+
+
+@cache
 def prompts(name: str) -> list[list[int]]:
     """Return prompts of 1 to 53 tokens, most of which begin alike, some with only a part of that, some not at all."""
     draw = random.Random(7)
@@ -90,11 +98,15 @@ def prompts(name: str) -> list[list[int]]:
 
 
 @cache
-def expected(name: str, max_new_tokens: int = 16) -> list[list[int]]:
-    model = make(name)
+def expected(name: str) -> list[list[int]]:
+    return generated(make(name), prompts(name), 16)
+
+
+def generated(model: Any, asked: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    """Return what transformers' `generate` answers, without the token that ends it."""
     model.set_attn_implementation("eager")
     answers = []
-    for prompt in prompts(name):
+    for prompt in asked:
         ids = torch.tensor([prompt])
         output = model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0

@@ -22,7 +22,7 @@ DEVICE = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 triton = pytest.importorskip("triton")
 
 from support.constraints import STOP, OneOf, mask  # noqa: E402
-from support.tiny_models import OURS, PREFIX, build, collected, expected, make, prompts  # noqa: E402
+from support.tiny_models import OURS, PREFIX, build, collected, generated, make_shallow, prompts  # noqa: E402
 
 from llmpar.engine.build import build_engine  # noqa: E402
 from llmpar.engine.constraint import unpack  # noqa: E402
@@ -66,7 +66,7 @@ def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def decoder(name: str) -> Decoder:
-    return build_decoder(deepcopy(make(name)).to(DEVICE))
+    return build_decoder(deepcopy(make_shallow(name)).to(DEVICE))
 
 
 def engine(name: str, workers: int = 1, batch: int = 3, prefix: SequenceOf[int] = PREFIX) -> Engine:
@@ -77,8 +77,9 @@ def answer(name: str, *how: Any, params: SamplingParams = PARAMS, count: int = F
     return collected(engine(name, *how), prompts(name)[:count], params)
 
 
+@cache
 def wanted(name: str, count: int = FEW) -> list[list[int]]:
-    return [ids[:LENGTH] for ids in expected(name)[:count]]
+    return generated(make_shallow(name), prompts(name)[:count], LENGTH)
 
 
 def ask(engine: Engine, requests: list[Request]) -> list[Completion]:
@@ -135,15 +136,7 @@ def test_a_long_beginning_read_for_all_rows_at_once(name: str, monkeypatch: pyte
     monkeypatch.setattr(kernels, "attend_prefix", Counted())
     beginning = [*range(40, 80), *PREFIX]  # three pages, and five tokens on the next
     asked = [beginning + prompt[len(PREFIX) :] for prompt in prompts(name)[:3]] + [prompts(name)[3]]
-    model = make(name)
-    model.set_attn_implementation("eager")
-    oracle = []
-    for prompt in asked:
-        ids = torch.tensor([prompt])
-        output = model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=LENGTH, do_sample=False, pad_token_id=0
-        )
-        oracle.append([token for token in output[0, len(prompt) :].tolist() if token != STOP])
+    oracle = generated(make_shallow(name), asked, LENGTH)
     assert collected(engine(name, prefix=beginning), asked, PARAMS) == oracle
     assert calls
 
@@ -156,7 +149,7 @@ def test_a_copy_on_another_device_answers_alike() -> None:
 
 
 def test_weights_are_there_once() -> None:
-    model = deepcopy(make("llama")).to(DEVICE)
+    model = deepcopy(make_shallow("llama")).to(DEVICE)
     made = build_decoder(model)
     attention = model.model.layers[0].self_attn
     assert attention.q_proj.weight.data_ptr() == made.layers[0].qkv.weight.data_ptr()
@@ -169,7 +162,7 @@ def test_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # What our kernels make of it is held against what the model does.
     monkeypatch.setattr(Pass, "_activate", lambda self, x: x[:, : self._decoder.mlp_size].contiguous())
     with pytest.raises(OtherShape, match="gives something else"):
-        build_decoder(deepcopy(make("llama")).to(DEVICE))
+        build_decoder(deepcopy(make_shallow("llama")).to(DEVICE))
 
 
 def test_kernels_that_do_not_compile_are_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +171,7 @@ def test_kernels_that_do_not_compile_are_no_reason_to_fail(monkeypatch: pytest.M
 
     monkeypatch.setattr(Pass, "_add_norm", fail)
     with pytest.raises(OtherShape, match=r"our kernels do not run here \(ZeroDivisionError: PTX of a later version\)"):
-        build_decoder(deepcopy(make("llama")).to(DEVICE))
+        build_decoder(deepcopy(make_shallow("llama")).to(DEVICE))
 
 
 class TestMemory:
@@ -269,7 +262,7 @@ def test_constraints_are_obeyed_and_neighbours_do_not_notice() -> None:
     free = [Request(FEW + i, prompt, PARAMS) for i, prompt in enumerate(asked)]
     found = ask(engine("llama", 1, 8), [*held, *free])
     assert [list(completion.output_ids) for completion in found[FEW:]] == wanted("llama")
-    model = make("llama")
+    model = make_shallow("llama")
     for prompt, completion in zip(asked, found[:FEW], strict=True):
         rule, ids = OneOf(options), list(prompt)
         while not rule.is_complete:
@@ -406,12 +399,14 @@ class TestChoose:
         assert chosen.tolist() == [0, 1]
 
 
-class TestNotFinite:
-    def changed(self, value: float) -> Decoder:
-        model = deepcopy(make("llama")).to(DEVICE)
-        model.model.embed_tokens.weight.data[298, 3] = value  # no model is tried with this token
-        return build_decoder(model)
+@cache
+def with_bad_token(value: float) -> Decoder:
+    model = deepcopy(make_shallow("llama")).to(DEVICE)
+    model.model.embed_tokens.weight.data[298, 3] = value  # no model is tried with this token
+    return build_decoder(model)
 
+
+class TestNotFinite:
     @pytest.mark.parametrize(("value", "temperature"), [(torch.nan, 0), (-torch.inf, 1)])
     def test_a_piece_fails_and_its_neighbours_do_not_notice(self, value: float, temperature: float) -> None:
         params, options = SamplingParams(2, temperature, seed=4), [(10, 11), (10, 12), (40,)]
@@ -424,7 +419,9 @@ class TestNotFinite:
             for request in requests
         ]
         good = ask(engine("llama"), requests)
-        made = build_engine([CudaModel(self.changed(value))], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25)
+        made = build_engine(
+            [CudaModel(with_bad_token(value))], 256, frozenset({STOP}), 1, 3, PREFIX, max_memory=1 << 25
+        )
         for one, other in zip(ask(made, bad), good, strict=True):
             if one.id % 2:
                 assert (one.finish_reason, one.error) == ("error", NOT_FINITE)
@@ -437,14 +434,14 @@ class TestNotFinite:
         beginning = [*range(40, 60), 298, *range(60, 72)]
         asked = [[*beginning, 5], [5, 6], [*beginning, 6, 7], [7, 8, 9]]
         made = build_engine(
-            [CudaModel(self.changed(torch.nan))], 256, frozenset({STOP}), 1, 4, beginning, max_memory=1 << 25
+            [CudaModel(with_bad_token(torch.nan))], 256, frozenset({STOP}), 1, 4, beginning, max_memory=1 << 25
         )
         found = ask(made, [Request(index, prompt, SamplingParams(1)) for index, prompt in enumerate(asked)])
         assert [completion.error for completion in found] == [NOT_FINITE, None, NOT_FINITE, None]
 
     @pytest.mark.parametrize("kind", ["k_proj", "norm"])
     def test_a_model_is_not_taken_on_trial(self, kind: str) -> None:
-        model = deepcopy(make("llama")).to(DEVICE)
+        model = deepcopy(make_shallow("llama")).to(DEVICE)
         [first, *_] = [weight for name, weight in model.named_parameters() if f"{kind}." in name]
         first.data.view(-1)[5] = torch.nan
         with pytest.raises(OtherShape):

@@ -16,7 +16,7 @@ from typing import TypeVar
 from llmpar.engine.request import Completion, Request
 from llmpar.engine.scheduler import MOST_DEATHS, Scheduler
 from llmpar.engine.worker import Runner, Worker, WorkerStatus
-from llmpar.errors import EngineFailed
+from llmpar.errors import EngineFailed, setting
 
 _WINDOW = 4  # times the slots of all workers
 _FIRST_SHARE = 64  # one of so many slots, twice, is filled at first: a worker with many reads several in no more time
@@ -166,7 +166,7 @@ class Engine:
                 self._lose(
                     worker,
                     f"has not ended a step for {self._stall_limit:g} s: the device hangs, or is too slow for so much "
-                    "at once, where a smaller batch size (batch_size) or model helps",
+                    f"at once, where a smaller batch size ({setting('batch_size')}) or model helps",
                 )
         return any(worker.is_alive() for worker in self._left)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llmpar.engine.worker import Runner
-from llmpar.errors import EngineFailed, UsageError
+from llmpar.errors import EngineFailed, UsageError, setting
 
 Notify = Callable[[str], None]
 
@@ -82,8 +82,8 @@ class DeviceFull(EngineFailed):
 
     def __init__(self, fact: str) -> None:
         super().__init__(
-            f"{fact}; free some, name another device, or take a smaller model, a smaller batch size (batch_size), or "
-            "spread the model over several devices (tensor_parallel)"
+            f"{fact}; free some, name another device, or take a smaller model, a smaller batch size "
+            f"({setting('batch_size')}), or spread the model over several devices ({setting('tensor_parallel')})"
         )
         self.fact = fact
 
@@ -105,8 +105,8 @@ def share_memory(max_memory: int, unit: int, workers: int, shared: int, least: i
     if units < least:
         needed = -(-(workers * least + shared) * unit // 1_000_000)
         raise UsageError(
-            f"the memory limit of {max_memory / 1e6:g}MB (max_memory) is too little for keys and values; at least "
-            f"{needed}MB with {count_workers(workers)}"
+            f"the memory limit of {max_memory / 1e6:g}MB ({setting('max_memory')}) is too little for keys and values; "
+            f"at least {needed}MB with {count_workers(workers)}"
         )
     return units
 

@@ -206,7 +206,7 @@ class Ranks:
 
 
 def follow(place: Place, connection: Connection) -> None:
-    """Do what rank 0 sends, and outcome how it went, until rank 0 is gone; the process ends then, whatever it does."""
+    """Do what rank 0 sends, and tell how it went, until rank 0 is gone; the process ends then, whatever it does."""
     calls: queue.SimpleQueue[Callable[[Any], object]] = queue.SimpleQueue()
     state: object = place
 

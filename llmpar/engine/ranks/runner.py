@@ -14,8 +14,7 @@ from llmpar.engine.ranks.ranks import Ranks
 from llmpar.engine.request import FinishReason, Request, SamplingParams, Sequence
 from llmpar.engine.resources import DeviceLost
 from llmpar.engine.worker import Runner
-
-_REMEDY = "if memory ran out, a smaller batch size (batch_size) helps"
+from llmpar.errors import setting
 
 
 class ParallelRunner:
@@ -92,7 +91,8 @@ class ParallelRunner:
         try:
             self._ranks.call(mine, partial(_repeat, tokens, calls))
         except DeviceLost as lost:
-            raise DeviceLost(f"{lost}; {_REMEDY}") from lost
+            remedy = f"if memory ran out, a smaller batch size ({setting('batch_size')}) helps"
+            raise DeviceLost(f"{lost}; {remedy}") from lost
 
 
 def _repeat(tokens: dict[int, list[int]], calls: list[_Call], mirrors: Mirrors) -> Mirrors:

@@ -356,7 +356,7 @@ class TestCommand:
         os.kill(others[0], signal.SIGKILL)
         _, said = process.communicate(timeout=120)
         assert process.returncode == 69, said
-        assert b"rank 1 was ended by signal 9; if memory ran out, a smaller batch size (batch_size) helps" in said
+        assert b"rank 1 was ended by signal 9; if memory ran out, a smaller batch size (--batch-size) helps" in said
 
     def test_killed_itself_it_leaves_nothing(self, model: Path, tmp_path: Path) -> None:
         process, others = self.start(model, tmp_path)

@@ -1,0 +1,38 @@
+"""The CPU's page (llmpar/engine/cpu/README.md) says what is so: its example is computed, and its widths are looked up."""
+
+from __future__ import annotations
+
+import numpy as np
+from support.places import ROOT
+
+from llmpar.engine.cpu.decoder import Projection
+from llmpar.engine.cpu.precision import INT8, PANEL
+from llmpar.engine.pages import PAGE
+
+TEXT = (ROOT / "llmpar" / "engine" / "cpu" / "README.md").read_text("utf-8")
+WEIGHTS = np.array([[1, -2, 0.5, 4, 0, 0, 0, 2], [-127, 3, 0, 1, 2, 2, 2, 2]], np.float32)
+
+
+def numbers(values: object) -> list[str]:
+    return [f"{value:g}" for value in np.ravel(np.asarray(values))]
+
+
+def test_its_matrix_lies_in_memory_as_it_says() -> None:
+    projection = Projection.pack(WEIGHTS, None, INT8)
+    assert f"`weight` is {projection.weight.shape}" in TEXT
+    rows = [line.split() for line in TEXT.splitlines() if line.startswith("    ")]
+    for channel, (weights, row) in enumerate(zip(WEIGHTS, rows[1:3], strict=True)):
+        stored = projection.weight[0, :, channel].ravel()
+        assert row[:8] == numbers(weights)
+        assert [cell.strip(",") for cell in row[8:16]] == numbers(stored)
+        numerator, _, denominator = row[16].partition("/")
+        assert np.isclose(float(numerator) / float(denominator or 1), projection.factors[0, 0, channel])
+        assert int(row[-1]) == projection.biases[0, 0, channel] == -128 * int(row[-3])
+    first, second = ", ".join(numbers(projection.weight[0, 0, 0])), ", ".join(numbers(projection.weight[0, 0, 1]))
+    assert f"{first} of the first channel, then {second}\nof the second" in TEXT
+    assert not projection.weight[0, :, 2:].any()
+
+
+def test_its_widths_are_those_of_the_code() -> None:
+    assert f"a panel: {PANEL} output channels" in TEXT
+    assert f"a page: {PAGE} positions" in TEXT

@@ -1,4 +1,4 @@
-"""The CPU's page (llmpar/engine/cpu/README.md) says what is so: its example is computed, and its widths are looked up."""
+"""The CPU's page (llmpar/engine/cpu/README.md) says what is so: its example is computed, its widths looked up."""
 
 from __future__ import annotations
 

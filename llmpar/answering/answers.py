@@ -176,7 +176,7 @@ class Answers:
         known = [] if self._policy.refresh else pending.memory.find(pending.key)
         answer = next((answer for answer in known if self._fault(pending, answer) is None), None)
         if answer is None:
-            attempt = begin([answer.attempt for answer in known], self._policy)
+            attempt = begin([(answer.attempt, answer.finish_reason) for answer in known], self._policy)
             if attempt is not None:
                 return attempt
             answer = known[-1]
@@ -271,6 +271,7 @@ class Answers:
             reply.finish_reason,
             is_faulty=fault is not None,
             room=room,
+            can_extend=bool(reply.continuation),
             can_split=is_full and halves_of(pending.question, self._policy.overflow) is not None,
             deadly=reply.deadly,
             is_ending=self._is_ending,

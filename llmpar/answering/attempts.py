@@ -88,6 +88,7 @@ def next_step(
     *,
     is_faulty: bool,
     room: int,
+    can_extend: bool = True,
     can_split: bool = False,
     deadly: bool = False,
     is_ending: bool = False,
@@ -99,6 +100,7 @@ def next_step(
         finish_reason: why the answer ended; "error" for none.
         is_faulty: whether the answer will not do.
         room: tokens that the context has left after prompt and answer.
+        can_extend: whether the backend can go on with an answer that was cut.
         can_split: whether the text can be asked about in halves.
         deadly: whether workers were lost over it.
         is_ending: whether nothing more is asked, as the run ends.
@@ -107,7 +109,7 @@ def next_step(
         may_repeat = not is_ending and attempt.number <= attempt.failed(deadly=deadly).last
         return Step.REPEAT if may_repeat else Step.FINISH
     if finish_reason == "length" and attempt.is_ours:
-        if not attempt.is_extended and room > 0:
+        if not attempt.is_extended and room > 0 and can_extend:
             return Step.EXTEND
         if room <= 0 and can_split and not is_ending:
             return Step.SPLIT  # no answer to the whole has room
@@ -116,14 +118,14 @@ def next_step(
     return Step.FINISH
 
 
-def begin(known: Sequence[int], policy: Policy) -> Attempt | None:
+def begin(known: Sequence[tuple[int, str]], policy: Policy) -> Attempt | None:
     """Return the attempt to begin with when no answer in the store will do; None if there had been enough.
 
     Args:
-        known: the numbers of the attempts that earlier runs made, none of which will do.
+        known: the attempts that earlier runs made, none of which will do: their numbers and finish reasons.
         policy: how many there may be.
     """
-    number = known[-1] + 1 if known else 0
+    number = known[-1][0] + 1 if known else 0
     last = policy.retries + (number if policy.retry_failed else 0)
     return Attempt(number, last) if number <= last or not known else None
 

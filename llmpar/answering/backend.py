@@ -7,7 +7,7 @@ sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -136,8 +136,20 @@ class Backend(Protocol):
         """Give up what is not finished, and wait up to `timeout` seconds (None: as long as it takes) for its end."""
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What decides a model's answers: some facts, and the contents of files, which whoever keeps answers hashes."""
+
+    facts: tuple[tuple[str, str | int], ...]
+    files: tuple[Path, ...] = ()
+
+
 class Model(Protocol):
-    """What can be told of a model before its weights are there, and what opens it."""
+    """What can be told of a model before its weights are there, and what opens it.
+
+    Two threads may call it: the one that asks, and `measure`, `families` and `context_length` also the one that reads.
+    Whoever cannot count tokens exactly (a server that tells none) may estimate them, rather too high than too low.
+    """
 
     @property
     def name(self) -> str:
@@ -156,6 +168,10 @@ class Model(Protocol):
         """The most tokens that it was made for, prompt and answer together."""
 
     @property
+    def counts_tokens(self) -> bool:
+        """Whether its token counts are worth telling; the echo has none."""
+
+    @property
     def max_held(self) -> int:
         """How many characters of text may be on their way."""
 
@@ -168,11 +184,8 @@ class Model(Protocol):
     def count_tokens(self, prompt: Prompt) -> int:
         """Return how many tokens the model reads for a prompt; see `Backend.count_tokens`."""
 
-    def identify(self, fingerprint: Callable[[Iterable[Path]], str]) -> dict[str, object]:
+    def identify(self) -> Identity:
         """Return what, of the model and this program, decides an answer.
-
-        Args:
-            fingerprint: returns a hash of files.
 
         Raises:
             ModelUnavailable: it is not to be had.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from llmpar.engine.precision_names import TORCH_TYPES, PrecisionChoice
 from llmpar.engine.resources import available_memory
@@ -20,13 +20,11 @@ ANSWERS_VERSION = 3
 _MOST_HELD = 1 << 24  # characters of texts on their way
 _BYTES_HELD = 64  # that a character of text takes of the memory that may be used, with all that is made of it
 
-EngineName = Literal["model", "echo"]
-
-_MODELS: dict[EngineName, str] = {
+MODELS = {
     "model": "llmpar.answering.model:LocalModel",
     "echo": "llmpar.answering.echo:Echo",
 }
-"""What can answer: where the class is that is a `backend.Model`, imported when it is chosen."""
+"""What can answer, by the names of engines: where each one's `backend.Model` is, which is imported when it is chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class ModelChoice:
 
     Args:
         name: see `models.registry.resolve`.
-        engine: "echo" answers each text with itself, without a model.
+        engine: a name in MODELS; "echo" answers each text with itself, without a model.
         device: "auto", "cpu", "cuda" for every one there is, "cuda:N" or "mps".
         precision: see `models.load.load_model`.
         threads: how many share the weights, of which each GPU has its own; on GPUs, how many each has.
@@ -48,11 +46,11 @@ class ModelChoice:
             many processes of the CPU.
 
     Raises:
-        UsageError: what is chosen excludes something else that is.
+        UsageError: there is no such engine, or what is chosen excludes something else that is.
     """
 
     name: str = "smollm2-135m"
-    engine: EngineName = "model"
+    engine: str = "model"
     device: str = "auto"
     precision: PrecisionChoice = "auto"
     threads: int | None = None
@@ -62,6 +60,8 @@ class ModelChoice:
     tensor_parallel: int = 1
 
     def __post_init__(self) -> None:
+        if self.engine not in MODELS:
+            raise UsageError(f"engine {self.engine!r}: there is no such; take {' or '.join(MODELS)}")
         if self.tensor_parallel > 1:
             _check_parallel(self)
 
@@ -73,7 +73,7 @@ def open_model(choice: ModelChoice, watcher: Watcher) -> Model:
         choice: the user's.
         watcher: is told what takes time.
     """
-    module, _, name = _MODELS[choice.engine].partition(":")
+    module, _, name = MODELS[choice.engine].partition(":")
     make: Callable[[ModelChoice, Watcher], Model] = getattr(import_module(module), name)
     return make(choice, watcher)
 

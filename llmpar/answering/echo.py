@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from llmpar.answering.backend import Backend, Watcher
+from llmpar.answering.backend import Backend, Identity, Watcher
 from llmpar.answering.choice import ANSWERS_VERSION, ModelChoice, max_held
 from llmpar.answering.local import Codec, LocalBackend
 from llmpar.engine.echo import EchoRunner
@@ -27,6 +26,7 @@ class Echo:
     name = "echo"
     families: tuple[str, ...] = ()
     context_length = sys.maxsize
+    counts_tokens = False
 
     def __init__(self, choice: ModelChoice, watcher: Watcher) -> None:
         self._choice = choice
@@ -49,9 +49,9 @@ class Echo:
         """Return the length of a text in bytes."""
         return len(_encode(prompt))
 
-    def identify(self, fingerprint: Callable[[Iterable[Path]], str]) -> dict[str, object]:  # noqa: ARG002 (no files)
+    def identify(self) -> Identity:
         """Return that it is the echo, of this version."""
-        return {"version": ANSWERS_VERSION, "engine": "echo"}
+        return Identity((("version", ANSWERS_VERSION), ("engine", "echo")))
 
     def open(self, examples: Sequence[Prompt]) -> Backend:  # noqa: ARG002 (nothing is read ahead)
         """Start the workers."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmpar.answering.backend import Backend, Watcher
+from llmpar.answering.backend import Backend, Identity, Watcher
 from llmpar.answering.choice import ANSWERS_VERSION, ModelChoice, max_held
 from llmpar.answering.local import Codec, LocalBackend
 from llmpar.engine.constraint import Constraint
@@ -57,6 +56,11 @@ class LocalModel:
         return self._choice.name
 
     @property
+    def counts_tokens(self) -> bool:
+        """Its tokenizer tells."""
+        return True
+
+    @property
     def max_held(self) -> int:
         """How many characters of text may be on their way."""
         return max_held(self._choice.max_memory)
@@ -100,11 +104,8 @@ class LocalModel:
         """
         return len(self._encode(prompt))
 
-    def identify(self, fingerprint: Callable[[Iterable[Path]], str]) -> dict[str, object]:
+    def identify(self) -> Identity:
         """Return what, of the model and this program, decides an answer; no weights are loaded.
-
-        Args:
-            fingerprint: returns a hash of files.
 
         Raises:
             ModelUnavailable: it is not to be had.
@@ -115,17 +116,12 @@ class LocalModel:
         devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits)
         self._watcher.doing(f"looking at {choice.name}")
         try:
-            deciding = [file for file in files.path.iterdir() if file.suffix in _DECIDING and file.is_file()]
-            found = fingerprint(deciding)
+            deciding = sorted(file for file in files.path.iterdir() if file.suffix in _DECIDING and file.is_file())
         except OSError as error:
             raise ModelUnavailable(f"{files.path}: cannot be read: {error.strerror}") from error
-        return {
-            "version": ANSWERS_VERSION,
-            "engine": "model",
-            "files": found,
-            "device": devices[0].partition(":")[0],
-            "precision": precision,
-        }
+        device = devices[0].partition(":")[0]
+        facts = (("version", ANSWERS_VERSION), ("engine", "model"), ("device", device), ("precision", precision))
+        return Identity(facts, tuple(deciding))
 
     def open(self, examples: Sequence[Prompt]) -> Backend:
         """Load the weights and start the workers; once more if they were found damaged since, or just now.

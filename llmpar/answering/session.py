@@ -20,6 +20,7 @@ from llmpar.reporting.report import Report
 from llmpar.store.store import NoStore, Store
 from llmpar.tasks.question import Prompt, Question, Sampling
 from llmpar.tasks.task import QUESTION_FIELDS, Task
+from llmpar.visible import one_line
 
 _FRAME = 64  # tokens that a chat template puts around messages, and a few that joining texts may add
 _DIFFERENT = ("A", "zebra", "9", "我")  # texts with nothing in common
@@ -98,9 +99,20 @@ class Session:
         description = {
             "task": fitted.decisive(),
             "sampling": asdict(self._sampling),
-            "model": self.model.identify(self.store.fingerprint),
+            "model": self._describe_model(self.store),
         }
         return fitted, self.store.job(description)
+
+    def _describe_model(self, store: Store) -> dict[str, object]:
+        """Return what of the model decides an answer, its files as a hash."""
+        identity = self.model.identify()
+        try:
+            files = {"files": store.fingerprint(identity.files)} if identity.files else {}
+        except OSError as error:
+            raise ModelUnavailable(
+                f"{one_line(error.filename or self.model.name)}: cannot be read: {error.strerror}"
+            ) from error
+        return {**dict(identity.facts), **files}
 
     def _open_backend(self, question: Question) -> Backend:
         global _opened_in

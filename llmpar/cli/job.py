@@ -160,18 +160,18 @@ class Job:
                 report.read(len(part.questions))
                 if part.block.last:
                     report.finish_document()
-                if self.options.model.engine == "model":
+                if model.counts_tokens:
                     task = self.task.for_model(model.families)
                     num_tokens += sum(
                         model.count_tokens(replace(question, task=task).prompt) for question in part.questions
                     )
-        self._say_counts(num_tokens, progress)
+        self._say_counts(num_tokens if model.counts_tokens else None, progress)
 
-    def _say_counts(self, num_tokens: int, progress: Progress) -> None:
+    def _say_counts(self, num_tokens: int | None, progress: Progress) -> None:
         report = self._run.report
         name = "chunk" if self.task.chunk and not self.options.input.unit else self._unit
         counts = {"documents": report.num_documents, f"{name}s": report.num_segments_read}
-        if self.options.model.engine == "model":
+        if num_tokens is not None:
             counts["prompt tokens"] = num_tokens
         self._run.show_counts(counts, progress)
 

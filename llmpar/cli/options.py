@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from llmpar.answering.attempts import Overflow, Policy
-from llmpar.answering.choice import EngineName, ModelChoice
+from llmpar.answering.choice import MODELS, ModelChoice
 from llmpar.cli import roles, values
 from llmpar.cli.roles import Role, with_role
 from llmpar.documents.document import Merge, OnError, Unit
@@ -24,9 +24,10 @@ from llmpar.tasks.question import Sampling
 
 if TYPE_CHECKING:
     FormatName = str
-else:
-    _NAMES = ("auto", *FORMATS)
-    FormatName = Literal[_NAMES]  # Typer takes its choices from a Literal, and these come from the table
+    EngineName = str
+else:  # Typer takes its choices from a Literal, and these come from tables
+    _FORMAT_NAMES, _ENGINE_NAMES = ("auto", *FORMATS), tuple(MODELS)
+    FormatName, EngineName = Literal[_FORMAT_NAMES], Literal[_ENGINE_NAMES]
 
 _S = TypeVar("_S")
 

@@ -27,6 +27,9 @@ EXTENDED = FIRST.extended()
         (LAST, "length", {"is_faulty": True}, Step.EXTEND),
         (EXTENDED, "length", {"is_faulty": True}, Step.RETRY),
         (LAST.extended(), "length", {"is_faulty": True}, Step.FINISH),
+        # Not by a backend that cannot go on where it stopped: it would only say the same again.
+        (FIRST, "length", {"is_faulty": True, "can_extend": False}, Step.RETRY),
+        (LAST, "length", {"is_faulty": True, "can_extend": False}, Step.FINISH),
         # Where the context is full, only halves can help.
         (FIRST, "length", {"is_faulty": True, "room": 0, "can_split": True}, Step.SPLIT),
         (EXTENDED, "length", {"is_faulty": True, "room": 0, "can_split": True}, Step.SPLIT),
@@ -70,7 +73,7 @@ def test_errors_without_end_come_to_an_end() -> None:
     ],
 )
 def test_where_an_earlier_run_left_off(known: list[int], policy: Policy, expected: tuple[int, int] | None) -> None:
-    attempt = begin(known, policy)
+    attempt = begin([(number, "stop") for number in known], policy)
     assert (None if attempt is None else (attempt.number, attempt.last)) == expected
 
 

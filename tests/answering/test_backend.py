@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from support.fakes import FakeRunner, fake_answer
 from support.questions import question
 
 from llmpar.answering.attempts import Attempt, Policy
-from llmpar.answering.backend import Query, Reply
-from llmpar.answering.choice import _MODELS, ModelChoice, open_model
+from llmpar.answering.backend import Identity, Query, Reply
+from llmpar.answering.choice import MODELS, ModelChoice, open_model
 from llmpar.tasks.files import find_task
 from llmpar.tasks.question import Conversation, Prompt, Sampling
 from llmpar.tasks.task import Form
@@ -38,6 +39,7 @@ class Silence:
         ModelChoice("some/model", threads=3),
         Policy(timeout=1.0),
         Attempt(1, 2),
+        Identity((("engine", "model"),), (Path("a"),)),
         find_task("translate"),
         question("one", find_task("ask"), Conversation((("user", "one"),), Sampling(), form=Form(schema="{}"))),
     ],
@@ -49,7 +51,7 @@ def test_it_can_be_sent_to_another_process(value: Any) -> None:
     assert not any(callable(getattr(value, field.name)) for field in fields(value))
 
 
-@pytest.mark.parametrize("engine", _MODELS)
+@pytest.mark.parametrize("engine", MODELS)
 def test_every_model_has_what_the_protocol_asks(engine: Any, tiny_model: Any) -> None:
     model = open_model(ModelChoice(str(tiny_model), engine, device="cpu", precision="fp32", threads=1), Silence())
     assert model.measure("some words") > 0
@@ -57,7 +59,7 @@ def test_every_model_has_what_the_protocol_asks(engine: Any, tiny_model: Any) ->
     assert model.context_length > 100
     assert model.max_held > 0
     assert isinstance(model.families, tuple)
-    assert model.identify(lambda files: "hash")
+    assert dict(model.identify().facts)["engine"] == engine
     backend = model.open([PROMPT])
     assert backend.num_slots > 0
     assert backend.failure is None

@@ -11,7 +11,7 @@ import sys
 import time
 import typing
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -21,6 +21,7 @@ from support.program import Outcome
 
 from llmpar.cli import roles
 from llmpar.cli.main import app
+from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.register import Register
 from llmpar.errors import UsageError
 from llmpar.store.store import Store
@@ -31,9 +32,9 @@ Call = Callable[..., Outcome]
 NAMED = {"files", "arguments", "input_file", "task_name", "model", "name"}
 # What else is a text, and no path; a new one must be put here or be given a role.
 TEXTS = {
-    "choices", "values", "system", "to", "source_language", "length", "parts", "top", "reduce", "field", "language",
+    "choices", "values", "system", "to", "source_language", "length", "parts", "top", "reduce", "language",
     "device", "check", "in_place",
-}  # fmt: skip
+} | {setting.name for setting in fields(FormatOptions)}  # fmt: skip
 WRITTEN = {roles.written, roles.replaced, roles.output, roles.store}
 
 

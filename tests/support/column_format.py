@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 from llmpar.documents.document import INLINE, Block, Segment
 from llmpar.documents.formats.protocol import Piece
@@ -18,7 +19,7 @@ class Columns(TextFormat):
 
     @property
     def portion(self) -> Portion:
-        return "line"
+        return "record"  # a row is one piece, however long; of what is longer than memory allows, `pieces` says so
 
     @property
     def not_below(self) -> str:
@@ -30,6 +31,11 @@ class Columns(TextFormat):
     def write(self, segment: Segment, answer: str, column: int) -> str:
         return super().write(segment, answer, column).replace(";", "\\;")
 
+    def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
+        return super().write_failure(segment, reason, fate).replace(";", "\\;")
+
     def _cells(self, block: Block) -> Iterator[Piece]:
-        for row in _ROW.finditer(block.text):
+        if block.part == "beginning":  # of a row that is too long to be held; its rest is copied
+            yield Piece(0, 0, "", INLINE, fault="the row is too long to be held")
+        for row in () if block.part else _ROW.finditer(block.text):
             yield Piece(*row.span(1), row[1], INLINE, target=row.span(2))

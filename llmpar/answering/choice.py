@@ -24,7 +24,7 @@ MODELS = {
     "model": "llmpar.answering.model:LocalModel",
     "echo": "llmpar.answering.echo:Echo",
 }
-"""What can answer, by the names of engines: where each one's `backend.Model` is, which is imported when it is chosen."""
+"""What can answer, by the names of engines: where each one's `backend.Model` is. It is imported when it is chosen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -549,7 +549,7 @@ class TestProcess:
             return subprocess.run(command, capture_output=True, timeout=60, check=False)
 
         done = run(">&-", *ECHO, ARTICLE)
-        assert (done.returncode, done.stderr) == (73, b"llmpar: stdout: is closed; use -o FILE\n")
+        assert (done.returncode, done.stderr) == (73, b"llmpar: stdout: is closed; use --output FILE\n")
         target = tmp_path / "out"
         assert run("<&- >&- 2>&-", *ECHO, ARTICLE, "-o", str(target)).returncode == 0
         assert target.read_bytes() == Path(ARTICLE).read_bytes()

@@ -20,7 +20,7 @@ from support.packs import same
 from support.places import names
 from support.tiny_models import PARAMS, answer, decoder
 
-from llmpar.engine.cpu import packed
+from llmpar.engine.cpu import instructions, packed
 from llmpar.engine.cpu.model import CpuModel
 from llmpar.engine.cpu.precision import PRECISIONS
 from llmpar.engine.cpu.vector import HOST
@@ -213,6 +213,7 @@ class TestLoad:
             raise OtherShape("it is too round")
 
         monkeypatch.setattr(from_transformers, "build_decoder", refuse)
+        monkeypatch.setattr(instructions, "HERE", instructions.AVX512)
         monkeypatch.setitem(HOST, "avx512bf16", True)
         for precision, native in (("fp32", "fp32"), ("bf16", "bf16"), ("int8", "bf16")):
             said: list[str] = []
@@ -231,6 +232,7 @@ class TestLoad:
 def test_auto_is_no_less_precise_than_the_file_and_native(
     monkeypatch: pytest.MonkeyPatch, tiny_model: Path, has_int8: bool, has_bf16: bool
 ) -> None:
+    monkeypatch.setattr(instructions, "HERE", instructions.AVX512)
     monkeypatch.setitem(HOST, "avx512vnni", has_int8)
     monkeypatch.setitem(HOST, "avx512bf16", has_bf16)
     monkeypatch.setattr(load, "_load_on_cpu", lambda _path, precision, *_, **__: precision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from llmpar.engine.generic.model import TorchModel
     from llmpar.engine.model import EngineModel
     from llmpar.models.cache import Notify
+    from llmpar.models.mapped import MappedWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +241,14 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     from llmpar.engine.cpu import from_transformers
     from llmpar.engine.generic.model import TorchModel
     from llmpar.engine.parts import OtherShape
+    from llmpar.models.mapped import giving_back
 
     # Weights that will be packed are taken as they are in the file: no copy of another type has to fit beside them.
-    model = _from_pretrained(path, "auto" if is_kept else torch.float32)
+    model, weights = _open_as_stored(path) if is_kept else (_from_pretrained(path, torch.float32), None)
     try:
-        decoder = from_transformers.build_decoder(model, precision)
+        with giving_back(model, weights) if weights else nullcontext():
+            used = weights.give_back if weights else lambda _: None
+            decoder = from_transformers.build_decoder(model, precision, used)
     except OtherShape as reason:
         native = _torch_precision(precision)
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
@@ -257,6 +262,16 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
         foundation.confirm()  # what is damaged must not become a pack that looks sound
         keep_pack(file, partial(packed.write, decoder, origin=origin), notify)
     return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), precision, foundation)
+
+
+def _open_as_stored(path: Path) -> tuple[Any, MappedWeights | None]:
+    """Return a model with its weights in the type that their files have, and the files if they are mapped plainly."""
+    from llmpar.models.mapped import OtherFiles, open_directory
+
+    try:
+        return open_directory(path)
+    except OtherFiles:  # transformers knows more kinds of files, and says what is wrong with damaged ones
+        return _from_pretrained(path, "auto"), None
 
 
 def _from_pretrained(path: Path, dtype: Any, **options: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,33 +14,39 @@ from torch import nn
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.decoder import Decoder, Layer, Pass, Projection, Rope, Tokens
 from llmpar.engine.cpu.floats import stored
-from llmpar.engine.cpu.precision import PRECISIONS, Floats, Precision
+from llmpar.engine.cpu.precision import PRECISIONS, Array, Floats, Precision
 from llmpar.engine.pages import num_pages_of
 from llmpar.engine.parts import LayerParts, OtherShape, take_apart
 from llmpar.engine.precision_names import PrecisionName
 
+_ROWS = 4096  # of an embedding, that are in float32 at a time
 _ACTIVATIONS = {"silu": kernels.SILU, "gelu_tanh": kernels.GELU_TANH}
 
 
 @torch.inference_mode()
 @np.errstate(all="ignore")  # weights that are no numbers come out far from anything, which is said in our words
-def build_decoder(model: Any, name: PrecisionName) -> Decoder:
+def build_decoder(model: Any, name: PrecisionName, used: Callable[[torch.Tensor], None] = lambda _: None) -> Decoder:
     """Return a decoder with the weights of a causal language model, packed for the precision of this name.
+
+    Args:
+        model: one of transformers.
+        name: the precision's.
+        used: is given each weight, a matrix (rows, columns) of the model's own, when it has been packed.
 
     Raises:
         OtherShape: the model has parts that decoders lack, or the decoder does not do what the model does.
     """
     parts, precision = take_apart(model), PRECISIONS[name]
-    table = _floats(parts.embedding)
+    packer = _Packer(precision, used)
     decoder = Decoder(
         precision=precision,
-        layers=tuple(_layer(layer, precision) for layer in parts.layers),
+        layers=tuple(packer.layer(layer) for layer in parts.layers),
         ropes=tuple(Rope(_floats(frequencies), scaling) for frequencies, scaling in parts.ropes),
-        embedding=stored(table, precision.embedding),
+        embedding=packer.embedding(parts.embedding),
         embedding_scale=parts.embedding_scale,
         final_norm=_floats(parts.final_norm),
-        head=_projection(precision, parts.head),
-        vocabulary=len(table),
+        head=packer.projection(parts.head),
+        vocabulary=len(parts.embedding),
         context_length=parts.context_length,
         softcap=parts.softcap,
         epsilon=parts.epsilon,
@@ -55,22 +63,55 @@ def build_decoder(model: Any, name: PrecisionName) -> Decoder:
     return decoder
 
 
-def _layer(parts: LayerParts, precision: Precision) -> Layer:
-    return Layer(
-        attention_norm=_floats(parts.attention_norm),
-        qkv=_projection(precision, *parts.qkv),
-        head_norms=_floats(parts.head_norms).reshape(2, -1) if parts.head_norms is not None else np.zeros((0, 0), "f4"),
-        output=_projection(precision, parts.output),
-        after_attention_norm=_floats(parts.after_attention_norm),
-        mlp_norm=_floats(parts.mlp_norm),
-        gate_up=_projection(precision, *parts.gate_up),
-        down=_projection(precision, parts.down),
-        after_mlp_norm=_floats(parts.after_mlp_norm),
-        rope=parts.rope,
-        scaling=float(parts.variant.scaling),
-        window=int(parts.variant.window or 0),
-        softcap=float(parts.variant.softcap or 0),
-    )
+@dataclass(frozen=True, slots=True)
+class _Packer:
+    """Packs weights for a precision; `used` is given each when it is not needed any more."""
+
+    precision: Precision
+    used: Callable[[torch.Tensor], None]
+
+    def layer(self, parts: LayerParts) -> Layer:
+        head_norms = parts.head_norms
+        return Layer(
+            attention_norm=_floats(parts.attention_norm),
+            qkv=self.projection(*parts.qkv),
+            head_norms=np.zeros((0, 0), "f4") if head_norms is None else _floats(head_norms).reshape(2, -1),
+            output=self.projection(parts.output),
+            after_attention_norm=_floats(parts.after_attention_norm),
+            mlp_norm=_floats(parts.mlp_norm),
+            gate_up=self.projection(*parts.gate_up),
+            down=self.projection(parts.down),
+            after_mlp_norm=_floats(parts.after_mlp_norm),
+            rope=parts.rope,
+            scaling=float(parts.variant.scaling),
+            window=int(parts.variant.window or 0),
+            softcap=float(parts.variant.softcap or 0),
+        )
+
+    def projection(self, *linears: nn.Linear) -> Projection:
+        """Return linear layers with one input as one projection."""
+        biases = [
+            np.zeros(linear.out_features, np.float32) if linear.bias is None else _floats(linear.bias)
+            for linear in linears
+        ]
+        biased = any(bias.any() for bias in biases)
+        weights = _Rows([linear.weight for linear in linears])
+        packed = Projection.pack(weights, np.concatenate(biases) if biased else None, self.precision)
+        self._give_back(*weights.tensors)
+        return packed
+
+    def embedding(self, weight: torch.Tensor) -> Array:
+        """Return the embedding (V, H) as it is stored, made a piece at a time."""
+        table = np.empty(weight.shape, self.precision.embedding)
+        for first in range(0, len(weight), _ROWS):
+            rows = slice(first, first + _ROWS)
+            table[rows] = stored(_floats(weight[rows]), self.precision.embedding)
+        self._give_back(weight)
+        return table
+
+    def _give_back(self, *weights: torch.Tensor) -> None:
+        for weight in weights:
+            self.used(weight)
 
 
 def _floats(tensor: torch.Tensor | None) -> Floats:
@@ -79,28 +120,24 @@ def _floats(tensor: torch.Tensor | None) -> Floats:
     return values
 
 
-class _Weights:
-    """The weights of linear layers with one input, one below the other, in float32 where they are looked at."""
+class _Rows:
+    """Matrices with as many columns, one below the other, in float32 where they are looked at."""
 
-    def __init__(self, linears: SequenceOf[nn.Linear]) -> None:
-        weights = [linear.weight for linear in linears]
-        self._weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+    def __init__(self, tensors: SequenceOf[torch.Tensor]) -> None:
+        self.tensors = tensors
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._weight.shape
+        return sum(len(tensor) for tensor in self.tensors), self.tensors[0].shape[1]
 
     def __getitem__(self, rows: slice, /) -> Floats:
-        return _floats(self._weight[rows])
-
-
-def _projection(precision: Precision, *linears: nn.Linear) -> Projection:
-    """Return linear layers with one input as one projection."""
-    biases = [
-        np.zeros(linear.out_features, np.float32) if linear.bias is None else _floats(linear.bias) for linear in linears
-    ]
-    biased = any(bias.any() for bias in biases)
-    return Projection.pack(_Weights(linears), np.concatenate(biases) if biased else None, precision)
+        found, first = [], 0
+        for tensor in self.tensors:
+            start, stop = max(rows.start - first, 0), rows.stop - first
+            if start < min(stop, len(tensor)):
+                found.append(_floats(tensor[start:stop]))
+            first += len(tensor)
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def _try(decoder: Decoder, ids: np.ndarray[Any, np.dtype[np.int32]], num_compared: int) -> Floats:

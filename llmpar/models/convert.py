@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmpar.engine.resources import available_memory
 from llmpar.errors import LlmparError, ModelUnavailable, WriteFailed
 from llmpar.models.fetch import check_counts, is_write_failure
 
@@ -63,6 +64,7 @@ def from_gguf(source: Path, destination: Path, notify: Callable[[str], None]) ->
         if fields.get("split.count", 1) > 1:
             raise ModelUnavailable(f"{source.name!r} is one part of several; join them with `llama-gguf-split --merge`")
         kind = types.most_common(1)[0][0]
+        _check_room(source, types, kind)
         ids = _ending_ids(fields)
         with _quiet():
             _save_weights(source, destination, kind, ids, fields)
@@ -179,6 +181,17 @@ def _read(source: Path) -> tuple[dict[str, Any], Counter[str]]:
     for tensor in reader.tensors:
         types[tensor.tensor_type.name] += int(tensor.n_elements)
     return {key: field.contents() for key, field in reader.fields.items()}, types
+
+
+def _check_room(source: Path, types: Counter[str], kind: str) -> None:
+    """Raise ModelUnavailable if the weights of a file, as they are converted, are too large for memory."""
+    num_weights, free = sum(types.values()), available_memory()
+    needed = num_weights * (2 if kind in ("F16", "BF16") else 4)
+    if needed > free:
+        raise ModelUnavailable(
+            f"{source.name!r}: needs about {needed / 1e9:.1f} GB of memory to be converted, and {free / 1e9:.1f} GB "
+            f"are free; take a model of at most {num_weights * free / needed / 1e9:.2g} billion weights, or free some"
+        )
 
 
 def _ending_ids(fields: dict[str, Any]) -> list[int]:

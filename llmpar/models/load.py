@@ -217,6 +217,7 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     from llmpar.engine.cpu import compiled, packed
     from llmpar.engine.cpu.model import CpuModel
     from llmpar.engine.cpu.precision import PRECISIONS
+    from llmpar.models.needs import check_room
 
     for damaged in compiled.discard_damaged():
         warn(f"{str(damaged)!r} was altered since it was written; it is compiled again")
@@ -235,6 +236,7 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
             return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), precision, foundation)
         except (packed.DamagedPack, KeptDamaged) as damage:
             warn(f"{damage}; making it again")
+    check_room(path, precision)
     foundation = watch(path, is_mapped=True)
     import torch
 

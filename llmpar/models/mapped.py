@@ -73,9 +73,9 @@ class MappedWeights:
         return {place.dtype for place in self._places.values()}
 
     @property
-    def num_bytes(self) -> int:
-        """How large all tensors are together."""
-        return sum(place.end - place.start for place in self._places.values())
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The tensors' shapes, by their names."""
+        return {name: place.shape for name, place in self._places.items()}
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor, of the shape that the file says; what it holds is read from the file when it is used."""

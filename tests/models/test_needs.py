@@ -1,0 +1,98 @@
+"""A model that is too large is refused before it is read, with what it needs, what there is and what would fit."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.tiny_models import make
+
+from llmpar.engine.cpu.precision import PRECISIONS
+from llmpar.errors import ModelUnavailable, told_in_shell
+from llmpar.models import convert, load, needs
+from llmpar.models.mapped import MappedWeights
+
+LARGE = {
+    "model.embed_tokens.weight": (128_256, 4096),
+    "model.layers.0.mlp.up_proj.weight": (7_000_000_000 // 4096, 4096),
+    "model.norm.weight": (4096,),
+    "lm_head.weight": (128_256, 4096),
+}
+"""About 8 billion weights."""
+
+
+def test_what_is_counted_is_what_is_packed(tmp_path: Path) -> None:
+    for name in ("llama", "llama-tied-bias"):
+        path = tmp_path / name
+        deepcopy(make(name)).to(torch.bfloat16).save_pretrained(path)
+        shapes = MappedWeights([path / "model.safetensors"]).shapes
+        for precision in ("bf16", "int8"):
+            (model,) = load.load_model(path, "cpu", precision).models  # type: ignore[arg-type]
+            decoder: Any = model.decoder  # type: ignore[attr-defined]
+            projections = [
+                part for layer in decoder.layers for part in (layer.qkv, layer.output, layer.gate_up, layer.down)
+            ]
+            packed = sum(part.weight.nbytes + part.factors.nbytes for part in (*projections, decoder.head))
+            counted = needs.num_bytes(shapes, precision) - needs._BESIDE  # type: ignore[arg-type]
+            assert 0.5 < counted / (packed + decoder.embedding.nbytes) < 1.3, "small ones are filled up to panels"
+
+
+@pytest.mark.parametrize(
+    ("free", "asked", "told"),
+    [
+        (20, "bf16", None),
+        (12, "bf16", r"needs about 16\.6 GB of memory in bf16, and 12\.0 GB are free; take --precision int8"),
+        (12, "int8", None),
+        (1, "bf16", r"and 1\.0 GB are free; take a model of at most 0\.\d+ billion weights, or free some"),
+        (0, "int8", r"at most 0 billion weights"),
+    ],
+)
+def test_too_large_a_model_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: float, asked: Any, told: str | None
+) -> None:
+    class Weights:
+        shapes = LARGE
+
+        def __init__(self, files: object) -> None: ...
+
+    monkeypatch.setattr(needs, "MappedWeights", Weights)
+    monkeypatch.setattr(needs, "available_memory", lambda: int(free * 1e9))
+    with told_in_shell():
+        if told is None:
+            needs.check_room(tmp_path, asked)
+        else:
+            with pytest.raises(ModelUnavailable, match=told):
+                needs.check_room(tmp_path, asked)
+
+
+def test_it_is_said_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deepcopy(make("llama")).to(torch.bfloat16).save_pretrained(tmp_path)
+    monkeypatch.setattr(needs, "available_memory", lambda: 1000)
+    monkeypatch.setattr(load, "_open_as_stored", None)
+    with pytest.raises(ModelUnavailable, match=r"needs about 0\.5 GB"):
+        load.load_model(tmp_path, "cpu", "bf16")
+
+
+def test_what_cannot_be_judged_is_left_to_whoever_loads_it(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(json.dumps({}).encode())
+    needs.check_room(tmp_path, "bf16")
+    needs.check_room(tmp_path / "none", "bf16")
+
+
+def test_a_file_that_would_be_expanded_beyond_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from collections import Counter
+
+    monkeypatch.setattr(convert, "available_memory", lambda: 24_000_000_000)
+    convert._check_room(Path("x.gguf"), Counter(Q4_0=5_000_000_000), "Q4_0")
+    convert._check_room(Path("x.gguf"), Counter(F16=8_000_000_000), "F16")
+    with pytest.raises(ModelUnavailable, match=r"needs about 32\.0 GB .* and 24\.0 GB are free; .* 6 billion"):
+        convert._check_room(Path("x.gguf"), Counter(Q4_0=8_000_000_000), "Q4_0")
+
+
+def test_every_precision_is_counted() -> None:
+    sizes = {name: needs.num_bytes(LARGE, name) for name in PRECISIONS}
+    assert all(sizes[a] > sizes[b] for a in sizes for b in sizes if PRECISIONS[a].bits > PRECISIONS[b].bits)

@@ -22,7 +22,7 @@ from llmpar.documents.document import Result
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
 from llmpar.reporting.report import Report
 from llmpar.store.store import StoredAnswer
-from llmpar.tasks.question import Question, Sampling
+from llmpar.tasks.question import Prompt, Question, Sampling
 from llmpar.tasks.skips import leaves
 from llmpar.tasks.task import Task
 
@@ -90,15 +90,14 @@ class Answers:
         """
         if self._running:
             assert self._backend is not None
-            reply = self._backend.collect(timeout)
-            while reply is not None:
-                try:
+            try:
+                reply = self._backend.collect(timeout)
+                while reply is not None:
                     self._backend.confirm()
-                except KeptDamaged:
-                    self._start_again(self._backend)
-                    break
-                self._take(self._backend, reply)
-                reply = self._backend.collect(0) if self._running else None
+                    self._take(self._backend, reply)
+                    reply = self._backend.collect(0) if self._running else None
+            except KeptDamaged:
+                self._start_again(self._backend)
         self.commit()
 
     def commit(self) -> None:
@@ -195,7 +194,7 @@ class Answers:
                 self._refuse_length(backend, pending, attempt)
             return
         try:
-            size = self._size(backend, question)
+            size = self._size(backend, question, prompt)
         except (ModelUnavailable, UsageError) as error:
             if question.conversation is None:
                 raise
@@ -219,10 +218,10 @@ class Answers:
             self._in_flight[pending.key] = InFlight(num_prompt_tokens)
             self._submit(backend, Running(pending, prompt, asked, num_prompt_tokens), size.limit)
 
-    def _size(self, backend: Backend, question: Question) -> Size:
+    def _size(self, backend: Backend, question: Question, prompt: Prompt) -> Size:
         if question.form:
             backend.check_form(question.form)  # one that cannot be used is said now
-        num_prompt_tokens, num_text_tokens = backend.count_tokens(question.prompt), backend.measure(question.text)
+        num_prompt_tokens, num_text_tokens = backend.count_tokens(prompt), backend.measure(question.text)
         wanted = self._limit(backend, question, num_text_tokens)
         return Size(num_prompt_tokens, num_text_tokens, wanted, backend.context_length)
 

@@ -196,7 +196,7 @@ class Processes:
             raise EngineFailed(self._failure or "the backend is closed")
         counted, self._counted = self._counted, None
         # What was counted need not be encoded a second time, nor sent.
-        ids = array(_ID, counted[1]) if counted and counted[0] is query.prompt else None
+        ids = array(_ID, iter(counted[1])) if counted and counted[0] is query.prompt else None
         handed = Handed(query if ids is None else replace(query, prompt=_NO_PROMPT), ids)
         size = len(query.prompt.text) // 4 if ids is None else len(ids)
         self._waiting.append(_Asked(handed, size + query.max_new_tokens))
@@ -389,3 +389,5 @@ def _refusal(asked: _Asked, reason: str, *, deadly: bool = False) -> Reply:
 def _kill(children: list[Child]) -> None:
     for child in children:
         child.kill()
+    for child in children:
+        child.end()

@@ -18,7 +18,7 @@ from llmpar.answering.processes import Processes
 from llmpar.errors import EngineFailed, KeptDamaged, UsageError
 from llmpar.tasks.question import Prompt, Sampling
 
-TEXTS = [f"text {number}" for number in range(120)]
+TEXTS = [f"text {number}" for number in range(60)]
 
 
 def answer(text: str) -> str:
@@ -120,12 +120,10 @@ class TestLosses:
 
         ask(backend, TEXTS)
         found = replies(backend, 3)
-        for process_id in backend.process_ids:
+        for process_id in backend.process_ids[::2]:
             os.kill(process_id, signal.SIGKILL)
         found |= replies(backend, len(TEXTS) - 3)
-        with pytest.raises(
-            EngineFailed, match=r"process 1 .* signal 9; process \d .* signal 9; process \d .* signal 9"
-        ):
+        with pytest.raises(EngineFailed, match=r"process 1 .*; process \d .* signal 9; process \d .* signal 9"):
             backend.collect(20)
         assert found.keys() == set(range(len(TEXTS))), "every query has its reply"
         good = {number: reply.text for number, reply in found.items() if reply.error is None}

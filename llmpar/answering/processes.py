@@ -140,7 +140,7 @@ class Processes:
         num_workers = 0
         for server in self._servers:
             server.first_worker = num_workers
-            num_workers += server.opened.num_workers if server.opened else 0
+            num_workers += len(server.opened.statuses) if server.opened else 0
 
     @property
     def process_ids(self) -> list[int]:
@@ -298,7 +298,7 @@ class Processes:
             name = f"{server.child.name}: " if report.kind == "warn" else ""
             self._told.append((takes[report.kind], f"{name}{report.message}"))
         elif isinstance(report, Opened):
-            server.opened = report
+            server.opened, server.statuses = report, report.statuses
         elif isinstance(report, Failed):
             self._take_failure(server, report)
         elif self._is_closed:

@@ -97,7 +97,7 @@ def _listen(connection: Connection, inbox: queue.SimpleQueue[Message], ending: t
 
 def _opened(part: Part) -> Opened:
     backend = part.backend
-    return Opened(backend.num_slots, backend.context_length, len(backend.statuses), part.vocabulary, part.stop_ids)
+    return Opened(backend.num_slots, backend.context_length, tuple(backend.statuses), part.vocabulary, part.stop_ids)
 
 
 def _take(backend: LocalBackend, handed: Handed, line: _Line) -> None:

@@ -79,11 +79,11 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The part is ready; see `Part`, `Backend`. `num_workers` is how many answer in there."""
+    """The part is ready; see `Part`, `Backend`. `statuses` tells how many workers it has."""
 
     num_slots: int
     context_length: int
-    num_workers: int
+    statuses: tuple[WorkerStatus, ...]
     vocabulary: int
     stop_ids: frozenset[int]
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from attack.launch import committed
 from support.fakes import fake_answer
 from support.parts import Told, ask, fake_part, opened, replies
+from support.places import ROOT
 
 from llmpar.answering.backend import Query
 from llmpar.answering.processes import Processes
-from llmpar.errors import EngineFailed, KeptDamaged, UsageError
+from llmpar.errors import EngineFailed, KeptDamaged, UsageError, told_in_shell
 from llmpar.tasks.question import Prompt, Sampling
 
 TEXTS = [f"text {number}" for number in range(60)]
@@ -197,6 +201,10 @@ class TestOpening:
         check(backend, TEXTS)
         backend.close()
 
+    def test_they_name_settings_as_their_user_does(self) -> None:
+        with told_in_shell(), pytest.raises(EngineFailed, match="--batch-size"):
+            opened(fake_part(kind="full"))
+
     @pytest.mark.parametrize(
         ("kinds", "error", "said"),
         [
@@ -253,3 +261,63 @@ class TestEnds:
         ask(backend, ["one"])
         check(backend, ["one"])
         backend.close()
+
+
+PROGRAM = """
+import os, sys
+from support.parts import fake_part, opened
+from llmpar.answering.echo import Echo
+from llmpar.cli.main import main
+
+def open_both(model, examples):
+    backend = opened(fake_part(delay=0.1), fake_part(delay=0.1))
+    print(*backend.process_ids, file=sys.stderr, flush=True)
+    return backend
+
+Echo.open = open_both
+main()
+"""
+
+
+class TestTheProgram:
+    """A command whose backend are two processes, until something ends it."""
+
+    @pytest.fixture
+    def running(self, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+        command = ["run", "--engine", "echo", "--unit", "line", "--store", "answers", "--retries", "0", "-o", "out"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *command, "{text}", "in"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr
+        try:
+            (tmp_path / "in").write_text("".join(f"{text}\n" for text in TEXTS))
+            children = [int(word) for word in process.stderr.readline().split()]
+            assert len(children) == 2
+            yield process, children
+        finally:
+            process.kill()
+            process.communicate()
+
+    def test_they_end_with_one_that_is_killed(self, running: tuple[subprocess.Popen[str], list[int]]) -> None:
+        process, children = running
+        assert not any(map(is_gone, children))
+        process.kill()
+        wait_until(lambda: all(map(is_gone, children)), "an orphan is left")
+
+    def test_an_interrupt_keeps_what_is_finished_and_leaves_nobody(
+        self, running: tuple[subprocess.Popen[str], list[int]], tmp_path: Path
+    ) -> None:
+        process, children = running
+        wait_until(lambda: bool(committed(tmp_path / "answers")))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 130, said
+        assert "interrupted by SIGINT" in said
+        assert "Traceback" not in said
+        assert 0 < len(committed(tmp_path / "answers")) < len(TEXTS)
+        assert not (tmp_path / "out").exists()
+        assert all(map(is_gone, children))

@@ -8,6 +8,7 @@ import time
 from functools import partial
 
 from llmpar.answering.backend import Query, Reply, Watcher
+from llmpar.answering.choice import ModelChoice
 from llmpar.answering.local import Codec
 from llmpar.answering.processes import Processes
 from llmpar.answering.wire import Opened, OpenPart, Part
@@ -73,6 +74,25 @@ def open_fake(
     runner = Deadly(slots) if kind == "deadly" else FakeRunner(slots, delay, fail_at)
     backend = byte_backend([runner], context)
     if kind == "damaged":
+        backend._foundation = Damaged()
+    return Part(backend, 300, frozenset({2}))
+
+
+class Wrong(FakeRunner):
+    """A FakeRunner whose answers are all the same."""
+
+    def _step(self, sequences: list[Sequence]) -> None:
+        for sequence in sequences:
+            done = len(sequence.output_ids)
+            sequence.append(b"damaged"[done] if done < 7 else -1, frozenset({-1}))
+
+
+def open_damaged(
+    choice: ModelChoice, files: object, examples: object, num_models: int, doubts: bool, watcher: Watcher
+) -> Part:
+    """Stand for `model.open_part`, with weights that are damaged until they are looked at."""
+    backend = byte_backend([FakeRunner() if doubts else Wrong()], 500)
+    if not doubts:
         backend._foundation = Damaged()
     return Part(backend, 300, frozenset({2}))
 

@@ -163,14 +163,14 @@ def _text(spec: Spec) -> Iterator[tuple[Answer, str]]:
         return [Prompt((("user", text),), text) for text in texts]
 
     # Texts are made beforehand: it is the backend that is timed.
-    asked = {count: prompts(spec.workload(index)) for index, count in reversed(list(enumerate(spec.jobs)))}
+    asked = {str(work.prompts[0]): prompts(work) for work in map(spec.workload, range(len(spec.jobs)))}
     remarks = Remarks()
     choice = ModelChoice(spec.model, device=spec.device, precision=spec.precision, offline=True)  # type: ignore[arg-type]
-    backend = LocalModel(choice, remarks).open(asked[spec.jobs[0]][:4])
+    backend = LocalModel(choice, remarks).open(asked[str(spec.workload(0).prompts[0])][:4])
     sampling = Sampling(max_repeats=0)
 
     def answer(workload: Workload, finished: Finished) -> None:
-        for index, (prompt, limit) in enumerate(zip(asked[len(workload.limits)], workload.limits, strict=True)):
+        for index, (prompt, limit) in enumerate(zip(asked[str(workload.prompts[0])], workload.limits, strict=True)):
             if spec.options.get("counts"):
                 backend.count_tokens(prompt)
             backend.submit(Query(index, prompt, sampling, limit))

@@ -114,6 +114,11 @@ def told_in_shell() -> Iterator[None]:
         _is_shell = before
 
 
+def is_told_in_shell() -> bool:
+    """Tell whether messages name settings as in a shell, for a process that is to write them likewise."""
+    return _is_shell
+
+
 def setting(name: str, value: str = "", *, option: str | None = None) -> str:
     """Return how whoever asked writes a setting: `max_memory=8GB` from Python, `--max-memory 8GB` in a shell.
 

@@ -90,15 +90,14 @@ class Answers:
         """
         if self._running:
             assert self._backend is not None
-            reply = self._backend.collect(timeout)
-            while reply is not None:
-                try:
+            try:
+                reply = self._backend.collect(timeout)
+                while reply is not None:
                     self._backend.confirm()
-                except KeptDamaged:
-                    self._start_again(self._backend)
-                    break
-                self._take(self._backend, reply)
-                reply = self._backend.collect(0) if self._running else None
+                    self._take(self._backend, reply)
+                    reply = self._backend.collect(0) if self._running else None
+            except KeptDamaged:
+                self._start_again(self._backend)
         self.commit()
 
     def commit(self) -> None:

@@ -115,6 +115,7 @@ class Backend(Protocol):
         """Return the next reply, None after so many seconds without one, or if none can come.
 
         Raises:
+            KeptDamaged: as `confirm`, which a reply that is held back until it is confirmed may have been for.
             EngineFailed: nothing is answered any more, and every reply has been collected.
         """
 

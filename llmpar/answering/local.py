@@ -10,6 +10,7 @@ from llmpar.answering.backend import Query, Reply
 from llmpar.engine.constraint import Constraint
 from llmpar.engine.engine import Engine
 from llmpar.engine.request import Completion, Request, SamplingParams
+from llmpar.engine.worker import WorkerStatus
 from llmpar.integrity.foundation import Foundation
 from llmpar.tasks.question import Prompt
 from llmpar.tasks.task import Form
@@ -41,7 +42,7 @@ class _Asked:
 
 
 class LocalBackend:
-    """Answers queries by an engine of this process.
+    """Answers queries by an engine of this process. One thread may submit while another one collects and confirms.
 
     Args:
         engine: answers token ids; it is closed with this.
@@ -71,6 +72,16 @@ class LocalBackend:
         """Why the engine came to an end; None while a worker is left."""
         return self._engine.failure
 
+    @property
+    def statuses(self) -> list[WorkerStatus]:
+        """What each worker is doing."""
+        return self._engine.statuses
+
+    @property
+    def begun(self) -> frozenset[int]:
+        """The ids of the queries that a worker has taken up, and not ended."""
+        return self._engine.begun
+
     def measure(self, text: str) -> int:
         """Return how many tokens a text has."""
         return self._codec.measure(text)
@@ -90,10 +101,10 @@ class LocalBackend:
         self._counted = prompt, ids  # it is asked next, as a rule
         return len(ids)
 
-    def submit(self, query: Query) -> None:
-        """Take a query in."""
+    def submit(self, query: Query, prompt_ids: Sequence[int] | None = None) -> None:
+        """Take a query in; `prompt_ids` are those of its prompt, where somebody has made them already."""
         answered = array(_ID, query.continues)
-        prompt_ids = self._ids(query.prompt)
+        prompt_ids = self._ids(query.prompt) if prompt_ids is None else prompt_ids
         sampling = query.sampling
         constraint = None
         if query.form and self._codec.constrain:

@@ -6,13 +6,16 @@ import json
 import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from dataclasses import replace
+from functools import cached_property, lru_cache, partial
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from llmpar.answering.backend import Backend, Identity, Watcher
 from llmpar.answering.choice import ANSWERS_VERSION, ModelChoice, max_held
 from llmpar.answering.local import Codec, LocalBackend
+from llmpar.answering.processes import Processes
+from llmpar.answering.wire import Opened, Part
 from llmpar.engine.constraint import Constraint
 from llmpar.engine.model import context_length_of
 from llmpar.errors import KeptDamaged, LlmparError, ModelUnavailable, UsageError
@@ -23,7 +26,6 @@ from llmpar.tasks.task import Form
 if TYPE_CHECKING:
     from llmpar.models.cache import ModelFiles
     from llmpar.models.grammar import Grammar
-    from llmpar.models.load import LoadedModel
     from llmpar.models.tokenizer import ChatTokenizer
     from llmpar.models.translation import Seq2SeqTranslation, TranslationModel, TranslationPrompt, Vocabulary
 
@@ -41,14 +43,20 @@ class LocalModel:
     Args:
         choice: the user's.
         watcher: is told what takes time.
+        files: the model's, where they have been found already.
+        doubts: whether they were found damaged before, and are to be looked at before they are used.
     """
 
-    def __init__(self, choice: ModelChoice, watcher: Watcher) -> None:
+    def __init__(
+        self, choice: ModelChoice, watcher: Watcher, files: ModelFiles | None = None, *, doubts: bool = False
+    ) -> None:
         self._choice = choice
         self._watcher = watcher
+        if files:
+            self._files = files
         self._frames: dict[tuple[str, str], TranslationPrompt] = {}
         self._foundation = Foundation()
-        self._doubts = False
+        self._doubts = doubts
 
     @property
     def name(self) -> str:
@@ -126,6 +134,8 @@ class LocalModel:
     def open(self, examples: Sequence[Prompt]) -> Backend:
         """Load the weights and start the workers; once more if they were found damaged since, or just now.
 
+        On several devices, each has a process of its own: in one, their workers would wait for Python's lock.
+
         Args:
             examples: see `backend.Model.open`.
 
@@ -153,14 +163,67 @@ class LocalModel:
         del self._files
 
     def _load(self, examples: Sequence[Prompt]) -> Backend:
-        choice, watcher = self._choice, self._watcher
-        watcher.doing(f"loading {choice.name}")
-        files = self._files
+        self._watcher.doing(f"loading {self._choice.name}")
+        if self._choice.tensor_parallel == 1:
+            from llmpar.models.load import find_devices
+
+            devices = find_devices(self._choice.device)
+            if len(devices) > 1:
+                return self._load_on_each(devices, examples)
+        return self.load_here(examples).backend
+
+    def _load_on_each(self, devices: Sequence[str], examples: Sequence[Prompt]) -> Backend:
+        """Let a process for each device load the weights; here there is the tokenizer alone."""
+        from llmpar.models.load import find_arithmetic
+
+        choice, files, watcher = self._choice, self._files, self._watcher
+        _, precision = find_arithmetic(choice.device, choice.precision, files.source_bits)
+        parts = [
+            (
+                f"process {index} on {device}",
+                partial(
+                    open_part,
+                    replace(choice, device=device, precision=precision),
+                    files,
+                    tuple(examples),
+                    len(devices),
+                    self._doubts,
+                ),
+            )
+            for index, device in enumerate(devices)
+        ]
+        self._foundation = Foundation()
+        backend = Processes(parts, watcher, self._foundation)
+
+        def codec(opened: Opened) -> Codec:
+            constrain = self._constrainer(opened.vocabulary, opened.stop_ids)
+            return Codec(self._encode, self._vocabulary.decode, self.measure, constrain, self.exceeds)
+
+        try:
+            self._encode_all(examples)  # what cannot be asked is said before all else
+            backend.wait(codec)
+        except BaseException:
+            backend.close(0)
+            raise
+        watcher.watch(lambda: backend.statuses)
+        return backend
+
+    def load_here(self, examples: Sequence[Prompt], num_models: int = 1) -> Part:
+        """Load the weights in this process, and start the workers.
+
+        Args:
+            examples: see `backend.Model.open`.
+            num_models: how many processes do so, and share the memory that may be used.
+
+        Raises:
+            ModelUnavailable: it is not to be had.
+            KeptDamaged: what was kept of the weights is not what was written.
+        """
+        choice, watcher, files = self._choice, self._watcher, self._files
         from llmpar.engine.build import build_engine
         from llmpar.models.load import load_model
 
-        # What cannot be asked is said before all else; what is too long, when it is asked.
-        prompts = [self._encode(prompt) for prompt in examples if not self.exceeds(prompt, self.context_length)]
+        prompts = self._encode_all(examples)
         with _OPENING:
             arguments = (files.path, choice.device, choice.precision, files.source_bits)
             if choice.tensor_parallel > 1:
@@ -178,15 +241,17 @@ class LocalModel:
                 "take an instruct model"
             )
         prefix = [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))]
+        stop_ids = loaded.stop_ids | self._vocabulary.stop_ids
         try:
             engine = build_engine(
                 loaded.models,
                 loaded.context_length,
-                loaded.stop_ids | self._vocabulary.stop_ids,
+                stop_ids,
                 choice.threads,
                 choice.batch_size,
                 () if opening else prefix,
                 max_memory=choice.max_memory,
+                num_models=num_models,
                 num_opening=len(opening) or 1,
                 notify=watcher.remark,
                 warn=watcher.warn,
@@ -195,8 +260,13 @@ class LocalModel:
             loaded.foundation.confirm()  # damage, which can be mended, may be the reason
             raise
         watcher.watch(lambda: engine.statuses)
-        codec = Codec(self._encode, self._vocabulary.decode, self.measure, self._constrainer(loaded), self.exceeds)
-        return LocalBackend(engine, codec, loaded.foundation)
+        constrain = self._constrainer(loaded.vocabulary, stop_ids)
+        codec = Codec(self._encode, self._vocabulary.decode, self.measure, constrain, self.exceeds)
+        return Part(LocalBackend(engine, codec, loaded.foundation), loaded.vocabulary, stop_ids)
+
+    def _encode_all(self, examples: Sequence[Prompt]) -> list[Sequence[int]]:
+        """Return the ids of examples; what is too long is said when it is asked."""
+        return [self._encode(prompt) for prompt in examples if not self.exceeds(prompt, self.context_length)]
 
     def _encode(self, prompt: Prompt) -> Sequence[int]:
         """Return the ids of a prompt."""
@@ -271,7 +341,7 @@ class LocalModel:
         with _OPENING:
             return ChatTokenizer(self._files.path, tries=self._translation is None)
 
-    def _constrainer(self, loaded: LoadedModel) -> Callable[[Form], Callable[[], Constraint]]:
+    def _constrainer(self, vocabulary: int, stop_ids: frozenset[int]) -> Callable[[Form], Callable[[], Constraint]]:
         """Return what makes constraints of forms; what it has worked out about a form is kept for the next answer."""
 
         @lru_cache(_FORMS_KEPT)
@@ -279,7 +349,28 @@ class LocalModel:
             from llmpar.models.grammar import Grammar, choices_rule, schema_rule
 
             rule = choices_rule(form.choices) if form.choices else schema_rule(json.loads(form.schema))
-            stop_ids = loaded.stop_ids | self._vocabulary.stop_ids
-            return Grammar(self._files.path, loaded.vocabulary, stop_ids, rule, self._tokenizer.control_ids)
+            return Grammar(self._files.path, vocabulary, stop_ids, rule, self._tokenizer.control_ids)
 
         return lambda form: grammar(form).constrain
+
+
+def open_part(
+    choice: ModelChoice,
+    files: ModelFiles,
+    examples: Sequence[Prompt],
+    num_models: int,
+    doubts: bool,
+    watcher: Watcher,
+) -> Part:
+    """Load a model in a process of its own, on one of several devices; see `LocalModel.load_here`.
+
+    Args:
+        choice: what another process was given, but for the device, and the precision for all devices.
+        files: what it has found.
+        examples: see `backend.Model.open`.
+        num_models: how many processes do so.
+        doubts: whether the files are looked at before they are used.
+        watcher: is told what takes time.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: all that was to be fetched is there
+    return LocalModel(choice, watcher, files, doubts=doubts).load_here(examples, num_models)

@@ -19,6 +19,7 @@ def build_engine(
     *,
     num_opening: int = 1,
     max_memory: int | None = None,
+    num_models: int | None = None,
     stall_limit: float | None = 1800.0,
     notify: Notify = lambda _: None,
     warn: Notify = lambda _: None,
@@ -36,6 +37,7 @@ def build_engine(
         num_opening: of an encoder-decoder, how many ids at the end of a prompt the decoder opens with.
         max_memory: bytes for keys and values of all workers; None for a share of what is free on a CPU decoder, and
             for as much as it takes with a model of transformers.
+        num_models: how many models share that, those of other processes included; None for the `models`.
         stall_limit: see `Engine`.
         notify: is told what was chosen, for people who asked.
         warn: is told of a device that was left out; also see `Engine`.
@@ -45,7 +47,14 @@ def build_engine(
         EngineFailed: no device has room beside the model, or a rank that has a shard is gone, or its memory ran out.
     """
     settings = Settings(
-        context_length, stop_ids, threads, batch_size, tuple(prefix_ids), num_opening, max_memory, len(models)
+        context_length,
+        stop_ids,
+        threads,
+        batch_size,
+        tuple(prefix_ids),
+        num_opening,
+        max_memory,
+        num_models or len(models),
     )
     ending = ExitStack()
     try:

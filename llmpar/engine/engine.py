@@ -87,6 +87,11 @@ class Engine:
         """What each worker is doing."""
         return [worker.status for worker in self._workers]
 
+    @property
+    def begun(self) -> frozenset[int]:
+        """The ids of the requests that workers have taken up, and not ended."""
+        return self._scheduler.held()
+
     def submit(self, request: Request) -> None:
         """Queue a request. One that cannot fit the context completes as an error.
 

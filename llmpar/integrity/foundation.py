@@ -84,6 +84,8 @@ class Foundation:
             KeptDamaged: weights are not, and nothing was confirmed before, so that loading them again mends it.
             EngineFailed: a file was changed while it was in use.
         """
+        if self.damage:
+            raise self.damage
         if self._thread is None:
             _hash(self._files, self._hashed)
         self._hashed.wait()
@@ -92,6 +94,10 @@ class Foundation:
         if not self._is_confirmed:
             self._is_confirmed = True
             self._files = [file for file in self._files if file.is_weights and self._is_mapped]
+
+    def note_damage(self, damage: KeptDamaged) -> None:
+        """Take note of what another process found, whose answers rest on the same files."""
+        self.damage = damage
 
     def holds(self) -> bool:
         """Tell whether `confirm` would return now, without waiting for it."""

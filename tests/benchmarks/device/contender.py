@@ -8,24 +8,31 @@ processes share: {"event": "loaded", "settings": …}, then for each job {"event
 from __future__ import annotations
 
 import json
+import operator
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from device.workload import Workload, make_even_workload, make_workload
 
 Finished = Callable[[int, list[int]], None]
+UNKNOWN = -1
+"""A token that is known of by its text alone."""
+
 Answer = Callable[[Workload, Finished], None]
 """Answers all of a workload, and tells of each answer as soon as there is one."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What is run. `engine` is "llmpar", "generate" or "continuous"; `jobs` are the numbers of requests, one a job.
+    """What is run; `jobs` are the numbers of requests, one a job.
+
+    `engine` is "llmpar", "text" (llmpar's backend, where a text may end by itself), "generate" or "continuous".
 
     `even` is how many tokens every answer has; 0 for the usual workload. `options` are the engine's own.
     """
@@ -63,12 +70,15 @@ def main() -> int:
     with ENGINES[spec.engine](spec) as (answer, settings):
         report("loaded", settings=settings)
         for index in range(len(spec.jobs)):
-            report("job", **_timed(answer, spec.workload(index), spec.with_outputs))
+            is_right = operator.le if spec.engine == "text" else operator.eq
+            report("job", **_timed(answer, spec.workload(index), spec.with_outputs, is_right))
         report("done", memory=_memory(spec.device))
     return 0
 
 
-def _timed(answer: Answer, workload: Workload, with_outputs: bool) -> dict[str, object]:
+def _timed(
+    answer: Answer, workload: Workload, with_outputs: bool, is_right: Callable[[int, int], bool]
+) -> dict[str, object]:
     outputs: dict[int, list[int]] = {}
     times: list[float] = []
 
@@ -78,7 +88,8 @@ def _timed(answer: Answer, workload: Workload, with_outputs: bool) -> dict[str, 
 
     started = time.monotonic()
     answer(workload, finished)
-    wrong = [index for index, limit in enumerate(workload.limits) if len(outputs.get(index, ())) != limit]
+    lengths = [len(outputs.get(index, ())) for index in range(len(workload.limits))]
+    wrong = [index for index, limit in enumerate(workload.limits) if not is_right(lengths[index], limit)]
     if wrong:
         first = wrong[0]
         sys.exit(
@@ -90,7 +101,7 @@ def _timed(answer: Answer, workload: Workload, with_outputs: bool) -> dict[str, 
         "first": times[0],
         "last": times[-1],
         "requests": len(outputs),
-        "tokens": workload.num_new_tokens,
+        "tokens": sum(lengths),
         "outputs": [outputs[index] for index in range(len(outputs))] if with_outputs else None,
     }
 
@@ -125,6 +136,54 @@ def _llmpar(spec: Spec) -> Iterator[tuple[Answer, str]]:
                 finished(completion.id, list(completion.output_ids))
 
         yield answer, "; ".join(remarks)
+
+
+@contextmanager
+def _text(spec: Spec) -> Iterator[tuple[Answer, str]]:
+    """Open llmpar's backend, which takes texts and returns texts. Options: counts (asks how long each prompt is)."""
+    from llmpar.answering.backend import Query
+    from llmpar.answering.choice import ModelChoice
+    from llmpar.answering.model import LocalModel
+    from llmpar.models.tokenizer import ChatTokenizer
+    from llmpar.tasks.question import Prompt, Sampling
+
+    class Remarks(list[str]):
+        def doing(self, what: str) -> None: ...
+        def watch(self, statuses: object) -> None: ...
+
+        def remark(self, message: str) -> None:
+            self.append(message)
+
+        warn = remark
+
+    tokenizer = ChatTokenizer(Path(spec.model))
+
+    def prompts(workload: Workload) -> list[Prompt]:
+        texts = [tokenizer.decode(ids) for ids in workload.prompts]
+        return [Prompt((("user", text),), text) for text in texts]
+
+    # Texts are made beforehand: it is the backend that is timed.
+    asked = {str(work.prompts[0]): prompts(work) for work in map(spec.workload, range(len(spec.jobs)))}
+    remarks = Remarks()
+    choice = ModelChoice(spec.model, device=spec.device, precision=spec.precision, offline=True)  # type: ignore[arg-type]
+    backend = LocalModel(choice, remarks).open(asked[str(spec.workload(0).prompts[0])][:4])
+    sampling = Sampling(max_repeats=0)
+
+    def answer(workload: Workload, finished: Finished) -> None:
+        for index, (prompt, limit) in enumerate(zip(asked[str(workload.prompts[0])], workload.limits, strict=True)):
+            if spec.options.get("counts"):
+                backend.count_tokens(prompt)
+            backend.submit(Query(index, prompt, sampling, limit))
+        for _ in workload.prompts:
+            reply = backend.collect(600)
+            assert reply is not None
+            if reply.error is not None:
+                raise RuntimeError(reply.error)
+            backend.confirm()
+            finished(reply.id, [UNKNOWN] * reply.num_output_tokens)
+
+    yield answer, "; ".join(remarks)
+    backend.close()
 
 
 @contextmanager
@@ -240,7 +299,7 @@ def _memory(device: str) -> int:
     return taken
 
 
-ENGINES = {"llmpar": _llmpar, "generate": _generate, "continuous": _continuous}
+ENGINES = {"llmpar": _llmpar, "text": _text, "generate": _generate, "continuous": _continuous}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -55,6 +55,16 @@ def contenders(num_devices: int, batch_size: int, variants: bool = False) -> lis
     ]
     if num_devices > 1:
         found.append(Contender(f"llmpar, {num_devices} GPUs", "llmpar", repeats=3, num_devices=num_devices))
+    counts = {"counts": True}
+    found += [
+        Contender("llmpar, text", "text", repeats=5),
+        Contender("llmpar, counted text", "text", counts, repeats=5),
+    ]
+    if num_devices > 1:
+        found += [
+            Contender(f"llmpar, text, {num_devices} GPUs", "text", repeats=5, num_devices=num_devices),
+            Contender(f"llmpar, counted text, {num_devices} GPUs", "text", counts, repeats=5, num_devices=num_devices),
+        ]
     found += [
         Contender(f"generate, sorted batches of {batch_size}", "generate", {"batch_size": batch_size}, opening=64),
         Contender("continuous batching", "continuous", {"block_size": 256}, opening=64),
@@ -113,7 +123,7 @@ def run_engines(
     entries = []
     for shape, directory in shapes.items():
         for contender in chosen:
-            count = (requests if contender.engine == "llmpar" else peer_requests) * contender.num_devices
+            count = (requests if contender.engine in ("llmpar", "text") else peer_requests) * contender.num_devices
             spec = Spec(
                 engine=contender.engine,
                 model=directory,

@@ -1,0 +1,393 @@
+"""Several processes as one backend, each with an engine of its own: what one held that is lost is asked of the others.
+
+Knows no model: what the processes open is given. All that changes here is changed by the thread that asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import time
+import weakref
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from llmpar.answering.backend import Query, Reply, Watcher
+from llmpar.answering.child import Child, Events
+from llmpar.answering.local import Codec
+from llmpar.answering.wire import KINDS, Answered, End, Failed, Handed, Opened, OpenPart, Report, Said
+from llmpar.engine.worker import WorkerStatus
+from llmpar.errors import EngineFailed, KeptDamaged, LlmparError
+from llmpar.integrity.foundation import Foundation
+from llmpar.tasks.question import Prompt
+from llmpar.tasks.task import Form
+
+_WINDOW = 4  # times the slots of a process: what it may hold, as an engine chooses among so many
+_MOST_LOSSES = 2  # processes that were lost over a query, before it is taken for the reason
+_LOOK = 1.0  # seconds between looks at the processes, for those who wait longer
+_FLUSH, _LONGEST_FLUSH = 0.5, 2.0  # seconds that a process has to send what it has finished
+_NO_PROMPT = Prompt((), "")
+_ID = "q"  # of a token, as it is sent
+
+
+@dataclass(eq=False, slots=True)
+class _Asked:
+    """A query that has no reply yet. `cost` is how much work it may be; `num_losses`, with how many it was lost."""
+
+    handed: Handed
+    cost: int
+    num_losses: int = 0
+    is_begun: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Server:
+    """A process, and what it holds. `opened` is None until it is ready, and `silence` how long nothing has come."""
+
+    child: Child
+    opened: Opened | None = None
+    first_worker: int = 0
+    held: dict[int, _Asked] = field(default_factory=dict)
+    cost: int = 0
+    statuses: tuple[WorkerStatus, ...] = ()
+    silence: float = 0.0
+
+    @property
+    def num_slots(self) -> int:
+        return self.opened.num_slots if self.opened else 0
+
+    def take(self, asked: _Asked) -> None:
+        asked.is_begun = False
+        self.held[asked.handed.query.id] = asked
+        self.cost += asked.cost
+        self.child.send(asked.handed)
+
+    def pop(self, number: int) -> _Asked | None:
+        asked = self.held.pop(number, None)
+        self.cost -= asked.cost if asked else 0
+        return asked
+
+
+class Processes:
+    """Answers queries by several processes.
+
+    They begin to open their parts at once, all at the same time; `wait` is to be called next, and `close` at last.
+
+    Args:
+        parts: what each process opens, and what people know it by.
+        watcher: is told what they tell, and which of them were lost while others go on.
+        foundation: takes note where one finds damage in what its answers rest on.
+        stall_limit: after how many seconds without a sign of life one counts as lost; None for never.
+
+    Raises:
+        ModelUnavailable: a process cannot be started.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[tuple[str, OpenPart]],
+        watcher: Watcher,
+        foundation: Foundation,
+        stall_limit: float | None = 1800.0,
+    ) -> None:
+        self._watcher = watcher
+        self._foundation = foundation
+        self._stall_limit = stall_limit
+        self._events: Events = queue.SimpleQueue()
+        self._codec: Codec | None = None
+        self._counted: tuple[Prompt, Sequence[int]] | None = None
+        self._waiting: deque[_Asked] = deque()
+        self._replies: deque[Reply] = deque()
+        self._told: deque[tuple[Callable[[str], None], str]] = deque()
+        self._reasons: list[str] = []  # why processes were lost
+        self._errors: list[Failed] = []  # of those that could not open their parts
+        self._failure: str | None = None
+        self._is_closed = False
+        self._looked = time.monotonic()
+        children: list[Child] = []
+        self._end = weakref.finalize(self, _kill, children)  # also where nobody closes us
+        try:
+            for name, open_part in parts:
+                children.append(Child(name, open_part, self._events))
+        except BaseException:
+            self._end()
+            raise
+        self._servers = [_Server(child) for child in children]
+        self._left = list(self._servers)  # those that were not lost
+
+    def wait(self, codec: Callable[[Opened], Codec]) -> None:
+        """Wait until every process is ready or lost; those that are not are left out if another is.
+
+        Args:
+            codec: makes the codec by what a process says of its part; the encoding is ours, to count with.
+
+        Raises:
+            LlmparError: none is ready; one is at fault in a way that all would be; or the weights are damaged.
+        """
+        while any(server.opened is None for server in self._left):
+            self._attend(_LOOK)
+            self._tell()
+            self._foundation.confirm()
+        if not self._left:
+            raise self._unopened()
+        self._codec = codec(next(server.opened for server in self._left if server.opened))
+        for failed in self._errors:
+            self._watcher.warn(
+                f"{failed.fact}, and is left out" if failed.fact else f"{failed.message}; it is left out"
+            )
+        num_workers = 0
+        for server in self._servers:
+            server.first_worker = num_workers
+            num_workers += len(server.opened.statuses) if server.opened else 0
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the processes, in order."""
+        return [server.child.process_id for server in self._servers]
+
+    @property
+    def statuses(self) -> list[WorkerStatus]:
+        """What each worker of each process is doing."""
+        return [status for server in self._servers for status in server.statuses]
+
+    @property
+    def num_slots(self) -> int:
+        """How many queries are answered at a time."""
+        return sum(server.num_slots for server in self._servers)
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens, of a prompt and its answer together, that each process has room for."""
+        return min(server.opened.context_length for server in self._servers if server.opened)
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing is answered any more; None while a process is left."""
+        return self._failure
+
+    def measure(self, text: str) -> int:
+        """Return how many tokens a text has."""
+        return self._coded.measure(text)
+
+    def exceeds(self, prompt: Prompt, most: int) -> bool:
+        """Tell whether a prompt has more than `most` tokens for sure; see `Backend.exceeds`."""
+        return self._coded.exceeds(prompt, most)
+
+    def check_form(self, form: Form) -> None:
+        """Raise UsageError if answers cannot be held to a form."""
+        if constrain := self._coded.constrain:
+            constrain(form)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Return how many tokens the model reads for a prompt; see `Backend.count_tokens`."""
+        ids = self._coded.encode(prompt)
+        self._counted = prompt, ids  # it is asked next, as a rule
+        return len(ids)
+
+    def submit(self, query: Query) -> None:
+        """Take a query in.
+
+        Raises:
+            EngineFailed: nothing is answered any more.
+        """
+        if self._failure or self._is_closed:
+            raise EngineFailed(self._failure or "the backend is closed")
+        counted, self._counted = self._counted, None
+        # What was counted need not be encoded a second time, nor sent.
+        ids = array(_ID, iter(counted[1])) if counted and counted[0] is query.prompt else None
+        handed = Handed(query if ids is None else replace(query, prompt=_NO_PROMPT), ids)
+        size = len(query.prompt.text) // 4 if ids is None else len(ids)
+        self._waiting.append(_Asked(handed, size + query.max_new_tokens))
+        self._hand_out()
+
+    def collect(self, timeout: float) -> Reply | None:
+        """Return the next reply, which has been confirmed; None after so many seconds without one.
+
+        Raises:
+            KeptDamaged: the weights are not what they should be, and to open the model again mends it.
+            EngineFailed: nothing is answered any more, and every reply has been collected.
+        """
+        until = time.monotonic() + timeout
+        while not self._replies:
+            self._foundation.confirm()
+            if self._failure:
+                raise EngineFailed(self._failure)
+            left = until - time.monotonic()
+            self._attend(max(0.0, min(_LOOK, left)))
+            self._tell()
+            if left <= 0 and not self._replies:
+                self._foundation.confirm()
+                return None
+        return self._replies.popleft()
+
+    def confirm(self) -> None:
+        """Tell of damage, and wait for nothing: a reply comes when its process has confirmed it."""
+        self._foundation.confirm()
+
+    def is_confirmed(self) -> bool:
+        """Tell whether no damage was found."""
+        return self._foundation.damage is None
+
+    def drain(self) -> list[Reply]:
+        """Return the replies that are there."""
+        self._attend(0.0)
+        replies = list(self._replies)
+        self._replies.clear()
+        return replies
+
+    def close(self, timeout: float | None = None) -> None:
+        """End the processes; what they have finished may be collected, and what they have not comes as errors.
+
+        A step in progress is given up. To send what is finished they have half a second at least, and 2 at most.
+        """
+        if not self._is_closed:
+            self._is_closed = True
+            for server in self._left:
+                server.child.send(End())
+            longest = _LONGEST_FLUSH if timeout is None else timeout
+            until = time.monotonic() + max(_FLUSH, min(longest, _LONGEST_FLUSH))
+            while self._left and (left := until - time.monotonic()) > 0:
+                self._attend(left)
+            for server in list(self._left):
+                server.child.kill()
+            for server in self._servers:
+                server.child.end()
+            self._attend(0.0)
+            self._refuse_all("the backend was closed")
+            self._end()
+        self._tell()
+
+    @property
+    def _coded(self) -> Codec:
+        assert self._codec, "wait first"
+        return self._codec
+
+    def _hand_out(self) -> None:
+        """Give each process as much as it may hold, and all of them alike: to the one that has least, for its size."""
+        while self._waiting:
+            able = [server for server in self._left if len(server.held) < _WINDOW * server.num_slots]
+            if not able:
+                return
+            min(able, key=lambda server: server.cost / server.num_slots).take(self._waiting.popleft())
+
+    def _attend(self, timeout: float) -> None:
+        """Take in what the processes tell, having waited for it up to `timeout` seconds, and look after them."""
+        with contextlib.suppress(queue.Empty):
+            server, report = self._next(timeout)
+            while True:
+                self._take_in(server, report)
+                server, report = self._next(0.0)
+        self._look()
+        if not self._is_closed:
+            self._hand_out()
+
+    def _next(self, timeout: float) -> tuple[_Server, Report | None]:
+        child, report = self._events.get(timeout=timeout) if timeout else self._events.get_nowait()
+        return next(server for server in self._servers if server.child is child), report
+
+    def _take_in(self, server: _Server, report: Report | None) -> None:
+        server.silence = 0.0
+        if server not in self._left:
+            return  # what it held, others answer
+        if isinstance(report, Answered):
+            self._take_answers(server, report)
+        elif isinstance(report, Said):
+            takes = {"doing": self._watcher.doing, "remark": self._watcher.remark, "warn": self._watcher.warn}
+            name = f"{server.child.name}: " if report.kind == "warn" else ""
+            self._told.append((takes[report.kind], f"{name}{report.message}"))
+        elif isinstance(report, Opened):
+            server.opened, server.statuses = report, report.statuses
+        elif isinstance(report, Failed):
+            self._take_failure(server, report)
+        elif self._is_closed:
+            self._left.remove(server)
+        else:
+            self._lose(server, server.child.end())
+
+    def _take_answers(self, server: _Server, report: Answered) -> None:
+        server.statuses = report.statuses or server.statuses
+        for number in report.begun:
+            if asked := server.held.get(number):
+                asked.is_begun = True
+        for reply in report.replies:
+            if server.pop(reply.id):
+                worker = None if reply.worker is None else server.first_worker + reply.worker
+                self._replies.append(replace(reply, worker=worker))
+
+    def _take_failure(self, server: _Server, failed: Failed) -> None:
+        if failed.kind == KeptDamaged.__name__:
+            self._foundation.note_damage(KeptDamaged(failed.message))
+        if server.opened or not failed.kind:
+            self._lose(server, f"failed: {failed.message}")
+        else:
+            self._left.remove(server)
+            self._errors.append(failed)
+
+    def _look(self) -> None:
+        """Give up each process that has shown no sign of life for too long."""
+        now = time.monotonic()
+        # Only while somebody looks: if we were stopped for an hour, what was sent meanwhile comes in a moment.
+        passed, self._looked = min(now - self._looked, 2 * _LOOK), now
+        for server in list(self._left):
+            server.silence += passed
+            if self._stall_limit is not None and server.silence > self._stall_limit:
+                self._lose(server, f"has given no sign of life for {self._stall_limit:g} s")
+                server.child.kill()
+
+    def _lose(self, server: _Server, what: str) -> None:
+        """Let the others answer what a process held; without others, fail."""
+        self._left.remove(server)
+        reason = f"{server.child.name} {what}"
+        self._reasons.append(reason)
+        for status in server.statuses:
+            status.phase, status.num_running = "ended", 0
+        held = list(server.held.values())
+        server.held.clear()
+        # Of one that ended before it told what it had begun, anything may be the reason.
+        suspects = [asked for asked in held if asked.is_begun] or held
+        for asked in suspects:
+            asked.num_losses += 1
+        deadly = [asked for asked in held if asked.num_losses >= _MOST_LOSSES]
+        back = [asked for asked in held if asked.num_losses < _MOST_LOSSES]
+        self._waiting.extendleft(reversed(back))
+        died = f"{_MOST_LOSSES} processes were lost over it, at last: {reason}"
+        self._replies.extend(_refusal(asked, died, deadly=True) for asked in deadly)
+        if not self._left:
+            self._failure = "; ".join(self._reasons)
+            self._refuse_all(self._failure)
+        else:
+            pieces = "its piece goes" if len(back) == 1 else f"its {len(back):,} pieces go"
+            told = f"{reason}; " + (f"{pieces} to the others" if back else "the others go on")
+            self._told.append((self._watcher.warn, told))
+
+    def _refuse_all(self, reason: str) -> None:
+        asked = [*self._waiting, *(asked for server in self._servers for asked in server.held.values())]
+        self._waiting.clear()
+        for server in self._servers:
+            server.held.clear()
+        self._replies.extend(_refusal(one, reason) for one in asked)
+
+    def _unopened(self) -> LlmparError:
+        """Return why no process is ready."""
+        if self._errors:
+            failed = self._errors[0]
+            return KINDS[failed.kind](failed.message)
+        return EngineFailed(self._failure or "")
+
+    def _tell(self) -> None:
+        while self._told:
+            tell, message = self._told.popleft()
+            tell(message)
+
+
+def _refusal(asked: _Asked, reason: str, *, deadly: bool = False) -> Reply:
+    return Reply(asked.handed.query.id, "", "error", error=reason, deadly=deadly)
+
+
+def _kill(children: list[Child]) -> None:
+    for child in children:
+        child.kill()
+    for child in children:
+        child.end()

@@ -1,0 +1,160 @@
+"""The process that serves a part of another's queries: it opens a backend, answers, and ends with whoever started it.
+
+`child.py` starts it. It does nothing of its own accord: what goes wrong is told, and the other process decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+
+from llmpar.answering.backend import Reply
+from llmpar.answering.local import LocalBackend
+from llmpar.answering.wire import KINDS, Answered, End, Failed, Handed, Message, Opened, Opening, Part, Report, Said
+from llmpar.engine.model import DeviceFull
+from llmpar.engine.worker import WorkerStatus
+from llmpar.errors import EngineFailed, LlmparError, told_in_shell
+
+HEARTBEAT = 0.5  # seconds between signs of life
+_GATHER = 0.005  # seconds in which replies are gathered for one message, which costs as much as several replies
+_LOOK = 0.05  # seconds without a reply, after which there may be something else to do
+_MOST = 1024  # replies in one message
+
+
+@dataclass(slots=True)
+class _Line:
+    """The way to whoever asks, for several threads; it is the watcher, too."""
+
+    connection: Connection
+    statuses: Callable[[], Sequence[WorkerStatus]] = tuple
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def send(self, report: Report) -> None:
+        # One who is gone does not listen, and the thread that listens here ends this process.
+        with self._lock, contextlib.suppress(OSError):
+            self.connection.send(report)
+
+    def doing(self, what: str) -> None:
+        self.send(Said("doing", what))
+
+    def remark(self, message: str) -> None:
+        self.send(Said("remark", message))
+
+    def warn(self, message: str) -> None:
+        self.send(Said("warn", message))
+
+    def watch(self, statuses: Callable[[], Sequence[WorkerStatus]]) -> None:
+        self.statuses = statuses
+
+    def beat(self) -> None:
+        while True:
+            time.sleep(HEARTBEAT)
+            self.send(Answered(statuses=tuple(self.statuses())))
+
+
+def serve(connection: Connection) -> None:
+    """Open what the first message says, and answer the queries that follow, until there is an end or nobody asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks is told, and decides
+    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    ending = threading.Event()
+    threading.Thread(target=_listen, args=(connection, inbox, ending), name="llmpar-listener", daemon=True).start()
+    line = _Line(connection)
+    opening = inbox.get()
+    assert isinstance(opening, Opening)
+    threading.Thread(target=line.beat, name="llmpar-heartbeat", daemon=True).start()
+    with told_in_shell() if opening.in_shell else contextlib.nullcontext():
+        try:
+            part = opening.open(line)
+            line.send(_opened(part))
+            collecting = threading.Thread(
+                target=_collect, args=(part.backend, line, ending), name="llmpar-replies", daemon=True
+            )
+            collecting.start()
+            while isinstance(message := inbox.get(), Handed):
+                _take(part.backend, message, line)
+            collecting.join()
+        except BaseException as error:  # whatever it is, whoever asks must be told of the end
+            _fail(line, error)
+
+
+def _listen(connection: Connection, inbox: queue.SimpleQueue[Message], ending: threading.Event) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            for message in connection.recv():
+                if isinstance(message, End):
+                    ending.set()
+                inbox.put(message)
+    os._exit(0)  # nobody asks any more, and no library must keep us
+
+
+def _opened(part: Part) -> Opened:
+    backend = part.backend
+    return Opened(backend.num_slots, backend.context_length, tuple(backend.statuses), part.vocabulary, part.stop_ids)
+
+
+def _take(backend: LocalBackend, handed: Handed, line: _Line) -> None:
+    try:
+        backend.submit(handed.query, None if handed.prompt_ids is None else handed.prompt_ids.tolist())
+    except EngineFailed:
+        return  # which the collecting thread tells
+    except LlmparError as error:
+        line.send(Answered((Reply(handed.query.id, "", "error", error=str(error)),)))
+
+
+def _collect(backend: LocalBackend, line: _Line, ending: threading.Event) -> None:
+    """Send what has been answered and confirmed, until the end."""
+    told: frozenset[int] = frozenset()
+    try:
+        while True:
+            replies = _gather(backend)
+            begun = backend.begun
+            if replies or begun - told:
+                if replies:
+                    backend.confirm()
+                line.send(Answered(_sound(backend, replies), tuple(begun - told), tuple(backend.statuses)))
+                told = begun
+            if ending.is_set():
+                replies = backend.drain()
+                if backend.is_confirmed():
+                    line.send(Answered(_sound(backend, replies)))
+                os._exit(0)  # what runs on is given up
+    except BaseException as error:
+        _fail(line, error)
+
+
+def _gather(backend: LocalBackend) -> list[Reply]:
+    """Return the next replies, none if there are none for a while."""
+    replies: list[Reply] = []
+    reply, until = backend.collect(_LOOK), time.monotonic() + _GATHER
+    with contextlib.suppress(EngineFailed):  # which is raised again when these have been sent
+        while reply is not None:
+            replies.append(reply)
+            if len(replies) == _MOST:
+                break
+            reply = backend.collect(max(0.0, until - time.monotonic()))
+    return replies
+
+
+def _sound(backend: LocalBackend, replies: list[Reply]) -> tuple[Reply, ...]:
+    """Return the replies but those that only say that no worker is left here: others may answer them."""
+    if backend.failure is None:
+        return tuple(replies)
+    return tuple(reply for reply in replies if reply.finish_reason != "error" or reply.deadly)
+
+
+def _fail(line: _Line, error: BaseException) -> None:
+    """Tell why nothing comes any more, and end."""
+    if os.environ.get("LLMPAR_DEBUG"):
+        traceback.print_exception(type(error), error, error.__traceback__)
+    kind = next((above.__name__ for above in type(error).__mro__ if above.__name__ in KINDS), "")
+    message = str(error) if kind else f"{type(error).__name__}: {error}".partition("\n")[0]
+    line.send(Failed(kind, message, error.fact if isinstance(error, DeviceFull) else ""))
+    os._exit(1)

@@ -1,0 +1,203 @@
+"""A model on several devices, each with a process of its own, answers as on one. A CPU stands in for each of them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fuzz.tiny import gguf_bytes
+from support.parts import Told, open_damaged
+from support.program import Outcome
+
+from llmpar.answering.backend import Backend, Query, Reply
+from llmpar.answering.choice import ModelChoice
+from llmpar.answering.local import LocalBackend
+from llmpar.answering.model import LocalModel
+from llmpar.answering.processes import Processes
+from llmpar.errors import UsageError
+from llmpar.models import load, registry
+from llmpar.tasks.question import Prompt, Sampling
+from llmpar.tasks.task import Form
+
+SAMPLED = Sampling(temperature=0.8, top_p=0.9, seed=3)
+ENUM = '{"type": "object", "properties": {"a": {"enum": ["x", "y"]}}, "required": ["a"], "additionalProperties": false}'
+FORM = Form(schema=ENUM)
+
+
+def prompt(number: int) -> Prompt:
+    text = f"Sentence {number} of {number % 5}." + " And more." * (number % 4)
+    return Prompt((("system", "Be brief."), ("user", text)), text)
+
+
+PROMPTS = [prompt(number) for number in range(40)]
+
+
+@contextmanager
+def devices(*names: str) -> Iterator[None]:
+    """Let the machine have these, for models in a precision whose weights need no torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "find_devices", lambda _: names)
+        patch.setattr(load, "find_arithmetic", lambda *_: (names, "int8"))
+        yield
+
+
+def open_on(names: Sequence[str], model: Path, told: Told) -> Backend:
+    with devices(*names):
+        return LocalModel(ModelChoice(str(model), precision="int8", threads=1, batch_size=4), told).open(PROMPTS[:2])
+
+
+def answers(backend: Backend, queries: Sequence[Query], middle: Callable[[], None] = lambda: None) -> list[Reply]:
+    """Return the replies in order; `middle` is called when a quarter of them has come."""
+    for query in queries:
+        backend.count_tokens(query.prompt)
+        backend.submit(query)
+    found: dict[int, Reply] = {}
+    while len(found) < len(queries):
+        if len(found) == len(queries) // 4:
+            middle()
+        reply = backend.collect(60)
+        assert reply is not None, "nothing comes"
+        backend.confirm()
+        found[reply.id] = reply
+    return [replace(found[query.id], worker=None, seconds=0.0) for query in queries]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A tiny model in a cache of its own, where its packed weights are kept, too."""
+    place = tmp_path_factory.mktemp("devices")
+    (place / "tiny.gguf").write_bytes(gguf_bytes())
+    os.utime(place / "tiny.gguf", (1e9, 1e9))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMPAR_CACHE", str(place / "cache"))
+        yield place / "tiny.gguf"
+
+
+@pytest.fixture(scope="module")
+def one(model: Path) -> Iterator[Backend]:
+    backend = open_on(["cpu"], model, Told())
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(scope="module")
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture(scope="module")
+def three(model: Path, one: Backend, told: Told) -> Iterator[Processes]:
+    backend = open_on(["cpu"] * 3, model, told)
+    assert isinstance(backend, Processes)
+    yield backend
+    backend.close()
+
+
+def test_what_was_chosen_is_told(one: Backend, three: Processes, told: Told) -> None:
+    assert isinstance(one, LocalBackend)
+    assert three.num_slots == 3 * one.num_slots
+    assert three.context_length <= one.context_length
+    assert len([line for line in told.remarks if "4 slots" in line and "on cpu" in line]) == 3
+    assert len(three.statuses) == 3
+    assert three.measure("some words") == one.measure("some words")
+    assert three.count_tokens(PROMPTS[0]) == one.count_tokens(PROMPTS[0])
+    assert three.exceeds(Prompt((("user", "x " * 9000),), ""), 100)
+
+
+def test_forms_and_strings_that_end_an_answer(one: Backend, three: Processes) -> None:
+    letter = max("aeinort ", key=lambda char: sum(char in reply.text for reply in answers(one, queries(Sampling()))))
+    asked = [
+        Query(0, PROMPTS[0], Sampling(), 40, FORM),
+        Query(1, PROMPTS[1], SAMPLED, 40, Form(choices=("yes", "no", "perhaps"))),
+        *[Query(number, PROMPTS[number], Sampling(stop=(letter,)), 24) for number in range(2, 12)],
+    ]
+    three.check_form(FORM)
+    with pytest.raises(UsageError):
+        three.check_form(Form(schema='{"type": 7}'))
+    expected = answers(one, asked)
+    assert answers(three, asked) == expected
+    assert expected[0].text.replace(" ", "") in ('{"a":"x"}', '{"a":"y"}')
+    assert expected[1].text in ("yes", "no", "perhaps")
+    assert any(reply.finish_reason == "stop" and letter not in reply.text for reply in expected[2:])
+
+
+def test_an_answer_that_was_cut_goes_on(one: Backend, three: Processes) -> None:
+    cut = answers(three, [Query(0, PROMPTS[0], SAMPLED, 6)])[0]
+    assert cut.finish_reason == "length"
+    more = [Query(1, PROMPTS[0], SAMPLED, 6, continues=cut.continuation)]
+    whole = answers(three, more)
+    assert whole == answers(one, more)
+    assert whole[0].num_output_tokens == 12
+
+
+def test_one_that_takes_too_long_fails_alone(three: Processes) -> None:
+    late, other = answers(
+        three, [Query(0, PROMPTS[0], Sampling(max_repeats=0), 90, timeout=1e-9), *queries(SAMPLED)[1:2]]
+    )
+    assert "took longer than" in (late.error or "")
+    assert other.error is None
+
+
+def test_any_number_of_processes_gives_the_same_answers(one: Backend, three: Processes, told: Told) -> None:
+    """The last test of these three: at its end one is left."""
+    for sampling in (Sampling(), SAMPLED):
+        expected = answers(one, queries(sampling))
+        assert len({reply.text for reply in expected}) > 10
+        assert answers(three, queries(sampling)) == expected
+    for number in (1, 0):
+        process_id = three.process_ids[number]
+        assert answers(three, queries(SAMPLED), lambda: os.kill(process_id, signal.SIGKILL)) == expected  # noqa: B023
+    assert [line.partition(";")[0] for line in told.warnings] == [
+        f"process {number} on cpu was ended by signal 9" for number in (1, 0)
+    ]
+
+
+def queries(sampling: Sampling) -> list[Query]:
+    return [Query(number, given, sampling, 16 + number % 8) for number, given in enumerate(PROMPTS)]
+
+
+def test_each_is_told_its_device_and_what_all_share(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked(Exception):
+        pass
+
+    def processes(parts: Sequence[tuple[str, Any]], *_: object) -> Processes:
+        assert [name for name, _ in parts] == ["process 0 on cuda:0", "process 1 on cuda:1"]
+        for index, (_, part) in enumerate(parts):
+            choice, files, examples, num_models, doubts = pickle.loads(pickle.dumps(part)).args
+            assert choice == ModelChoice(str(model), device=f"cuda:{index}", precision="int8", threads=3, max_memory=9)
+            assert files == registry.resolve(str(model))
+            assert (examples, num_models, doubts) == (tuple(PROMPTS[:2]), 2, False)
+        raise Asked
+
+    monkeypatch.setattr("llmpar.answering.model.Processes", processes)
+    with devices("cuda:0", "cuda:1"), pytest.raises(Asked):
+        LocalModel(ModelChoice(str(model), threads=3, max_memory=9), Told()).open(PROMPTS[:2])
+
+
+def test_they_share_the_memory(tiny_model: Path) -> None:
+    """Through torch, where what is kept of a token is counted for each of them."""
+    told = Told()
+    choice = ModelChoice(str(tiny_model), device="cpu:0", threads=2, max_memory=4_000_000)
+    LocalModel(choice, told).load_here(PROMPTS[:2], 2).backend.close()
+    assert [line for line in told.remarks if "up to 2 MB for keys and values" in line]
+    with pytest.raises(UsageError, match=r"limit of 0.1MB .* at least \d+MB with 4 workers"):
+        LocalModel(replace(choice, max_memory=100_000), told).load_here(PROMPTS[:2], 2)
+
+
+def test_on_damage_all_is_opened_again_and_nothing_is_taken_in_before(
+    model: Path, one: Backend, llmpar: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmpar.answering.model.open_part", open_damaged)
+    with devices("cpu", "cpu"):
+        outcome = llmpar("run", "-m", str(model), "--no-store", "{text}", stdin=b"One.\n\nTwo.\n\nThree.\n")
+    assert outcome.code == 0, outcome.err
+    assert len(outcome.out.split()) == 3
+    assert b"damaged" not in outcome.out
+    assert outcome.err.count("the weights were altered; nothing that was computed from it is kept") == 1

@@ -102,7 +102,9 @@ class TestAnswers:
         backend.submit(Query(0, Prompt((), ""), Sampling(), 100))
         backend.submit(Query(1, Prompt((), "x" * 450), Sampling(), 100))
         backend.submit(Query(2, Prompt((), "x"), Sampling(), 100))
-        found = replies(backend, 3)
+        backend.submit(Query(3, Prompt((), "\ud800"), Sampling(), 100))  # its encoder raises what nobody foresaw
+        found = replies(backend, 4)
+        assert (found[3].error or "").startswith("UnicodeEncodeError: ")
         assert found[0].error == "the prompt is empty"
         assert "do not fit the context of 500" in (found[1].error or "")
         assert found[2].text == answer("x")

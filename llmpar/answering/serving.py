@@ -86,13 +86,15 @@ def serve(connection: Connection) -> None:
 
 
 def _listen(connection: Connection, inbox: queue.SimpleQueue[Message], ending: threading.Event) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            for message in connection.recv():
-                if isinstance(message, End):
-                    ending.set()
-                inbox.put(message)
-    os._exit(0)  # nobody asks any more, and no library must keep us
+    try:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                for message in connection.recv():
+                    if isinstance(message, End):
+                        ending.set()
+                    inbox.put(message)
+    finally:
+        os._exit(0)  # nobody asks any more, and no library must keep us
 
 
 def _opened(part: Part) -> Opened:

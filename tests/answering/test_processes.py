@@ -191,11 +191,14 @@ class TestOpening:
     def test_those_that_cannot_start_are_left_out(self) -> None:
         told = Told()
         backend = opened(
-            fake_part(kind="full"), fake_part(), fake_part(kind="killed"), fake_part(kind="unforeseen"), watcher=told
+            *(fake_part(kind="full"), fake_part(), fake_part(kind="killed"), fake_part(kind="unforeseen")),
+            fake_part(kind="unavailable"),
+            watcher=told,
         )
         assert sorted(told.warnings) == [
             "process 2 on fake:2 was ended by signal 9; the others go on",
             "process 3 on fake:3 failed: RuntimeError: a library; the others go on",
+            "process 4 on fake:4 is left out: it cannot be put there; take a smaller one",
             "there is no room on it, and is left out",
         ]
         assert backend.num_slots == 2

@@ -373,4 +373,7 @@ def open_part(
         watcher: is told what takes time.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: all that was to be fetched is there
+    from llmpar.models.load import bind_device
+
+    bind_device(choice.device)
     return LocalModel(choice, watcher, files, doubts=doubts).load_here(examples, num_models)

@@ -102,7 +102,7 @@ class Processes:
         self._replies: deque[Reply] = deque()
         self._told: deque[tuple[Callable[[str], None], str]] = deque()
         self._reasons: list[str] = []  # why processes were lost
-        self._errors: list[Failed] = []  # of those that could not open their parts
+        self._errors: list[tuple[str, Failed]] = []  # of processes that could not open their parts
         self._failure: str | None = None
         self._is_closed = False
         self._looked = time.monotonic()
@@ -124,7 +124,8 @@ class Processes:
             codec: makes the codec by what a process says of its part; the encoding is ours, to count with.
 
         Raises:
-            LlmparError: none is ready; one is at fault in a way that all would be; or the weights are damaged.
+            LlmparError: none is ready; it is what the first said of it.
+            KeptDamaged: one has found weights that are not what was written.
         """
         while any(server.opened is None for server in self._left):
             self._attend(_LOOK)
@@ -133,10 +134,9 @@ class Processes:
         if not self._left:
             raise self._unopened()
         self._codec = codec(next(server.opened for server in self._left if server.opened))
-        for failed in self._errors:
-            self._watcher.warn(
-                f"{failed.fact}, and is left out" if failed.fact else f"{failed.message}; it is left out"
-            )
+        for name, failed in self._errors:
+            fact = f"{failed.fact}, and is left out"
+            self._watcher.warn(fact if failed.fact else f"{name} is left out: {failed.message}")
         num_workers = 0
         for server in self._servers:
             server.first_worker = num_workers
@@ -323,7 +323,7 @@ class Processes:
             self._lose(server, f"failed: {failed.message}")
         else:
             self._left.remove(server)
-            self._errors.append(failed)
+            self._errors.append((server.child.name, failed))
 
     def _look(self) -> None:
         """Give up each process that has shown no sign of life for too long."""
@@ -372,7 +372,7 @@ class Processes:
     def _unopened(self) -> LlmparError:
         """Return why no process is ready."""
         if self._errors:
-            failed = self._errors[0]
+            _, failed = self._errors[0]
             return KINDS[failed.kind](failed.message)
         return EngineFailed(self._failure or "")
 

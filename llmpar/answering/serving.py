@@ -23,7 +23,7 @@ from llmpar.engine.model import DeviceFull
 from llmpar.engine.worker import WorkerStatus
 from llmpar.errors import EngineFailed, LlmparError, told_in_shell
 
-HEARTBEAT = 0.5  # seconds between signs of life
+_HEARTBEAT = 0.5  # seconds between signs of life
 _GATHER = 0.005  # seconds in which replies are gathered for one message, which costs as much as several replies
 _LOOK = 0.05  # seconds without a reply, after which there may be something else to do
 _MOST = 1024  # replies in one message
@@ -56,7 +56,7 @@ class _Line:
 
     def beat(self) -> None:
         while True:
-            time.sleep(HEARTBEAT)
+            time.sleep(_HEARTBEAT)
             self.send(Answered(statuses=tuple(self.statuses())))
 
 
@@ -86,13 +86,15 @@ def serve(connection: Connection) -> None:
 
 
 def _listen(connection: Connection, inbox: queue.SimpleQueue[Message], ending: threading.Event) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            for message in connection.recv():
-                if isinstance(message, End):
-                    ending.set()
-                inbox.put(message)
-    os._exit(0)  # nobody asks any more, and no library must keep us
+    try:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                for message in connection.recv():
+                    if isinstance(message, End):
+                        ending.set()
+                    inbox.put(message)
+    finally:
+        os._exit(0)  # nobody asks any more, and no library must keep us
 
 
 def _opened(part: Part) -> Opened:
@@ -105,8 +107,9 @@ def _take(backend: LocalBackend, handed: Handed, line: _Line) -> None:
         backend.submit(handed.query, None if handed.prompt_ids is None else handed.prompt_ids.tolist())
     except EngineFailed:
         return  # which the collecting thread tells
-    except LlmparError as error:
-        line.send(Answered((Reply(handed.query.id, "", "error", error=str(error)),)))
+    except Exception as error:  # it would be the end of every process that it is given to
+        reason = str(error) if isinstance(error, LlmparError) else f"{type(error).__name__}: {error}"
+        line.send(Answered((Reply(handed.query.id, "", "error", error=reason),)))
 
 
 def _collect(backend: LocalBackend, line: _Line, ending: threading.Event) -> None:

@@ -387,6 +387,14 @@ def find_devices(name: str) -> tuple[str, ...]:
     return (name,)
 
 
+def bind_device(name: str) -> None:
+    """Let what the calling thread computes without naming a device be on this one: another's memory is not touched."""
+    if name.startswith("cuda"):
+        import torch
+
+        torch.cuda.set_device(name)
+
+
 def _may_have_accelerator() -> bool:
     """Tell whether there is a Mac, or a driver of NVIDIA (also under WSL) or AMD."""
     return sys.platform == "darwin" or any(Path(f"/dev/{name}").exists() for name in ("nvidiactl", "dxg", "kfd"))

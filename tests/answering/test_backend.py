@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from support.backends import byte_backend
 from support.fakes import FakeRunner, fake_answer
-from support.questions import question
+from support.questions import Kept, question
 
+from llmpar.answering.answers import Answers
 from llmpar.answering.attempts import Attempt, Policy
 from llmpar.answering.backend import Identity, Query, Reply
 from llmpar.answering.choice import MODELS, ModelChoice, open_model
+from llmpar.reporting.report import Report
 from llmpar.tasks.files import find_task
 from llmpar.tasks.question import Conversation, Prompt, Sampling
 from llmpar.tasks.task import Form
@@ -94,6 +96,24 @@ def test_an_answer_that_was_cut_goes_on_where_it_stopped() -> None:
     assert (whole.text, whole.finish_reason, whole.num_output_tokens) == ("abcdefghij", "stop", 10)
     assert whole.continuation == b""
     backend.close()
+
+
+def test_a_question_is_encoded_one_time() -> None:
+    encoded = []
+
+    def encode(prompt: Prompt) -> bytes:
+        encoded.append(prompt.text)
+        return prompt.text.encode()
+
+    backend = byte_backend([FakeRunner(2)], encode=encode)
+    open_task: Any = lambda task: (task, Kept())  # noqa: E731
+    answers = Answers(Sampling(40, max_repeats=0), Policy(retries=0), open_task, lambda _: backend, Report())
+    pending = [answers.submit(question(text)) for text in ("one", "two")]
+    while answers.running:
+        answers.collect(1.0)
+    answers.close()
+    assert all(found.result for found in pending)
+    assert encoded == ["one", "two"]
 
 
 def test_a_prompt_that_was_counted_is_encoded_one_time() -> None:

@@ -201,3 +201,27 @@ def test_on_damage_all_is_opened_again_and_nothing_is_taken_in_before(
     assert len(outcome.out.split()) == 3
     assert b"damaged" not in outcome.out
     assert outcome.err.count("the weights were altered; nothing that was computed from it is kept") == 1
+
+
+@pytest.mark.device
+def test_gpus_answer_as_one_and_one_that_is_killed_loses_nothing(tiny_model: Path) -> None:
+    """On the first and the last GPU, which may be the same."""
+    import torch
+
+    names = ("cuda:0", f"cuda:{torch.cuda.device_count() - 1}")
+    choice = ModelChoice(str(tiny_model), device="cuda:0", precision="fp32", batch_size=8)
+    told = Told()
+    alone = LocalModel(choice, told).open(PROMPTS[:2])
+    expected = answers(alone, queries(Sampling()))
+    alone.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "find_devices", lambda _: names)
+        both = LocalModel(replace(choice, device="cuda"), told).open(PROMPTS[:2])
+    assert isinstance(both, Processes)
+    assert both.num_slots == 16
+    assert answers(both, queries(Sampling())) == expected
+    process_id = both.process_ids[1]
+    assert answers(both, queries(Sampling()), lambda: os.kill(process_id, signal.SIGKILL)) == expected
+    (warning,) = told.warnings
+    assert warning.startswith(f"process 1 on {names[1]} was ended by signal 9; ")
+    both.close()

@@ -102,7 +102,9 @@ class TestAnswers:
         backend.submit(Query(0, Prompt((), ""), Sampling(), 100))
         backend.submit(Query(1, Prompt((), "x" * 450), Sampling(), 100))
         backend.submit(Query(2, Prompt((), "x"), Sampling(), 100))
-        found = replies(backend, 3)
+        backend.submit(Query(3, Prompt((), "\ud800"), Sampling(), 100))  # its encoder raises what nobody foresaw
+        found = replies(backend, 4)
+        assert (found[3].error or "").startswith("UnicodeEncodeError: ")
         assert found[0].error == "the prompt is empty"
         assert "do not fit the context of 500" in (found[1].error or "")
         assert found[2].text == answer("x")
@@ -189,11 +191,14 @@ class TestOpening:
     def test_those_that_cannot_start_are_left_out(self) -> None:
         told = Told()
         backend = opened(
-            fake_part(kind="full"), fake_part(), fake_part(kind="killed"), fake_part(kind="unforeseen"), watcher=told
+            *(fake_part(kind="full"), fake_part(), fake_part(kind="killed"), fake_part(kind="unforeseen")),
+            fake_part(kind="unavailable"),
+            watcher=told,
         )
         assert sorted(told.warnings) == [
             "process 2 on fake:2 was ended by signal 9; the others go on",
             "process 3 on fake:3 failed: RuntimeError: a library; the others go on",
+            "process 4 on fake:4 is left out: it cannot be put there; take a smaller one",
             "there is no room on it, and is left out",
         ]
         assert backend.num_slots == 2

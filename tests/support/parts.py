@@ -14,7 +14,7 @@ from llmpar.answering.processes import Processes
 from llmpar.answering.wire import Opened, OpenPart, Part
 from llmpar.engine.model import DeviceFull
 from llmpar.engine.request import Sequence
-from llmpar.errors import KeptDamaged, UsageError
+from llmpar.errors import KeptDamaged, ModelUnavailable, UsageError
 from llmpar.integrity.foundation import Foundation
 from llmpar.tasks.question import Prompt, Sampling
 from support.backends import byte_backend
@@ -62,6 +62,8 @@ def open_fake(
     """Open a part of FakeRunners; `kind` is what is wrong with it."""
     if kind == "full":
         raise DeviceFull("there is no room on it")
+    if kind == "unavailable":
+        raise ModelUnavailable("it cannot be put there; take a smaller one")
     if kind == "usage":
         raise UsageError("the memory limit is too little")
     if kind == "killed":

@@ -124,6 +124,8 @@ class LocalModel:
             "engine": "model",
             "files": found,
             "device": devices[0].partition(":")[0],
+            # What was asked for. The weights may be computed in a longer one, which only loading them shows; but the
+            # trial that decides it has no chance in it, so that the same key leads to the same arithmetic.
             "precision": precision,
         }
 

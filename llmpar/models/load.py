@@ -167,7 +167,8 @@ def find_arithmetic(
 ) -> tuple[tuple[str, ...], PrecisionName]:
     """Return the devices and the precision that `load_model` computes with; the arguments and errors are its own.
 
-    A model of another shape than the Llama's takes bf16 or fp32 where this says int8.
+    A model of another shape than the Llama's takes bf16 or fp32 where this says int8 or int4, and one that is too far off
+    in a precision takes a longer one. Both follow from the files and from what is said here.
     """
     devices = find_devices(device)
     if devices == ("cpu",):
@@ -230,7 +231,10 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
             foundation.begin()
             if doubts:
                 foundation.confirm()
-            return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), precision, foundation)
+            taken = decoder.precision.name
+            if taken != precision:
+                notify(f"{path.name!r} is computed in {taken}: in {precision} it was too far off when it was packed")
+            return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), taken, foundation)
         except (packed.DamagedPack, KeptDamaged) as damage:
             warn(f"{damage}; making it again")
     foundation = watch(path, is_mapped=True)
@@ -243,7 +247,7 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     # Weights that will be packed are taken as they are in the file: no copy of another type has to fit beside them.
     model = _from_pretrained(path, "auto" if is_kept else torch.float32)
     try:
-        decoder = from_transformers.build_decoder(model, precision)
+        decoder = from_transformers.build_closest(model, precision, notify)
     except OtherShape as reason:
         native = _torch_precision(precision)
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
@@ -253,10 +257,11 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
         return LoadedModel(
             (TorchModel(model),), context_length_of(model.config.get_text_config()), stop_ids(path), native, foundation
         )
-    if file:
+    if file and decoder.precision.bits < PRECISIONS["fp32"].bits:
         foundation.confirm()  # what is damaged must not become a pack that looks sound
         keep_pack(file, partial(packed.write, decoder, origin=origin), notify)
-    return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), precision, foundation)
+    taken = decoder.precision.name
+    return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), taken, foundation)
 
 
 def _from_pretrained(path: Path, dtype: Any, **options: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,17 @@ from torch import nn
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.decoder import Decoder, Layer, Pass, Projection, Rope, Tokens
 from llmpar.engine.cpu.floats import stored
-from llmpar.engine.cpu.precision import PRECISIONS, Floats, Precision
+from llmpar.engine.cpu.precision import PRECISIONS, Floats, Precision, precisions_from
+from llmpar.engine.model import Notify
 from llmpar.engine.pages import num_pages_of
 from llmpar.engine.parts import LayerParts, OtherShape, take_apart
 from llmpar.engine.precision_names import PrecisionName
 
 _ACTIVATIONS = {"silu": kernels.SILU, "gelu_tanh": kernels.GELU_TANH}
+
+
+class TooFar(OtherShape):
+    """The decoder does not do what the model does: its precision is too short, or the model's arithmetic is another."""
 
 
 @torch.inference_mode()
@@ -26,7 +32,8 @@ def build_decoder(model: Any, name: PrecisionName) -> Decoder:
     """Return a decoder with the weights of a causal language model, packed for the precision of this name.
 
     Raises:
-        OtherShape: the model has parts that decoders lack, or the decoder does not do what the model does.
+        OtherShape: the model has parts that decoders lack.
+        TooFar: the decoder does not do what the model does.
     """
     parts, precision = take_apart(model), PRECISIONS[name]
     table = _floats(parts.embedding)
@@ -37,7 +44,7 @@ def build_decoder(model: Any, name: PrecisionName) -> Decoder:
         embedding=stored(table, precision.embedding),
         embedding_scale=parts.embedding_scale,
         final_norm=_floats(parts.final_norm),
-        head=_projection(precision, parts.head),
+        head=_projection(precision.head or precision, parts.head),
         vocabulary=len(table),
         context_length=parts.context_length,
         softcap=parts.softcap,
@@ -51,8 +58,27 @@ def build_decoder(model: Any, name: PrecisionName) -> Decoder:
     logits = _try(decoder, np.array(parts.probe_ids, np.int32), len(parts.probe_logits))
     error = parts.distance(torch.from_numpy(logits))
     if not error < precision.tolerance:
-        raise OtherShape(f"computed by its parts it gives something else (by {error:.1%})")
+        raise TooFar(f"computed by its parts it gives something else (by {error:.1%})")
     return decoder
+
+
+def build_closest(model: Any, name: PrecisionName, notify: Notify) -> Decoder:
+    """Return a decoder in the precision of this name, or in the next longer one that does what the model does.
+
+    Args:
+        model: see `build_decoder`.
+        name: of the precision.
+        notify: is told of each that is passed over.
+
+    Raises:
+        OtherShape: there is none.
+    """
+    for tried, longer in pairwise(precisions_from(name)):
+        try:
+            return build_decoder(model, tried)
+        except TooFar as reason:
+            notify(f"{tried} is passed over for {longer}: {reason}")
+    return build_decoder(model, "fp32")
 
 
 def _layer(parts: LayerParts, precision: Precision) -> Layer:

@@ -167,8 +167,8 @@ def find_arithmetic(
 ) -> tuple[tuple[str, ...], PrecisionName]:
     """Return the devices and the precision that `load_model` computes with; the arguments and errors are its own.
 
-    A model of another shape than the Llama's takes bf16 or fp32 where this says int8 or int4, and one that is too far off
-    in a precision takes a longer one. Both follow from the files and from what is said here.
+    A model of another shape than the Llama's takes bf16 or fp32 where this says int8 or int4, and one that is too far
+    off in a precision takes a longer one. Both follow from the files and from what is said here.
     """
     devices = find_devices(device)
     if devices == ("cpu",):

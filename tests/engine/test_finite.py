@@ -157,6 +157,7 @@ MAKE: dict[str, Callable[[], Any]] = {
     "fp32": lambda: deepcopy(make("qwen3")),
     "bf16": lambda: deepcopy(make("qwen3")),
     "int8": lambda: deepcopy(make("qwen3")),
+    "int4": lambda: deepcopy(make("qwen3")),
     "torch": lambda: deepcopy(make("qwen3")),
     "bloom": lambda: deepcopy(other("BloomConfig", n_head=4, n_layer=2)),
     "t5": t5,
@@ -221,7 +222,9 @@ def damaged(model: Decoder, kind: str, value: np.float32) -> Decoder:
 
     def inside(projection: Projection, row: int) -> None:
         panel, lane = divmod(row, 48)
-        if model.precision.name == "int8":
+        if projection.factors.dtype == np.uint16:
+            projection.factors[panel, 0, lane] = np.array(value, np.float16).view(np.uint16)
+        elif projection.precision.group:
             projection.factors[panel, 0, lane] = value
         else:
             projection.weight[panel, 1, lane, 0] = stored(np.array([value]), model.precision.weights)[0]

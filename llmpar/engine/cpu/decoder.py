@@ -298,7 +298,7 @@ class Pass:
         return np.tanh(logits / decoder.softcap) * np.float32(decoder.softcap) if decoder.softcap else logits
 
     def _inputs_of(self, projection: Projection) -> _Inputs:
-        """Return the room for a projection's inputs; those of one kind share it, as it is read before the next write."""
+        """Return the room for a projection's inputs, shared by all of its kind: each is read before the next one."""
         kind = (projection.precision.name, projection.num_inputs, projection.num_groups)
         if kind not in self._inputs:
             self._inputs[kind] = _Inputs(projection, self._num_rows)
@@ -306,13 +306,9 @@ class Pass:
 
     def _encoded(self, hidden: Floats) -> _Inputs:
         """Return the last hidden states, normed, as the inputs of the head."""
-        epsilon, everyone, inputs = (
-            np.float32(self._decoder.epsilon),
-            np.arange(len(hidden)),
-            self._inputs_of(self._decoder.head),
-        )
-        whole = np.ascontiguousarray(hidden)
-        kernels.norm(whole, everyone, self._decoder.final_norm, epsilon, inputs.values, inputs.scales)
+        decoder, everyone = self._decoder, np.arange(len(hidden))
+        whole, inputs = np.ascontiguousarray(hidden), self._inputs_of(decoder.head)
+        kernels.norm(whole, everyone, decoder.final_norm, np.float32(decoder.epsilon), inputs.values, inputs.scales)
         return inputs
 
     def _add(self, inputs: _Inputs, projection: Projection, norm: Floats, count: int) -> None:

@@ -23,7 +23,7 @@ _EXTREMES = np.array([128, 112, 116, 120, 124, 132, 136, 140, 144, 148], np.int3
 
 
 @kernel
-def _fit(units, extremes, found):
+def _fit(units: Any, extremes: Any, found: Any) -> None:
     """Set found (N,) to the scale, in units, with which whole numbers of four bits come closest to `units` (N, GROUP).
 
     The extreme of each group is -4096 units. Of those scales that make it -extreme / 16, each once fitted by least
@@ -35,10 +35,11 @@ def _fit(units, extremes, found):
             product, square = np.int32(0), np.int32(0)
             for k in range(units.shape[1]):
                 unit = np.int32(units[group, k])
-                whole = np.int32((unit * extreme + np.int32(32768)) >> np.int32(16))
+                # Each cast keeps Numba from 64 bits, of which a vector holds half as many.
+                whole = np.int32(np.int32(np.int32(unit * extreme) + np.int32(32768)) >> np.int32(16))
                 whole = min(max(whole, np.int32(-8)), np.int32(7))
-                product += unit * whole
-                square += whole * whole
+                product = np.int32(product + np.int32(unit * whole))
+                square = np.int32(square + np.int32(whole * whole))
             gained = np.float64(product) * np.float64(product) / np.float64(max(square, np.int32(1)))
             if gained > best:
                 best, scale = gained, np.float64(product) / np.float64(max(square, np.int32(1)))

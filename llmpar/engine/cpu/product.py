@@ -290,8 +290,8 @@ def product_tile(
         w: (P, K/k, PANEL, k), words of the same precision's `weights`; of panel `panel` the channels from `channel` on.
         biases: (P, G, PANEL) int32, where sums of bytes begin (they undo that x is stored with 128 added); or uint16,
             the bits of a float16 that is added to each weight of a group; else unused.
-        factors: (P, G, PANEL), what one unit of a whole weight is worth: float32, or the bits of float16 in uint16; else
-            unused.
+        factors: (P, G, PANEL), what one unit of a whole weight is worth: float32, or uint16, the bits of a float16;
+            else unused.
         out: (M, N) float32; columns from `column` on.
         add: whether to add to what `out` holds.
     """

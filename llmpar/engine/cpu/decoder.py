@@ -15,7 +15,7 @@ import numpy.typing as npt
 from llmpar.engine.constraint import WORD, Mask
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.attention import SPAN
-from llmpar.engine.cpu.precision import PANEL, Array, Floats, Precision, round_up
+from llmpar.engine.cpu.precision import PANEL, Array, Encode, Floats, Precision, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.pages import PAGE
 
@@ -74,13 +74,15 @@ class Projection:
         words = np.empty((num_panels, width // per_word, PANEL), np.uint32)
         factors: list[Array] = []
         biases: list[Array] = []
+        encode: Encode | None = None
         step = max(1, _PIECE // (PANEL * width))
         for first in range(0, num_panels, step):
             panels = slice(first, min(first + step, num_panels))
             rows = weight[first * PANEL : panels.stop * PANEL]
             padded = np.zeros(((panels.stop - first) * PANEL, width), np.float32)
             padded[: len(rows), :num_inputs] = rows
-            encoded = precision.encode(padded, group)
+            encode = encode or precision.encoder(padded[:PANEL])
+            encoded = encode(padded, group)
             words[panels] = _by_panel(encoded.words)
             for pieces, table in ((factors, encoded.scales), (biases, encoded.biases)):
                 if table is not None:

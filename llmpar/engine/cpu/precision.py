@@ -40,6 +40,10 @@ class Encoded(NamedTuple):
     biases: Array | None = None
 
 
+Encode = Callable[[Floats, int], Encoded]
+"""(weights (N, K), the size of a group) → what is stored of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Precision:
     """One way to store and to multiply.
@@ -53,7 +57,7 @@ class Precision:
         cache: the type of keys and values, float32, or uint16 for bfloat16.
         embedding: the type of the embedding, likewise.
         dot: the dot product of inputs and weights.
-        encode: returns weights (N, K) of float32 as they are stored; it is also given the size of a group.
+        encoder: returns what encodes a matrix of float32, of which it is shown some rows (n, K).
         tolerance: how far a decoder's logits may be from the model's own, relative to how these vary. What is farther
             is no rounding, but another computation.
         group: returns how many of some number of inputs share a scale; None where weights are floats.
@@ -67,7 +71,7 @@ class Precision:
     cache: Any
     embedding: Any
     dot: Dot
-    encode: Callable[[Floats, int], Encoded]
+    encoder: Callable[[Floats], Encode]
     tolerance: float
     group: Callable[[int], int] | None = None
     head: Precision | None = None
@@ -114,9 +118,16 @@ def _encode_int8(weights: Floats, group: int) -> Encoded:
     return Encoded(units.reshape(weights.shape).view(np.uint32), scales, biases)
 
 
-def _encode_int4(weights: Floats, _: int) -> Encoded:
-    whole, scales = four_bits.quantize(weights)
-    return Encoded(four_bits.pack(whole), scales.view(np.uint16))
+def _int4_like(weights: Floats) -> Encode:
+    """Return what encodes all weights that are like these (N, K): with offsets, where they halve the error."""
+    quantize = four_bits.best_for(weights)
+
+    def encode(weights: Floats, _: int) -> Encoded:
+        whole, scales, offsets = quantize(weights)
+        biases = None if offsets is None else offsets.view(np.uint16)
+        return Encoded(four_bits.pack(whole), scales.view(np.uint16), biases)
+
+    return encode
 
 
 FP32 = Precision(
@@ -127,7 +138,7 @@ FP32 = Precision(
     cache=np.float32,
     embedding=np.float32,
     dot=FLOAT_WORDS,
-    encode=_encode_fp32,
+    encoder=lambda _: _encode_fp32,
     tolerance=1e-3,
 )
 BF16 = Precision(
@@ -138,7 +149,7 @@ BF16 = Precision(
     cache=np.uint16,
     embedding=np.uint16,
     dot=BFLOATS,
-    encode=_encode_bf16,
+    encoder=lambda _: _encode_bf16,
     tolerance=0.1,
 )
 INT8 = Precision(
@@ -149,7 +160,7 @@ INT8 = Precision(
     cache=np.uint16,
     embedding=np.uint16,
     dot=BYTES,
-    encode=_encode_int8,
+    encoder=lambda _: _encode_int8,
     tolerance=0.3,
     group=group_size,
 )
@@ -161,8 +172,8 @@ INT4 = Precision(
     cache=np.uint16,
     embedding=np.uint16,
     dot=NIBBLES,
-    encode=_encode_int4,
-    tolerance=1.0,
+    encoder=_int4_like,
+    tolerance=0.5,
     group=lambda _: four_bits.GROUP,
     head=INT8,  # a token's score is one row of it, whose errors nothing evens out
 )

@@ -59,7 +59,7 @@ FOUR = Precision(
     cache=np.uint16,
     embedding=np.uint16,
     dot=Dot(_dot, is_integer=True, input_words=2),
-    encode=_encode,
+    encoder=lambda _: _encode,
     tolerance=1.0,  # four bits move random weights by 0.7 to 0.95; what has nothing to do with a model is at 1.4
     group=lambda _: _GROUP,
 )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -164,6 +168,45 @@ class TestProduct:
         with np.errstate(invalid="ignore"):  # some of them are no numbers
             expected = -8 * bits.view(np.float16).astype(np.float32)
         assert np.array_equal(found, expected, equal_nan=True)
+
+
+COMPILED = """
+import re
+from collections import Counter
+from numba import njit, types
+from llmpar.engine.cpu import kernels
+from llmpar.engine.cpu.compiled import _OPTIONS
+from llmpar.engine.cpu.instructions import HERE
+
+def array(kind, dimensions):
+    return types.Array(kind, dimensions, "C")
+
+product = njit(**_OPTIONS)(kernels.product.py_func)
+product.compile((array(types.int8, 2), array(types.float32, 2), array(types.uint8, 4), array(types.int32, 3),
+                 array(types.uint16, 3), array(types.float32, 2), types.intp, types.boolean))
+found = Counter(re.findall(r"^\\s+(vp\\w+)", next(iter(product.inspect_asm().values())), re.MULTILINE))
+print(HERE.rows * HERE.vectors, found["vpdpbusd"], found["vpmaddubsw"], found["vpmaddwd"], found["vpmulld"])
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="these are instructions of x86")
+@pytest.mark.parametrize(
+    ("processor", "features", "expected"),
+    [
+        ("icelake-server", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", [24, 48, 0, 0, 0]),
+        ("skylake-avx512", "avx512f,avx512bw,avx512vl,avx512dq", [24, 0, 48, 24, 0]),
+        ("haswell", "avx2,fma,f16c", [4, 0, 16, 8, 0]),  # each vector is two registers there
+    ],
+)
+def test_every_processor_gets_its_own_instructions(processor: str, features: str, expected: list[int]) -> None:
+    environment = {
+        "NUMBA_CPU_NAME": processor,
+        "NUMBA_CPU_FEATURES": ",".join(f"+{name}" for name in features.split(",")),
+    }
+    command = [sys.executable, "-c", COMPILED]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert [int(number) for number in done.stdout.split()] == expected
 
 
 class TestChoice:

@@ -72,6 +72,7 @@ def load_model(
         device: see `find_devices`.
         precision: "auto" is no less precise than the weights were in their file, and the fastest such that the device
             computes natively: int8 for weights of 8 bits or fewer (on a CPU), bf16 for 16 or fewer, else fp32.
+            Where our own engine is too far off in a precision, it computes in the next longer one, and says so.
         source_bits: bits per weight of the file that the weights came from, None if unknown.
         notify: is told what was not as one might expect, for people who asked.
         warn: is told of a device that was left out, and of what was damaged and is made again.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-PrecisionName = Literal["fp32", "bf16", "int8"]
+PrecisionName = Literal["fp32", "bf16", "int8", "int4"]
 """Every precision that some engine computes in; `cpu.precision.PRECISIONS` has an object for each of them."""
 PrecisionChoice = Literal["auto", PrecisionName]
 """What a user may ask for: "auto" leaves it to the files and the device."""

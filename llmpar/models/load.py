@@ -74,6 +74,7 @@ def load_model(
         device: see `find_devices`.
         precision: "auto" is no less precise than the weights were in their file, and the fastest such that the device
             computes natively: int8 for weights of 8 bits or fewer (on a CPU), bf16 for 16 or fewer, else fp32.
+            Where our own engine is too far off in a precision, it computes in the next longer one, and says so.
         source_bits: bits per weight of the file that the weights came from, None if unknown.
         notify: is told what was not as one might expect, for people who asked.
         warn: is told of a device that was left out, and of what was damaged and is made again.
@@ -169,7 +170,8 @@ def find_arithmetic(
 ) -> tuple[tuple[str, ...], PrecisionName]:
     """Return the devices and the precision that `load_model` computes with; the arguments and errors are its own.
 
-    A model of another shape than the Llama's takes bf16 or fp32 where this says int8.
+    A model of another shape than the Llama's takes bf16 or fp32 where this says int8 or int4, and one that is too far
+    off in a precision takes a longer one. Both follow from the files and from what is said here.
     """
     devices = find_devices(device)
     if devices == ("cpu",):
@@ -233,7 +235,10 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
             foundation.begin()
             if doubts:
                 foundation.confirm()
-            return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), precision, foundation)
+            taken = decoder.precision.name
+            if taken != precision:
+                notify(f"{path.name!r} is computed in {taken}: in {precision} it was too far off when it was packed")
+            return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), taken, foundation)
         except (packed.DamagedPack, KeptDamaged) as damage:
             warn(f"{damage}; making it again")
     check_room(path, precision)
@@ -250,7 +255,7 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     try:
         with giving_back(model, weights) if weights else nullcontext():
             used = weights.give_back if weights else lambda _: None
-            decoder = from_transformers.build_decoder(model, precision, used)
+            decoder = from_transformers.build_closest(model, precision, notify, used)
     except OtherShape as reason:
         native = _torch_precision(precision)
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
@@ -260,10 +265,11 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
         return LoadedModel(
             (TorchModel(model),), context_length_of(model.config.get_text_config()), stop_ids(path), native, foundation
         )
-    if file:
+    if file and decoder.precision.bits < PRECISIONS["fp32"].bits:
         foundation.confirm()  # what is damaged must not become a pack that looks sound
         keep_pack(file, partial(packed.write, decoder, origin=origin), notify)
-    return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), precision, foundation)
+    taken = decoder.precision.name
+    return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), taken, foundation)
 
 
 def _open_as_stored(path: Path) -> tuple[Any, MappedWeights | None]:

@@ -27,7 +27,7 @@ def load_shards(
         num_shards: how many devices: the first ones of CUDA, or processes where `device` is "cpu".
         path: see `models.load.load_model`, as all that follows.
         device: "auto", "cuda" or "cpu".
-        precision: not "int8".
+        precision: not "int8" or "int4".
         source_bits: bits per weight of the file that the weights came from.
 
     Returns:

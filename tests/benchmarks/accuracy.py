@@ -2,7 +2,7 @@
 
 Run it with llmpar's interpreter:
 
-    python tests/benchmarks/accuracy.py --precisions fp32,bf16,int8 --markdown accuracy.md
+    python tests/benchmarks/accuracy.py --precisions fp32,bf16,int8,int4 --markdown accuracy.md
 
 The texts of sample_data/ are cut into windows that do not overlap, each read from its start by llmpar's decoder and by
 transformers, and every token but a window's first is scored. The answers are those of compare.py's job, by the whole
@@ -92,7 +92,7 @@ def _options() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--model", default=DEFAULT_MODEL, help="as llmpar's --model")
-    add("--precisions", type=_words, default=["fp32", "bf16", "int8"], help="llmpar's")
+    add("--precisions", type=_words, default=["fp32", "bf16", "int8", "int4"], help="llmpar's")
     add(
         "--windows", type=int, default=3, help=f"how many of each text are scored, of up to {_WINDOW} tokens; 0 for all"
     )

@@ -121,7 +121,7 @@ class TestEveryRunner:
         assert found[::2] != naive(name)[::2]
 
 
-@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])
 def test_fewer_bits_are_the_same_whatever_n_and_batch(precision: Any) -> None:
     model, requests = decoder("llama", precision), held("llama", every=2)
     alone = ids(ask(model, requests, 1, 1))

@@ -17,7 +17,7 @@ import pytest
 import torch
 from support.constraints import OneOf
 from support.program import Outcome
-from support.tiny_models import build, decoder, make, ready
+from support.tiny_models import build, decoder, make, ready, rounded
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.cpu.decoder import Decoder, Projection
@@ -157,6 +157,7 @@ MAKE: dict[str, Callable[[], Any]] = {
     "fp32": lambda: deepcopy(make("qwen3")),
     "bf16": lambda: deepcopy(make("qwen3")),
     "int8": lambda: deepcopy(make("qwen3")),
+    "int4": lambda: rounded(make("qwen3")),
     "torch": lambda: deepcopy(make("qwen3")),
     "bloom": lambda: deepcopy(other("BloomConfig", n_head=4, n_layer=2)),
     "t5": t5,
@@ -221,7 +222,9 @@ def damaged(model: Decoder, kind: str, value: np.float32) -> Decoder:
 
     def inside(projection: Projection, row: int) -> None:
         panel, lane = divmod(row, 48)
-        if model.precision.name == "int8":
+        if projection.factors.dtype == np.uint16:
+            projection.factors[panel, 0, lane] = np.array(value, np.float16).view(np.uint16)
+        elif projection.precision.group:
             projection.factors[panel, 0, lane] = value
         else:
             projection.weight[panel, 1, lane, 0] = stored(np.array([value]), model.precision.weights)[0]
@@ -267,7 +270,7 @@ class TestKernels:
         for kind in KINDS:
             answers = []
             for value in (DENORMAL, np.float32(0)):
-                model = put(deepcopy(make("qwen3")), kind, value)
+                model = put(MAKE[precision](), kind, value)
                 asked = [prompt for prompt in prompts() if BAD not in prompt]
                 engines = [[build_decoder(deepcopy(model), precision)], [model]] if precision == "fp32" else [
                     [build_decoder(model, precision)]]  # fmt: skip

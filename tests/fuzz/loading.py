@@ -50,7 +50,7 @@ _TEMPLATES = [
     "{{ messages[0].content | upper }}", "{{ range(99999) | map('string') | join * 999 }}", "{{ '%1000000000d' % 1 }}",
     "{% generation %}x{% endgeneration %}", "{{ '{:>999999999}'.format(1) }}", "{{ messages.append(1) }}",
 ]  # fmt: skip
-_PRECISIONS: tuple[PrecisionName, ...] = ("fp32", "bf16", "int8")
+_PRECISIONS: tuple[PrecisionName, ...] = ("fp32", "bf16", "int8", "int4")
 _CANARY = "raise SystemExit(open({!r}, 'w').write('ran'))\n"
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from support.tiny_models import PARAMS, answer, decoder
 
 from llmpar.engine.cpu import instructions, packed
 from llmpar.engine.cpu.model import CpuModel
-from llmpar.engine.cpu.precision import PRECISIONS
+from llmpar.engine.cpu.precision import PRECISIONS, precisions_from
 from llmpar.engine.cpu.vector import HOST
 from llmpar.engine.generic.model import TorchModel
 from llmpar.engine.precision_names import PrecisionName
@@ -122,7 +123,12 @@ def entry(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 class TestLoad:
-    @pytest.mark.parametrize("precision", ["bf16", "int8"])
+    @pytest.fixture(autouse=True)
+    def _lenient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Take int4 although it moves random weights far."""
+        monkeypatch.setitem(PRECISIONS, "int4", replace(PRECISIONS["int4"], tolerance=1.3))
+
+    @pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])
     def test_an_entry_is_packed_once(
         self, entry: Path, monkeypatch: pytest.MonkeyPatch, precision: PrecisionName
     ) -> None:
@@ -215,7 +221,7 @@ class TestLoad:
         monkeypatch.setattr(from_transformers, "build_decoder", refuse)
         monkeypatch.setattr(instructions, "HERE", instructions.AVX512)
         monkeypatch.setitem(HOST, "avx512bf16", True)
-        for precision, native in (("fp32", "fp32"), ("bf16", "bf16"), ("int8", "bf16")):
+        for precision, native in (("fp32", "fp32"), ("bf16", "bf16"), ("int8", "bf16"), ("int4", "bf16")):
             said: list[str] = []
             loaded = load_model(entry, "cpu", precision, notify=said.append)  # type: ignore[arg-type]
             assert str(loaded.models[0].module.dtype) == {"fp32": "torch.float32", "bf16": "torch.bfloat16"}[native]
@@ -225,6 +231,33 @@ class TestLoad:
             assert (loaded.precision, loaded.context_length, loaded.stop_ids) == (native, 1024, frozenset({2}))
             assert len(said) == 1
             assert f"in {native}: it is too round" in said[0]
+
+    @pytest.mark.parametrize(("asked", "taken"), [("int4", "int8"), ("int4", "bf16"), ("int8", "fp32")])
+    def test_a_precision_that_is_too_far_off_leads_to_the_next_longer_one(
+        self, entry: Path, monkeypatch: pytest.MonkeyPatch, asked: PrecisionName, taken: PrecisionName
+    ) -> None:
+        from llmpar.engine.cpu import from_transformers
+
+        names_ = precisions_from(asked)
+        refused = names_[: names_.index(taken)]
+        for name in refused:
+            monkeypatch.setitem(PRECISIONS, name, replace(PRECISIONS[name], tolerance=0))
+        said: list[str] = []
+        before = names(entry)
+        loaded = load_model(entry, "cpu", asked, notify=said.append)
+        assert loaded.precision == loaded.models[0].decoder.precision.name == taken
+        assert [line.split()[0] for line in said] == list(refused)
+        assert all("gives something else" in line for line in said)
+        # What is kept is found by what was asked for; fp32 is not kept.
+        kept = {f"pack-{asked}-{packed.FORMAT}"} if taken != "fp32" else set()
+        assert names(entry) - before == kept
+        if kept:
+            monkeypatch.setattr(from_transformers, "build_decoder", None)
+            said.clear()
+            again = load_model(entry, "cpu", asked, notify=said.append)
+            assert again.precision == taken
+            assert same(again.models, loaded.models)
+            assert [f"in {taken}" in line and f"in {asked}" in line for line in said] == [True]
 
 
 @pytest.mark.parametrize("has_int8", [True, False])
@@ -291,10 +324,13 @@ class TestDevice:
             with pytest.raises(ModelUnavailable, match=f"device {name}: not on this machine"):
                 find_devices(name)
 
-    def test_int8_is_the_cpus_alone(self, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
+    @pytest.mark.parametrize("precision", ["int8", "int4"])
+    def test_whole_numbers_are_the_cpus_alone(
+        self, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, precision: PrecisionName
+    ) -> None:
         monkeypatch.setattr(load, "find_devices", lambda _: ("cuda:0", "cuda:1"))
-        with pytest.raises(ModelUnavailable, match="int8: not on cuda; use fp32 or bf16"):
-            load_model(tiny_model, "cuda", "int8")
+        with pytest.raises(ModelUnavailable, match=f"{precision}: not on cuda; use fp32 or bf16"):
+            load_model(tiny_model, "cuda", precision)
 
 
 class TestReplicas:

@@ -142,12 +142,12 @@ class TestPinnedKeys:
     @pytest.mark.parametrize(
         ("options", "key"),
         [
-            ([], "7f32d58c9512025a5eabd99a00266563a09cdb02fcd2b474f7217bd8cdbcf2ef"),
+            ([], "86e581994571ee70513751e4cbf46bc3abe41f7aa5a8064f2d6e55ce5ca30712"),
             (
                 ["--max-new-tokens", "12", "--temperature", "0.7", "--top-p", "0.9", "--seed", "3"],
-                "fb84d5df7e992dd120411929ce2c84e239a0075188ba39685ba3810e57f8360f",
+                "907cad8197ed5217a0a9aabc9395867680982dcda52fd425d2d2dc471efc9927",
             ),
-            (["--max-repeats", "0"], "16d34ee6dcfe45b2a2794da8a0a95706ebedd2c5c23a07cb28c94c01fd3cf132"),
+            (["--max-repeats", "0"], "c8a42c7d1ebc6127d9a4c428138eb007451c692008a54eecd988b5cb9152d890"),
         ],
     )
     def test_of_a_command(self, llmpar: Call, tmp_path: Path, options: list[str], key: str) -> None:
@@ -161,14 +161,14 @@ class TestPinnedKeys:
         request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
         files = ("--store", str(tmp_path / "store"), "--log", str(tmp_path / "log"))
         assert llmpar("batch", "--engine", "echo", *files, stdin=json.dumps(request).encode()).code == 0
-        expected = "1957cb3d9afec0363d6a427b94743f2a5e9b425c827af3a78b37b7351b55e97e"
+        expected = "594f15c18f0c8079cb19ce1e2acf3d9a9f8e6d89a0eb0148669bb245ac5a8726"
         assert json.loads((tmp_path / "log").read_text())["key"] == expected
 
     @pytest.mark.parametrize(
         ("sampling", "key"),
         [
-            (Sampling(), "7f32d58c9512025a5eabd99a00266563a09cdb02fcd2b474f7217bd8cdbcf2ef"),
-            (Sampling(12, 0.7, 0.9, 3), "fb84d5df7e992dd120411929ce2c84e239a0075188ba39685ba3810e57f8360f"),
+            (Sampling(), "86e581994571ee70513751e4cbf46bc3abe41f7aa5a8064f2d6e55ce5ca30712"),
+            (Sampling(12, 0.7, 0.9, 3), "907cad8197ed5217a0a9aabc9395867680982dcda52fd425d2d2dc471efc9927"),
         ],
     )
     def test_of_python(self, tmp_path: Path, sampling: Sampling, key: str) -> None:

@@ -8,11 +8,13 @@ from copy import deepcopy
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.cpu.decoder import Decoder
+from llmpar.engine.cpu.four_bits import GROUP, quantize
 from llmpar.engine.cpu.from_transformers import build_decoder
 from llmpar.engine.cpu.model import CpuModel
 from llmpar.engine.engine import Engine
@@ -148,4 +150,17 @@ PARAMS = SamplingParams(16)
 
 @cache
 def decoder(name: str, precision: PrecisionName = "fp32") -> Decoder:
-    return build_decoder(deepcopy(make(name)), precision)
+    return build_decoder(deepcopy(make(name)) if precision != "int4" else rounded(make(name)), precision)
+
+
+def rounded(model: Any) -> Any:
+    """Return a model whose linear layers have weights of four bits: the random ones are moved too far by rounding."""
+    model = deepcopy(model)
+    with torch.no_grad():
+        for part in model.modules():
+            if isinstance(part, torch.nn.Linear):
+                rows, columns = part.weight.shape
+                padded = np.zeros((rows, -(-columns // GROUP) * GROUP), np.float32)
+                padded[:, :columns] = part.weight.numpy()
+                part.weight.copy_(torch.from_numpy(quantize(padded).weights()[:, :columns]))
+    return model

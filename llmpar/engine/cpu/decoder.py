@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from llmpar.engine.constraint import WORD, Mask
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.attention import SPAN
-from llmpar.engine.cpu.precision import PANEL, Array, Floats, Precision, round_up
+from llmpar.engine.cpu.precision import PANEL, Array, Encode, Floats, Precision, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.pages import PAGE
 
@@ -39,19 +39,26 @@ def _by_panel(table: Array) -> Array:
     return by_panel
 
 
+def _whole(pieces: list[Array], kind: Any) -> Array:
+    """Return tables (…, G, PANEL), one below the other; an empty one of this type for none."""
+    return np.ascontiguousarray(np.concatenate(pieces)) if pieces else np.empty((0, 0, PANEL), kind)
+
+
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """A linear layer.
+    """A linear layer, in a precision of its own: a decoder's layers need not all have the same.
 
     `weight` (P, K/k, PANEL, k) holds k neighbouring inputs in 32 bits (see `product_tile`). Where weights are whole
-    numbers, `factors` (P, G, PANEL) are their scales and `biases` (P, G, PANEL) what sums begin with; else both are
-    empty. A group is a run of inputs of one output channel: a scale for the whole channel would cost a model whose file
-    has few bits. The README beside this file has an example with its numbers.
+    numbers, `factors` (P, G, PANEL) are their scales, and `biases` (P, G, PANEL) what sums begin with, or what is added
+    to each weight (see `precision.Encoded`); what is not needed is empty. A group is a run of inputs of one output
+    channel: a scale for the whole channel would cost a model whose file has few bits. The README beside this file has
+    an example with its numbers.
     """
 
+    precision: Precision
     weight: Array
-    factors: Floats
-    biases: npt.NDArray[np.int32]
+    factors: Array
+    biases: Array
     bias: Floats  # (N,), or empty
 
     @staticmethod
@@ -64,26 +71,34 @@ class Projection:
         per_word = precision.inputs_per_word
         group = precision.group(num_inputs) if precision.group else per_word
         width, num_panels = round_up(num_inputs, group), -(-num_outputs // PANEL)
-        num_groups = width // group if precision.group else 0
         words = np.empty((num_panels, width // per_word, PANEL), np.uint32)
-        tables = (num_panels if num_groups else 0, num_groups, PANEL)
-        factors, biases = np.empty(tables, np.float32), np.empty(tables, np.int32)
+        factors: list[Array] = []
+        biases: list[Array] = []
+        encode: Encode | None = None
         step = max(1, _PIECE // (PANEL * width))
         for first in range(0, num_panels, step):
             panels = slice(first, min(first + step, num_panels))
             rows = weight[first * PANEL : panels.stop * PANEL]
             padded = np.zeros(((panels.stop - first) * PANEL, width), np.float32)
             padded[: len(rows), :num_inputs] = rows
-            encoded = precision.encode(padded, group)
+            encode = encode or precision.encoder(padded[:PANEL])
+            encoded = encode(padded, group)
             words[panels] = _by_panel(encoded.words)
-            if encoded.scales is not None and encoded.starts is not None:
-                factors[panels], biases[panels] = _by_panel(encoded.scales), _by_panel(encoded.starts)
-        packed = words[..., None].view(precision.weights)
-        return Projection(packed, factors, biases, np.zeros(0, np.float32) if bias is None else bias)
+            for pieces, table in ((factors, encoded.scales), (biases, encoded.biases)):
+                if table is not None:
+                    pieces.append(_by_panel(table))
+        return Projection(
+            precision,
+            words[..., None].view(precision.weights),
+            _whole(factors, np.float32),
+            _whole(biases, np.int32),
+            np.zeros(0, np.float32) if bias is None else bias,
+        )
 
-    def num_inputs(self, precision: Precision) -> int:
+    @property
+    def num_inputs(self) -> int:
         """K, with what was added to make it even."""
-        return int(self.weight.shape[1]) * precision.inputs_per_word
+        return int(self.weight.shape[1]) * self.precision.inputs_per_word
 
     @property
     def num_outputs(self) -> int:
@@ -93,7 +108,7 @@ class Projection:
     @property
     def num_groups(self) -> int:
         """How many scales a row of inputs has: G where weights are whole numbers, else 0."""
-        return int(self.biases.shape[1])
+        return int(self.factors.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +140,10 @@ class Rope:
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """A whole model."""
+    """A whole model.
+
+    `precision` is that of the embedding, of keys and values, and of most layers.
+    """
 
     precision: Precision
     layers: tuple[Layer, ...]
@@ -168,9 +186,11 @@ class Decoder:
 class _Inputs:
     """Room for the encoded inputs of a projection: M rows."""
 
-    def __init__(self, projection: Projection, precision: Precision, num_rows: int) -> None:
-        self.values = np.zeros((num_rows, projection.num_inputs(precision)), precision.inputs)
-        self.scales = np.ones((num_rows, projection.num_groups), np.float32)
+    def __init__(self, projection: Projection, num_rows: int) -> None:
+        precision = projection.precision
+        numbers = projection.num_groups * precision.dot.numbers_per_group
+        self.values = np.zeros((num_rows, projection.num_inputs), precision.inputs)
+        self.scales = np.ones((num_rows, numbers), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +227,12 @@ class Pass:
         self._hidden = room(first.output)
         self._update = room(first.output)
         self._qkv, self._gate_up = room(first.qkv), room(first.gate_up)
-        self._inputs, self._found, self._active = (
-            _Inputs(p, decoder.precision, num_rows) for p in (first.qkv, first.output, first.down)
-        )
+        self._num_rows = num_rows
+        self._inputs: dict[tuple[str, int, int], _Inputs] = {}
+        for layer in decoder.layers:
+            for projection in (layer.qkv, layer.output, layer.gate_up, layer.down):
+                self._inputs_of(projection)
+        self._inputs_of(decoder.head)
         nothing = np.zeros((0, 0), np.float32)
         self._angles = dict.fromkeys(range(-1, len(decoder.ropes)), (nothing, nothing))
 
@@ -223,26 +246,29 @@ class Pass:
         if wrong := tokens.ids[(tokens.ids < 0) | (tokens.ids >= decoder.vocabulary)].tolist():
             raise ValueError(f"token {wrong[0]} is not among the model's {decoder.vocabulary}")
         hidden, everyone = self._hidden, np.arange(count)
-        inputs, found, active = self._inputs, self._found, self._active
         heads = (decoder.num_heads, decoder.num_kv_heads)
         epsilon = np.float32(decoder.epsilon)
         where = (tokens.positions, tokens.rows, tokens.tables)
         self._reach(int(tokens.positions.max()) + 1)
         kernels.embed(tokens.ids, decoder.embedding, np.float32(decoder.embedding_scale), hidden)
         for index, layer in enumerate(decoder.layers):
+            inputs = self._inputs_of(layer.qkv)
             kernels.norm(hidden, everyone, layer.attention_norm, epsilon, inputs.values, inputs.scales)
             _multiply(inputs, layer.qkv, self._qkv, count)
             kernels.place(
                 self._qkv, *where, *self._angles[layer.rope], layer.head_norms, epsilon,
                 np.float32(layer.scaling), self._keys, self._values, index, heads,
             )  # fmt: skip
+            found = self._inputs_of(layer.output)
             kernels.attend(
                 self._qkv, *where, self._keys, self._values, index, heads,
                 layer.window, np.float32(layer.softcap), found.values, found.scales,
             )  # fmt: skip
             self._add(found, layer.output, layer.after_attention_norm, count)
+            inputs = self._inputs_of(layer.gate_up)
             kernels.norm(hidden, everyone, layer.mlp_norm, epsilon, inputs.values, inputs.scales)
             _multiply(inputs, layer.gate_up, self._gate_up, count)
+            active = self._inputs_of(layer.down)
             kernels.activate(self._gate_up, decoder.mlp_size, decoder.activation, active.values, active.scales, count)
             self._add(active, layer.down, layer.after_mlp_norm, count)
         return hidden[:count, : decoder.hidden_size]
@@ -257,8 +283,9 @@ class Pass:
         given = [(row, mask) for row, mask in enumerate(masks) if mask is not None]
         masked[[row for row, _ in given]] = range(len(given))
         table = np.array([mask for _, mask in given], np.uint32).reshape(len(given), -(-vocabulary // WORD))
+        inputs = self._encoded(hidden)
         kernels.likeliest(
-            self._encoded(hidden), self._inputs.scales, head.weight, head.biases, head.factors, head.bias,
+            inputs.values, inputs.scales, head.weight, head.biases, head.factors, head.bias,
             vocabulary, table, masked, ids,
         )  # fmt: skip
         return ids
@@ -266,17 +293,25 @@ class Pass:
     def logits(self, hidden: Floats) -> Floats:
         """Return the logits (B, V) after each of the last hidden states (B, H)."""
         decoder = self._decoder
-        self._encoded(hidden)
+        inputs = self._encoded(hidden)
         out = np.empty((round_up(len(hidden), TILE_ROWS), decoder.head.num_outputs), np.float32)
-        _multiply(self._inputs, decoder.head, out, len(hidden))
+        _multiply(inputs, decoder.head, out, len(hidden))
         logits = out[: len(hidden), : decoder.vocabulary]
         return np.tanh(logits / decoder.softcap) * np.float32(decoder.softcap) if decoder.softcap else logits
 
-    def _encoded(self, hidden: Floats) -> Array:
-        epsilon, everyone = np.float32(self._decoder.epsilon), np.arange(len(hidden))
-        whole = np.ascontiguousarray(hidden)
-        kernels.norm(whole, everyone, self._decoder.final_norm, epsilon, self._inputs.values, self._inputs.scales)
-        return self._inputs.values
+    def _inputs_of(self, projection: Projection) -> _Inputs:
+        """Return the room for a projection's inputs, shared by all of its kind: each is read before the next one."""
+        kind = (projection.precision.name, projection.num_inputs, projection.num_groups)
+        if kind not in self._inputs:
+            self._inputs[kind] = _Inputs(projection, self._num_rows)
+        return self._inputs[kind]
+
+    def _encoded(self, hidden: Floats) -> _Inputs:
+        """Return the last hidden states, normed, as the inputs of the head."""
+        decoder, everyone = self._decoder, np.arange(len(hidden))
+        whole, inputs = np.ascontiguousarray(hidden), self._inputs_of(decoder.head)
+        kernels.norm(whole, everyone, decoder.final_norm, np.float32(decoder.epsilon), inputs.values, inputs.scales)
+        return inputs
 
     def _add(self, inputs: _Inputs, projection: Projection, norm: Floats, count: int) -> None:
         """Add to the hidden states what a projection makes of its inputs, normed if the model does so."""

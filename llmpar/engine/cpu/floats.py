@@ -59,12 +59,16 @@ def _wide_for(x: Any) -> Any:
 
 
 def encode(values: Any, out: Any, row: Any, scales: Any) -> None:
-    """Store one row of float32 as the next product takes it: uint8 with a scale for each group, bfloat16 or as is."""
+    """Store one row of float32 as the next product takes it.
+
+    That is as it is, as bfloat16, or as whole numbers with a scale for each group: uint8, with 128 added; or int8, and
+    `scales` then has the scales of all groups and, behind them, the sums of their whole numbers.
+    """
 
 
 @overload(encode, strict=False, inline="always")
 def _encode_for(values: Any, out: Any, row: Any, scales: Any) -> Any:
-    if out.dtype != types.uint8:
+    if out.dtype not in (types.uint8, types.int8):
 
         def encode(values, out, row, scales):
             for k in range(out.shape[1]):
@@ -72,20 +76,45 @@ def _encode_for(values: Any, out: Any, row: Any, scales: Any) -> Any:
 
         return encode
 
+    if out.dtype == types.int8:
+
+        def quantize_signed(values, out, row, scales):
+            num_groups = scales.shape[1] >> 1
+            size = out.shape[1] // num_groups
+            for group in range(num_groups):
+                start = group * size
+                largest = _largest(values, start, size)
+                scales[row, group] = largest / _LEVELS
+                inverse = _LEVELS / largest
+                total = np.int32(0)
+                for k in range(size):
+                    unit = np.int8(np.int32(nearest(values[start + k] * inverse)))
+                    out[row, start + k] = unit
+                    total += unit
+                scales[row, num_groups + group] = np.float32(total)
+
+        return quantize_signed
+
     def quantize(values, out, row, scales):
         size = out.shape[1] // scales.shape[1]
         for group in range(scales.shape[1]):
             start = group * size
-            most = bits_of_float(_TINY)
-            for k in range(size):
-                most = max(most, magnitude(values[start + k]))
-            largest = float_of_bits(most)  # the scale of a group is as little finite as what is in it
+            largest = _largest(values, start, size)
             scales[row, group] = largest / _LEVELS
             inverse = _LEVELS / largest
             for k in range(size):
                 out[row, start + k] = np.uint8(np.int32(nearest(values[start + k] * inverse) + _MIDDLE))
 
     return quantize
+
+
+@inlined
+def _largest(values, start, size):
+    """Return the largest magnitude of a group; it is as little finite as what is in the group."""
+    most = bits_of_float(_TINY)
+    for k in range(size):
+        most = max(most, magnitude(values[start + k]))
+    return float_of_bits(most)
 
 
 @kernel

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,18 @@ from torch import nn
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.decoder import Decoder, Layer, Pass, Projection, Rope, Tokens
 from llmpar.engine.cpu.floats import stored
-from llmpar.engine.cpu.precision import PRECISIONS, Array, Floats, Precision
+from llmpar.engine.cpu.precision import PRECISIONS, Array, Floats, Precision, precisions_from
+from llmpar.engine.model import Notify
 from llmpar.engine.pages import num_pages_of
 from llmpar.engine.parts import LayerParts, OtherShape, take_apart
 from llmpar.engine.precision_names import PrecisionName
 
 _ROWS = 4096  # of an embedding, that are in float32 at a time
 _ACTIVATIONS = {"silu": kernels.SILU, "gelu_tanh": kernels.GELU_TANH}
+
+
+class TooFar(OtherShape):
+    """The decoder does not do what the model does: its precision is too short, or the model's arithmetic is another."""
 
 
 @torch.inference_mode()
@@ -34,7 +40,8 @@ def build_decoder(model: Any, name: PrecisionName, used: Callable[[torch.Tensor]
         used: is given each weight, a matrix (rows, columns) of the model's own, when it has been packed.
 
     Raises:
-        OtherShape: the model has parts that decoders lack, or the decoder does not do what the model does.
+        OtherShape: the model has parts that decoders lack.
+        TooFar: the decoder does not do what the model does.
     """
     parts, precision = take_apart(model), PRECISIONS[name]
     packer = _Packer(precision, used)
@@ -45,7 +52,7 @@ def build_decoder(model: Any, name: PrecisionName, used: Callable[[torch.Tensor]
         embedding=packer.embedding(parts.embedding),
         embedding_scale=parts.embedding_scale,
         final_norm=_floats(parts.final_norm),
-        head=packer.projection(parts.head),
+        head=replace(packer, precision=precision.head or precision).projection(parts.head),
         vocabulary=len(parts.embedding),
         context_length=parts.context_length,
         softcap=parts.softcap,
@@ -59,8 +66,30 @@ def build_decoder(model: Any, name: PrecisionName, used: Callable[[torch.Tensor]
     logits = _try(decoder, np.array(parts.probe_ids, np.int32), len(parts.probe_logits))
     error = parts.distance(torch.from_numpy(logits))
     if not error < precision.tolerance:
-        raise OtherShape(f"computed by its parts it gives something else (by {error:.1%})")
+        raise TooFar(f"computed by its parts it gives something else (by {error:.1%})")
     return decoder
+
+
+def build_closest(
+    model: Any, name: PrecisionName, notify: Notify, used: Callable[[torch.Tensor], None] = lambda _: None
+) -> Decoder:
+    """Return a decoder in the precision of this name, or in the next longer one that does what the model does.
+
+    Args:
+        model: see `build_decoder`.
+        name: of the precision.
+        notify: is told of each that is passed over.
+        used: see `build_decoder`; of a precision that is passed over, weights (rows, columns) are read once more.
+
+    Raises:
+        OtherShape: there is none.
+    """
+    for tried, longer in pairwise(precisions_from(name)):
+        try:
+            return build_decoder(model, tried, used)
+        except TooFar as reason:
+            notify(f"{tried} is passed over for {longer}: {reason}")
+    return build_decoder(model, "fp32", used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +161,9 @@ class _Rows:
 
     def __getitem__(self, rows: slice, /) -> Floats:
         found, first = [], 0
+        begin, end, _ = rows.indices(self.shape[0])
         for tensor in self.tensors:
-            start, stop = max(rows.start - first, 0), rows.stop - first
+            start, stop = max(begin - first, 0), end - first
             if start < min(stop, len(tensor)):
                 found.append(_floats(tensor[start:stop]))
             first += len(tensor)

@@ -21,7 +21,7 @@ from llmpar.engine.cpu.precision import PRECISIONS, Precision
 from llmpar.integrity.checksums import checksum, checksum_of
 from llmpar.integrity.foundation import Foundation
 
-FORMAT = 3
+FORMAT = 4
 """Raise it when the same weights would be packed otherwise."""
 _ALIGNMENT = 64
 _DIGITS = 64  # of a SHA-256

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llmpar.engine.cpu.dots import BFLOATS, BYTES, FLOAT_WORDS, Dot
+from llmpar.engine.cpu import four_bits
+from llmpar.engine.cpu.dots import BFLOATS, BYTES, FLOAT_WORDS, NIBBLES, Dot
 from llmpar.engine.cpu.floats import to_bf16
 from llmpar.engine.cpu.instructions import is_native
 from llmpar.engine.precision_names import PrecisionName
@@ -29,14 +30,18 @@ _LARGEST_GROUP = 64
 class Encoded(NamedTuple):
     """Weights of N output channels, K inputs of each, as they are stored.
 
-    `words` (N, K/k) are uint32 that hold k neighbouring weights. `scales` (N, G) float32 are what a unit is worth in
-    each group of K / G inputs, and `starts` (N, G) int32 what the sum of a group begins with; both are None where
-    weights are floats.
+    `words` (N, K/k) are uint32 that hold k neighbouring weights. `scales` (N, G) are what a unit is worth in each group
+    of K / G inputs: float32, or the bits of float16 as uint16. `biases` (N, G) are what the sum of a group begins with
+    (int32), or what is added to each weight of a group (bits of float16 as uint16). What is not needed is None.
     """
 
     words: Array
-    scales: Floats | None = None
-    starts: npt.NDArray[np.int32] | None = None
+    scales: Array | None = None
+    biases: Array | None = None
+
+
+Encode = Callable[[Floats, int], Encoded]
+"""(weights (N, K), the size of a group) → what is stored of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +52,16 @@ class Precision:
         name: what options call it.
         bits: of a weight, scales not counted.
         weights: numpy's type of the elements of packed weights. No other precision has both this and `inputs`.
-        inputs: the type of activations that are multiplied with weights: float32, uint16 for bfloat16, or uint8 with a
-            scale for each group (see `floats.encode`).
+        inputs: the type of activations that are multiplied with weights: float32, uint16 for bfloat16, or uint8 or int8
+            with a scale for each group (see `floats.encode`).
         cache: the type of keys and values, float32, or uint16 for bfloat16.
         embedding: the type of the embedding, likewise.
         dot: the dot product of inputs and weights.
-        encode: returns weights (N, K) of float32 as they are stored; it is also given the size of a group.
+        encoder: returns what encodes a matrix of float32, of which it is shown some rows (n, K).
         tolerance: how far a decoder's logits may be from the model's own, relative to how these vary. What is farther
             is no rounding, but another computation.
         group: returns how many of some number of inputs share a scale; None where weights are floats.
+        head: what the last layer is in, which scores the tokens; None for the same.
     """
 
     name: PrecisionName
@@ -65,9 +71,10 @@ class Precision:
     cache: Any
     embedding: Any
     dot: Dot
-    encode: Callable[[Floats, int], Encoded]
+    encoder: Callable[[Floats], Encode]
     tolerance: float
     group: Callable[[int], int] | None = None
+    head: Precision | None = None
 
     @property
     def is_native(self) -> bool:
@@ -107,8 +114,20 @@ def _encode_int8(weights: Floats, group: int) -> Encoded:
     scales = np.maximum(np.abs(grouped).max(2), 1e-12) / np.float32(127)  # (N, G)
     units = np.rint(grouped / scales[:, :, None]).astype(np.int8)
     # Inputs are stored with 128 added, which the sums undo from the start.
-    starts = -128 * units.sum(2, dtype=np.int32)
-    return Encoded(units.reshape(weights.shape).view(np.uint32), scales, starts)
+    biases = -128 * units.sum(2, dtype=np.int32)
+    return Encoded(units.reshape(weights.shape).view(np.uint32), scales, biases)
+
+
+def _int4_like(weights: Floats) -> Encode:
+    """Return what encodes all weights that are like these (N, K): with offsets, where they halve the error."""
+    quantize = four_bits.best_for(weights)
+
+    def encode(weights: Floats, _: int) -> Encoded:
+        whole, scales, offsets = quantize(weights)
+        biases = None if offsets is None else offsets.view(np.uint16)
+        return Encoded(four_bits.pack(whole), scales.view(np.uint16), biases)
+
+    return encode
 
 
 FP32 = Precision(
@@ -119,7 +138,7 @@ FP32 = Precision(
     cache=np.float32,
     embedding=np.float32,
     dot=FLOAT_WORDS,
-    encode=_encode_fp32,
+    encoder=lambda _: _encode_fp32,
     tolerance=1e-3,
 )
 BF16 = Precision(
@@ -130,7 +149,7 @@ BF16 = Precision(
     cache=np.uint16,
     embedding=np.uint16,
     dot=BFLOATS,
-    encode=_encode_bf16,
+    encoder=lambda _: _encode_bf16,
     tolerance=0.1,
 )
 INT8 = Precision(
@@ -141,17 +160,33 @@ INT8 = Precision(
     cache=np.uint16,
     embedding=np.uint16,
     dot=BYTES,
-    encode=_encode_int8,
+    encoder=lambda _: _encode_int8,
     tolerance=0.3,
     group=group_size,
+)
+INT4 = Precision(
+    "int4",
+    bits=4,
+    weights=np.uint8,
+    inputs=np.int8,
+    cache=np.uint16,
+    embedding=np.uint16,
+    dot=NIBBLES,
+    encoder=_int4_like,
+    tolerance=0.5,
+    group=lambda _: four_bits.GROUP,
+    head=INT8,  # a token's score is one row of it, whose errors nothing evens out
 )
 
 PRECISIONS: dict[PrecisionName, Precision] = {
     "fp32": FP32,
     "bf16": BF16,
     "int8": INT8,
+    "int4": INT4,
 }
-"""Every precision that decoders on the CPU compute in, by its name."""
+"""Every precision that decoders on the CPU compute in, by its name; each is shorter than the one before."""
+LOSSLESS: tuple[PrecisionName, ...] = ("fp32", "bf16", "int8")
+"""Those that hold what a file has in as many bits. int4 does not: it rounds again what was rounded by other scales."""
 
 
 def precision_of(inputs: str, weights: str) -> Precision:
@@ -163,7 +198,13 @@ def precision_of(inputs: str, weights: str) -> Precision:
     )
 
 
-def fastest(bits: int, among: Iterable[PrecisionName] = PRECISIONS) -> Precision:
+def precisions_from(name: PrecisionName) -> tuple[PrecisionName, ...]:
+    """Return the names of a precision and of those that are longer, the shortest first."""
+    names = list(PRECISIONS)
+    return tuple(reversed(names[: names.index(name) + 1]))
+
+
+def fastest(bits: int, among: Iterable[PrecisionName] = LOSSLESS) -> Precision:
     """Return the shortest precision of at least so many bits that is native; fp32 if there is none.
 
     Args:

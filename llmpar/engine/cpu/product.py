@@ -16,12 +16,13 @@ from llmpar.engine.cpu import amx
 from llmpar.engine.cpu.dots import Dot
 from llmpar.engine.cpu.instructions import HERE
 from llmpar.engine.cpu.precision import PANEL, precision_of
-from llmpar.engine.cpu.vector import F32, I32, ArrayArgument, multiply_add, number, splat
+from llmpar.engine.cpu.vector import F32, I16, I32, ArrayArgument, multiply_add, number, splat, widen_halves
 
 TILE_ROWS, TILE_COLUMNS = HERE.tile_rows, HERE.tile_columns
 """How many rows and output channels of a product are computed at once."""
 _VECTORS, _FLOATS, _INTS = HERE.vectors, HERE.floats, HERE.ints
 _VECTOR = 4 * HERE.lanes  # bytes
+_SHORTS = ir.VectorType(I16, HERE.lanes)
 _LINE = number(4 * PANEL)  # bytes from one word of inputs to the next, in weights and in a table of groups
 
 
@@ -42,21 +43,23 @@ class _Product:
         self.biases, self.factors, self._out, self._column, add = arrays[6:]
         self.dot = _dot_of(signature.args[0], signature.args[3])
         self._b = b
-        self._shift = b.mul(channel, number(4))
+        self._channel = channel
         self._add = b.icmp_signed("!=", add, ir.Constant(add.type, 0))
-        self.num_groups = self.scales.shape[1] if self.dot.is_integer else number(1)
+        self.num_groups = self.factors.shape[1] if self.dot.is_integer else number(1)
+        self.has_offsets = signature.args[6].dtype == types.uint16
 
     def weights(self, word: Any) -> Any:
         """Where the weights of the first vector lie for the inputs of a word, in bytes."""
         b = self._b
-        return b.add(b.add(b.mul(self.panel, self.w.strides[0]), self._shift), b.mul(word, _LINE))
+        shift = b.mul(self._channel, number(4))
+        return b.add(b.add(b.mul(self.panel, self.w.strides[0]), shift), b.mul(word, _LINE))
 
     def of_group(self, table: ArrayArgument, group: Any) -> Any:
         """Where a group's numbers for the first vector lie in `biases` or `factors`, in bytes."""
         b = self._b
         return b.add(
             b.add(b.mul(self.panel, table.strides[0]), b.mul(group, table.strides[1])),
-            self._shift,
+            b.mul(self._channel, number(table.item)),
         )
 
     def inputs(self, row: Any, word: Any, part: int = 0) -> Any:
@@ -67,14 +70,43 @@ class _Product:
 
     def units(self, group: Any) -> list[Any]:
         """Return what the sums of a group are worth, for each vector."""
-        begin = self.of_group(self.factors, group)
-        return [self.factors.at(self._b.add(begin, number(_VECTOR * v)), _FLOATS) for v in range(_VECTORS)]
+        return self._floats_of(self.factors, group)
+
+    def offsets(self, group: Any) -> list[Any]:
+        """Return what is added to each weight of a group, for each vector."""
+        return self._floats_of(self.biases, group)
+
+    def _floats_of(self, table: ArrayArgument, group: Any) -> list[Any]:
+        """Return a group's numbers, which are float32 or the bits of float16."""
+        b, begin, size = self._b, self.of_group(table, group), HERE.lanes * table.item
+        places = [b.add(begin, number(size * v)) for v in range(_VECTORS)]
+        if table.item == 4:
+            return [table.at(place, _FLOATS) for place in places]
+        return [widen_halves(b, table.at(place, _SHORTS)) for place in places]
 
     def scale(self, row: Any, group: Any) -> Any:
         """Return what a row's inputs in a group are worth, in every lane."""
+        return splat(self._b, self._number(row, group), _FLOATS)
+
+    def sum(self, row: Any, group: Any) -> Any:
+        """Return the sum of a row's inputs in a group, as a float32."""
+        return self._number(row, self._b.add(self.num_groups, group))
+
+    def _number(self, row: Any, place: Any) -> Any:
         b = self._b
-        at = b.add(b.mul(row, self.scales.strides[0]), b.mul(group, number(4)))
-        return splat(b, self.scales.at(at, F32), _FLOATS)
+        return self.scales.at(b.add(b.mul(row, self.scales.strides[0]), b.mul(place, number(4))), F32)
+
+    def starts(self, rows: list[Any], group: Any) -> list[list[Any]]:
+        """Return what the sums of a group begin with, for each row and vector."""
+        b = self._b
+        if self.has_offsets:
+            return [[ir.Constant(_INTS, None)] * _VECTORS for _ in rows]
+        if self.dot.offset:
+            factor = ir.Constant(F32, -self.dot.offset)  # whole numbers this small are exact
+            undone = [splat(b, b.fptosi(b.fmul(self.sum(row, group), factor), I32), _INTS) for row in rows]
+            return [[start] * _VECTORS for start in undone]
+        begin = self.of_group(self.biases, group)
+        return [[self.biases.at(b.add(begin, number(_VECTOR * v)), _INTS) for v in range(_VECTORS)]] * len(rows)
 
     def put(self, row: Any, v: int, result: Any) -> None:
         """Store a vector of results, or add it to what is there."""
@@ -101,9 +133,9 @@ def _by_vectors(b: Any, product: _Product, row: Any) -> None:
         b.store(ir.Constant(_FLOATS, None), totals[cell])
     with cgutils.for_range(b, product.num_groups) as group:
         if integers:
-            begin = product.of_group(product.biases, group.index)
+            starts = product.starts(rows, group.index)
             for r, v in cells:
-                b.store(product.biases.at(b.add(begin, number(_VECTOR * v)), _INTS), sums[r, v])
+                b.store(starts[r][v], sums[r, v])
         first = b.mul(group.index, steps)
         with cgutils.for_range(b, steps) as step:
             word = b.add(first, step.index)
@@ -118,10 +150,14 @@ def _by_vectors(b: Any, product: _Product, row: Any) -> None:
                     b.store(emit(b, b.load(sums[r, v]), inputs, words[v]), sums[r, v])
         if integers:
             units = product.units(group.index)
+            offsets = product.offsets(group.index) if product.has_offsets else []
             for r in range(HERE.rows):
                 scale = product.scale(rows[r], group.index)
                 for v in range(_VECTORS):
                     value = b.fmul(b.sitofp(b.load(sums[r, v]), _FLOATS), units[v])
+                    if offsets:
+                        inputs_sum = splat(b, product.sum(rows[r], group.index), _FLOATS)
+                        value = multiply_add(b, offsets[v], inputs_sum, value)
                     b.store(multiply_add(b, value, scale, b.load(totals[r, v])), totals[r, v])
     for r, v in cells:
         product.put(rows[r], v, b.load(totals[r, v]))
@@ -249,10 +285,13 @@ def product_tile(
 
     Args:
         x: (M, K), elements of a precision's `inputs`; rows from `row` on.
-        scales: (M, G) float32, what one unit of uint8 is worth in each group of K / G columns; else unused.
+        scales: (M, G) float32, what one unit of uint8 is worth in each group of K / G columns; (M, 2G) where x is int8,
+            these and then the sum of each group; else unused.
         w: (P, K/k, PANEL, k), words of the same precision's `weights`; of panel `panel` the channels from `channel` on.
-        biases: (P, G, PANEL) int32, where sums of bytes begin (they undo that x is stored with 128 added); else unused.
-        factors: (P, G, PANEL) float32, what one unit of an int8 weight is worth; else unused.
+        biases: (P, G, PANEL) int32, where sums of bytes begin (they undo that x is stored with 128 added); or uint16,
+            the bits of a float16 that is added to each weight of a group; else unused.
+        factors: (P, G, PANEL), what one unit of a whole weight is worth: float32, or uint16, the bits of a float16;
+            else unused.
         out: (M, N) float32; columns from `column` on.
         add: whether to add to what `out` holds.
     """

@@ -86,6 +86,21 @@ def multiply_add(builder: Any, x: Any, y: Any, total: Any) -> Any:
     return builder.call(fma, [x, y, total])
 
 
+def widen_halves(b: Any, bits: Any) -> Any:
+    """Return float32 of the bits of as many float16."""
+    lanes = bits.type.count
+    if HOST.get("f16c", False):
+        return b.fpext(b.bitcast(bits, ir.VectorType(ir.HalfType(), lanes)), floats(lanes))
+    wide = b.zext(bits, ints(lanes))
+    sign = b.shl(b.and_(wide, repeated(wide, 0x8000)), repeated(wide, 16))
+    size = b.shl(b.and_(wide, repeated(wide, 0x7FFF)), repeated(wide, 13))
+    # The exponent is 112 less than that of a float32; multiplying counts for what has none, too.
+    scaled = b.fmul(b.bitcast(size, floats(lanes)), ir.Constant(floats(lanes), [2.0**112] * lanes))
+    infinite = b.icmp_unsigned(">=", size, repeated(wide, 0x0F800000))
+    found = b.select(infinite, b.or_(size, repeated(wide, 0x7F800000)), b.bitcast(scaled, ints(lanes)))
+    return b.bitcast(b.or_(found, sign), floats(lanes))
+
+
 @intrinsic
 def nearest(_: Any, x: Any) -> Any:
     """Return the whole number nearest to a float32, as float32; halves go to the even one."""

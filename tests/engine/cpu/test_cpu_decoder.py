@@ -54,7 +54,7 @@ class TestAnswers:
 
     @pytest.mark.parametrize("prefix", [(), PREFIX], ids=["no-prefix", "prefix"])
     @pytest.mark.parametrize("name", ["llama", "gemma2-softcap-window", "phi3-partial-rotary"])
-    @pytest.mark.parametrize("precision", ["bf16", "int8"])
+    @pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])
     def test_the_same_whatever_n_and_batch(self, name: str, precision: PrecisionName, prefix: list[int]) -> None:
         model = decoder(name, precision)
         alone = answer(name, 1, 1, PARAMS, prefix, model)
@@ -174,7 +174,7 @@ class TestDescribe:
         with pytest.raises(OtherShape, match=reason):
             build_decoder(build(kind, **changes), "fp32")
 
-    @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+    @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4"])
     @pytest.mark.parametrize(
         ("kind", "changes"),
         [

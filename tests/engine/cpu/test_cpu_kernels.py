@@ -19,13 +19,13 @@ from llmpar.engine.cpu.attention import SPAN
 from llmpar.engine.cpu.compiled import kernel
 from llmpar.engine.cpu.decoder import Projection
 from llmpar.engine.cpu.floats import narrowed, to_bf16
-from llmpar.engine.cpu.precision import PANEL, PRECISIONS, group_size, round_up
+from llmpar.engine.cpu.precision import PANEL, PRECISIONS, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.pages import PAGE
 from llmpar.engine.precision_names import PrecisionName
 
 Array = npt.NDArray[Any]
-CLOSE = {"fp32": 1e-5, "bf16": 2**-8, "int8": 0.02}
+CLOSE = {"fp32": 1e-5, "bf16": 2**-8, "int8": 0.02, "int4": 0.2}
 """How far a rounded number may be from its oracle, relative to the largest of its row."""
 EPSILON = np.float32(1e-5)
 
@@ -46,17 +46,22 @@ class Encoded:
     @staticmethod
     def room(num_rows: int, width: int, precision: PrecisionName, num_groups: int = 0) -> Encoded:
         rows = round_up(num_rows, TILE_ROWS)
-        groups = num_groups or (1 if precision == "int8" else 0)
-        return Encoded(
-            precision, np.zeros((rows, width), PRECISIONS[precision].inputs), np.ones((rows, groups), np.float32)
-        )
+        kind = PRECISIONS[precision]
+        numbers = (num_groups or (1 if kind.group else 0)) * kind.dot.numbers_per_group
+        return Encoded(precision, np.zeros((rows, width), kind.inputs), np.ones((rows, numbers), np.float32))
+
+    def sum_up(self) -> None:
+        """Put the sum of each group where kernels put it, beside the scales."""
+        if self.precision == "int4":
+            groups = self.scales.shape[1] // 2
+            self.scales[:, groups:] = self.values.reshape(len(self.values), groups, -1).sum(2, dtype=np.int32)
 
     def decoded(self, num_rows: int, width: int) -> Array:
         values = self.values[:num_rows]
-        if self.precision == "int8":
-            groups = self.scales.shape[1]
-            units = values.reshape(num_rows, groups, -1).astype(np.float32) - 128
-            values = (units * self.scales[:num_rows, :, None]).reshape(num_rows, -1)
+        if PRECISIONS[self.precision].group:
+            groups = self.scales.shape[1] // PRECISIONS[self.precision].dot.numbers_per_group
+            units = values.reshape(num_rows, groups, -1).astype(np.float32) - (128 if self.precision == "int8" else 0)
+            values = (units * self.scales[:num_rows, :groups, None]).reshape(num_rows, -1)
         return widen(values)[:, :width]
 
 
@@ -70,7 +75,7 @@ def close(found: Array, expected: Array, precision: str) -> bool:
 class Whole:
     """A product of whole numbers, whose every partial sum float32 holds exactly.
 
-    In int8 each group of weights and of inputs has the scale it is given here, a power of two.
+    In int8 and int4 each group of weights and of inputs has the scale it is given here, a power of two.
     """
 
     x: Array
@@ -82,17 +87,20 @@ class Whole:
     @staticmethod
     def make(num_rows: int, num_outputs: int, num_inputs: int, precision: PrecisionName, seed: int = 0) -> Whole:
         random = np.random.default_rng([seed, num_rows, num_outputs, num_inputs])
-        limit = 127 if precision == "int8" else 15
-        weight = random.integers(-limit, limit + 1, (num_outputs, num_inputs)).astype(np.float32)
+        kind = PRECISIONS[precision]
+        limit = 127 if kind.group else 15
+        lowest, highest = (-8, 7) if precision == "int4" else (-limit, limit)
+        weight = random.integers(lowest, highest + 1, (num_outputs, num_inputs)).astype(np.float32)
         x = random.integers(-limit, limit + 1, (num_rows, num_inputs)).astype(np.float32)
         bias = random.integers(-99, 100, num_outputs).astype(np.float32)
-        if precision != "int8":
-            projection = Projection.pack(weight, bias, PRECISIONS[precision])
-            inputs = Encoded.room(num_rows, projection.num_inputs(PRECISIONS[precision]), precision)
+        if kind.group is None:
+            projection = Projection.pack(weight, bias, kind)
+            inputs = Encoded.room(num_rows, projection.num_inputs, precision)
             inputs.values[:num_rows, :num_inputs] = to_bf16(x) if precision == "bf16" else x
             return Whole(x, weight, bias, projection, inputs)
-        group = group_size(num_inputs)
-        weight[:, ::group] = np.where(random.random(weight[:, ::group].shape) < 0.5, -127, 127)
+        group = kind.group(num_inputs)
+        extremes = (-8, -8) if precision == "int4" else (-127, 127)
+        weight[:, ::group] = np.where(random.random(weight[:, ::group].shape) < 0.5, *extremes)
         num_groups = -(-num_inputs // group)
 
         def units(num: int) -> Array:
@@ -102,12 +110,15 @@ class Whole:
             return np.repeat(scales, group, axis=1)[:, :num_inputs]
 
         weight *= each(units(num_outputs))
-        projection = Projection.pack(weight, bias, PRECISIONS[precision])
-        inputs = Encoded.room(num_rows, projection.num_inputs(PRECISIONS[precision]), precision, projection.num_groups)
-        inputs.values[:] = random.integers(0, 256, inputs.values.shape)  # padding meets weights of 0
-        inputs.values[:num_rows, :num_inputs] = x + 128
-        inputs.scales[:num_rows] = units(num_rows)
-        return Whole(x * each(inputs.scales[:num_rows]), weight, bias, projection, inputs)
+        projection = Projection.pack(weight, bias, kind)
+        inputs = Encoded.room(num_rows, projection.num_inputs, precision, projection.num_groups)
+        # Padding meets weights of 0.
+        inputs.values[:] = random.integers(-127, 128, inputs.values.shape) + (128 if precision == "int8" else 0)
+        inputs.values[:num_rows, :num_inputs] = x + (128 if precision == "int8" else 0)
+        scales = units(num_rows)
+        inputs.scales[:num_rows, :num_groups] = scales
+        inputs.sum_up()
+        return Whole(x * each(scales), weight, bias, projection, inputs)
 
     @property
     def expected(self) -> Array:
@@ -139,7 +150,7 @@ def normed(x: Array, weight: Array) -> Array:
 
 def encoded_norm(x: Array, projection: Projection, precision: PrecisionName) -> Encoded:
     """Return the rows of `x`, normed, as the projection's inputs."""
-    inputs = Encoded.room(len(x), projection.num_inputs(PRECISIONS[precision]), precision, projection.num_groups)
+    inputs = Encoded.room(len(x), projection.num_inputs, precision, projection.num_groups)
     kernels.norm(x, np.arange(len(x)), np.ones(x.shape[1], np.float32), EPSILON, inputs.values, inputs.scales)
     return inputs
 
@@ -250,7 +261,7 @@ class TestLikeliest:
         case = Whole.make(5, 50, 64, precision)
         bias = np.full(50, -(2.0**22), np.float32)
         bias[[7, 49]] += [1.0, 0.5]
-        case.projection.weight[:], case.projection.biases[:] = 0, 0
+        case.projection.weight[:], case.projection.biases[:], case.projection.factors[:] = 0, 0, 0
         assert self.found(case, bias) == [7] * 5
 
 
@@ -268,7 +279,7 @@ class TestRows:
 
     def test_each_group_has_a_scale_of_its_own(self, precision: PrecisionName) -> None:
         hidden, weight = gaussian(4, 128), np.repeat([1e-3, 1e3], 64).astype(np.float32)
-        room = Encoded.room(4, 128, precision, 2 if precision == "int8" else 0)
+        room = Encoded.room(4, 128, precision, 2 if PRECISIONS[precision].group else 0)
         kernels.norm(hidden, np.arange(4), weight, EPSILON, room.values, room.scales)
         found, expected = room.decoded(4, 128), normed(hidden, weight)
         assert close(found[:, :64], expected[:, :64], precision)
@@ -369,7 +380,7 @@ class Attention:
     def attend(self, qkv: Array, some: Array | slice = slice(None), window: int = 0, softcap: float = 0) -> Array:
         width = self.heads[0] * self.depth
         positions, rows = self.positions[some], self.rows[some]
-        groups = width // self.depth if self.precision == "int8" else 0
+        groups = width // self.depth if PRECISIONS[self.precision].group else 0
         room = Encoded.room(len(rows), width, self.precision, groups)
         kernels.attend(
             qkv[some], positions, rows, self.tables, self.keys, self.values, self.layer, self.heads,
@@ -533,10 +544,13 @@ def results() -> dict[str, Array]:
         found[f"whole {precision}"] = case.into(case.out()).copy()
         random = np.random.default_rng(5)
         projection = Projection.pack(gaussian(100, 136), None, PRECISIONS[precision])
-        inputs = Encoded.room(13, projection.num_inputs(PRECISIONS[precision]), precision, projection.num_groups)
-        inputs.scales[:13] = random.random((13, projection.num_groups)) + 0.1
-        x = random.standard_normal((13, projection.num_inputs(PRECISIONS[precision]))).astype(np.float32)
-        inputs.values[:13] = {"fp32": x, "bf16": to_bf16(x), "int8": np.clip(x * 40 + 128, 0, 255)}[precision]
+        inputs = Encoded.room(13, projection.num_inputs, precision, projection.num_groups)
+        inputs.scales[:13, : projection.num_groups] = random.random((13, projection.num_groups)) + 0.1
+        x = random.standard_normal((13, projection.num_inputs)).astype(np.float32)
+        inputs.values[:13] = {
+            "fp32": x, "bf16": to_bf16(x), "int8": np.clip(x * 40 + 128, 0, 255), "int4": np.clip(x * 40, -127, 127),
+        }[precision]  # fmt: skip
+        inputs.sum_up()
         out = np.empty((len(inputs.values), projection.num_outputs), np.float32)
         multiply(inputs, projection, out, 13)
         found[f"product {precision}"] = out[:13, :100]
@@ -575,7 +589,7 @@ def test_an_older_processor_computes_the_same_compiled_now_or_before(tmp_path: P
     native = results()
     for name, numbers in native.items():
         assert np.array_equal(found[0][name], found[1][name]), name
-        if name.startswith("whole") or name == "product int8":
+        if name.startswith("whole") or name in {"product int8", "product int4"}:
             assert np.array_equal(found[0][name], numbers), name
         else:
             assert close(found[0][name], numbers, "int8" if name in {"attention", "norm"} else "fp32"), name
@@ -589,7 +603,7 @@ import pytest
 import test_cpu_kernels
 assert test_cpu_kernels.TILE_ROWS == 16
 failed = pytest.main(["-q", "-p", "no:cacheprovider", test_cpu_kernels.__file__,
-                      "-k", "(TestProduct or TestLikeliest) and (bf16 or int8)"])
+                      "-k", "(TestProduct or TestLikeliest) and (bf16 or int8 or int4)"])
 assert {"tdpbusd", "tdpbf16ps"} <= emulated_tiles.calls.keys()
 np.savez(sys.argv[1], **test_cpu_kernels.results())
 sys.exit(failed)
@@ -606,7 +620,7 @@ def test_matrix_registers_compute_the_same(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = np.load(tmp_path / "tiles.npz")
     for name, numbers in results().items():
-        if name.startswith("whole") or name in {"product int8", "product fp32"}:
+        if name.startswith("whole") or name in {"product int8", "product int4", "product fp32"}:
             assert np.array_equal(found[name], numbers), name
         else:
             assert close(found[name], numbers, "int8" if name in {"attention", "norm"} else "fp32"), name

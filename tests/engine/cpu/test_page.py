@@ -6,7 +6,7 @@ import numpy as np
 from support.places import ROOT
 
 from llmpar.engine.cpu.decoder import Projection
-from llmpar.engine.cpu.precision import INT8, PANEL
+from llmpar.engine.cpu.precision import INT4, INT8, PANEL
 from llmpar.engine.pages import PAGE
 
 TEXT = (ROOT / "llmpar" / "engine" / "cpu" / "README.md").read_text("utf-8")
@@ -31,6 +31,19 @@ def test_its_matrix_lies_in_memory_as_it_says() -> None:
     first, second = ", ".join(numbers(projection.weight[0, 0, 0])), ", ".join(numbers(projection.weight[0, 0, 1]))
     assert f"{first} of the first channel, then {second}\nof the second" in TEXT
     assert not projection.weight[0, :, 2:].any()
+
+
+def test_its_group_of_four_bits_is_stored_as_it_says() -> None:
+    rows = {line.split()[0]: line.split()[1:] for line in TEXT.splitlines() if line.startswith("    ")}
+    first = [float(cell) for cell in rows["weights"][:8]]
+    group = np.array([[*first, *[float(rows["weights"][8])] * 24]], np.float32)
+    projection = Projection.pack(group, None, INT4)
+    octets = projection.weight[0, :, 0]
+    halves = np.stack([octets & 15, octets >> 4], 1).ravel()
+    assert numbers(halves) == [*rows["stored"][:8], *[rows["stored"][8]] * 24]
+    assert f"scale of this group is {projection.factors.view(np.float16)[0, 0, 0]}" in TEXT
+    assert f"the bytes {octets[0].tobytes().hex(' ')}, and the others {octets[1, 0]:x}." in TEXT
+    assert not projection.biases.size
 
 
 def test_its_widths_are_those_of_the_code() -> None:

@@ -128,7 +128,7 @@ class LocalModel:
         except OSError as error:
             raise ModelUnavailable(f"{files.path}: cannot be read: {error.strerror}") from error
         device = devices[0].partition(":")[0]
-        # The precision is what was asked for. The weights may be computed in a longer one, which only loading shows; but
+        # The precision is what was asked for. Weights may be computed in a longer one, which only loading shows; but
         # the trial that decides it has no chance in it, so that the same key leads to the same arithmetic.
         facts = (("version", ANSWERS_VERSION), ("engine", "model"), ("device", device), ("precision", precision))
         return Identity(facts, tuple(deciding))

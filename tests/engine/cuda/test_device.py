@@ -100,8 +100,15 @@ def expected(directory: Path, precision: str) -> list[list[int]]:
     return generated(directory, precision, prompts())
 
 
-def engine(directory: Path, precision: PrecisionName, workers: int, slots: int | None, prefix: list[int]) -> Engine:
-    loaded = load_model(directory, DEVICE, precision)
+def engine(
+    directory: Path,
+    precision: PrecisionName,
+    workers: int,
+    slots: int | None,
+    prefix: list[int],
+    device: str = DEVICE,
+) -> Engine:
+    loaded = load_model(directory, device, precision)
     assert loaded.precision == precision
     return build_engine(loaded.models, loaded.context_length, loaded.stop_ids, workers, slots, prefix)
 
@@ -172,7 +179,7 @@ def test_sampled_answers_depend_on_neither_replicas_nor_batch(directories: dict[
 def test_where_memory_runs_out_the_batch_is_halved_and_the_run_goes_on(
     directories: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running = engine(directories["llama"], "fp32", 1, 32, PREFIX)
+    running = engine(directories["llama"], "fp32", 1, 32, PREFIX, device="cuda:0")  # however many there are
     (worker,) = running._workers
     runner = worker._runner
     decode = runner.decode

@@ -36,6 +36,7 @@ from llmpar.documents.document import (
 )
 from llmpar.documents.register import Register
 from llmpar.errors import UsageError
+from llmpar.jobs.defaults import USUAL_TOP
 from llmpar.reporting.report import Report
 from llmpar.store.held import companions
 from llmpar.store.store import Store
@@ -181,7 +182,7 @@ def ask(
     texts: Iterable[str],
     *,
     parts: Sequence[str] = (),
-    top: int | None = None,
+    top: int | None = USUAL_TOP,
     language: str = "english",
     model: str | ModelChoice = DEFAULT_MODEL,
     sampling: Sampling = DEFAULT_SAMPLING,
@@ -194,7 +195,7 @@ def ask(
         question: what you want to know.
         texts: passages, such as paragraphs; `Finding.passage.segment.block.document.index` tells which one it was.
         parts: simpler questions that it is made of; the model may find some, if there are none.
-        top: how many of the texts are read, those whose words fit best; None for all.
+        top: how many of the texts are read, those whose words fit best, as the command line has it; None for all.
         language: of the texts, for their words.
         model: see `run`.
         sampling: see `run`.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from llmpar.engine.precision_names import TORCH_TYPES, PrecisionChoice
 from llmpar.engine.resources import available_memory
 from llmpar.errors import UsageError
+from llmpar.models.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from llmpar.answering.backend import Model, Watcher
@@ -49,7 +50,7 @@ class ModelChoice:
         UsageError: there is no such engine, or what is chosen excludes something else that is.
     """
 
-    name: str = "smollm2-135m"
+    name: str = DEFAULT_MODEL
     engine: str = "model"
     device: str = "auto"
     precision: PrecisionChoice = "auto"

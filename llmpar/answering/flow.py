@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from llmpar.answering.answers import Answers
 from llmpar.answering.pending import Pending
-from llmpar.documents.document import Block, OnError, Result, Segment
+from llmpar.documents.document import DEFAULT_ON_ERROR, Block, OnError, Result, Segment
 from llmpar.errors import EngineFailed, LlmparError, SegmentFailed
 from llmpar.reporting.report import Report
 from llmpar.tasks.question import Question
@@ -63,7 +63,7 @@ class Flow:
         self,
         answers: Answers,
         report: Report,
-        on_error: OnError = "keep",
+        on_error: OnError = DEFAULT_ON_ERROR,
         max_held: int = _MAX_HELD,
         tick: Callable[[], None] = lambda: None,
         done: Callable[[Result], None] = lambda _: None,

@@ -14,7 +14,7 @@ from llmpar.answering.attempts import Policy
 from llmpar.answering.backend import Backend, Model
 from llmpar.answering.flow import Flow
 from llmpar.answering.memory import Memory
-from llmpar.documents.document import OnError, Result
+from llmpar.documents.document import DEFAULT_ON_ERROR, OnError, Result
 from llmpar.errors import ModelUnavailable
 from llmpar.reporting.report import Report
 from llmpar.store.store import NoStore, Store
@@ -51,7 +51,7 @@ class Session:
         policy: Policy,
         report: Report,
         *,
-        on_error: OnError = "keep",
+        on_error: OnError = DEFAULT_ON_ERROR,
         tick: Callable[[], None] = lambda: None,
         done: Callable[[Result], None] = lambda _: None,
         examples: Iterable[Question] = (),

@@ -9,8 +9,7 @@ from llmpar.cli.arguments import argument, names_a_file, sources_of
 from llmpar.cli.options import RunOptions, option
 from llmpar.cli.signature import takes_options
 from llmpar.errors import UsageError
-
-_TOP = 24  # passages that are read for each question, unless the user says otherwise
+from llmpar.jobs.defaults import USUAL_TOP
 
 
 @takes_options
@@ -36,7 +35,7 @@ def ask(
     top: Annotated[
         str,
         option("--top", help="Read the N passages whose words fit best, or all.", panel="Input", metavar="N|all"),
-    ] = str(_TOP),
+    ] = str(USUAL_TOP),
     quote: Annotated[
         bool,
         option(

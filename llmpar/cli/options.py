@@ -13,7 +13,7 @@ from llmpar.answering.attempts import Overflow, Policy
 from llmpar.answering.choice import MODELS, ModelChoice
 from llmpar.cli import roles, values
 from llmpar.cli.roles import Role, with_role
-from llmpar.documents.document import Merge, OnError, Unit
+from llmpar.documents.document import DEFAULT_ON_ERROR, Merge, OnError, Unit
 from llmpar.documents.formats import FORMATS
 from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import DEFAULT_READING, Reading
@@ -165,7 +165,7 @@ class FailureOptions:
         OnError,
         option("--on-error", help="A piece that fails stays as it was, is marked or left out; or the run ends there.",
                panel="Failures"),
-    ] = "keep"  # fmt: skip
+    ] = DEFAULT_ON_ERROR  # fmt: skip
     retries: Annotated[
         int, option("--retries", help="Further attempts at an answer that will not do.", panel="Failures", metavar="N")
     ] = _POLICY.retries

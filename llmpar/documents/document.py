@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 Unit = Literal["sentence", "paragraph", "line", "document"]
 OnError = Literal["keep", "mark", "skip", "fail"]
+DEFAULT_ON_ERROR: OnError = "keep"
 Merge = Literal["document", "lines", "jsonl", "csv", "reduce"]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from llmpar.documents.document import Block, Document, Encoding, OnError, Result, Segment, Writing
+from llmpar.documents.document import DEFAULT_ON_ERROR, Block, Document, Encoding, OnError, Result, Segment, Writing
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.layout import NEWLINE, cells
 from llmpar.visible import json_text, one_line, spell_surrogates
@@ -48,7 +48,7 @@ class Merger(Protocol):
 class DocumentMerger:
     """The document as it was, answers in their segments' places, or below them (`interleaves`)."""
 
-    on_error: OnError = "keep"
+    on_error: OnError = DEFAULT_ON_ERROR
     interleaves: bool = False
 
     def encoding(self, document: Document) -> Encoding:
@@ -77,7 +77,7 @@ class DocumentMerger:
 class LinesMerger:
     """A line for each answer; with its source on the line above, and a blank line below, if it `interleaves`."""
 
-    on_error: OnError = "keep"
+    on_error: OnError = DEFAULT_ON_ERROR
     interleaves: bool = False
 
     def encoding(self, document: Document) -> Encoding:
@@ -113,7 +113,7 @@ class RecordMerger:
     """
 
     kind: str
-    on_error: OnError = "keep"
+    on_error: OnError = DEFAULT_ON_ERROR
     is_json: bool = False
     heads_each: bool = False
     _has_head: bool = False
@@ -184,7 +184,7 @@ def merge(
     block: Block,
     segments: Iterable[Segment],
     results: Iterator[Result],
-    on_error: OnError = "keep",
+    on_error: OnError = DEFAULT_ON_ERROR,
     *,
     interleaves: bool = False,
 ) -> Iterator[str]:

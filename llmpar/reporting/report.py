@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from llmpar.documents.document import OnError, Result
+from llmpar.documents.document import DEFAULT_ON_ERROR, OnError, Result
 
 FATES: dict[OnError, tuple[str, str]] = {
     "keep": ("kept as it was", "kept as they were"),
@@ -168,7 +168,7 @@ class Report:
             return None
         return self.num_text_tokens_read * max(1.0, self.num_bytes_total / self.num_bytes_read)
 
-    def summary(self, name: str, on_error: OnError = "keep") -> str:
+    def summary(self, name: str, on_error: OnError = DEFAULT_ON_ERROR) -> str:
         """Return the one line that a run leaves on stderr."""
         parts = [counted(self.num_segments_done, self.noun)]
         if self.num_documents != 1:

@@ -315,7 +315,7 @@ class LocalModel:
 
     @cached_property
     def _config(self) -> dict[str, object]:
-        from llmpar.models.load import read_json
+        from llmpar.models.configuration import read_json
 
         return read_json(self._files.path / "config.json")
 

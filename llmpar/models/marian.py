@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmpar.errors import ModelUnavailable
-from llmpar.models.load import is_token_id, read_json
+from llmpar.models.configuration import is_token_id, read_json
 
 _LANGUAGE = re.compile(r">>([A-Za-z0-9_-]+)<<")
 _SURROGATE = re.compile("[\ud800-\udfff]")

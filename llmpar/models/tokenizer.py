@@ -14,7 +14,7 @@ from typing import Any
 
 from llmpar.errors import ModelUnavailable
 from llmpar.messages import Message, Role
-from llmpar.models.load import is_token_id, read_json
+from llmpar.models.configuration import is_token_id, read_json
 from llmpar.models.template import BadTemplate, Slot, mark, render, split
 
 """Who says it, and what."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llmpar.errors import ModelUnavailable, UsageError, setting
-from llmpar.models.load import is_token_id, read_json
+from llmpar.models.configuration import is_token_id, read_json
 from llmpar.models.marian import MarianVocabulary
 from llmpar.models.tokenizer import ChatTokenizer
 

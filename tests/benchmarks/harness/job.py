@@ -45,7 +45,7 @@ class Job:
 
 def make_job(model: str, num_sentences: int, max_new_tokens: int) -> Job:
     """Split the story, leave its title out, and render and tokenize prompts as llmpar does."""
-    from llmpar.models.load import stop_ids
+    from llmpar.models.configuration import stop_ids
     from llmpar.models.registry import resolve
     from llmpar.models.tokenizer import ChatTokenizer
 

@@ -78,7 +78,7 @@ class MappedWeights:
         return {name: place.shape for name, place in self._places.items()}
 
     def tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor, of the shape that the file says; what it holds is read from the file when it is used."""
+        """Return a tensor of any shape, the file's; what it holds is read from the file when it is used."""
         import torch
 
         place = self._places[name]

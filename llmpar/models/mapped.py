@@ -45,21 +45,19 @@ class MappedWeights:
         files: all of them.
 
     Raises:
-        OtherFiles: one is damaged, or has tensors of other types than floats.
-        OSError: one cannot be read.
+        OtherFiles: one cannot be read, is damaged, or has tensors of other types than floats.
     """
 
     def __init__(self, files: list[Path]) -> None:
         self._maps: list[mmap.mmap] = []
         self._places: dict[str, _Place] = {}
         for file in files:
-            with file.open("rb") as source:
-                mapped = mmap.mmap(source.fileno(), 0, prot=mmap.PROT_READ)
-            self._maps.append(mapped)
             try:
-                self._places |= dict(_read_header(mapped, len(self._maps) - 1))
-            except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
-                raise OtherFiles(f"{file.name} is damaged, or no safetensors") from error
+                with file.open("rb") as source:
+                    self._maps.append(mmap.mmap(source.fileno(), 0, prot=mmap.PROT_READ))
+                self._places |= dict(_read_header(self._maps[-1], len(self._maps) - 1))
+            except (OSError, ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
+                raise OtherFiles(f"{file.name} is damaged, empty, or no safetensors") from error
         self._addresses: list[tuple[int, mmap.mmap]] = []
 
     @property

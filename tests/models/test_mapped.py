@@ -120,12 +120,14 @@ def test_files_of_another_kind_are_left_to_transformers(tmp_path: Path, change: 
         assert loaded(path).vocabulary == 300
 
 
-@pytest.mark.parametrize("place", [0, 9, 40, -1])
-def test_damaged_files_are_refused_in_transformers_words(tmp_path: Path, place: int) -> None:
+@pytest.mark.parametrize("place", [0, 9, 40, -1, None])
+def test_damaged_files_are_refused_in_transformers_words(tmp_path: Path, place: int | None) -> None:
     path = saved("llama", tmp_path / "model")
     file = path / "model.safetensors"
     data = bytearray(file.read_bytes())
-    if place < 0:
+    if place is None:
+        data.clear()
+    elif place < 0:
         del data[-100:]
     else:
         data[place] ^= 0x55

@@ -50,6 +50,7 @@ ROOMS = {
         "engine.model",
         "engine.parts",
         "engine.precision_names",
+        "engine.quantized",
         "engine.resources",
     ),
     "reporting": (*GROUND, "documents.document", "documents.writer", "engine.worker"),

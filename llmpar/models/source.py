@@ -1,0 +1,33 @@
+"""What the weights of a model are read from, whatever the form of their files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from llmpar.engine.quantized import Floats, Quantized
+
+
+class WeightSource(Protocol):
+    """The weights of a model, by the names that transformers gives its parameters. They are read when they are used."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each. One that is another's under a second name (a tied head) may be left out."""
+
+    @property
+    def bits(self) -> int:
+        """How many bits the longest of those that make up most of the weights have: 4 to 8, 16 or 32."""
+
+    def rows(self, name: str, rows: slice) -> Quantized | Floats:
+        """Return some rows of a matrix (N, K), or elements of a vector (N,), as their file has them.
+
+        All rows of one matrix are of one kind: Quantized with one group, table and type of scales, or float32.
+        """
+
+    def kind(self, name: str) -> str:
+        """Return what the file calls the form of a tensor, for people."""
+
+    def give_back(self, name: str) -> None:
+        """Let go of the memory that a tensor's pages take; they are read again if they are used again."""

@@ -74,7 +74,7 @@ def num_bytes(shapes: dict[str, tuple[int, ...]], precision: PrecisionName) -> i
 @cache
 def _bytes_per_weight(precision: PrecisionName) -> float:
     """Return what a weight takes with its share of scales; it is tried, so that a precision may pack as it likes."""
-    from llmpar.engine.cpu.decoder import Projection
+    from llmpar.engine.cpu.projection import Projection
     from llmpar.engine.cpu.precision import PRECISIONS
 
     packed = Projection.pack(np.ones(_PROBE, np.float32), None, PRECISIONS[precision])

@@ -17,7 +17,7 @@ from harness.machine import describe_machine
 from harness.table import markdown_table
 
 from llmpar.engine.cpu import kernels
-from llmpar.engine.cpu.decoder import Projection
+from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.cpu.precision import PRECISIONS, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 
@@ -40,9 +40,8 @@ class _Case:
         draw = np.random.default_rng(0)
         self._projection = Projection.pack(draw.standard_normal(shape, np.float32), None, precision)
         self._num_rows, rows = num_rows, round_up(num_rows, TILE_ROWS)
-        numbers = self._projection.num_groups * precision.dot.numbers_per_group
         self._values = np.zeros((rows, self._projection.num_inputs), precision.inputs)
-        self._scales = np.ones((rows, numbers), np.float32)
+        self._scales = np.ones((rows, self._projection.input_numbers), np.float32)
         hidden = draw.standard_normal((num_rows, shape[1]), np.float32)
         weight = np.ones(shape[1], np.float32)
         kernels.norm(hidden, np.arange(num_rows), weight, np.float32(1e-5), self._values, self._scales)
@@ -52,9 +51,7 @@ class _Case:
 
     def run(self) -> None:
         own = self._projection
-        kernels.product(
-            self._values, self._scales, own.weight, own.biases, own.factors, self._out, self._num_rows, False
-        )
+        kernels.product(self._values, self._scales, own.weights, self._out, 0, self._num_rows, False)
 
     def speed(self) -> float:
         """Return 10^9 operations a second."""

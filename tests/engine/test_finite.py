@@ -20,10 +20,11 @@ from support.program import Outcome
 from support.tiny_models import build, decoder, make, ready, rounded
 
 from llmpar.engine.build import build_engine
-from llmpar.engine.cpu.decoder import Decoder, Projection
+from llmpar.engine.cpu.decoder import Decoder
 from llmpar.engine.cpu.floats import stored
 from llmpar.engine.cpu.from_transformers import build_decoder
 from llmpar.engine.cpu.precision import FP32, PRECISIONS
+from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.engine import Engine
 from llmpar.engine.finite import NO_TOKEN, NOT_FINITE, likeliest
 from llmpar.engine.precision_names import PrecisionName
@@ -224,13 +225,13 @@ def damaged(model: Decoder, kind: str, value: np.float32) -> Decoder:
         panel, lane = divmod(row, 48)
         if projection.factors.dtype == np.uint16:
             projection.factors[panel, 0, lane] = np.array(value, np.float16).view(np.uint16)
-        elif projection.precision.group:
+        elif projection.dot.is_integer:
             projection.factors[panel, 0, lane] = value
         else:
             projection.weight[panel, 1, lane, 0] = stored(np.array([value]), model.precision.weights)[0]
 
-    rows = {"q": (layer.qkv, 3), "k": (layer.qkv, 70), "v": (layer.qkv, 100), "output": (layer.output, 3),
-            "gate": (layer.gate_up, 3), "up": (layer.gate_up, 100), "down": (layer.down, 3),
+    rows = {"q": (layer.qkv[0], 3), "k": (layer.qkv[0], 70), "v": (layer.qkv[0], 100), "output": (layer.output, 3),
+            "gate": (layer.gate_up[0], 3), "up": (layer.gate_up[0], 100), "down": (layer.down, 3),
             "head": (model.head, 9)}  # fmt: skip
     norms = {"attention_norm": layer.attention_norm, "q_norm": layer.head_norms[0], "k_norm": layer.head_norms[1],
              "mlp_norm": layer.mlp_norm, "final_norm": model.final_norm}  # fmt: skip
@@ -300,7 +301,7 @@ class TestKernels:
         masks = np.vstack([masks, masks])
         masks[1, place // 32] ^= np.uint32(1) << np.uint32(place % 32)  # what may not come does not matter
         kernels.likeliest(
-            x, np.ones((16, 0), np.float32), packed.weight, packed.biases, packed.factors,
+            x, np.ones((16, 0), np.float32), packed.weights,
             bias if biased else np.zeros(0, np.float32), 150, masks, np.array([-1, 0, 1], np.int32), ids,
         )  # fmt: skip
         # A product with the other zeros of x makes NaN of an infinite weight.
@@ -313,7 +314,7 @@ class TestKernels:
         packed = Projection.pack(np.zeros((50, 4), np.float32), None, FP32)
         ids = np.zeros(1, np.int32)
         kernels.likeliest(
-            np.ones((16, 4), np.float32), np.ones((16, 0), np.float32), packed.weight, packed.biases, packed.factors,
+            np.ones((16, 4), np.float32), np.ones((16, 0), np.float32), packed.weights,
             np.full(50, -np.inf, np.float32), 50, np.zeros((0, 2), np.uint32), np.array([-1], np.int32), ids,
         )  # fmt: skip
         assert ids.tolist() == [NO_TOKEN]

@@ -54,7 +54,7 @@ class TestPack:
         packed.write(decoder("qwen3", "int8"), tmp_path / "pack")
         after, before = packed.read(tmp_path / "pack"), decoder("qwen3", "int8")
         for a, b in zip(after.layers, before.layers, strict=True):
-            assert typeof(a.qkv.weight) == typeof(b.qkv.weight)
+            assert typeof(a.qkv[0].weights) == typeof(b.qkv[0].weights)
             assert typeof(a.head_norms) == typeof(b.head_norms)
 
     def test_a_header_with_a_wrong_byte_is_damage(self, tmp_path: Path) -> None:

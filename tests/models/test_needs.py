@@ -34,7 +34,7 @@ def test_what_is_counted_is_what_is_packed(tmp_path: Path) -> None:
             (model,) = load.load_model(path, "cpu", precision).models  # type: ignore[arg-type]
             decoder: Any = model.decoder  # type: ignore[attr-defined]
             projections = [
-                part for layer in decoder.layers for part in (layer.qkv, layer.output, layer.gate_up, layer.down)
+                part for layer in decoder.layers for part in (*layer.qkv, layer.output, *layer.gate_up, layer.down)
             ]
             packed = sum(part.weight.nbytes + part.factors.nbytes for part in (*projections, decoder.head))
             counted = needs.num_bytes(shapes, precision) - needs._BESIDE  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.attention import SPAN
-from llmpar.engine.cpu.decoder import Projection
+from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.cpu.floats import to_bf16
 from llmpar.engine.cpu.precision import PANEL, PRECISIONS, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
@@ -49,8 +49,10 @@ class Encoded:
     def sum_up(self) -> None:
         """Put the sum of each group where kernels put it, beside the scales."""
         if self.precision == "int4":
-            groups = self.scales.shape[1] // 2
-            self.scales[:, groups:] = self.values.reshape(len(self.values), groups, -1).sum(2, dtype=np.int32)
+            groups = self.scales.shape[1] // 4
+            for parts in (1, 2):
+                sums = self.values.reshape(len(self.values), parts * groups, -1).sum(2, dtype=np.int32)
+                self.scales[:, parts * groups : 2 * parts * groups] = sums
 
     def decoded(self, num_rows: int, width: int) -> Array:
         values = self.values[:num_rows]
@@ -130,9 +132,7 @@ class Whole:
 
 
 def multiply(inputs: Encoded, projection: Projection, out: Array, num_rows: int, add: bool = False) -> None:
-    kernels.product(
-        inputs.values, inputs.scales, projection.weight, projection.biases, projection.factors, out, num_rows, add
-    )
+    kernels.product(inputs.values, inputs.scales, projection.weights, out, 0, num_rows, add)
 
 
 def gaussian(*shape: int, seed: int = 0) -> Array:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,113 +14,26 @@ import numpy.typing as npt
 from llmpar.engine.constraint import WORD, Mask
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.attention import SPAN
-from llmpar.engine.cpu.precision import PANEL, Array, Encode, Floats, Precision, round_up
+from llmpar.engine.cpu.precision import Array, Floats, Precision, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
+from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.pages import PAGE
-
-_PIECE = 1 << 20  # weights that are packed at once
-
-
-class WeightRows(Protocol):
-    """A matrix of float32 of which some rows are looked at at a time: an array, or what becomes one then."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """How many rows and columns it has."""
-
-    def __getitem__(self, rows: slice, /) -> Floats:
-        """Return some rows."""
-
-
-def _by_panel(table: Array) -> Array:
-    """Return a table of output channels (P · PANEL, X) as (P, X, PANEL)."""
-    by_panel: Array = table.reshape(-1, PANEL, table.shape[1]).transpose(0, 2, 1)
-    return by_panel
-
-
-def _whole(pieces: list[Array], kind: Any) -> Array:
-    """Return tables (…, G, PANEL), one below the other; an empty one of this type for none."""
-    return np.ascontiguousarray(np.concatenate(pieces)) if pieces else np.empty((0, 0, PANEL), kind)
-
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """A linear layer, in a precision of its own: a decoder's layers need not all have the same.
-
-    `weight` (P, K/k, PANEL, k) holds k neighbouring inputs in 32 bits (see `product_tile`). Where weights are whole
-    numbers, `factors` (P, G, PANEL) are their scales, and `biases` (P, G, PANEL) what sums begin with, or what is added
-    to each weight (see `precision.Encoded`); what is not needed is empty. A group is a run of inputs of one output
-    channel: a scale for the whole channel would cost a model whose file has few bits. The README beside this file has
-    an example with its numbers.
-    """
-
-    precision: Precision
-    weight: Array
-    factors: Array
-    biases: Array
-    bias: Floats  # (N,), or empty
-
-    @staticmethod
-    def pack(weight: WeightRows, bias: Floats | None, precision: Precision) -> Projection:
-        """Return the projection with `weight` (out_features, in_features) and `bias` (out_features,).
-
-        It is made in pieces: whole, a large layer's steps would wait for memory more than they compute.
-        """
-        num_outputs, num_inputs = weight.shape
-        per_word = precision.inputs_per_word
-        group = precision.group(num_inputs) if precision.group else per_word
-        width, num_panels = round_up(num_inputs, group), -(-num_outputs // PANEL)
-        words = np.empty((num_panels, width // per_word, PANEL), np.uint32)
-        factors: list[Array] = []
-        biases: list[Array] = []
-        encode: Encode | None = None
-        step = max(1, _PIECE // (PANEL * width))
-        for first in range(0, num_panels, step):
-            panels = slice(first, min(first + step, num_panels))
-            rows = weight[first * PANEL : panels.stop * PANEL]
-            padded = np.zeros(((panels.stop - first) * PANEL, width), np.float32)
-            padded[: len(rows), :num_inputs] = rows
-            encode = encode or precision.encoder(padded[:PANEL])
-            encoded = encode(padded, group)
-            words[panels] = _by_panel(encoded.words)
-            for pieces, table in ((factors, encoded.scales), (biases, encoded.biases)):
-                if table is not None:
-                    pieces.append(_by_panel(table))
-        return Projection(
-            precision,
-            words[..., None].view(precision.weights),
-            _whole(factors, np.float32),
-            _whole(biases, np.int32),
-            np.zeros(0, np.float32) if bias is None else bias,
-        )
-
-    @property
-    def num_inputs(self) -> int:
-        """K, with what was added to make it even."""
-        return int(self.weight.shape[1]) * self.precision.inputs_per_word
-
-    @property
-    def num_outputs(self) -> int:
-        """N, with what was added to fill the last panel."""
-        return len(self.weight) * PANEL
-
-    @property
-    def num_groups(self) -> int:
-        """How many scales a row of inputs has: G where weights are whole numbers, else 0."""
-        return int(self.factors.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer. Norms that a model lacks are empty."""
+    """One layer. Norms that a model lacks are empty.
+
+    `qkv` and `gate_up` are one projection each, or several with the same input whose outputs lie side by side.
+    """
 
     attention_norm: Floats  # (H,)
-    qkv: Projection
+    qkv: tuple[Projection, ...]
     head_norms: Floats  # (2, D), of queries and of keys
     output: Projection
     after_attention_norm: Floats
     mlp_norm: Floats
-    gate_up: Projection
+    gate_up: tuple[Projection, ...]
     down: Projection
     after_mlp_norm: Floats
     rope: int  # index into Decoder.ropes, -1 for none
@@ -187,10 +99,8 @@ class _Inputs:
     """Room for the encoded inputs of a projection: M rows."""
 
     def __init__(self, projection: Projection, num_rows: int) -> None:
-        precision = projection.precision
-        numbers = projection.num_groups * precision.dot.numbers_per_group
-        self.values = np.zeros((num_rows, projection.num_inputs), precision.inputs)
-        self.scales = np.ones((num_rows, numbers), np.float32)
+        self.values = np.zeros((num_rows, projection.num_inputs), projection.dot.inputs)
+        self.scales = np.ones((num_rows, projection.input_numbers), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,16 +131,22 @@ class Pass:
         num_rows = round_up(num_tokens, TILE_ROWS)
         first = decoder.layers[0]
 
-        def room(projection: Projection) -> Floats:
-            return np.zeros((num_rows, projection.num_outputs), np.float32)
+        def room(*alternatives: tuple[Projection, ...]) -> Floats:
+            widest = max(
+                sum(one.size for one in projections[:index]) + last.num_outputs
+                for projections in alternatives
+                for index, last in enumerate(projections)
+            )
+            return np.zeros((num_rows, widest), np.float32)
 
-        self._hidden = room(first.output)
-        self._update = room(first.output)
-        self._qkv, self._gate_up = room(first.qkv), room(first.gate_up)
+        self._hidden = room((first.output,))
+        self._update = room((first.output,))
+        self._qkv = room(*(layer.qkv for layer in decoder.layers))
+        self._gate_up = room(*(layer.gate_up for layer in decoder.layers))
         self._num_rows = num_rows
         self._inputs: dict[tuple[str, int, int], _Inputs] = {}
         for layer in decoder.layers:
-            for projection in (layer.qkv, layer.output, layer.gate_up, layer.down):
+            for projection in (*layer.qkv, layer.output, *layer.gate_up, layer.down):
                 self._inputs_of(projection)
         self._inputs_of(decoder.head)
         nothing = np.zeros((0, 0), np.float32)
@@ -252,9 +168,7 @@ class Pass:
         self._reach(int(tokens.positions.max()) + 1)
         kernels.embed(tokens.ids, decoder.embedding, np.float32(decoder.embedding_scale), hidden)
         for index, layer in enumerate(decoder.layers):
-            inputs = self._inputs_of(layer.qkv)
-            kernels.norm(hidden, everyone, layer.attention_norm, epsilon, inputs.values, inputs.scales)
-            _multiply(inputs, layer.qkv, self._qkv, count)
+            self._multiply_normed(everyone, layer.attention_norm, layer.qkv, self._qkv)
             kernels.place(
                 self._qkv, *where, *self._angles[layer.rope], layer.head_norms, epsilon,
                 np.float32(layer.scaling), self._keys, self._values, index, heads,
@@ -265,9 +179,7 @@ class Pass:
                 layer.window, np.float32(layer.softcap), found.values, found.scales,
             )  # fmt: skip
             self._add(found, layer.output, layer.after_attention_norm, count)
-            inputs = self._inputs_of(layer.gate_up)
-            kernels.norm(hidden, everyone, layer.mlp_norm, epsilon, inputs.values, inputs.scales)
-            _multiply(inputs, layer.gate_up, self._gate_up, count)
+            self._multiply_normed(everyone, layer.mlp_norm, layer.gate_up, self._gate_up)
             active = self._inputs_of(layer.down)
             kernels.activate(self._gate_up, decoder.mlp_size, decoder.activation, active.values, active.scales, count)
             self._add(active, layer.down, layer.after_mlp_norm, count)
@@ -284,10 +196,7 @@ class Pass:
         masked[[row for row, _ in given]] = range(len(given))
         table = np.array([mask for _, mask in given], np.uint32).reshape(len(given), -(-vocabulary // WORD))
         inputs = self._encoded(hidden)
-        kernels.likeliest(
-            inputs.values, inputs.scales, head.weight, head.biases, head.factors, head.bias,
-            vocabulary, table, masked, ids,
-        )  # fmt: skip
+        kernels.likeliest(inputs.values, inputs.scales, head.weights, head.bias, vocabulary, table, masked, ids)
         return ids
 
     def logits(self, hidden: Floats) -> Floats:
@@ -301,10 +210,24 @@ class Pass:
 
     def _inputs_of(self, projection: Projection) -> _Inputs:
         """Return the room for a projection's inputs, shared by all of its kind: each is read before the next one."""
-        kind = (projection.precision.name, projection.num_inputs, projection.num_groups)
+        kind = (np.dtype(projection.dot.inputs).name, projection.num_inputs, projection.input_numbers)
         if kind not in self._inputs:
             self._inputs[kind] = _Inputs(projection, self._num_rows)
         return self._inputs[kind]
+
+    def _multiply_normed(self, rows: Array, norm: Floats, projections: tuple[Projection, ...], out: Floats) -> None:
+        """Set rows of `out` to what projections make of the hidden states (N, H), normed; side by side."""
+        encoded: list[_Inputs] = []
+        first = 0
+        for projection in projections:
+            inputs = self._inputs_of(projection)
+            if inputs not in encoded:
+                epsilon = np.float32(self._decoder.epsilon)
+                kernels.norm(self._hidden, rows, norm, epsilon, inputs.values, inputs.scales)
+                encoded.append(inputs)
+            # What fills the last panel of one is where the next one's outputs will be.
+            _multiply(inputs, projection, out, len(rows), first)
+            first += projection.size
 
     def _encoded(self, hidden: Floats) -> _Inputs:
         """Return the last hidden states, normed, as the inputs of the head."""
@@ -331,10 +254,10 @@ class Pass:
                 self._angles[index] = (np.cos(angles) * scaling, np.sin(angles) * scaling)
 
 
-def _multiply(inputs: _Inputs, projection: Projection, out: Floats, num_rows: int, *, add: bool = False) -> None:
+def _multiply(
+    inputs: _Inputs, projection: Projection, out: Floats, num_rows: int, first: int = 0, *, add: bool = False
+) -> None:
     if len(projection.bias):
-        kernels.spread(projection.bias, out, num_rows, add)
+        kernels.spread(projection.bias, out, first, num_rows, add)
         add = True
-    kernels.product(
-        inputs.values, inputs.scales, projection.weight, projection.biases, projection.factors, out, num_rows, add
-    )
+    kernels.product(inputs.values, inputs.scales, projection.weights, out, first, num_rows, add)

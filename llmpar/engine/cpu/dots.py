@@ -1,138 +1,207 @@
 """Dot products of the words of a product, written as LLVM IR for vectors of any width.
 
 A word is 32 bits: several neighbouring inputs of a row, or the weights of one output channel for them. What is here
-runs on any processor; `instructions` has what some processors do faster.
+runs on any processor; `instructions` has what some processors do faster, and `codes_x86` writes that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from llvmlite import ir
+import numpy as np
 
-from llmpar.engine.cpu.vector import I8, I16, floats, function, ints, multiply_add, repeated
+from llmpar.engine.cpu.vector import looked_up, multiply_add, repeated
 
-Emit = Callable[[Any, Any, list[Any], Any], Any]
-"""(builder, total, words of inputs, word of weights) → the total, to which each lane's dot product is added.
+Emit = Callable[[Any, Any, list[Any], list[Any]], Any]
+"""(builder, total, words of inputs, words of weights) → the total, to which each lane's dot product is added.
 
 All but the builder are vectors of equally many words; each lane has the same inputs, and the weights of one channel.
 """
+Expand = Callable[[Any, Any, Any], list[Any]]
+"""(builder, word of weights, table) → the words of bytes that inputs are multiplied with."""
+
+INPUT_GROUP = 32
+"""How many neighbouring inputs of a row share a scale where weights are codes."""
+
+
+class Weights(NamedTuple):
+    """Packed weights as kernels take them. What a dot product does not need is None.
+
+    Kernels are compiled for types, so each dot product has a class of these for itself.
+
+    Args:
+        weight: (P, K/k, PANEL, k), words of 32 bits with k inputs of one channel each.
+        factors: (P, G, PANEL), what one unit of a whole weight is worth: float32, uint16 for the bits of a float16, or
+            int8, which is multiplied with a unit.
+        factor_units: (P, G/s, PANEL), uint16 for the bits of float16.
+        biases: int32, what the sum of a group begins with; else as `factors`, what is added to each weight of a group.
+        bias_units: as `factor_units`, for `biases` of int8.
+        table: (16,), what the codes of four bits are looked up in.
+        zero: float32, what is stored where a code is 0.
+    """
+
+    weight: Any
+    factors: Any = None
+    factor_units: Any = None
+    biases: Any = None
+    bias_units: Any = None
+    table: Any = None
+    zero: Any = None
+
+
+class FloatWords(Weights):
+    """One float32 in a word."""
+
+    __slots__ = ()
+
+
+class BFloatWords(Weights):
+    """Two bfloat16 in a word."""
+
+    __slots__ = ()
+
+
+class ByteWords(Weights):
+    """Four signed bytes in a word, for inputs of unsigned ones."""
+
+    __slots__ = ()
+
+
+class Nibbles(Weights):
+    """Eight codes of four bits in a word."""
+
+    __slots__ = ()
+
+
+class Lookups(Weights):
+    """Eight codes of four bits in a word, each a place in a table."""
+
+    __slots__ = ()
+
+
+class Sixes(Weights):
+    """Four codes of up to six bits in a word."""
+
+    __slots__ = ()
+
+
+class Octets(Weights):
+    """Four codes of up to eight bits in a word."""
+
+    __slots__ = ()
+
+
+def _as_it_is(_: Any, word: Any, __: Any) -> list[Any]:
+    return [word]
 
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """The dot product of one kind of words.
+    """One form of weights, and its dot product with inputs.
 
-    `portable` works on any processor. `is_integer` tells whether sums are int32, which need scales; else they are
-    float32. `input_words` is how many words of inputs one word of weights is multiplied with: more than one where
-    weights are shorter than inputs. `offset` is what stored weights are greater by than what they stand for; rows of
-    inputs then have the sum of each group beside its scale, and that undoes it.
+    Args:
+        name: what a pack calls it.
+        kind: the class that its weights have when kernels take them.
+        weights: numpy's type of the elements of packed weights.
+        inputs: the type of activations that are multiplied with weights: float32, uint16 for bfloat16, or uint8 or int8
+            with a scale for each group (see `floats.encode`).
+        portable: works on any processor.
+        is_integer: whether sums are int32, which need scales; else they are float32.
+        input_words: how many words of inputs one word of weights is multiplied with: more than one where weights are
+            shorter than inputs.
+        step: how many words of weights are multiplied at once.
+        bits: of a code, where weights are codes: unsigned, with a scale for a group; inputs are int8 then. Else 0.
+        expand: makes words of bytes of a word of codes.
     """
 
+    name: str
+    kind: type[Weights]
+    weights: Any
+    inputs: Any
     portable: Emit
     is_integer: bool = False
     input_words: int = 1
-    offset: int = 0
+    step: int = 1
+    bits: int = 0
+    expand: Expand = _as_it_is
+
+    @property
+    def inputs_per_word(self) -> int:
+        """How many inputs a 32-bit word of weights is multiplied with."""
+        return self.input_words * int(4 // np.dtype(self.inputs).itemsize)
 
     @property
     def numbers_per_group(self) -> int:
-        """How many numbers of float32 tell about each group of a row of inputs: a scale, and a sum if it is needed."""
-        return 2 if self.offset else 1
+        """How many numbers of float32 tell about each group of a row of inputs.
+
+        That is its scale. Where weights are codes, there are also the sums of the group and of both halves of it.
+        """
+        return 4 if self.bits else int(self.is_integer)
+
+    @property
+    def middle(self) -> int:
+        """What is stored for 0 where codes are signed."""
+        return 1 << self.bits >> 1
 
 
-def _bytes_portable(builder: Any, total: Any, x: list[Any], w: Any) -> Any:
+def _bytes_portable(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
     """Multiply and add the four unsigned bytes of `x` and the four signed bytes of `w`."""
-    for byte in range(4):
-        left = builder.and_(builder.lshr(x[0], repeated(w, 8 * byte)), repeated(w, 255))
-        right = builder.ashr(builder.shl(w, repeated(w, 24 - 8 * byte)), repeated(w, 24))
-        total = builder.add(total, builder.mul(left, right))
-    return total
+    return _codes_portable(builder, total, w, x)
 
 
-def bytes_avx512(builder: Any, total: Any, x: list[Any], w: Any) -> Any:
-    """Do the same in one instruction, on 16 lanes."""
-    dot = function(builder, "llvm.x86.avx512.vpdpbusd.512", ints(16), [ints(16)] * 3)
-    return builder.call(dot, [total, x[0], w])
-
-
-def _halves(builder: Any, w: Any) -> tuple[Any, Any]:
-    """Return the lower and the upper half of each byte, as bytes."""
-    ones = repeated(w, 0x0F0F0F0F)
-    return builder.and_(w, ones), builder.and_(builder.lshr(w, repeated(w, 4)), ones)
-
-
-def _nibbles_portable(builder: Any, total: Any, x: list[Any], w: Any) -> Any:
-    """Multiply and add eight signed bytes of `x` and the unsigned halves of four bytes of `w`, the lower four first."""
-    for inputs, weights in zip(x, _halves(builder, w), strict=True):
+def _codes_portable(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
+    """Multiply and add the four signed bytes of each word of `x` and the four unsigned bytes of one of `w`."""
+    for inputs, codes in zip(x, w, strict=True):
         for byte in range(4):
-            left = builder.ashr(builder.shl(inputs, repeated(w, 24 - 8 * byte)), repeated(w, 24))
-            right = builder.and_(builder.lshr(weights, repeated(w, 8 * byte)), repeated(w, 15))
+            left = builder.ashr(builder.shl(inputs, repeated(codes, 24 - 8 * byte)), repeated(codes, 24))
+            right = builder.and_(builder.lshr(codes, repeated(codes, 8 * byte)), repeated(codes, 255))
             total = builder.add(total, builder.mul(left, right))
     return total
 
 
-def nibbles_vnni(builder: Any, total: Any, x: list[Any], w: Any) -> Any:
-    """Do the same in two instructions for products, on 16 lanes."""
-    for inputs, weights in zip(x, _halves(builder, w), strict=True):
-        total = bytes_avx512(builder, total, [weights], inputs)  # it takes unsigned bytes first
-    return total
+def _halves(builder: Any, w: Any, _: Any) -> list[Any]:
+    """Return the lower and the upper half of each byte, as bytes."""
+    ones = repeated(w, 0x0F0F0F0F)
+    return [builder.and_(w, ones), builder.and_(builder.lshr(w, repeated(w, 4)), ones)]
 
 
-def nibbles_avx512(builder: Any, total: Any, x: list[Any], w: Any) -> Any:
-    """Do the same on 16 lanes of a processor that multiplies pairs of bytes."""
-    return _nibbles_in_pairs(builder, total, x, w, ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512"))
+def _looked_up(builder: Any, w: Any, table: Any) -> list[Any]:
+    """Return what a table has for the lower and for the upper half of each byte, as bytes."""
+    return [looked_up(builder, half, table) for half in _halves(builder, w, table)]
 
 
-def nibbles_avx2(builder: Any, total: Any, x: list[Any], w: Any) -> Any:
-    """Do the same on 16 lanes, of which a register has 8."""
-    names = ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
-
-    def part(vector: Any, lanes: range) -> Any:
-        chosen = ir.Constant(ints(len(lanes)), list(lanes))
-        return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), chosen)
-
-    found = [
-        _nibbles_in_pairs(builder, part(total, lanes), [part(inputs, lanes) for inputs in x], part(w, lanes), names)
-        for lanes in (range(8), range(8, 16))
-    ]
-    return builder.shuffle_vector(*found, ir.Constant(ints(16), list(range(16))))
-
-
-def _nibbles_in_pairs(builder: Any, total: Any, x: list[Any], w: Any, names: tuple[str, str]) -> Any:
-    """Add products of bytes in pairs as int16, of which four are within 7,620, and these in pairs as int32."""
-    lanes = w.type.count
-    bytes_, shorts = ir.VectorType(I8, 4 * lanes), ir.VectorType(I16, 2 * lanes)
-    multiply = function(builder, names[0], shorts, [bytes_] * 2)
-    add_pairs = function(builder, names[1], w.type, [shorts] * 2)
-    pairs = [
-        builder.call(multiply, [builder.bitcast(weights, bytes_), builder.bitcast(inputs, bytes_)])
-        for inputs, weights in zip(x, _halves(builder, w), strict=True)
-    ]
-    ones = ir.Constant(shorts, [1] * (2 * lanes))
-    return builder.add(total, builder.call(add_pairs, [builder.add(*pairs), ones]))
-
-
-def _bfloats_portable(builder: Any, total: Any, x: list[Any], w: Any) -> Any:
+def _bfloats_portable(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
     """Multiply and add two pairs of bfloat16, as float32."""
-    low = [builder.bitcast(builder.shl(v, repeated(w, 16)), total.type) for v in (x[0], w)]
-    high = [builder.bitcast(builder.and_(v, repeated(w, -65536)), total.type) for v in (x[0], w)]
+    pair = (x[0], w[0])
+    low = [builder.bitcast(builder.shl(v, repeated(v, 16)), total.type) for v in pair]
+    high = [builder.bitcast(builder.and_(v, repeated(v, -65536)), total.type) for v in pair]
     return multiply_add(builder, high[0], high[1], multiply_add(builder, low[0], low[1], total))
 
 
-def bfloats_avx512(builder: Any, total: Any, x: list[Any], w: Any) -> Any:
-    """Do the same in one instruction, on 16 lanes; it rounds otherwise."""
-    # Declared as up to LLVM 15; later ones know the old types and turn them into theirs.
-    dot = function(builder, "llvm.x86.avx512bf16.dpbf16ps.512", floats(16), [floats(16), ints(16), ints(16)])
-    return builder.call(dot, [total, x[0], w])
+def _floats(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
+    return multiply_add(builder, builder.bitcast(x[0], total.type), builder.bitcast(w[0], total.type), total)
 
 
-def _floats(builder: Any, total: Any, x: list[Any], w: Any) -> Any:
-    return multiply_add(builder, builder.bitcast(x[0], total.type), builder.bitcast(w, total.type), total)
+FLOAT_WORDS = Dot("fp32", FloatWords, np.float32, np.float32, _floats)
+BFLOATS = Dot("bf16", BFloatWords, np.uint16, np.uint16, _bfloats_portable)
+BYTES = Dot("int8", ByteWords, np.int8, np.uint8, _bytes_portable, is_integer=True)
+NIBBLES = Dot(
+    "int4", Nibbles, np.uint8, np.int8, _codes_portable, is_integer=True, input_words=2, step=2, bits=4, expand=_halves
+)
+LOOKUPS = Dot(
+    "int4 by table", Lookups, np.uint8, np.int8, _codes_portable,
+    is_integer=True, input_words=2, step=2, bits=8, expand=_looked_up,
+)  # fmt: skip
+SIXES = Dot("codes of 6 bits", Sixes, np.uint8, np.int8, _codes_portable, is_integer=True, step=4, bits=6)
+OCTETS = Dot("codes of 8 bits", Octets, np.uint8, np.int8, _codes_portable, is_integer=True, step=4, bits=8)
+
+CODED = (NIBBLES, LOOKUPS, SIXES, OCTETS)
+DOTS = {dot.name: dot for dot in (FLOAT_WORDS, BFLOATS, BYTES, *CODED)}
+"""Every form of weights that kernels know, by its name."""
 
 
-NIBBLES = Dot(_nibbles_portable, is_integer=True, input_words=2, offset=8)
-BYTES = Dot(_bytes_portable, is_integer=True)
-BFLOATS = Dot(_bfloats_portable)
-FLOAT_WORDS = Dot(_floats)
+def dot_of(kind: Any) -> Dot:
+    """Return the dot product of the weights that have this class."""
+    return next(dot for dot in DOTS.values() if dot.kind is kind)

@@ -62,7 +62,8 @@ def encode(values: Any, out: Any, row: Any, scales: Any) -> None:
     """Store one row of float32 as the next product takes it.
 
     That is as it is, as bfloat16, or as whole numbers with a scale for each group: uint8, with 128 added; or int8, and
-    `scales` then has the scales of all groups and, behind them, the sums of their whole numbers.
+    `scales` then has the scales of all groups, and behind them the sums of their whole numbers, and those of their
+    halves.
     """
 
 
@@ -79,19 +80,24 @@ def _encode_for(values: Any, out: Any, row: Any, scales: Any) -> Any:
     if out.dtype == types.int8:
 
         def quantize_signed(values, out, row, scales):
-            num_groups = scales.shape[1] >> 1
+            num_groups = scales.shape[1] >> 2
             size = out.shape[1] // num_groups
             for group in range(num_groups):
                 start = group * size
                 largest = _largest(values, start, size)
                 scales[row, group] = largest / _LEVELS
                 inverse = _LEVELS / largest
-                total = np.int32(0)
-                for k in range(size):
-                    unit = np.int8(np.int32(nearest(values[start + k] * inverse)))
-                    out[row, start + k] = unit
-                    total += unit
-                scales[row, num_groups + group] = np.float32(total)
+                both = np.int32(0)
+                for half in range(2):
+                    total = np.int32(0)
+                    begin = start + half * (size >> 1)
+                    for k in range(size >> 1):
+                        unit = np.int8(np.int32(nearest(values[begin + k] * inverse)))
+                        out[row, begin + k] = unit
+                        total += unit
+                    scales[row, 2 * (num_groups + group) + half] = np.float32(total)
+                    both += total
+                scales[row, num_groups + group] = np.float32(both)
 
         return quantize_signed
 

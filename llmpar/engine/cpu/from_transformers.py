@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,12 @@ import torch
 from torch import nn
 
 from llmpar.engine.cpu import kernels
-from llmpar.engine.cpu.decoder import Decoder, Layer, Pass, Projection, Rope, Tokens
+from llmpar.engine.cpu.decoder import Decoder, Layer, Pass, Rope, Tokens
+from llmpar.engine.cpu.dots import Dot
 from llmpar.engine.cpu.floats import stored
+from llmpar.engine.cpu.grouped import QuantizedRows, form_of, pieces, side_by_side
 from llmpar.engine.cpu.precision import PRECISIONS, Array, Floats, Precision, precisions_from
+from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.model import Notify
 from llmpar.engine.pages import num_pages_of
 from llmpar.engine.parts import LayerParts, OtherShape, take_apart
@@ -31,20 +35,27 @@ class TooFar(OtherShape):
 
 @torch.inference_mode()
 @np.errstate(all="ignore")  # weights that are no numbers come out far from anything, which is said in our words
-def build_decoder(model: Any, name: PrecisionName, used: Callable[[torch.Tensor], None] = lambda _: None) -> Decoder:
+def build_decoder(
+    model: Any,
+    name: PrecisionName,
+    used: Callable[[torch.Tensor], None] = lambda _: None,
+    given: Mapping[torch.Tensor, QuantizedRows] = MappingProxyType({}),
+) -> Decoder:
     """Return a decoder with the weights of a causal language model, packed for the precision of this name.
 
     Args:
         model: one of transformers.
         name: the precision's.
         used: is given each weight, a matrix (rows, columns) of the model's own, when it has been packed.
+        given: what takes the place of some of the model's weights, by these: matrices (rows, columns) as a file has
+            them. They are kept so where the precision is of whole numbers and has at least as many bits as they have.
 
     Raises:
         OtherShape: the model has parts that decoders lack.
         TooFar: the decoder does not do what the model does.
     """
     parts, precision = take_apart(model), PRECISIONS[name]
-    packer = _Packer(precision, used)
+    packer = _Packer(precision, used, given)
     decoder = Decoder(
         precision=precision,
         layers=tuple(packer.layer(layer) for layer in parts.layers),
@@ -71,7 +82,11 @@ def build_decoder(model: Any, name: PrecisionName, used: Callable[[torch.Tensor]
 
 
 def build_closest(
-    model: Any, name: PrecisionName, notify: Notify, used: Callable[[torch.Tensor], None] = lambda _: None
+    model: Any,
+    name: PrecisionName,
+    notify: Notify,
+    used: Callable[[torch.Tensor], None] = lambda _: None,
+    given: Mapping[torch.Tensor, QuantizedRows] = MappingProxyType({}),
 ) -> Decoder:
     """Return a decoder in the precision of this name, or in the next longer one that does what the model does.
 
@@ -80,16 +95,17 @@ def build_closest(
         name: of the precision.
         notify: is told of each that is passed over.
         used: see `build_decoder`; of a precision that is passed over, weights (rows, columns) are read once more.
+        given: see `build_decoder`, matrices (rows, columns) as a file has them.
 
     Raises:
         OtherShape: there is none.
     """
     for tried, longer in pairwise(precisions_from(name)):
         try:
-            return build_decoder(model, tried, used)
+            return build_decoder(model, tried, used, given)
         except TooFar as reason:
             notify(f"{tried} is passed over for {longer}: {reason}")
-    return build_decoder(model, "fp32", used)
+    return build_decoder(model, "fp32", used, given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +114,18 @@ class _Packer:
 
     precision: Precision
     used: Callable[[torch.Tensor], None]
+    given: Mapping[torch.Tensor, QuantizedRows]
 
     def layer(self, parts: LayerParts) -> Layer:
         head_norms = parts.head_norms
         return Layer(
             attention_norm=_floats(parts.attention_norm),
-            qkv=self.projection(*parts.qkv),
+            qkv=self.side_by_side(parts.qkv),
             head_norms=np.zeros((0, 0), "f4") if head_norms is None else _floats(head_norms).reshape(2, -1),
             output=self.projection(parts.output),
             after_attention_norm=_floats(parts.after_attention_norm),
             mlp_norm=_floats(parts.mlp_norm),
-            gate_up=self.projection(*parts.gate_up),
+            gate_up=self.side_by_side(parts.gate_up),
             down=self.projection(parts.down),
             after_mlp_norm=_floats(parts.after_mlp_norm),
             rope=parts.rope,
@@ -117,26 +134,49 @@ class _Packer:
             softcap=float(parts.variant.softcap or 0),
         )
 
+    def side_by_side(self, linears: tuple[nn.Linear, ...]) -> tuple[Projection, ...]:
+        """Return linear layers with one input as one projection, or as one each if some are kept as they are."""
+        if any(self._form(linear.weight) for linear in linears):
+            return tuple(self.projection(linear) for linear in linears)
+        return (self.projection(*linears),)
+
     def projection(self, *linears: nn.Linear) -> Projection:
         """Return linear layers with one input as one projection."""
         biases = [
             np.zeros(linear.out_features, np.float32) if linear.bias is None else _floats(linear.bias)
             for linear in linears
         ]
-        biased = any(bias.any() for bias in biases)
-        weights = _Rows([linear.weight for linear in linears])
-        packed = Projection.pack(weights, np.concatenate(biases) if biased else None, self.precision)
-        self._give_back(*weights.tensors)
+        bias = np.concatenate(biases) if any(bias.any() for bias in biases) else None
+        form = self._form(linears[0].weight)
+        if form:
+            packed = Projection.keep(self.given[linears[0].weight], bias, form)
+        else:
+            packed = Projection.pack(_Rows([self._source(linear.weight) for linear in linears]), bias, self.precision)
+        self._give_back(*(linear.weight for linear in linears))
         return packed
 
     def embedding(self, weight: torch.Tensor) -> Array:
         """Return the embedding (V, H) as it is stored, made a piece at a time."""
-        table = np.empty(weight.shape, self.precision.embedding)
-        for first in range(0, len(weight), _ROWS):
-            rows = slice(first, first + _ROWS)
-            table[rows] = stored(_floats(weight[rows]), self.precision.embedding)
+        table, source = np.empty(weight.shape, self.precision.embedding), self._source(weight)
+
+        def put(rows: slice) -> None:
+            table[rows] = stored(source[rows], self.precision.embedding)
+
+        for _ in side_by_side(put, pieces(len(weight), _ROWS)):
+            pass
         self._give_back(weight)
         return table
+
+    def _form(self, weight: torch.Tensor) -> Dot | None:
+        """Return the form in which a weight (rows, columns) is kept as its file has it, None if it is not."""
+        if self.precision.group is None or weight not in self.given:
+            return None
+        rows = self.given[weight]
+        return form_of(rows) if rows[0:1].bits <= self.precision.bits else None
+
+    def _source(self, weight: torch.Tensor) -> _Source:
+        """Return what the numbers of a weight (rows, columns) are read from."""
+        return _Dequantized(self.given[weight]) if weight in self.given else _Tensor(weight)
 
     def _give_back(self, *weights: torch.Tensor) -> None:
         for weight in weights:
@@ -149,24 +189,55 @@ def _floats(tensor: torch.Tensor | None) -> Floats:
     return values
 
 
-class _Rows:
-    """Matrices with as many columns, one below the other, in float32 where they are looked at."""
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """A matrix of torch's, in float32 where it is looked at."""
 
-    def __init__(self, tensors: SequenceOf[torch.Tensor]) -> None:
-        self.tensors = tensors
+    tensor: torch.Tensor
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return sum(len(tensor) for tensor in self.tensors), self.tensors[0].shape[1]
+        return tuple(self.tensor.shape)
+
+    def __getitem__(self, rows: slice, /) -> Floats:
+        return _floats(self.tensor[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class _Dequantized:
+    """A matrix as a file has it, in float32 where it is looked at."""
+
+    rows: QuantizedRows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.rows.shape
+
+    def __getitem__(self, rows: slice, /) -> Floats:
+        return self.rows[rows].weights()
+
+
+_Source = _Tensor | _Dequantized
+
+
+class _Rows:
+    """Matrices with as many columns, one below the other."""
+
+    def __init__(self, sources: SequenceOf[_Source]) -> None:
+        self._sources = sources
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return sum(source.shape[0] for source in self._sources), self._sources[0].shape[1]
 
     def __getitem__(self, rows: slice, /) -> Floats:
         found, first = [], 0
         begin, end, _ = rows.indices(self.shape[0])
-        for tensor in self.tensors:
-            start, stop = max(begin - first, 0), end - first
-            if start < min(stop, len(tensor)):
-                found.append(_floats(tensor[start:stop]))
-            first += len(tensor)
+        for source in self._sources:
+            start, stop = max(begin - first, 0), min(end - first, source.shape[0])
+            if start < stop:
+                found.append(source[start:stop])
+            first += source.shape[0]
         return found[0] if len(found) == 1 else np.concatenate(found)
 
 

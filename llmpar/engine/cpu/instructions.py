@@ -10,28 +10,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmpar.engine.cpu import amx
-from llmpar.engine.cpu.dots import (
-    BFLOATS,
-    BYTES,
-    NIBBLES,
-    Dot,
-    Emit,
+from llmpar.engine.cpu.codes_x86 import (
     bfloats_avx512,
-    bytes_avx512,
-    nibbles_avx2,
-    nibbles_avx512,
-    nibbles_vnni,
+    bytes_avx2,
+    bytes_vnni,
+    codes_avx2,
+    codes_avx512,
+    codes_vnni,
+    octets_avx2,
 )
+from llmpar.engine.cpu.dots import BFLOATS, BYTES, CODED, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot, Emit
 from llmpar.engine.cpu.vector import HOST, floats, ints
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """A processor's own instruction for a dot product, and the feature, by LLVM's name, with which it comes."""
+    """A processor's own instructions for a dot product, and the feature, by LLVM's name, with which they come.
+
+    Where `is_signed`, they sum what bytes stand for that are stored with 128 added, so that nothing is left to undo.
+    """
 
     dot: Dot
     feature: str
     emit: Emit
+    is_signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +80,36 @@ class InstructionSet:
         """Return the type of a vector of sums."""
         return self.ints if dot.is_integer else self.floats
 
-    def own(self, dot: Dot) -> Emit | None:
+    def own(self, dot: Dot) -> Instruction | None:
         """Return this processor's instruction for a dot product, None if it has none."""
-        return next((own.emit for own in self.dots if own.dot is dot and HOST.get(own.feature, False)), None)
+        return next((own for own in self.dots if own.dot is dot and HOST.get(own.feature, False)), None)
 
     def emit(self, dot: Dot) -> Emit:
         """Return the best way to compute a dot product."""
-        return self.own(dot) or dot.portable
+        own = self.own(dot)
+        return own.emit if own else dot.portable
+
+    def is_signed(self, dot: Dot) -> bool:
+        """Tell whether that way sums what bytes stand for that are stored with 128 added."""
+        own = self.own(dot)
+        return own is not None and own.is_signed
 
     def tile(self, dot: Dot) -> str | None:
         """Return what AMX calls its instruction for a dot product, None where vectors compute it."""
         return next((name for known, name in self.tiles if known is dot), None)
 
 
+_AVX2_OCTETS = (
+    Instruction(OCTETS, "avx2", octets_avx2, is_signed=True),
+    Instruction(LOOKUPS, "avx2", octets_avx2, is_signed=True),
+    Instruction(BYTES, "avx2", bytes_avx2, is_signed=True),
+)
 _AVX512_DOTS = (
-    Instruction(NIBBLES, "avx512vnni", nibbles_vnni),
-    Instruction(NIBBLES, "avx512bw", nibbles_avx512),
-    Instruction(BYTES, "avx512vnni", bytes_avx512),
+    *(Instruction(dot, "avx512vnni", codes_vnni) for dot in CODED),
+    *(Instruction(dot, "avx512bw", codes_avx512(dot.bits)) for dot in (NIBBLES, SIXES)),
+    Instruction(BYTES, "avx512vnni", bytes_vnni),
     Instruction(BFLOATS, "avx512bf16", bfloats_avx512),
+    *_AVX2_OCTETS,
 )
 AMX = InstructionSet(
     is_here=amx.HAS_TILES,
@@ -117,7 +131,7 @@ AVX2 = InstructionSet(
     lanes=16,  # LLVM computes each vector as two, whose schedule was 13 % faster than that of 8 lanes
     rows=4,
     vectors=1,  # 8 of 16 registers: the portable dot products need some for themselves
-    dots=(Instruction(NIBBLES, "avx2", nibbles_avx2),),
+    dots=(*(Instruction(dot, "avx2", codes_avx2(dot.bits)) for dot in (NIBBLES, SIXES)), *_AVX2_OCTETS),
 )
 PORTABLE = InstructionSet(
     is_here=True,

@@ -44,32 +44,29 @@ def _tanh(x):
 
 
 @kernel
-def product(x, scales, w, biases, factors, out, num_rows, add):
-    """Set `out` (M, N) to, or add to it, the first rows of `x` (M, K) times packed weights (see `product_tile`).
+def product(x, scales, weights, out, first, num_rows, add):
+    """Set `out` (M, N), from a first column on, to the first rows of `x` (M, K) times packed weights, or add them.
 
-    `x` and `out` have rows up to a multiple of TILE_ROWS, whatever the last of them hold.
+    `x` and `out` have rows up to a multiple of TILE_ROWS, whatever the last of them hold (see `product_tile`).
     """
-    open_tiles(x, scales, w)
-    for panel in range(w.shape[0]):
+    open_tiles(x, scales, weights)
+    for panel in range(weights.weight.shape[0]):
         for row in range(0, num_rows, TILE_ROWS):
             for channel in range(0, PANEL, TILE_COLUMNS):
-                column = panel * PANEL + channel
-                product_tile(x, row, scales, w, panel, channel, biases, factors, out, column, add)
-    close_tiles(x, w)
+                product_tile(x, row, scales, weights, panel, channel, out, first + panel * PANEL + channel, add)
+    close_tiles(weights)
 
 
 @kernel
-def spread(bias, out, num_rows, add):
-    """Set the first rows of `out` (M, N) to `bias` (N,), or add it to them."""
+def spread(bias, out, first, num_rows, add):
+    """Set the first rows of `out` (M, N), from a first column on, to `bias` (C,), or add it to them."""
     for row in range(num_rows):
-        if not add:
-            out[row] = _ZERO
         for k in range(len(bias)):
-            out[row, k] += bias[k]
+            out[row, first + k] = out[row, first + k] + bias[k] if add else bias[k]
 
 
 @kernel
-def likeliest(x, scales, w, biases, factors, bias, vocabulary, masks, masked, ids):
+def likeliest(x, scales, weights, bias, vocabulary, masks, masked, ids):
     """Set ids (B,) to the output channel with the largest product; nothing else of the B × V products is kept.
 
     It is NO_TOKEN where the products of the channels that may be taken are not finite (see `finite`).
@@ -84,8 +81,8 @@ def likeliest(x, scales, w, biases, factors, bias, vocabulary, masks, masked, id
     most = np.zeros(num_rows, np.int32)  # the largest magnitude
     part = np.empty((x.shape[0], PANEL), np.float32)
     ids[:] = NO_TOKEN
-    open_tiles(x, scales, w)
-    for panel in range(w.shape[0]):
+    open_tiles(x, scales, weights)
+    for panel in range(weights.weight.shape[0]):
         first = panel * PANEL
         width = min(PANEL, vocabulary - first)
         for tile in range(0, num_rows, TILE_ROWS):
@@ -93,7 +90,7 @@ def likeliest(x, scales, w, biases, factors, bias, vocabulary, masks, masked, id
             if not _is_wanted(masks, masked[tile:end], first, width):
                 continue
             for channel in range(0, PANEL, TILE_COLUMNS):
-                product_tile(x, tile, scales, w, panel, channel, biases, factors, part, channel, 0)
+                product_tile(x, tile, scales, weights, panel, channel, part, channel, 0)
             for row in range(tile, end):
                 if len(bias):
                     for column in range(width):
@@ -114,7 +111,7 @@ def likeliest(x, scales, w, biases, factors, bias, vocabulary, masks, masked, id
                         if part[row, column] == largest:
                             ids[row] = first + column
                             break
-    close_tiles(x, w)
+    close_tiles(weights)
     for row in range(num_rows):
         # Minus infinity alone is as far away as infinity, and may be.
         if most[row] > INFINITE or bits_of_float(best[row]) >= INFINITE:

@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from llmpar.engine.cpu.decoder import Decoder, Layer, Projection, Rope
+from llmpar.engine.cpu.decoder import Decoder, Layer, Rope
+from llmpar.engine.cpu.dots import DOTS, Dot
 from llmpar.engine.cpu.precision import PRECISIONS, Precision
+from llmpar.engine.cpu.projection import Projection
 from llmpar.integrity.checksums import checksum, checksum_of
 from llmpar.integrity.foundation import Foundation
 
-FORMAT = 4
+FORMAT = 5
 """Raise it when the same weights would be packed otherwise."""
 _ALIGNMENT = 64
 _DIGITS = 64  # of a SHA-256
@@ -45,7 +47,7 @@ def write(decoder: Decoder, file: Path, origin: str = "") -> None:
 
     def laid_down(value: Any) -> Any:
         nonlocal offset
-        if isinstance(value, Precision):
+        if isinstance(value, Precision | Dot):
             return value.name
         if is_dataclass(value):
             parts = {field.name: laid_down(getattr(value, field.name)) for field in fields(value)}
@@ -105,6 +107,8 @@ def read(file: Path, origin: str = "", foundation: Foundation | None = None) -> 
                 parts = {name: restore(part) for name, part in value.items() if name != "kind"}
                 if "precision" in parts:
                     parts["precision"] = PRECISIONS[parts["precision"]]
+                if "dot" in parts:
+                    parts["dot"] = DOTS[parts["dot"]]
                 return _KINDS[value["kind"]](**parts)
             dtype, shape = np.dtype(value["dtype"]), tuple(value["shape"])
             start = len(line) + value["offset"]

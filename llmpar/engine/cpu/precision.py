@@ -1,7 +1,7 @@
 """What a decoder's precision decides: how weights, activations, keys and values are stored and multiplied.
 
-There is one object for each precision, and PRECISIONS is the table of them. Kernels are compiled for the types of their
-arrays, and ask the table which dot product goes with these.
+There is one object for each precision, and PRECISIONS is the table of them. What a file has as codes may be kept as it is
+beside these (see `grouped`).
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ class Encoded(NamedTuple):
 
     `words` (N, K/k) are uint32 that hold k neighbouring weights. `scales` (N, G) are what a unit is worth in each group
     of K / G inputs: float32, or the bits of float16 as uint16. `biases` (N, G) are what the sum of a group begins with
-    (int32), or what is added to each weight of a group (bits of float16 as uint16). What is not needed is None.
+    (int32), or what is added to each weight of a group (bits of float16 as uint16). What is not needed is None. `zero`
+    is what is stored where a code is 0.
     """
 
     words: Array
     scales: Array | None = None
     biases: Array | None = None
+    zero: float = 0
 
 
 Encode = Callable[[Floats, int], Encoded]
@@ -51,12 +53,9 @@ class Precision:
     Args:
         name: what options call it.
         bits: of a weight, scales not counted.
-        weights: numpy's type of the elements of packed weights. No other precision has both this and `inputs`.
-        inputs: the type of activations that are multiplied with weights: float32, uint16 for bfloat16, or uint8 or int8
-            with a scale for each group (see `floats.encode`).
         cache: the type of keys and values, float32, or uint16 for bfloat16.
         embedding: the type of the embedding, likewise.
-        dot: the dot product of inputs and weights.
+        dot: the form of packed weights, and their dot product with inputs.
         encoder: returns what encodes a matrix of float32, of which it is shown some rows (n, K).
         tolerance: how far a decoder's logits may be from the model's own, relative to how these vary. What is farther
             is no rounding, but another computation.
@@ -66,8 +65,6 @@ class Precision:
 
     name: PrecisionName
     bits: int
-    weights: Any
-    inputs: Any
     cache: Any
     embedding: Any
     dot: Dot
@@ -82,9 +79,14 @@ class Precision:
         return is_native(self.dot)
 
     @property
-    def inputs_per_word(self) -> int:
-        """How many inputs a 32-bit word of weights is multiplied with."""
-        return self.dot.input_words * int(4 // np.dtype(self.inputs).itemsize)
+    def weights(self) -> Any:
+        """Numpy's type of the elements of packed weights."""
+        return self.dot.weights
+
+    @property
+    def inputs(self) -> Any:
+        """The type of activations that are multiplied with weights."""
+        return self.dot.inputs
 
 
 def group_size(num_inputs: int) -> int:
@@ -94,6 +96,12 @@ def group_size(num_inputs: int) -> int:
     """
     sizes = range(_LARGEST_GROUP, _LARGEST_GROUP // 2 - 1, -4)
     return next((size for size in sizes if num_inputs % size == 0), min(_LARGEST_GROUP, round_up(num_inputs, 4)))
+
+
+def by_panel(table: Array) -> Array:
+    """Return a table of output channels (P · PANEL, X) as (P, X, PANEL)."""
+    found: Array = table.reshape(-1, PANEL, table.shape[1]).transpose(0, 2, 1)
+    return found
 
 
 def round_up(number: int, multiple: int) -> int:
@@ -125,7 +133,8 @@ def _int4_like(weights: Floats) -> Encode:
     def encode(weights: Floats, _: int) -> Encoded:
         whole, scales, offsets = quantize(weights)
         biases = None if offsets is None else offsets.view(np.uint16)
-        return Encoded(four_bits.pack(whole), scales.view(np.uint16), biases)
+        zero = four_bits.MIDDLE if offsets is None else 0
+        return Encoded(four_bits.pack(whole), scales.view(np.uint16), biases, zero)
 
     return encode
 
@@ -133,8 +142,6 @@ def _int4_like(weights: Floats) -> Encode:
 FP32 = Precision(
     "fp32",
     bits=32,
-    weights=np.float32,
-    inputs=np.float32,
     cache=np.float32,
     embedding=np.float32,
     dot=FLOAT_WORDS,
@@ -144,8 +151,6 @@ FP32 = Precision(
 BF16 = Precision(
     "bf16",
     bits=16,
-    weights=np.uint16,
-    inputs=np.uint16,
     cache=np.uint16,
     embedding=np.uint16,
     dot=BFLOATS,
@@ -155,8 +160,6 @@ BF16 = Precision(
 INT8 = Precision(
     "int8",
     bits=8,
-    weights=np.int8,
-    inputs=np.uint8,
     cache=np.uint16,
     embedding=np.uint16,
     dot=BYTES,
@@ -167,8 +170,6 @@ INT8 = Precision(
 INT4 = Precision(
     "int4",
     bits=4,
-    weights=np.uint8,
-    inputs=np.int8,
     cache=np.uint16,
     embedding=np.uint16,
     dot=NIBBLES,
@@ -187,15 +188,6 @@ PRECISIONS: dict[PrecisionName, Precision] = {
 """Every precision that decoders on the CPU compute in, by its name; each is shorter than the one before."""
 LOSSLESS: tuple[PrecisionName, ...] = ("fp32", "bf16", "int8")
 """Those that hold what a file has in as many bits. int4 does not: it rounds again what was rounded by other scales."""
-
-
-def precision_of(inputs: str, weights: str) -> Precision:
-    """Return the precision whose inputs and weights have these types, by numpy's names."""
-    return next(
-        one
-        for one in PRECISIONS.values()
-        if (np.dtype(one.inputs).name, np.dtype(one.weights).name) == (inputs, weights)
-    )
 
 
 def precisions_from(name: PrecisionName) -> tuple[PrecisionName, ...]:

@@ -13,22 +13,42 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from llmpar.engine.cpu import amx
-from llmpar.engine.cpu.dots import Dot
+from llmpar.engine.cpu.dots import INPUT_GROUP, Dot, Weights, dot_of
 from llmpar.engine.cpu.instructions import HERE
-from llmpar.engine.cpu.precision import PANEL, precision_of
-from llmpar.engine.cpu.vector import F32, I16, I32, ArrayArgument, multiply_add, number, splat, widen_halves
+from llmpar.engine.cpu.precision import PANEL
+from llmpar.engine.cpu.vector import F32, I8, I16, I32, ArrayArgument, multiply_add, number, splat, widen_halves
 
 TILE_ROWS, TILE_COLUMNS = HERE.tile_rows, HERE.tile_columns
 """How many rows and output channels of a product are computed at once."""
 _VECTORS, _FLOATS, _INTS = HERE.vectors, HERE.floats, HERE.ints
 _VECTOR = 4 * HERE.lanes  # bytes
-_SHORTS = ir.VectorType(I16, HERE.lanes)
+_SHORTS, _BYTES = ir.VectorType(I16, HERE.lanes), ir.VectorType(I8, HERE.lanes)
 _LINE = number(4 * PANEL)  # bytes from one word of inputs to the next, in weights and in a table of groups
 
 
-def _dot_of(x: Any, w: Any) -> Dot:
-    """Return the dot product of the precision whose inputs and weights have these types of arrays."""
-    return precision_of(str(x.dtype), str(w.dtype)).dot
+def _dot_of(weights: Any) -> Dot:
+    """Return the dot product of weights that have this type."""
+    return dot_of(weights.instance_class)
+
+
+class _Operand:
+    """Packed weights inside generated code (see `dots.Weights`); None for each part that they lack."""
+
+    def __init__(self, context: Any, b: Any, type_: Any, value: Any) -> None:
+        def part(name: str) -> Any:
+            index = Weights._fields.index(name)
+            return type_.types[index], b.extract_value(value, index)
+
+        def array(name: str) -> Any:
+            kind, found = part(name)
+            return ArrayArgument(context, b, kind, found) if isinstance(kind, types.Array) else None
+
+        self.dot = _dot_of(type_)
+        self.weight = array("weight")
+        self.factors, self.factor_units = array("factors"), array("factor_units")
+        self.biases, self.bias_units = array("biases"), array("bias_units")
+        self.table = array("table")
+        self.zero = part("zero")[1]
 
 
 class _Product:
@@ -39,14 +59,33 @@ class _Product:
             ArrayArgument(context, b, type_, value) if isinstance(type_, types.Array) else value
             for type_, value in zip(signature.args, values, strict=True)
         ]
-        self.x, self.row, self.scales, self.w, self.panel, channel = arrays[:6]
-        self.biases, self.factors, self._out, self._column, add = arrays[6:]
-        self.dot = _dot_of(signature.args[0], signature.args[3])
+        self.x, self.row, self.scales, _, self.panel, channel, self._out, self._column, add = arrays
+        self.own = _Operand(context, b, signature.args[3], values[3])
+        self.dot, self.w = self.own.dot, self.own.weight
         self._b = b
         self._channel = channel
         self._add = b.icmp_signed("!=", add, ir.Constant(add.type, 0))
-        self.num_groups = self.factors.shape[1] if self.dot.is_integer else number(1)
-        self.has_offsets = signature.args[6].dtype == types.uint16
+        self.num_groups = self.own.factors.shape[1] if self.dot.is_integer else number(1)
+        self.has_offsets = bool(self.dot.bits) and self.own.biases is not None
+        self._set_blocks()
+
+    def _set_blocks(self) -> None:
+        """Find what is summed at once: a group of weights, or the part of it whose inputs share a scale.
+
+        `block_words` are its words of weights, of which `parts` make a group. Where a group of weights is half as long
+        as one of inputs, `_half` is 1.
+        """
+        b = self._b
+        self.block_words, self.parts = b.sdiv(self.w.shape[1], self.num_groups), number(1)
+        if not self.dot.bits:
+            return
+        most = number(INPUT_GROUP // self.dot.inputs_per_word)
+        is_short = b.icmp_signed("<", self.block_words, most)
+        self._half = b.select(is_short, number(1), number(0))
+        self.parts = b.select(is_short, number(1), b.sdiv(self.block_words, most))
+        self.block_words = b.select(is_short, self.block_words, most)
+        input_groups = b.sdiv(self.scales.shape[1], number(self.dot.numbers_per_group))
+        self._sums = b.add(input_groups, b.mul(self._half, input_groups))
 
     def weights(self, word: Any) -> Any:
         """Where the weights of the first vector lie for the inputs of a word, in bytes."""
@@ -55,7 +94,7 @@ class _Product:
         return b.add(b.add(b.mul(self.panel, self.w.strides[0]), shift), b.mul(word, _LINE))
 
     def of_group(self, table: ArrayArgument, group: Any) -> Any:
-        """Where a group's numbers for the first vector lie in `biases` or `factors`, in bytes."""
+        """Where a group's numbers for the first vector lie in a table of groups, in bytes."""
         b = self._b
         return b.add(
             b.add(b.mul(self.panel, table.strides[0]), b.mul(group, table.strides[1])),
@@ -70,43 +109,50 @@ class _Product:
 
     def units(self, group: Any) -> list[Any]:
         """Return what the sums of a group are worth, for each vector."""
-        return self._floats_of(self.factors, group)
+        return self._floats_of(self.own.factors, self.own.factor_units, group)
 
     def offsets(self, group: Any) -> list[Any]:
         """Return what is added to each weight of a group, for each vector."""
-        return self._floats_of(self.biases, group)
+        return self._floats_of(self.own.biases, self.own.bias_units, group)
 
-    def _floats_of(self, table: ArrayArgument, group: Any) -> list[Any]:
-        """Return a group's numbers, which are float32 or the bits of float16."""
+    def _floats_of(self, table: ArrayArgument, units: ArrayArgument | None, group: Any) -> list[Any]:
+        """Return a group's numbers, which are float32, the bits of float16, or whole numbers of a unit."""
         b, begin, size = self._b, self.of_group(table, group), HERE.lanes * table.item
         places = [b.add(begin, number(size * v)) for v in range(_VECTORS)]
         if table.item == 4:
             return [table.at(place, _FLOATS) for place in places]
-        return [widen_halves(b, table.at(place, _SHORTS)) for place in places]
+        if units is None:
+            return [widen_halves(b, table.at(place, _SHORTS)) for place in places]
+        ratio = b.sdiv(table.shape[1], units.shape[1])  # a power of two
+        found = self._floats_of(units, None, b.lshr(group, b.cttz(ratio, ir.Constant(ir.IntType(1), 0))))
+        whole = [b.sitofp(table.at(place, _BYTES), _FLOATS) for place in places]
+        return [b.fmul(*pair) for pair in zip(whole, found, strict=True)]
 
-    def scale(self, row: Any, group: Any) -> Any:
-        """Return what a row's inputs in a group are worth, in every lane."""
+    def scale(self, row: Any, block: Any) -> Any:
+        """Return what a row's inputs in a block are worth, in every lane."""
+        group = self._b.lshr(block, self._half) if self.dot.bits else block
         return splat(self._b, self._number(row, group), _FLOATS)
 
-    def sum(self, row: Any, group: Any) -> Any:
-        """Return the sum of a row's inputs in a group, as a float32."""
-        return self._number(row, self._b.add(self.num_groups, group))
+    def sum(self, row: Any, block: Any) -> Any:
+        """Return the sum of a row's inputs in a block, as a float32."""
+        return self._number(row, self._b.add(self._sums, block))
 
     def _number(self, row: Any, place: Any) -> Any:
         b = self._b
         return self.scales.at(b.add(b.mul(row, self.scales.strides[0]), b.mul(place, number(4))), F32)
 
-    def starts(self, rows: list[Any], group: Any) -> list[list[Any]]:
-        """Return what the sums of a group begin with, for each row and vector."""
-        b = self._b
-        if self.has_offsets:
-            return [[ir.Constant(_INTS, None)] * _VECTORS for _ in rows]
-        if self.dot.offset:
-            factor = ir.Constant(F32, -self.dot.offset)  # whole numbers this small are exact
-            undone = [splat(b, b.fptosi(b.fmul(self.sum(row, group), factor), I32), _INTS) for row in rows]
+    def starts(self, rows: list[Any], block: Any) -> list[list[Any]]:
+        """Return what the sums of a block begin with, for each row and vector."""
+        b, is_signed = self._b, HERE.is_signed(self.dot)
+        if self.dot.bits:
+            # Whole numbers this small are exact.
+            factor = b.fsub(ir.Constant(F32, self.dot.middle if is_signed else 0), self.own.zero)
+            undone = [splat(b, b.fptosi(b.fmul(self.sum(row, block), factor), I32), _INTS) for row in rows]
             return [[start] * _VECTORS for start in undone]
-        begin = self.of_group(self.biases, group)
-        return [[self.biases.at(b.add(begin, number(_VECTOR * v)), _INTS) for v in range(_VECTORS)]] * len(rows)
+        if is_signed:
+            return [[ir.Constant(_INTS, None)] * _VECTORS for _ in rows]
+        begin, biases = self.of_group(self.own.biases, block), self.own.biases
+        return [[biases.at(b.add(begin, number(_VECTOR * v)), _INTS) for v in range(_VECTORS)]] * len(rows)
 
     def put(self, row: Any, v: int, result: Any) -> None:
         """Store a vector of results, or add it to what is there."""
@@ -123,44 +169,58 @@ class _Product:
 def _by_vectors(b: Any, product: _Product, row: Any) -> None:
     """Keep the sums of so many rows in registers as the processor has room for."""
     dot, integers = product.dot, product.dot.is_integer
-    emit = HERE.emit(dot)
     cells = [(r, v) for r in range(HERE.rows) for v in range(_VECTORS)]
     sums = {cell: cgutils.alloca_once(b, HERE.sums(dot)) for cell in cells}
     totals = {cell: cgutils.alloca_once(b, _FLOATS) for cell in cells} if integers else sums
     rows = [b.add(row, number(r)) for r in range(HERE.rows)]
-    steps = b.sdiv(product.w.shape[1], product.num_groups)
     for cell in cells:
         b.store(ir.Constant(_FLOATS, None), totals[cell])
-    with cgutils.for_range(b, product.num_groups) as group:
+    with (
+        cgutils.for_range(b, product.num_groups) as group,
+        cgutils.for_range(b, product.parts) as part,
+    ):
+        block = b.add(b.mul(group.index, product.parts), part.index)
         if integers:
-            starts = product.starts(rows, group.index)
+            starts = product.starts(rows, block)
             for r, v in cells:
                 b.store(starts[r][v], sums[r, v])
-        first = b.mul(group.index, steps)
-        with cgutils.for_range(b, steps) as step:
-            word = b.add(first, step.index)
-            at = product.weights(word)
-            words = [product.w.at(b.add(at, number(_VECTOR * v)), _INTS) for v in range(_VECTORS)]
-            for r in range(HERE.rows):
-                inputs = [
-                    splat(b, product.x.at(product.inputs(rows[r], word, part), I32), _INTS)
-                    for part in range(dot.input_words)
-                ]
-                for v in range(_VECTORS):
-                    b.store(emit(b, b.load(sums[r, v]), inputs, words[v]), sums[r, v])
+        first = b.mul(block, product.block_words)
+        with cgutils.for_range(b, b.sdiv(product.block_words, number(dot.step))) as step:
+            _step(b, product, rows, sums, b.add(first, b.mul(step.index, number(dot.step))))
         if integers:
             units = product.units(group.index)
             offsets = product.offsets(group.index) if product.has_offsets else []
             for r in range(HERE.rows):
-                scale = product.scale(rows[r], group.index)
+                scale = product.scale(rows[r], block)
                 for v in range(_VECTORS):
                     value = b.fmul(b.sitofp(b.load(sums[r, v]), _FLOATS), units[v])
                     if offsets:
-                        inputs_sum = splat(b, product.sum(rows[r], group.index), _FLOATS)
+                        inputs_sum = splat(b, product.sum(rows[r], block), _FLOATS)
                         value = multiply_add(b, offsets[v], inputs_sum, value)
                     b.store(multiply_add(b, value, scale, b.load(totals[r, v])), totals[r, v])
     for r, v in cells:
         product.put(rows[r], v, b.load(totals[r, v]))
+
+
+def _step(b: Any, product: _Product, rows: list[Any], sums: dict[tuple[int, int], Any], word: Any) -> None:
+    """Add the products of a few words of weights, from `word` on, to the sums of each row and vector."""
+    dot = product.dot
+    emit = HERE.emit(dot)
+    words = [b.add(word, number(s)) if s else word for s in range(dot.step)]
+    weights: list[list[Any]] = [[] for _ in range(_VECTORS)]
+    for one in words:
+        at = product.weights(one)
+        for v in range(_VECTORS):
+            packed = product.w.at(b.add(at, number(_VECTOR * v)), _INTS)
+            weights[v] += dot.expand(b, packed, product.own.table)
+    for r, row in enumerate(rows):
+        inputs = [
+            splat(b, product.x.at(product.inputs(row, one, part), I32), _INTS)
+            for one in words
+            for part in range(dot.input_words)
+        ]
+        for v in range(_VECTORS):
+            b.store(emit(b, b.load(sums[r, v]), inputs, weights[v]), sums[r, v])
 
 
 # The tiles: three of sums, then what they are products of. Two of weights take turns; where words of inputs are no
@@ -206,8 +266,8 @@ def _by_tiles(b: Any, product: _Product) -> None:
     with cgutils.for_range(b, product.num_groups) as group:
         for v in _SUMS:
             if integers:
-                begin = b.add(product.of_group(product.biases, group.index), number(_VECTOR * v))
-                amx.load(b, v, product.biases.pointer(begin, I32), number(0))  # the same in each row
+                begin = b.add(product.of_group(product.own.biases, group.index), number(_VECTOR * v))
+                amx.load(b, v, product.own.biases.pointer(begin, I32), number(0))  # the same in each row
             else:
                 amx.clear(b, v)
         first = b.mul(group.index, words)
@@ -235,15 +295,16 @@ def _takes_tiles(dot: Dot) -> bool:
 
 
 @intrinsic
-def open_tiles(_: Any, x: Any, scales: Any, w: Any) -> Any:
-    """Prepare the processor for `product_tile` with x (M, K), scales (M, G) and w (P, K/k, PANEL, k)."""
-    dot = _dot_of(x, w)
+def open_tiles(_: Any, x: Any, scales: Any, weights: Any) -> Any:
+    """Prepare the processor for `product_tile` with x (M, K), scales (M, G) and packed weights."""
+    dot = _dot_of(weights)
 
     def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
         if _takes_tiles(dot):
-            _, scales_, w_ = (ArrayArgument(context, b, *item) for item in zip(signature.args, values, strict=True))
+            scales_ = ArrayArgument(context, b, signature.args[1], values[1])
+            own = _Operand(context, b, signature.args[2], values[2])
             num_groups = scales_.shape[1] if dot.is_integer else number(1)
-            words, _, left = _words(b, w_, num_groups, integers=dot.is_integer)
+            words, _, left = _words(b, own.weight, num_groups, integers=dot.is_integer)
             last = b.select(b.icmp_signed("==", left, number(0)), words, left)  # no tile may be empty
             rows, full = number(TILE_ROWS), number(amx.WORDS)
             shapes = {_INPUTS: (rows, words), _LAST_INPUTS: (rows, last), _LAST_WEIGHTS: (last, full)}
@@ -251,51 +312,36 @@ def open_tiles(_: Any, x: Any, scales: Any, w: Any) -> Any:
             amx.configure(b, [shapes[tile] for tile in range(len(shapes))])
         return context.get_dummy_value()
 
-    return types.void(x, scales, w), generate
+    return types.void(x, scales, weights), generate
 
 
 @intrinsic
-def close_tiles(_: Any, x: Any, w: Any) -> Any:
-    """End what `open_tiles` began with x (M, K) and w (P, K/k, PANEL, k)."""
+def close_tiles(_: Any, weights: Any) -> Any:
+    """End what `open_tiles` began with these packed weights."""
 
     def generate(context: Any, b: Any, _: Any, __: Any) -> Any:
-        if _takes_tiles(_dot_of(x, w)):
+        if _takes_tiles(_dot_of(weights)):
             amx.release(b)
         return context.get_dummy_value()
 
-    return types.void(x, w), generate
+    return types.void(weights), generate
 
 
 @intrinsic
 def product_tile(
-    _: Any,
-    x: Any,
-    row: Any,
-    scales: Any,
-    w: Any,
-    panel: Any,
-    channel: Any,
-    biases: Any,
-    factors: Any,
-    out: Any,
-    column: Any,
-    add: Any,
+    _: Any, x: Any, row: Any, scales: Any, weights: Any, panel: Any, channel: Any, out: Any, column: Any, add: Any
 ) -> Any:
     """Compute TILE_ROWS rows of `x` times TILE_COLUMNS output channels, between open and close.
 
     Args:
-        x: (M, K), elements of a precision's `inputs`; rows from `row` on.
-        scales: (M, G) float32, what one unit of uint8 is worth in each group of K / G columns; (M, 2G) where x is int8,
-            these and then the sum of each group; else unused.
-        w: (P, K/k, PANEL, k), words of the same precision's `weights`; of panel `panel` the channels from `channel` on.
-        biases: (P, G, PANEL) int32, where sums of bytes begin (they undo that x is stored with 128 added); or uint16,
-            the bits of a float16 that is added to each weight of a group; else unused.
-        factors: (P, G, PANEL), what one unit of a whole weight is worth: float32, or uint16, the bits of a float16;
-            else unused.
+        x: (M, K), elements of the dot product's `inputs`; rows from `row` on.
+        scales: (M, G) float32, what one unit of uint8 is worth in each group of K / G columns. Where x is int8, (M, 4G):
+            these for groups of 32, then the sum of each group, then the sums of halves of groups. Else unused.
+        weights: packed weights (see `dots.Weights`); of panel `panel` the channels from `channel` on.
         out: (M, N) float32; columns from `column` on.
         add: whether to add to what `out` holds.
     """
-    arguments = (x, row, scales, w, panel, channel, biases, factors, out, column, add)
+    arguments = (x, row, scales, weights, panel, channel, out, column, add)
 
     def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
         product = _Product(context, b, signature, values)

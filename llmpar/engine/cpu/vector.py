@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -77,6 +78,44 @@ def function(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
 def repeated(like: Any, value: int) -> Any:
     """Return a constant of the type of `like`, a vector of integers, with `value` in every lane."""
     return ir.Constant(like.type, [value] * like.type.count)
+
+
+def by_eights(builder: Any, compute: Callable[..., Any], *vectors: Any) -> Any:
+    """Return a vector of 16 words, computed in two parts of 8 lanes of each vector, as AVX2's registers have them."""
+    parts = []
+    for lanes in (range(8), range(8, 16)):
+        chosen = ir.Constant(ints(8), list(lanes))
+        parts.append(
+            compute(*(builder.shuffle_vector(one, ir.Constant(one.type, ir.Undefined), chosen) for one in vectors))
+        )
+    return builder.shuffle_vector(*parts, ir.Constant(ints(16), list(range(16))))
+
+
+def looked_up(b: Any, places: Any, table: ArrayArgument) -> Any:
+    """Return what a table of 16 bytes has at the places, from 0 to 15, that are the bytes of a vector of words."""
+    lanes = places.type.count
+    bytes_, sixteen = ir.VectorType(I8, 4 * lanes), ir.VectorType(I8, 16)
+    known = table.at(number(0), sixteen)
+    if lanes == 16 and HOST.get("avx512bw", False):
+        return _shuffled(b, "llvm.x86.avx512.pshuf.b.512", known, places)
+    if lanes == 16 and HOST.get("avx2", False):
+        return by_eights(b, lambda part: _shuffled(b, "llvm.x86.avx2.pshuf.b", known, part), places)
+    wanted = b.bitcast(places, bytes_)
+    found = ir.Constant(bytes_, None)
+    for place in range(16):
+        everywhere = ir.Constant(ir.VectorType(I32, bytes_.count), [place] * bytes_.count)
+        value = b.shuffle_vector(known, ir.Constant(sixteen, ir.Undefined), everywhere)
+        found = b.select(b.icmp_unsigned("==", wanted, repeated(wanted, place)), value, found)
+    return b.bitcast(found, places.type)
+
+
+def _shuffled(b: Any, name: str, known: Any, places: Any) -> Any:
+    """Return what 16 bytes have at the places, by an instruction that looks up in each 16 bytes of a register."""
+    bytes_ = ir.VectorType(I8, 4 * places.type.count)
+    everywhere = ir.Constant(ir.VectorType(I32, bytes_.count), [byte % 16 for byte in range(bytes_.count)])
+    table = b.shuffle_vector(known, ir.Constant(known.type, ir.Undefined), everywhere)
+    find = function(b, name, bytes_, [bytes_] * 2)
+    return b.bitcast(b.call(find, [table, b.bitcast(places, bytes_)]), places.type)
 
 
 def multiply_add(builder: Any, x: Any, y: Any, total: Any) -> Any:

@@ -28,7 +28,7 @@ from support.kernel_cases import (
 
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.compiled import kernel
-from llmpar.engine.cpu.decoder import Projection
+from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.cpu.floats import narrowed, to_bf16
 from llmpar.engine.cpu.precision import PRECISIONS, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
@@ -62,9 +62,9 @@ class TestProduct:
     def test_starts_with_a_bias(self, precision: PrecisionName) -> None:
         case = Whole.make(11, 70, 72, precision)
         out = case.out()
-        kernels.spread(case.bias, out, 11, False)
+        kernels.spread(case.bias, out, 0, 11, False)
         assert np.array_equal(case.into(out, add=True), case.expected + case.bias)
-        kernels.spread(case.bias, out, 11, True)
+        kernels.spread(case.bias, out, 0, 11, True)
         assert np.array_equal(out[:11, :70], case.expected + 2 * case.bias)
 
     def test_numbers_with_fractions_come_close(self, precision: PrecisionName) -> None:
@@ -107,7 +107,7 @@ class TestLikeliest:
         bits[:, :vocabulary] = allowed
         masks = np.packbits(bits, axis=1, bitorder="little").view(np.uint32)
         kernels.likeliest(
-            case.inputs.values, case.inputs.scales, p.weight, p.biases, p.factors,
+            case.inputs.values, case.inputs.scales, p.weights,
             nothing if bias is None else bias, vocabulary, masks, masked, ids,
         )  # fmt: skip
         return ids.tolist()

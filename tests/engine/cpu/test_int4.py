@@ -16,10 +16,11 @@ import pytest
 from support.tiny_models import decoder, make
 
 from llmpar.engine.cpu import four_bits, kernels
-from llmpar.engine.cpu.decoder import Decoder, Projection
+from llmpar.engine.cpu.decoder import Decoder
 from llmpar.engine.cpu.from_transformers import TooFar, build_closest
 from llmpar.engine.cpu.precision import INT4, PANEL, PRECISIONS, Floats, fastest, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
+from llmpar.engine.cpu.projection import Projection
 
 Array = npt.NDArray[Any]
 
@@ -31,11 +32,12 @@ def drawn(num_outputs: int, num_inputs: int, seed: int = 0) -> Floats:
 def multiplied(projection: Projection, x: Array, scales: Array) -> Array:
     """Return the product of whole inputs (M, K) with scales (M, G) and a projection."""
     num_rows, rows = len(x), round_up(len(x), TILE_ROWS)
-    values, numbers = np.zeros((rows, x.shape[1]), np.int8), np.zeros((rows, 2 * scales.shape[1]), np.float32)
+    values, numbers = np.zeros((rows, x.shape[1]), np.int8), np.zeros((rows, 4 * scales.shape[1]), np.float32)
     values[:num_rows] = x
-    numbers[:num_rows] = np.hstack([scales, x.reshape(num_rows, -1, four_bits.GROUP).sum(2)])
+    sums = [x.reshape(num_rows, -1, size).sum(2) for size in (four_bits.GROUP, four_bits.GROUP // 2)]
+    numbers[:num_rows] = np.hstack([scales, *sums])
     out = np.empty((rows, projection.num_outputs), np.float32)
-    kernels.product(values, numbers, projection.weight, projection.biases, projection.factors, out, num_rows, False)
+    kernels.product(values, numbers, projection.weights, out, 0, num_rows, False)
     return out[:num_rows]
 
 
@@ -122,7 +124,7 @@ class TestLayout:
 
     def test_the_head_of_a_model_keeps_eight_bits(self) -> None:
         model = decoder("llama", "int4")
-        assert {model.head.precision.name, model.layers[0].down.precision.name} == {"int8", "int4"}
+        assert {model.head.dot.name, model.layers[0].down.dot.name} == {"int8", "int4"}
 
 
 class TestProduct:
@@ -176,14 +178,19 @@ from collections import Counter
 from numba import njit, types
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.compiled import _OPTIONS
+from llmpar.engine.cpu.dots import Nibbles
 from llmpar.engine.cpu.instructions import HERE
 
 def array(kind, dimensions):
     return types.Array(kind, dimensions, "C")
 
 product = njit(**_OPTIONS)(kernels.product.py_func)
-product.compile((array(types.int8, 2), array(types.float32, 2), array(types.uint8, 4), array(types.int32, 3),
-                 array(types.uint16, 3), array(types.float32, 2), types.intp, types.boolean))
+none = types.none
+weights = types.NamedTuple(
+    [array(types.uint8, 4), array(types.uint16, 3), none, none, none, none, types.float32], Nibbles
+)
+product.compile((array(types.int8, 2), array(types.float32, 2), weights, array(types.float32, 2), types.intp,
+                 types.intp, types.boolean))
 found = Counter(re.findall(r"^\\s+(vp\\w+)", next(iter(product.inspect_asm().values())), re.MULTILINE))
 print(HERE.rows * HERE.vectors, found["vpdpbusd"], found["vpmaddubsw"], found["vpmaddwd"], found["vpmulld"])
 """
@@ -193,9 +200,9 @@ print(HERE.rows * HERE.vectors, found["vpdpbusd"], found["vpmaddubsw"], found["v
 @pytest.mark.parametrize(
     ("processor", "features", "expected"),
     [
-        ("icelake-server", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", [24, 48, 0, 0, 0]),
-        ("skylake-avx512", "avx512f,avx512bw,avx512vl,avx512dq", [24, 0, 48, 24, 0]),
-        ("haswell", "avx2,fma,f16c", [4, 0, 16, 8, 0]),  # each vector is two registers there
+        ("icelake-server", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", [24, 96, 0, 0, 0]),
+        ("skylake-avx512", "avx512f,avx512bw,avx512vl,avx512dq", [24, 0, 96, 24, 0]),
+        ("haswell", "avx2,fma,f16c", [4, 0, 32, 8, 0]),  # each vector is two registers there
     ],
 )
 def test_every_processor_gets_its_own_instructions(processor: str, features: str, expected: list[int]) -> None:

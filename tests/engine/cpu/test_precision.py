@@ -13,7 +13,7 @@ from support.tiny_models import PARAMS, PREFIX, answer, make
 
 from llmpar.engine.cpu import compiled, kernels
 from llmpar.engine.cpu.decoder import Decoder, Pass, Tokens
-from llmpar.engine.cpu.dots import BYTES, Dot
+from llmpar.engine.cpu.dots import BYTES, DOTS, Dot, Weights
 from llmpar.engine.cpu.from_transformers import build_decoder
 from llmpar.engine.cpu.instructions import HERE, INSTRUCTION_SETS
 from llmpar.engine.cpu.precision import PANEL, PRECISIONS, Encoded, Floats, Precision
@@ -42,23 +42,27 @@ def _encode(weights: Floats, _: int) -> Encoded:
     return Encoded(words, scales / 16, -128 * 16 * units.sum(2, dtype=np.int32))
 
 
-def _dot(builder: Any, total: Any, x: list[Any], w: Any) -> Any:
+def _dot(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
     """Multiply and add eight unsigned bytes and eight signed halves of bytes, the latter times 16."""
-    low, high = builder.shl(w, repeated(w, 4)), w
-    for inputs, weights in zip(x, (low, high), strict=True):
-        total = HERE.emit(BYTES)(builder, total, [inputs], builder.and_(weights, repeated(w, _UPPER)))
+    low, high = builder.shl(w[0], repeated(w[0], 4)), w[0]
+    weights = [builder.and_(half, repeated(half, _UPPER)) for half in (low, high)]
+    emit = BYTES.portable if HERE.is_signed(BYTES) else HERE.emit(BYTES)
+    for pair in zip(x, weights, strict=True):
+        total = emit(builder, total, *([word] for word in pair))
     return total
+
+
+class Fours(Weights):
+    __slots__ = ()
 
 
 NAME: Any = "four"
 FOUR = Precision(
     NAME,
     bits=4,
-    weights=np.uint8,
-    inputs=np.uint8,
     cache=np.uint16,
     embedding=np.uint16,
-    dot=Dot(_dot, is_integer=True, input_words=2),
+    dot=Dot(NAME, Fours, np.uint8, np.uint8, _dot, is_integer=True, input_words=2),
     encoder=lambda _: _encode,
     tolerance=1.0,  # four bits move random weights by 0.7 to 0.95; what has nothing to do with a model is at 1.4
     group=lambda _: _GROUP,
@@ -70,6 +74,7 @@ def registered() -> Iterator[None]:
     """Add the line to the table. Code for it is not kept: only the package's own files tell whether that is current."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRECISIONS, NAME, FOUR)
+        patch.setitem(DOTS, NAME, FOUR.dot)
         patch.setattr(compiled, "_place", None)
         for name in ("product", "likeliest"):
             patch.setattr(kernels, name, compiled.kernel(getattr(kernels, name).py_func))
@@ -98,7 +103,7 @@ def _logits(model: Decoder, ids: Any) -> Any:
 @pytest.mark.usefixtures("registered")
 def test_a_new_precision_computes_what_torch_does_with_its_weights() -> None:
     decoder = build_decoder(deepcopy(make("llama")), NAME)
-    projection = decoder.layers[0].qkv
+    projection = decoder.layers[0].qkv[0]
     assert projection.weight.nbytes * 2 == projection.num_outputs * projection.num_inputs, "4 bits each"
     ids = np.arange(3, 80, dtype=np.int32)
     found = _logits(decoder, ids)
@@ -124,9 +129,10 @@ def test_every_name_has_an_object() -> None:
     assert all(name == precision.name for name, precision in PRECISIONS.items())
 
 
-def test_no_two_precisions_have_arrays_of_the_same_types() -> None:
-    known = {one.name: one for one in (*PRECISIONS.values(), FOUR)}
-    assert len({(np.dtype(one.inputs), np.dtype(one.weights)) for one in known.values()}) == len(known)
+def test_no_two_forms_of_weights_have_a_class_in_common() -> None:
+    known = {one.name: one for one in (*DOTS.values(), FOUR.dot)}
+    assert len({one.kind for one in known.values()}) == len(known)
+    assert all(one.dot in known.values() for one in PRECISIONS.values())
 
 
 @pytest.mark.parametrize("known", INSTRUCTION_SETS)

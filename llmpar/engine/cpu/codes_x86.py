@@ -1,0 +1,115 @@
+"""Dot products of bytes by the instructions of x86 processors, as LLVM IR.
+
+All of them multiply unsigned bytes with signed ones: codes of weights with inputs. Those without VNNI add the products
+of two neighbours as int16, where larger ones than 32,767 are cut. How many such sums may be added follows from the
+largest code. For codes of eight bits not even one is safe, so the sign of a weight moves to its input there: what is
+summed is what weights stand for, not the codes, which are greater by 128.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from llmpar.engine.cpu.dots import Emit
+from llmpar.engine.cpu.vector import I8, I16, by_eights, function, ints, repeated
+
+_MOST_INPUT = 127
+_SIGNS = -0x7F7F7F80  # 0x80808080: the highest bit of each byte
+
+
+def bytes_vnni(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
+    """Multiply and add the unsigned bytes of `x` and the signed bytes of `w`, a word in one instruction, on 16 lanes."""
+    dot = function(builder, "llvm.x86.avx512.vpdpbusd.512", ints(16), [ints(16)] * 3)
+    for inputs, weights in zip(x, w, strict=True):
+        total = builder.call(dot, [total, inputs, weights])
+    return total
+
+
+def codes_vnni(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
+    """Multiply and add the signed bytes of `x` and the unsigned bytes of `w` likewise."""
+    return bytes_vnni(builder, total, w, x)
+
+
+def codes_avx512(bits: int) -> Emit:
+    """Return what does the same with codes of so many bits, fewer than eight, in pairs of bytes."""
+    names = ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
+    return lambda builder, total, x, w: _in_pairs(builder, total, x, w, names, bits)
+
+
+def codes_avx2(bits: int) -> Emit:
+    """Return what does the same with codes of so many bits, fewer than eight, on 16 lanes, of which a register has 8."""
+
+    def multiply(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
+        return _in_pairs(builder, total, x, w, _AVX2, bits)
+
+    return _on_eights(multiply)
+
+
+_AVX2 = ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
+
+
+def _bytes_by_sign(builder: Any, total: Any, x: list[Any], w: list[Any], *, flipped: str) -> Any:
+    """Multiply and add signed bytes; one of "x" and "w" is stored with 128 added."""
+    bytes_ = ir.VectorType(I8, 4 * total.type.count)
+    sign = function(builder, "llvm.x86.avx2.psign.b", bytes_, [bytes_] * 2)
+    for pair in zip(x, w, strict=True):
+        inputs, weights = (
+            builder.bitcast(builder.xor(word, repeated(word, _SIGNS)) if name == flipped else word, bytes_)
+            for name, word in zip("xw", pair, strict=True)
+        )
+        # Neither two products of 128 and 127 are cut, nor is 128 negative where it is taken as unsigned.
+        sizes, moved = builder.call(sign, [weights, weights]), builder.call(sign, [inputs, weights])
+        parts = [builder.bitcast(part, total.type) for part in (moved, sizes)]
+        total = _in_pairs(builder, total, parts[:1], parts[1:], _AVX2, 8)
+    return total
+
+
+def octets_avx2(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
+    """Multiply and add the signed bytes of `x` and those of `w`, which are stored with 128 added, on 16 lanes."""
+    return _on_eights(lambda *arguments: _bytes_by_sign(*arguments, flipped="w"))(builder, total, x, w)
+
+
+def bytes_avx2(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
+    """Multiply and add the bytes of `x`, which are stored with 128 added, and the signed bytes of `w`, on 16 lanes."""
+    return _on_eights(lambda *arguments: _bytes_by_sign(*arguments, flipped="x"))(builder, total, x, w)
+
+
+def _on_eights(multiply: Callable[[Any, Any, list[Any], list[Any]], Any]) -> Emit:
+    def emit(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
+        def part(total: Any, *words: Any) -> Any:
+            return multiply(builder, total, list(words[: len(x)]), list(words[len(x) :]))
+
+        return by_eights(builder, part, total, *x, *w)
+
+    return emit
+
+
+def _in_pairs(builder: Any, total: Any, x: list[Any], w: list[Any], names: tuple[str, str], bits: int) -> Any:
+    """Add products of bytes in pairs as int16, as many of these as fit, and those in pairs as int32."""
+    lanes = total.type.count
+    bytes_, shorts = ir.VectorType(I8, 4 * lanes), ir.VectorType(I16, 2 * lanes)
+    multiply = function(builder, names[0], shorts, [bytes_] * 2)
+    add_pairs = function(builder, names[1], total.type, [shorts] * 2)
+    ones = ir.Constant(shorts, [1] * (2 * lanes))
+    together = max(1, 32767 // (2 * _MOST_INPUT * ((1 << bits) - 1)))
+    pairs = [
+        builder.call(multiply, [builder.bitcast(codes, bytes_), builder.bitcast(inputs, bytes_)])
+        for inputs, codes in zip(x, w, strict=True)
+    ]
+    for first in range(0, len(pairs), together):
+        found = pairs[first]
+        for pair in pairs[first + 1 : first + together]:
+            found = builder.add(found, pair)
+        total = builder.add(total, builder.call(add_pairs, [found, ones]))
+    return total
+
+
+def bfloats_avx512(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
+    """Multiply and add two pairs of bfloat16 in one instruction, on 16 lanes; it rounds otherwise."""
+    # Declared as up to LLVM 15; later ones know the old types and turn them into theirs.
+    name = "llvm.x86.avx512bf16.dpbf16ps.512"
+    dot = function(builder, name, total.type, [total.type, ints(16), ints(16)])
+    return builder.call(dot, [total, x[0], w[0]])

@@ -74,8 +74,8 @@ def num_bytes(shapes: dict[str, tuple[int, ...]], precision: PrecisionName) -> i
 @cache
 def _bytes_per_weight(precision: PrecisionName) -> float:
     """Return what a weight takes with its share of scales; it is tried, so that a precision may pack as it likes."""
-    from llmpar.engine.cpu.projection import Projection
     from llmpar.engine.cpu.precision import PRECISIONS
+    from llmpar.engine.cpu.projection import Projection
 
     packed = Projection.pack(np.ones(_PROBE, np.float32), None, PRECISIONS[precision])
     arrays = [getattr(packed, field.name) for field in fields(packed)]

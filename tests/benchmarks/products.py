@@ -17,9 +17,9 @@ from harness.machine import describe_machine
 from harness.table import markdown_table
 
 from llmpar.engine.cpu import kernels
-from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.cpu.precision import PRECISIONS, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
+from llmpar.engine.cpu.projection import Projection
 
 _SHAPES = {
     "135M qkv": (960, 576),

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.attention import SPAN
-from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.cpu.floats import to_bf16
 from llmpar.engine.cpu.precision import PANEL, PRECISIONS, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
+from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.pages import PAGE
 from llmpar.engine.precision_names import PrecisionName
 

@@ -21,7 +21,7 @@ _SIGNS = -0x7F7F7F80  # 0x80808080: the highest bit of each byte
 
 
 def bytes_vnni(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
-    """Multiply and add the unsigned bytes of `x` and the signed bytes of `w`, a word in one instruction, on 16 lanes."""
+    """Multiply and add the unsigned bytes of `x` and the signed bytes of `w`, in one instruction for 16 words."""
     dot = function(builder, "llvm.x86.avx512.vpdpbusd.512", ints(16), [ints(16)] * 3)
     for inputs, weights in zip(x, w, strict=True):
         total = builder.call(dot, [total, inputs, weights])
@@ -40,7 +40,7 @@ def codes_avx512(bits: int) -> Emit:
 
 
 def codes_avx2(bits: int) -> Emit:
-    """Return what does the same with codes of so many bits, fewer than eight, on 16 lanes, of which a register has 8."""
+    """Return what does the same on 16 lanes, of which a register has 8."""
 
     def multiply(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
         return _in_pairs(builder, total, x, w, _AVX2, bits)

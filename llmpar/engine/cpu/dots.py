@@ -112,7 +112,8 @@ class Dot:
         input_words: how many words of inputs one word of weights is multiplied with: more than one where weights are
             shorter than inputs.
         step: how many words of weights are multiplied at once.
-        bits: of a code, where weights are codes: unsigned, with a scale for a group; inputs are int8 then. Else 0.
+        bits: of what is multiplied, where weights are codes: unsigned, with a scale for a group; inputs are int8 then.
+            Else 0.
         expand: makes words of bytes of a word of codes.
     """
 

@@ -153,7 +153,7 @@ def _lay_bytes(fours: Any, mask: Any, flipped: Any, words: Any) -> None:
 
 
 def _of_panels(scales: Scales, group: int, width: int) -> Numbers:
-    """Return numbers (N, G) by panel, for groups that kernels know and inputs up to `width`; none of them is rounded."""
+    """Return numbers (N, G) by panel, for groups that kernels know and inputs up to `width`; none is rounded."""
     values, units = scales.values, scales.units
     if group % INPUT_GROUP:
         values, group = np.repeat(values, group // _SHORTEST, axis=1), _SHORTEST

@@ -1,7 +1,7 @@
 """What a decoder's precision decides: how weights, activations, keys and values are stored and multiplied.
 
-There is one object for each precision, and PRECISIONS is the table of them. What a file has as codes may be kept as it is
-beside these (see `grouped`).
+There is one object for each precision, and PRECISIONS is the table of them. What a file has as codes may be kept as it
+is beside these (see `grouped`).
 """
 
 from __future__ import annotations

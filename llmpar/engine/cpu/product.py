@@ -335,8 +335,8 @@ def product_tile(
 
     Args:
         x: (M, K), elements of the dot product's `inputs`; rows from `row` on.
-        scales: (M, G) float32, what one unit of uint8 is worth in each group of K / G columns. Where x is int8, (M, 4G):
-            these for groups of 32, then the sum of each group, then the sums of halves of groups. Else unused.
+        scales: (M, G) float32, what one unit of uint8 is worth in each group of K / G columns. Where x is int8, (M, 4G)
+            has these for groups of 32, then the sum of each group, then the sums of halves of groups. Else unused.
         weights: packed weights (see `dots.Weights`); of panel `panel` the channels from `channel` on.
         out: (M, N) float32; columns from `column` on.
         add: whether to add to what `out` holds.

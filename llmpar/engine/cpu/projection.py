@@ -120,7 +120,8 @@ class Projection:
     def weights(self) -> Weights:
         """The arrays as kernels take them."""
         parts = (self.weight, self.factors, self.factor_units, self.biases, self.bias_units, self.table)
-        return self.dot.kind(*(part if part.size else None for part in parts), np.float32(self.zero))
+        given = dict(zip(Weights._fields, (part if part.size else None for part in parts), strict=False))
+        return self.dot.kind(**given, zero=np.float32(self.zero))
 
     @property
     def num_inputs(self) -> int:

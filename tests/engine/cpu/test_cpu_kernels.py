@@ -28,10 +28,10 @@ from support.kernel_cases import (
 
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.compiled import kernel
-from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.cpu.floats import narrowed, to_bf16
 from llmpar.engine.cpu.precision import PRECISIONS, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
+from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.precision_names import PrecisionName
 
 """How far a rounded number may be from its oracle, relative to the largest of its row."""

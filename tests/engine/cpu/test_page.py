@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from support.places import ROOT
 
-from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.cpu.precision import INT4, INT8, PANEL
+from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.pages import PAGE
 
 TEXT = (ROOT / "llmpar" / "engine" / "cpu" / "README.md").read_text("utf-8")

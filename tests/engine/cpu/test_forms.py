@@ -1,0 +1,215 @@
+"""Weights kept as files have them: none of their numbers is rounded, and products of them are exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from llmpar.engine.cpu import grouped, kernels
+from llmpar.engine.cpu.dots import INPUT_GROUP, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot
+from llmpar.engine.cpu.precision import round_up
+from llmpar.engine.cpu.product import TILE_ROWS
+from llmpar.engine.cpu.projection import Projection
+from llmpar.engine.quantized import Quantized, Scales
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Whole:
+    """A matrix that is there at once."""
+
+    all: Quantized
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.all.codes.shape
+
+    def __getitem__(self, rows: slice) -> Quantized:
+        whole = self.all
+
+        def some(scales: Scales) -> Scales:
+            return Scales(scales.values[rows], None if scales.units is None else scales.units[rows])
+
+        offsets = None if whole.offsets is None else some(whole.offsets)
+        return Quantized(whole.codes[rows], whole.bits, some(whole.scales), offsets, whole.table)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a type of a file has: bits, the inputs of a group, and what its scales and offsets are."""
+
+    dot: Dot
+    bits: int
+    group: int
+    signed: bool = True
+    scales: str = "float16"
+    offsets: str = ""
+    shared: int = 1
+    table: tuple[float, ...] = ()
+
+    def draw(self, num_outputs: int, num_inputs: int, seed: int = 0) -> Whole:
+        """Return random weights whose products with small whole numbers float32 holds exactly."""
+        random = np.random.default_rng([seed, num_outputs, num_inputs])
+        half = 1 << self.bits >> 1
+        low, high, kind = (-half, half, np.int8) if self.signed else (0, 2 * half, np.uint8)
+        codes = random.integers(low, high, (num_outputs, num_inputs)).astype(kind)
+        codes[0, :8] = [low, high - 1] * 4  # the extremes, beside each other
+
+        def numbers(form: str) -> Scales:
+            shape = (num_outputs, num_inputs // self.group)
+            if form in ("int8", "uint8"):
+                values = random.integers(-7 if form == "int8" else 0, 12, shape)
+                units = np.exp2(random.integers(-1, 1, (num_outputs, shape[1] // self.shared))).astype(np.float16)
+                return Scales(values.astype(form), units)
+            return Scales((random.integers(-8, 8, shape) / 4).astype(form))
+
+        offsets = numbers(self.offsets) if self.offsets else None
+        table = np.array(self.table, np.float32) if self.table else None
+        return Whole(Quantized(codes, self.bits, numbers(self.scales), offsets, table))
+
+
+IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+MXFP4 = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+KINDS = {
+    "Q4_0": Kind(NIBBLES, 4, 32),
+    "Q4_1": Kind(NIBBLES, 4, 32, signed=False, offsets="float16"),
+    "Q4_K": Kind(NIBBLES, 4, 32, signed=False, scales="uint8", offsets="uint8", shared=8),
+    "Q2_K": Kind(NIBBLES, 2, 16, signed=False, scales="uint8", offsets="uint8", shared=16),
+    "Q3_K": Kind(NIBBLES, 3, 16, scales="int8", shared=16),
+    "Q5_0": Kind(SIXES, 5, 32),
+    "Q5_K": Kind(SIXES, 5, 32, signed=False, scales="uint8", offsets="uint8", shared=8),
+    "Q6_K": Kind(SIXES, 6, 16, scales="int8", shared=16),
+    "Q8_0": Kind(OCTETS, 8, 32),
+    "AWQ": Kind(NIBBLES, 4, 128, signed=False, offsets="int8"),
+    "GPTQ, groups of 64": Kind(NIBBLES, 4, 64, scales="float32"),
+    "8 bits for a channel": Kind(OCTETS, 8, 256, scales="float32"),
+    "8 bits with offsets": Kind(OCTETS, 8, 128, signed=False, offsets="int8"),
+    "IQ4_NL": Kind(LOOKUPS, 4, 32, signed=False, table=IQ4),
+    "IQ4_XS": Kind(LOOKUPS, 4, 32, signed=False, scales="int8", shared=8, table=IQ4),
+    "MXFP4": Kind(LOOKUPS, 4, 32, signed=False, table=MXFP4),
+}
+
+
+def encoded(x: Array, scales: Array, width: int) -> tuple[Array, Array]:
+    """Return whole inputs (M, K) and scales (M, K / 32) as kernels take them."""
+    rows, groups = round_up(len(x), TILE_ROWS), width // INPUT_GROUP
+    values, numbers = np.zeros((rows, width), np.int8), np.zeros((rows, 4 * groups), np.float32)
+    values[: len(x), : x.shape[1]] = x
+    numbers[: len(x), :groups] = scales
+    for parts in (1, 2):
+        sums = values.reshape(rows, parts * groups, -1).sum(2, dtype=np.int32)
+        numbers[:, parts * groups : 2 * parts * groups] = sums
+    return values, numbers
+
+
+def multiplied(projection: Projection, x: Array, scales: Array) -> Array:
+    values, numbers = encoded(x, scales, projection.num_inputs)
+    out = np.empty((len(values), projection.num_outputs), np.float32)
+    kernels.product(values, numbers, projection.weights, out, 0, len(x), False)
+    return out[: len(x), : projection.size]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_products_are_exact_for_any_number_of_rows(name: str) -> None:
+    kind = KINDS[name]
+    weights = kind.draw(70, 256)
+    assert grouped.form_of(weights) is kind.dot
+    projection = Projection.keep(weights, None, kind.dot)
+    random = np.random.default_rng(0)
+    x, scales = random.integers(-31, 32, (21, 256)), np.exp2(random.integers(-1, 2, (21, 8)))
+    x[:4, :8] = [[127] * 8, [-127] * 8, [127, -127] * 4, [-127, 127] * 4]
+    expected = (x * np.repeat(scales, INPUT_GROUP, axis=1)) @ weights.all.weights().T.astype(np.float64)
+    for num_rows in (1, 3, 8, 21):
+        assert np.array_equal(multiplied(projection, x[:num_rows], scales[:num_rows]), expected[:num_rows])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_sums_of_any_scales_are_those_of_numpy(name: str) -> None:
+    """Each block's whole sum is multiplied with its scale, an offset added, and that times the inputs' scale added."""
+    kind, random = KINDS[name], np.random.default_rng(1)
+    weights = kind.draw(50, 256).all
+    if kind.scales.startswith("float"):
+        weights.scales.values[:] = random.standard_normal(weights.scales.values.shape)
+    projection = Projection.keep(Whole(weights), None, kind.dot)
+    x, scales = random.integers(-127, 128, (5, 256)), random.random((5, 8)).astype(np.float32)
+    expected = (x * np.repeat(scales, INPUT_GROUP, axis=1).astype(np.float64)) @ weights.weights().T.astype(np.float64)
+    error = np.abs(multiplied(projection, x, scales) - expected).max()
+    assert error <= np.abs(expected).max() * 1e-6
+
+
+def test_inputs_that_are_no_multiple_of_32_are_filled_up() -> None:
+    for kind, width in (
+        (Kind(OCTETS, 8, 16), 80),
+        (Kind(NIBBLES, 4, 48, offsets="float16"), 144),
+        (KINDS["Q6_K"], 272),
+    ):
+        kind = Kind(kind.dot, kind.bits, kind.group, scales=kind.scales, offsets=kind.offsets)
+        weights = kind.draw(20, width)
+        projection = Projection.keep(weights, None, kind.dot)
+        x = np.random.default_rng(0).integers(-127, 128, (3, width))
+        scales = np.ones((3, projection.num_groups), np.float32)
+        expected = x @ weights.all.weights().T.astype(np.float64)
+        assert np.array_equal(multiplied(projection, x, scales), expected)
+
+
+def stored(projection: Projection) -> float:
+    """Return the bits that a weight takes."""
+    arrays = (projection.weight, projection.factors, projection.factor_units, projection.biases, projection.bias_units)
+    return sum(array.nbytes for array in arrays) * 8 / (projection.num_outputs * projection.num_inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [("Q4_0", 4.5), ("Q4_1", 5), ("Q4_K", 4.625), ("Q5_K", 8.625), ("Q6_K", 8.5625), ("Q8_0", 8.5), ("AWQ", 4.3125),
+     ("IQ4_XS", 4.3125), ("8 bits for a channel", 8.0625)],
+)  # fmt: skip
+def test_a_weight_takes_few_bits_more_than_in_its_file(name: str, bits: float) -> None:
+    assert stored(Projection.keep(KINDS[name].draw(48, 256), None, KINDS[name].dot)) == bits
+
+
+def test_numbers_that_no_shorter_type_holds_stay_float32() -> None:
+    weights = KINDS["Q4_0"].draw(48, 256).all
+    third = Quantized(weights.codes, 4, Scales(weights.scales.values.astype(np.float32) / 3))
+    assert Projection.keep(Whole(third), None, NIBBLES).factors.dtype == np.float32
+    kind = KINDS["Q4_K"].draw(48, 256).all
+    kind.scales.values[3, 1] = 200  # which int8 does not hold
+    projection = Projection.keep(Whole(kind), None, NIBBLES)
+    assert not projection.factor_units.size
+    x = np.random.default_rng(0).integers(-127, 128, (3, 256))
+    expected = x @ kind.weights().T.astype(np.float64)
+    assert np.array_equal(multiplied(projection, x, np.ones((3, 8))), expected)
+
+
+def test_what_no_form_holds_has_none() -> None:
+    whole = KINDS["Q4_0"].draw(48, 240).all
+    eights = np.zeros((48, 30), np.float16)
+    normal = np.linspace(-1, 1, 16, dtype=np.float32)
+    assert grouped.form_of(Whole(Quantized(whole.codes, 4, Scales(eights)))) is None, "groups of 8"
+    assert grouped.form_of(Whole(Quantized(whole.codes, 4, whole.scales, table=normal))) is None, "a table of fractions"
+    assert grouped.form_of(Whole(Quantized(whole.codes, 4, whole.scales, table=128 * normal))) is None, "beyond a byte"
+
+
+def test_pieces_are_packed_as_the_whole_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = KINDS["Q4_K"].draw(300, 256)
+    whole = Projection.keep(weights, None, NIBBLES)
+    monkeypatch.setattr(grouped, "_PIECE", 1)
+    pieces = Projection.keep(weights, None, NIBBLES)
+    for name in ("weight", "factors", "factor_units", "biases", "bias_units"):
+        assert np.array_equal(getattr(whole, name), getattr(pieces, name)), name
+
+
+def test_columns_before_the_first_and_its_own_bias() -> None:
+    weights = KINDS["Q8_0"].draw(50, 64)
+    projection = Projection.keep(weights, np.arange(50, dtype=np.float32), OCTETS)
+    x = np.random.default_rng(0).integers(-127, 128, (3, 64))
+    values, numbers = encoded(x, np.ones((3, 2)), 64)
+    out = np.full((len(values), 7 + projection.num_outputs), 9, np.float32)
+    kernels.spread(projection.bias, out, 7, 3, False)
+    kernels.product(values, numbers, projection.weights, out, 7, 3, True)
+    assert (out[:, :7] == 9).all()
+    assert np.array_equal(out[:3, 7:57], x @ weights.all.weights().T.astype(np.float64) + np.arange(50))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from device.shapes import CHATML, SHAPES, make_config, make_tokenizer
 
 _DEVIATION = 0.02

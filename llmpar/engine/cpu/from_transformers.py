@@ -17,12 +17,12 @@ from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.decoder import Decoder, Layer, Pass, Rope, Tokens
 from llmpar.engine.cpu.dots import Dot
 from llmpar.engine.cpu.floats import stored
-from llmpar.engine.cpu.grouped import QuantizedRows, form_of, pieces, side_by_side
+from llmpar.engine.cpu.grouped import StoredRows, floats, form_of, pieces, side_by_side
 from llmpar.engine.cpu.precision import PRECISIONS, Array, Floats, Precision, precisions_from
 from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.model import Notify
 from llmpar.engine.pages import num_pages_of
-from llmpar.engine.parts import LayerParts, OtherShape, take_apart
+from llmpar.engine.parts import Extent, LayerParts, OtherShape, take_apart
 from llmpar.engine.precision_names import PrecisionName
 
 _ROWS = 4096  # of an embedding, that are in float32 at a time
@@ -39,7 +39,8 @@ def build_decoder(
     model: Any,
     name: PrecisionName,
     used: Callable[[torch.Tensor], None] = lambda _: None,
-    given: Mapping[torch.Tensor, QuantizedRows] = MappingProxyType({}),
+    given: Mapping[torch.Tensor, StoredRows] = MappingProxyType({}),
+    extent: Extent | None = None,
 ) -> Decoder:
     """Return a decoder with the weights of a causal language model, packed for the precision of this name.
 
@@ -49,12 +50,13 @@ def build_decoder(
         used: is given each weight, a matrix (rows, columns) of the model's own, when it has been packed.
         given: what takes the place of some of the model's weights, by these: matrices (rows, columns) as a file has
             them. They are kept so where the precision is of whole numbers and has at least as many bits as they have.
+        extent: how much of the model is tried (see `parts.Extent`); None for all.
 
     Raises:
         OtherShape: the model has parts that decoders lack.
         TooFar: the decoder does not do what the model does.
     """
-    parts, precision = take_apart(model), PRECISIONS[name]
+    parts, precision = take_apart(model, extent), PRECISIONS[name]
     packer = _Packer(precision, used, given)
     decoder = Decoder(
         precision=precision,
@@ -74,7 +76,8 @@ def build_decoder(
         num_kv_heads=parts.num_kv_heads,
         head_dim=parts.head_dim,
     )
-    logits = _try(decoder, np.array(parts.probe_ids, np.int32), len(parts.probe_logits))
+    tried = replace(decoder, layers=decoder.layers[: extent.num_layers]) if extent else decoder
+    logits = _try(tried, np.array(parts.probe_ids, np.int32), len(parts.probe_logits))
     error = parts.distance(torch.from_numpy(logits))
     if not error < precision.tolerance:
         raise TooFar(f"computed by its parts it gives something else (by {error:.1%})")
@@ -86,7 +89,8 @@ def build_closest(
     name: PrecisionName,
     notify: Notify,
     used: Callable[[torch.Tensor], None] = lambda _: None,
-    given: Mapping[torch.Tensor, QuantizedRows] = MappingProxyType({}),
+    given: Mapping[torch.Tensor, StoredRows] = MappingProxyType({}),
+    extent: Extent | None = None,
 ) -> Decoder:
     """Return a decoder in the precision of this name, or in the next longer one that does what the model does.
 
@@ -96,16 +100,17 @@ def build_closest(
         notify: is told of each that is passed over.
         used: see `build_decoder`; of a precision that is passed over, weights (rows, columns) are read once more.
         given: see `build_decoder`, matrices (rows, columns) as a file has them.
+        extent: see `build_decoder`.
 
     Raises:
         OtherShape: there is none.
     """
     for tried, longer in pairwise(precisions_from(name)):
         try:
-            return build_decoder(model, tried, used, given)
+            return build_decoder(model, tried, used, given, extent)
         except TooFar as reason:
             notify(f"{tried} is passed over for {longer}: {reason}")
-    return build_decoder(model, "fp32", used, given)
+    return build_decoder(model, "fp32", used, given, extent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ class _Packer:
 
     precision: Precision
     used: Callable[[torch.Tensor], None]
-    given: Mapping[torch.Tensor, QuantizedRows]
+    given: Mapping[torch.Tensor, StoredRows]
 
     def layer(self, parts: LayerParts) -> Layer:
         head_norms = parts.head_norms
@@ -171,12 +176,11 @@ class _Packer:
         """Return the form in which a weight (rows, columns) is kept as its file has it, None if it is not."""
         if self.precision.group is None or weight not in self.given:
             return None
-        rows = self.given[weight]
-        return form_of(rows) if rows[0:1].bits <= self.precision.bits else None
+        return form_of(self.given[weight], self.precision.bits)
 
     def _source(self, weight: torch.Tensor) -> _Source:
         """Return what the numbers of a weight (rows, columns) are read from."""
-        return _Dequantized(self.given[weight]) if weight in self.given else _Tensor(weight)
+        return _Stored(self.given[weight]) if weight in self.given else _Tensor(weight)
 
     def _give_back(self, *weights: torch.Tensor) -> None:
         for weight in weights:
@@ -204,20 +208,20 @@ class _Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Dequantized:
+class _Stored:
     """A matrix as a file has it, in float32 where it is looked at."""
 
-    rows: QuantizedRows
+    rows: StoredRows
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.rows.shape
 
     def __getitem__(self, rows: slice, /) -> Floats:
-        return self.rows[rows].weights()
+        return floats(self.rows, rows)
 
 
-_Source = _Tensor | _Dequantized
+_Source = _Tensor | _Stored
 
 
 class _Rows:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from llmpar.engine.cpu.compiled import kernel
 from llmpar.engine.cpu.dots import INPUT_GROUP, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot
-from llmpar.engine.cpu.precision import PANEL, Array, by_panel, round_up
+from llmpar.engine.cpu.precision import PANEL, Array, Floats, by_panel, round_up
 from llmpar.engine.quantized import Quantized, Scales
 from llmpar.engine.resources import usable_cores
 
@@ -26,15 +26,18 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class QuantizedRows(Protocol):
-    """A matrix as a file has it, of which some rows are looked at at a time, by several threads."""
+class StoredRows(Protocol):
+    """A matrix as a file has it, of which some rows are looked at at a time, by several threads.
+
+    All of it is Quantized, or none.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
         """How many rows and columns it has."""
 
-    def __getitem__(self, rows: slice, /) -> Quantized:
-        """Return some rows."""
+    def __getitem__(self, rows: slice, /) -> Quantized | Floats:
+        """Return some rows (n, K)."""
 
 
 class Numbers(NamedTuple):
@@ -55,14 +58,18 @@ class Grouped(NamedTuple):
     zero: float
 
 
-def form_of(rows: QuantizedRows) -> Dot | None:
+def form_of(rows: StoredRows, most: int = 8) -> Dot | None:
     """Return the form in which a matrix is kept as it is, None where there is no such.
 
-    There is none for groups that are no multiple of 16 inputs, and for tables of more than 16 values or of others than
-    whole numbers from -128 to 127.
+    There is none for floats, for groups that are no multiple of 16 inputs, and for tables of more than 16 values or of
+    others than whole numbers from -128 to 127.
+
+    Args:
+        rows: the matrix (N, K).
+        most: of how many bits its codes may be.
     """
     sample = rows[0:1]
-    if sample.group % _SHORTEST or sample.bits > OCTETS.bits:
+    if not isinstance(sample, Quantized) or sample.bits > min(most, OCTETS.bits) or sample.group % _SHORTEST:
         return None
     if sample.table is not None:
         is_whole = bool((np.rint(sample.table) == sample.table).all() and (np.abs(sample.table + 0.5) < 128).all())
@@ -70,16 +77,16 @@ def form_of(rows: QuantizedRows) -> Dot | None:
     return next(dot for dot in (NIBBLES, SIXES, OCTETS) if sample.bits <= dot.bits)
 
 
-def pack(rows: QuantizedRows, dot: Dot) -> Grouped:
+def pack(rows: StoredRows, dot: Dot) -> Grouped:
     """Return the arrays of a matrix that has this form (see `form_of`); pieces of it are packed side by side."""
     num_outputs, num_inputs = rows.shape
     width, num_panels = round_up(num_inputs, INPUT_GROUP), -(-num_outputs // PANEL)
     words = np.empty((num_panels, width // dot.inputs_per_word, PANEL), np.uint32)
-    sample = rows[0:1]
+    sample = _codes(rows, slice(0, 1))
     is_signed = sample.table is None and sample.codes.dtype == np.int8
 
     def put(panels: slice) -> tuple[Numbers, Numbers | None]:
-        some = rows[panels.start * PANEL : panels.stop * PANEL]
+        some = _codes(rows, slice(panels.start * PANEL, panels.stop * PANEL))
         _lay(some.codes, dot, width, words[panels], is_signed=is_signed)
         scales = _of_panels(some.scales, some.group, width)
         return scales, None if some.offsets is None else _of_panels(some.offsets, some.group, width)
@@ -98,6 +105,19 @@ def pack(rows: QuantizedRows, dot: Dot) -> Grouped:
         table,
         float(dot.middle if is_signed or table is not None else 0),
     )
+
+
+def _codes(rows: StoredRows, part: slice) -> Quantized:
+    found = rows[part]
+    if not isinstance(found, Quantized):
+        raise TypeError("these rows are no codes")
+    return found
+
+
+def floats(rows: StoredRows, part: slice) -> Floats:
+    """Return some rows (n, K) of a matrix in float32."""
+    found = rows[part]
+    return found.weights() if isinstance(found, Quantized) else np.asarray(found, np.float32)
 
 
 def pieces(count: int, step: int) -> Iterator[slice]:

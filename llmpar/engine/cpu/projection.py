@@ -9,7 +9,7 @@ import numpy as np
 
 from llmpar.engine.cpu import grouped
 from llmpar.engine.cpu.dots import INPUT_GROUP, Dot, Weights
-from llmpar.engine.cpu.grouped import QuantizedRows
+from llmpar.engine.cpu.grouped import StoredRows
 from llmpar.engine.cpu.precision import PANEL, Array, Encode, Floats, Precision, by_panel, round_up
 
 _PIECE = 1 << 20  # weights that are packed at once
@@ -93,7 +93,7 @@ class Projection:
         )
 
     @staticmethod
-    def keep(weight: QuantizedRows, bias: Floats | None, dot: Dot) -> Projection:
+    def keep(weight: StoredRows, bias: Floats | None, dot: Dot) -> Projection:
         """Return the projection with a file's own codes and scales, in this form (see `grouped.form_of`).
 
         Args:

@@ -2,97 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support.forms import KINDS, Kind, Whole
 
 from llmpar.engine.cpu import grouped, kernels
-from llmpar.engine.cpu.dots import INPUT_GROUP, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot
+from llmpar.engine.cpu.dots import INPUT_GROUP, NIBBLES, OCTETS
 from llmpar.engine.cpu.precision import round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.quantized import Quantized, Scales
 
 Array = npt.NDArray[Any]
-
-
-@dataclass
-class Whole:
-    """A matrix that is there at once."""
-
-    all: Quantized
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.all.codes.shape
-
-    def __getitem__(self, rows: slice) -> Quantized:
-        whole = self.all
-
-        def some(scales: Scales) -> Scales:
-            return Scales(scales.values[rows], None if scales.units is None else scales.units[rows])
-
-        offsets = None if whole.offsets is None else some(whole.offsets)
-        return Quantized(whole.codes[rows], whole.bits, some(whole.scales), offsets, whole.table)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a type of a file has: bits, the inputs of a group, and what its scales and offsets are."""
-
-    dot: Dot
-    bits: int
-    group: int
-    signed: bool = True
-    scales: str = "float16"
-    offsets: str = ""
-    shared: int = 1
-    table: tuple[float, ...] = ()
-
-    def draw(self, num_outputs: int, num_inputs: int, seed: int = 0) -> Whole:
-        """Return random weights whose products with small whole numbers float32 holds exactly."""
-        random = np.random.default_rng([seed, num_outputs, num_inputs])
-        half = 1 << self.bits >> 1
-        low, high, kind = (-half, half, np.int8) if self.signed else (0, 2 * half, np.uint8)
-        codes = random.integers(low, high, (num_outputs, num_inputs)).astype(kind)
-        codes[0, :8] = [low, high - 1] * 4  # the extremes, beside each other
-
-        def numbers(form: str) -> Scales:
-            shape = (num_outputs, num_inputs // self.group)
-            if form in ("int8", "uint8"):
-                values = random.integers(-7 if form == "int8" else 0, 12, shape)
-                units = np.exp2(random.integers(-1, 1, (num_outputs, shape[1] // self.shared))).astype(np.float16)
-                return Scales(values.astype(form), units)
-            return Scales((random.integers(-8, 8, shape) / 4).astype(form))
-
-        offsets = numbers(self.offsets) if self.offsets else None
-        table = np.array(self.table, np.float32) if self.table else None
-        return Whole(Quantized(codes, self.bits, numbers(self.scales), offsets, table))
-
-
-IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
-MXFP4 = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
-KINDS = {
-    "Q4_0": Kind(NIBBLES, 4, 32),
-    "Q4_1": Kind(NIBBLES, 4, 32, signed=False, offsets="float16"),
-    "Q4_K": Kind(NIBBLES, 4, 32, signed=False, scales="uint8", offsets="uint8", shared=8),
-    "Q2_K": Kind(NIBBLES, 2, 16, signed=False, scales="uint8", offsets="uint8", shared=16),
-    "Q3_K": Kind(NIBBLES, 3, 16, scales="int8", shared=16),
-    "Q5_0": Kind(SIXES, 5, 32),
-    "Q5_K": Kind(SIXES, 5, 32, signed=False, scales="uint8", offsets="uint8", shared=8),
-    "Q6_K": Kind(SIXES, 6, 16, scales="int8", shared=16),
-    "Q8_0": Kind(OCTETS, 8, 32),
-    "AWQ": Kind(NIBBLES, 4, 128, signed=False, offsets="int8"),
-    "GPTQ, groups of 64": Kind(NIBBLES, 4, 64, scales="float32"),
-    "8 bits for a channel": Kind(OCTETS, 8, 256, scales="float32"),
-    "8 bits with offsets": Kind(OCTETS, 8, 128, signed=False, offsets="int8"),
-    "IQ4_NL": Kind(LOOKUPS, 4, 32, signed=False, table=IQ4),
-    "IQ4_XS": Kind(LOOKUPS, 4, 32, signed=False, scales="int8", shared=8, table=IQ4),
-    "MXFP4": Kind(LOOKUPS, 4, 32, signed=False, table=MXFP4),
-}
 
 
 def encoded(x: Array, scales: Array, width: int) -> tuple[Array, Array]:

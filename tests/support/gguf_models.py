@@ -61,7 +61,9 @@ def write_model(path: Path, model: Any, kind: str = "F32", **fields: Any) -> Pat
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
-        _write_tensor(writer, _name(name, architecture), _moved(name, tensor.float().numpy(), config, architecture), kind)
+        _write_tensor(
+            writer, _name(name, architecture), _moved(name, tensor.float().numpy(), config, architecture), kind
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

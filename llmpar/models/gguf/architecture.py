@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from llmpar.models.gguf.file import GgufFile
 
@@ -102,4 +103,36 @@ def parameter_names(file: GgufFile) -> dict[str, str]:
         if known is None:
             raise OtherArchitecture(f"it has a tensor {name!r}")
         found[f"{known}.{ending}" if layer is None else f"model.layers.{int(layer)}.{known}.{ending}"] = name
+    return found
+
+
+def sizes_of(config: Mapping[str, Any], architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all matrices and norms that a model has, by transformers' names.
+
+    Args:
+        config: its configuration.
+        architecture: its own.
+    """
+    hidden, inner, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
+    shapes = {
+        "self_attn.q_proj": (queries, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.qkv_proj": (queries + 2 * keys, hidden),
+        "self_attn.o_proj": (hidden, queries),
+        "self_attn.q_norm": (head,),
+        "self_attn.k_norm": (head,),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.gate_up_proj": (2 * inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
+    for layer in range(config["num_hidden_layers"]):
+        for name in architecture.layer.values():
+            found[f"model.layers.{layer}.{name}.weight"] = shapes.get(name, (hidden,))
+    found["model.norm.weight"] = (hidden,)
+    if not config["tie_word_embeddings"]:
+        found["lm_head.weight"] = (config["vocab_size"], hidden)
     return found

@@ -147,9 +147,7 @@ def _table_of_256(blocks: Array) -> Quantized:
     low = _nibbles(blocks["scales"][..., None]).reshape(*blocks.shape, 8)
     high = (blocks["high"][..., None] >> np.arange(0, 16, 2, dtype=np.uint16) & 3).astype(np.uint8)
     scales = (low | high << 4).view(np.int8) - np.int8(32)
-    return Quantized(
-        _flat(_nibbles(blocks["low"])), 4, Scales(_flat(scales), blocks["scale"].copy()), table=_IQ4
-    )
+    return Quantized(_flat(_nibbles(blocks["low"])), 4, Scales(_flat(scales), blocks["scale"].copy()), table=_IQ4)
 
 
 def _mxfp4(blocks: Array) -> Quantized:

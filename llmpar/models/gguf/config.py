@@ -169,7 +169,9 @@ def _long(file: GgufFile, original: Any) -> dict[str, Any]:
     both = {name: _factors(file, f"rope_factors_{name}.weight") for name in ("long", "short")}
     if file.architecture != "phi3" or any(found is None for found in both.values()) or not isinstance(original, int):
         raise OtherArchitecture("its positions are scaled in another way")
-    lists = {f"{name}_factor": [float(str(value)) for value in found] for name, found in both.items() if found is not None}
+    lists = {
+        f"{name}_factor": [float(str(value)) for value in found] for name, found in both.items() if found is not None
+    }
     return {"rope_type": "longrope", **lists}
 
 

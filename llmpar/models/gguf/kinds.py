@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A form. `group` weights of a row, beginning at its first, are a block of `size` bytes; `bits` hold one of them."""
+    """A form. `group` weights of a row, beginning at its first, are a block of `size` bytes; `bits` hold one."""
 
     name: str
     group: int

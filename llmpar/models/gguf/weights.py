@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from llmpar.engine.quantized import Floats, Quantized, Scales
-from llmpar.models.gguf.architecture import architecture_of, parameter_names
+from llmpar.models.gguf.architecture import architecture_of, parameter_names, sizes_of
 from llmpar.models.gguf.blocks import Array, unpack
 from llmpar.models.gguf.config import config_of
 from llmpar.models.gguf.file import GgufFile
@@ -37,10 +38,20 @@ class GgufWeights:
         self._names = parameter_names(file)
         config = config_of(file)
         self._head_counts = {".q_proj.": config["num_attention_heads"], ".k_proj.": config["num_key_value_heads"]}
+        self._check(config)
+
+    def _check(self, config: dict[str, Any]) -> None:
+        """Raise Damaged unless all weights are there, and of the sizes that the file says."""
+        expected = sizes_of(config, self._architecture)
+        if missing := [name for name in expected if name not in self._names]:
+            raise Damaged(f"it has no weights for {missing[0]} ({len(missing)} missing)")
         for name, shape in self.shapes.items():
-            count = self._head_counts.get(_part(name), 1)
-            if shape[0] % (2 * count) and count > 1:
-                raise Damaged(f"{self._names[name]!r} has {shape[0]} rows for {count} heads")
+            bias = f"{name.removesuffix('.bias')}.weight"
+            wanted = expected.get(name) or expected.get(bias, ())[:1]
+            if shape != wanted:
+                raise Damaged(
+                    f"{self._names[name]!r} is of shape {shape}, and {wanted or 'no such'} was to be expected"
+                )
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -61,6 +72,15 @@ class GgufWeights:
             if half <= 0:
                 break
         return max(most)
+
+    @property
+    def main_kind(self) -> str:
+        """What the file calls the form that most of its weights have."""
+        counts: Counter[str] = Counter()
+        for own in self._names.values():
+            tensor = self._file.tensors[own].tensor
+            counts[tensor.kind.name] += prod(tensor.shape)
+        return counts.most_common(1)[0][0]
 
     def kind(self, name: str) -> str:
         """Return what the file calls the form of a tensor."""

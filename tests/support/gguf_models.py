@@ -8,7 +8,6 @@ from typing import Any
 import gguf
 import numpy as np
 
-PLAIN = ("F32", "F16")
 _KINDS = {"gemma3_text": "gemma3"}
 _NAMES = {
     "model.embed_tokens": "token_embd",
@@ -32,7 +31,7 @@ _NAMES = {
 
 
 def write_model(path: Path, model: Any, kind: str = "F32", **fields: Any) -> Path:
-    """Write a model's weights and sizes, its matrices in the form `kind`; `fields` are further numbers by their names.
+    """Write a model's weights and sizes, its matrices in the form `kind`; `fields` are numbers that it says instead.
 
     There is no vocabulary in it.
     """
@@ -40,6 +39,16 @@ def write_model(path: Path, model: Any, kind: str = "F32", **fields: Any) -> Pat
     architecture = _KINDS.get(config.model_type, config.model_type)
     architecture = "llama" if architecture == "mistral" else architecture
     writer = gguf.GGUFWriter(path, architecture)
+    told = writer.add_key_value
+    own = {f"{architecture}.{name}": value for name, value in fields.items()}
+
+    def add(key: str, value: Any, kind: gguf.GGUFValueType, *more: Any) -> None:
+        if key not in own:
+            told(key, value, kind, *more)
+
+    writer.add_key_value = add  # type: ignore[method-assign]
+    for name, value in own.items():
+        told(name, value, gguf.GGUFValueType.UINT32)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -48,16 +57,15 @@ def write_model(path: Path, model: Any, kind: str = "F32", **fields: Any) -> Pat
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     _write_rotary(writer, config)
-    if architecture.startswith("gemma"):
-        writer.add_key_length(config.head_dim)
-        writer.add_value_length(config.head_dim)
+    head_dim = getattr(config, "head_dim", None)
+    if head_dim and (architecture.startswith("gemma") or head_dim * config.num_attention_heads != config.hidden_size):
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
     if architecture in ("gemma2", "gemma3", "phi3"):
         writer.add_sliding_window(config.sliding_window or 0)
     for name in ("attn_logit_softcapping", "final_logit_softcapping"):
         if getattr(config, name, None):
             writer.add_float32(f"{architecture}.{name}", getattr(config, name))
-    for name, value in fields.items():
-        writer.add_uint32(f"{architecture}.{name}", value)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,8 @@ def config_of(file: GgufFile) -> dict[str, Any]:
         **{f"{name}_token_id": file.fields.get(f"tokenizer.ggml.{key}_token_id") for name, key in _TOKENS.items()},
         **_rotary(file, head_dim),
     }
-    return config | _PECULIAR.get(file.architecture, lambda *_: {})(file, config)
+    peculiar = _PECULIAR.get(file.architecture)
+    return config | peculiar(file, config) if peculiar else config
 
 
 _TOKENS = {"bos": "bos", "eos": "eos", "pad": "padding"}
@@ -250,7 +252,7 @@ def _of_smollm3(_: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
     return {"no_rope_layers": [int((index + 1) % 4 != 0) for index in range(count)], "hidden_act": "silu"}
 
 
-_PECULIAR = {
+_PECULIAR: dict[str, Callable[[GgufFile, dict[str, Any]], dict[str, Any]]] = {
     "llama": _of_llama,
     "gemma": _of_gemma,
     "gemma2": _of_gemma,

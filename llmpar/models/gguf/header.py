@@ -1,7 +1,7 @@
 """The header of a GGUF file: what it says of its model, and where each tensor lies.
 
 Read with care, as anybody may have written it: nothing is taken memory for that the file does not hold. The format is
-told in https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+that of ggml's documentation of GGUF.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class _Reader:
         data, position, end = self._data, self.position, len(self._data)
         if count * _LENGTH.size > end - position:
             raise Damaged("it is truncated: its header goes on beyond its end")
-        unpack: Callable[[Buffer, int], tuple[int]] = _LENGTH.unpack_from  # type: ignore[assignment]
+        unpack: Callable[[Buffer, int], tuple[int]] = _LENGTH.unpack_from
         found = []
         for _ in range(count):
             if position + 8 > end:

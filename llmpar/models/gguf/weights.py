@@ -93,7 +93,8 @@ class GgufWeights:
         if len(tensor.shape) == 1:
             vector = unpack(tensor.kind, self._file.rows(own, slice(None)))
             floats = vector.weights() if isinstance(vector, Quantized) else vector
-            return self._vector(name, floats.reshape(-1))[rows]
+            wanted_floats: Floats = self._vector(name, floats.reshape(-1))[rows]
+            return wanted_floats
         order = self._order(name, tensor.shape[0])
         if order is None:
             return unpack(tensor.kind, self._file.rows(own, rows))
@@ -111,7 +112,8 @@ class GgufWeights:
         """Return a vector (N,) as transformers has it."""
         order = self._order(name, len(values))
         if order is not None:
-            return values[order]
+            ordered: Floats = values[order]
+            return ordered
         if self._architecture.norm_offset and "norm" in name:
             return values - np.float32(self._architecture.norm_offset)
         return values
@@ -122,7 +124,8 @@ class GgufWeights:
         if not part or not self._architecture.interleaves:
             return None
         count = self._head_counts[part]
-        return np.arange(num_rows).reshape(count, num_rows // count // 2, 2).swapaxes(1, 2).reshape(-1)
+        order: Array = np.arange(num_rows).reshape(count, num_rows // count // 2, 2).swapaxes(1, 2).reshape(-1)
+        return order
 
 
 def _part(name: str) -> str:

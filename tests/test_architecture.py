@@ -38,10 +38,12 @@ ROOMS = {
     "engine.cuda": ("errors", "engine", "engine.generic"),
     "engine.generic": ("errors", "engine"),
     "engine.ranks": ("errors", "engine"),
+    "models.gguf": ("errors", "engine.quantized"),  # what its weights become
     # What a model is loaded as, how it is tried, and how memory says that it is full:
     "models": (
         *GROUND,
         "integrity",
+        "models.gguf",
         "engine.cpu",
         "engine.cuda",
         "engine.generic",

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from llmpar.models.tokenizer import ChatTokenizer
     from llmpar.models.translation import Seq2SeqTranslation, TranslationModel, TranslationPrompt, Vocabulary
 
-_DECIDING = (".json", ".jinja", ".safetensors", ".model", ".txt", ".spm")  # the files that decide what a model says
 _USUAL_LENGTH = 8  # characters of a token are more than most have
 _FORMS_KEPT = 64
 # One model at a time: while transformers loads, functions of torch and of its own are others for the whole process, and
@@ -118,20 +117,18 @@ class LocalModel:
         Raises:
             ModelUnavailable: it is not to be had.
         """
+        from llmpar.models.configuration import deciding_files
         from llmpar.models.load import find_arithmetic
 
         files, choice = self._files, self._choice
         devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits)
         self._watcher.doing(f"looking at {choice.name}")
-        try:
-            deciding = sorted(file for file in files.path.iterdir() if file.suffix in _DECIDING and file.is_file())
-        except OSError as error:
-            raise ModelUnavailable(f"{files.path}: cannot be read: {error.strerror}") from error
+        deciding = deciding_files(files.path)
         device = devices[0].partition(":")[0]
         # The precision is what was asked for. Weights may be computed in a longer one, which only loading shows; but
         # the trial that decides it has no chance in it, so that the same key leads to the same arithmetic.
         facts = (("version", ANSWERS_VERSION), ("engine", "model"), ("device", device), ("precision", precision))
-        return Identity(facts, tuple(deciding))
+        return Identity(facts, deciding)
 
     def open(self, examples: Sequence[Prompt]) -> Backend:
         """Load the weights and start the workers; once more if they were found damaged since, or just now.
@@ -160,8 +157,9 @@ class LocalModel:
         self._doubts = True
         self._watcher.warn(f"{damage}; nothing that was computed from it is kept, and the model is loaded again")
         from llmpar.models.cache import condemn
+        from llmpar.models.configuration import place_of
 
-        condemn(self._files.path)
+        condemn(place_of(self._files.path))
         del self._files
 
     def _load(self, examples: Sequence[Prompt]) -> Backend:
@@ -315,9 +313,9 @@ class LocalModel:
 
     @cached_property
     def _config(self) -> dict[str, object]:
-        from llmpar.models.configuration import read_json
+        from llmpar.models.configuration import configuration
 
-        return read_json(self._files.path / "config.json")
+        return configuration(self._files.path)
 
     @cached_property
     def _translation(self) -> TranslationModel | None:

@@ -18,7 +18,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmpar.errors import ModelUnavailable, WriteFailed
 from llmpar.integrity.checksums import seal_json, unseal_json
@@ -40,7 +40,10 @@ INDEX_LENGTH = 64  # GGUF files whose hash is remembered
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model directory ready to load; `source_bits` is the bits per weight of the file the weights came from."""
+    """A model ready to load: a directory, or a GGUF file that is read as it is.
+
+    `source_bits` is the bits per weight of the file the weights came from.
+    """
 
     name: str
     path: Path
@@ -241,14 +244,10 @@ def gguf_key(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    status, index, known = path.stat(), _gguf_index(), {}
+    if found := remembered_gguf_key(path):
+        return found
+    status, index, known = path.stat(), _gguf_index(), _known_gguf()
     stamp = [status.st_size, status.st_mtime_ns]
-    # What is damaged is made again, by reading the file.
-    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
-        known = dict(unseal_json(index.read_bytes(), index.name))
-    match known.get(str(path.resolve())):
-        case [size, mtime, str(digest)] if [size, mtime] == stamp:
-            return f"gguf-{digest[:16]}"
     hasher = hashlib.sha256(str(status.st_size).encode())
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -262,6 +261,27 @@ def gguf_key(path: Path) -> str:
             fresh.write_bytes(seal_json(known, index.name))
             fresh.replace(index)
     return f"gguf-{hasher.hexdigest()[:16]}"
+
+
+def remembered_gguf_key(path: Path) -> str | None:
+    """Return the name of a GGUF file by its content, None if that was not hashed yet.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    status = path.stat()
+    match _known_gguf().get(str(path.resolve())):
+        case [size, mtime, str(digest)] if [size, mtime] == [status.st_size, status.st_mtime_ns]:
+            return f"gguf-{digest[:16]}"
+    return None
+
+
+def _known_gguf() -> dict[str, Any]:
+    # What is damaged is made again, by reading the files.
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+        index = _gguf_index()
+        return dict(unseal_json(index.read_bytes(), index.name))
+    return {}
 
 
 def damaged_index() -> Path | None:

@@ -1,4 +1,4 @@
-"""What a model directory's JSON files say: read with care, as anybody may have written them."""
+"""What a model's small files say, or a GGUF file in their place: read with care, as anybody may have written them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,93 @@ from typing import Any
 
 from llmpar.errors import ModelUnavailable
 
+_DECIDING = (".json", ".jinja", ".safetensors", ".model", ".txt", ".spm")
 
-def stop_ids(path: Path) -> frozenset[int]:
+
+def is_gguf(model: Path) -> bool:
+    """Tell whether a model is one GGUF file, and no directory."""
+    return model.suffix == ".gguf" and not model.is_dir()
+
+
+def place_of(model: Path) -> Path:
+    """Return the directory that a model is, or in which its GGUF file lies."""
+    return model.parent if is_gguf(model) else model
+
+
+def deciding_files(model: Path) -> tuple[Path, ...]:
+    """Return the files that decide what a model says.
+
+    Raises:
+        ModelUnavailable: they cannot be looked at.
+    """
+    if is_gguf(model):
+        from llmpar.models.gguf.file import parts_of
+
+        return parts_of(model)
+    try:
+        return tuple(sorted(file for file in model.iterdir() if file.suffix in _DECIDING and file.is_file()))
+    except OSError as error:
+        raise ModelUnavailable(f"{model}: cannot be read: {error.strerror}") from error
+
+
+def described(model: Path, name: str) -> dict[str, Any] | None:
+    """Return what a model says in its JSON file of this name; None if it has no such file.
+
+    Args:
+        model: a directory, or a GGUF file, whose metadata says the same.
+        name: of a file in a directory, as "config.json".
+
+    Raises:
+        ModelUnavailable: the file cannot be read, or is damaged.
+    """
+    if is_gguf(model):
+        from llmpar.models.gguf.model import described as told
+
+        return told(model, name)
+    return read_json(model / name) if (model / name).exists() else None
+
+
+def configuration(model: Path) -> dict[str, Any]:
+    """Return a model's configuration, that of a directory or a GGUF file.
+
+    Raises:
+        ModelUnavailable: it is missing or damaged.
+    """
+    return described(model, "config.json") or read_json(model / "config.json")
+
+
+def chat_template(model: Path) -> str | None:
+    """Return the template of a model's conversations, None if it has none.
+
+    Raises:
+        ModelUnavailable: it cannot be read.
+    """
+    if is_gguf(model):
+        from llmpar.models.gguf.model import chat_template as told
+
+        return told(model)
+    file = model / "chat_template.jinja"
+    if file.exists():
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ModelUnavailable(f"{str(file)!r}: cannot be read: {error}") from error
+    return None
+
+
+def stop_ids(model: Path) -> frozenset[int]:
     """Return the ids that end an answer, by the model's generation config or else its config.
 
     Raises:
         ModelUnavailable: one of them is damaged.
     """
     for name in ("generation_config.json", "config.json"):
-        if (path / name).exists():
-            value = read_json(path / name).get("eos_token_id")
-            if value is not None:
-                ids = value if isinstance(value, list) else [value]
-                if not all(is_token_id(token_id) or token_id == -1 for token_id in ids):  # -1 is a way to say none
-                    raise ModelUnavailable(f"{str(path / name)!r}: is damaged: eos_token_id is no token's number")
-                return frozenset(ids) - {-1}
+        value = (described(model, name) or {}).get("eos_token_id")
+        if value is not None:
+            ids = value if isinstance(value, list) else [value]
+            if not all(is_token_id(token_id) or token_id == -1 for token_id in ids):  # -1 is a way to say none
+                raise ModelUnavailable(f"{str(model / name)!r}: is damaged: eos_token_id is no token's number")
+            return frozenset(ids) - {-1}
     return frozenset()
 
 

@@ -1,7 +1,7 @@
 """Make a directory of safetensors, tokenizer.json, config and chat template out of other forms.
 
-Weights and config go through transformers' GGUF support. The tokenizer of the common byte-level vocabularies is
-built here, because transformers' conversion does not know every `tokenizer.ggml.pre`. Knows no cache.
+So a GGUF file is used whose architecture is not known to `models.gguf`, which reads others as they are: its weights and
+config go through transformers' GGUF support. Knows no cache.
 """
 
 from __future__ import annotations
@@ -13,40 +13,21 @@ import re
 import shutil
 import tempfile
 from collections import Counter
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmpar.engine.resources import available_memory
 from llmpar.errors import LlmparError, ModelUnavailable, WriteFailed
 from llmpar.models.fetch import check_counts, is_write_failure
+from llmpar.models.gguf.description import ending_ids, special_tokens
+from llmpar.models.gguf.file import open_file
+from llmpar.models.gguf.vocabulary import UnknownVocabulary, build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tokenizers import Tokenizer
-
-CONTROL, USER_DEFINED = 3, 4  # gguf.TokenType
-# How a byte-level vocabulary cuts text before it merges, by tokenizer.ggml.pre: only those known for certain.
-DIGITS = {"smollm", "starcoder"}
-GPT2 = {"gpt-2", "gpt2", "phi-2"}
-LLAMA3 = {"llama-bpe", "llama3", "llama-v3"}
-QWEN2 = {"qwen2", "deepseek-r1-qwen"}
-_CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-# Control tokens that end an answer, whatever the file says; llama.cpp stops at the same ones.
-END_OF_TURN = {
-    "<|im_end|>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end|>",
-    "<|return|>",
-    "<end_of_turn>",
-    "<turn|>",
-    "<eos>",
-    "</s>",
-}
+    from llmpar.models.gguf.vocabulary import Vocabulary
 
 
 def from_gguf(source: Path, destination: Path, notify: Callable[[str], None]) -> int | None:
@@ -59,28 +40,22 @@ def from_gguf(source: Path, destination: Path, notify: Callable[[str], None]) ->
         ModelUnavailable: not GGUF, damaged, one part of several, or an architecture transformers cannot read.
         WriteFailed: a full disk, told by a library that hides the errno. OSErrors with one pass through.
     """
-    with _translated(f"{source.name!r}: this GGUF file cannot be converted"), _alone(source) as source:
-        fields, types = _read(source)
-        if fields.get("split.count", 1) > 1:
-            raise ModelUnavailable(f"{source.name!r} is one part of several; join them with `llama-gguf-split --merge`")
-        kind = types.most_common(1)[0][0]
+    file = open_file(source)
+    if len(file.paths) > 1:
+        raise ModelUnavailable(f"{source.name!r} is one part of several; join them with `llama-gguf-split --merge`")
+    types: Counter[str] = Counter()
+    for place in file.tensors.values():
+        types[place.tensor.kind.name] += prod(place.tensor.shape)
+    kind = types.most_common(1)[0][0] if types else "F32"
+    with _translated(f"{source.name!r}: this GGUF file cannot be converted"), _alone(source) as alone:
         _check_room(source, types, kind)
-        ids = _ending_ids(fields)
         with _quiet():
-            _save_weights(source, destination, kind, ids, fields)
-            tokenizer = build_tokenizer(fields)
-            if tokenizer is None:
-                from transformers import AutoTokenizer
-
-                known = AutoTokenizer.from_pretrained(
-                    str(source.parent), gguf_file=source.name, trust_remote_code=False, local_files_only=True
-                )
-                known.save_pretrained(destination)
-        if tokenizer is None:
-            pre = fields.get("tokenizer.ggml.pre", fields.get("tokenizer.ggml.model"))
-            notify(f"{source.name!r}: tokenizer kind {pre!r} left to transformers' own conversion")
-        else:
-            _save_tokenizer(tokenizer, fields, destination)
+            _save_weights(alone, destination, kind, ending_ids(file.fields), file.fields)
+            try:
+                _save_tokenizer(build(file.fields, opens=True), file.fields, destination)
+            except UnknownVocabulary as unknown:
+                _converted_tokenizer(alone).save_pretrained(destination)
+                notify(f"{source.name!r}: tokenizer kind {unknown} left to transformers' own conversion")
     bits = re.search(r"\d+", kind)
     return int(bits.group()) if bits else None
 
@@ -107,80 +82,32 @@ def with_fast_tokenizer(source: Path, destination: Path) -> None:
         tokenizer.save_pretrained(destination)
 
 
-def build_tokenizer(fields: dict[str, Any]) -> Tokenizer | None:
-    """Build the tokenizer that a GGUF's metadata describes, or None if its kind is not one known here."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+def tokenizer_of(source: Path) -> str:
+    """Return the description of a GGUF file's tokenizer as transformers converts it, for kinds that it alone knows.
 
-    pre = fields.get("tokenizer.ggml.pre")
-    if fields.get("tokenizer.ggml.model") != "gpt2" or pre not in DIGITS | GPT2 | LLAMA3 | QWEN2:
-        return None
-    tokens: list[str] = fields["tokenizer.ggml.tokens"]
-    vocab: dict[str, int] = {}
-    for index, token in enumerate(tokens):
-        vocab.setdefault(token, index)
-    first, _, second = zip(*(merge.partition(" ") for merge in fields["tokenizer.ggml.merges"]), strict=True)
-    # Llama 3 takes a word that is in the vocabulary whole, even where no chain of merges leads to it.
-    bpe = models.BPE(vocab=vocab, merges=list(zip(first, second, strict=True)), ignore_merges=pre in LLAMA3)
-    tokenizer = Tokenizer(bpe)
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre in DIGITS | GPT2)
-    if pre in GPT2:
-        tokenizer.pre_tokenizer = byte_level
-    elif pre in DIGITS:
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
-    else:
-        pattern = Regex(_CONTRACTION + (r"\p{N}{1,3}" if pre in LLAMA3 else r"\p{N}") + _REST)
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(pattern, "isolated"), byte_level])
-    if pre in QWEN2:
-        tokenizer.normalizer = normalizers.NFC()
-    tokenizer.decoder = decoders.ByteLevel()
-    kinds = fields.get("tokenizer.ggml.token_type", [])
-    for token, kind in zip(tokens, kinds, strict=False):
-        if kind == CONTROL:
-            tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False)])
-        elif kind == USER_DEFINED:
-            tokenizer.add_tokens([AddedToken(token, special=False, normalized=False)])
-    begin = fields.get("tokenizer.ggml.bos_token_id")
-    if fields.get("tokenizer.ggml.add_bos_token", pre in LLAMA3) and begin is not None:
-        token = tokens[begin]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=[token, "$A"], pair=[token, "$A", token, "$B"], special_tokens=[(token, begin)]
-        )
-    return tokenizer
+    Raises:
+        ModelUnavailable: transformers cannot, or the file is damaged.
+    """
+    with _translated(f"{source.name!r}: its tokenizer cannot be converted"), _alone(source) as alone, _quiet():
+        description: str = _converted_tokenizer(alone).backend_tokenizer.to_str()
+        return description
 
 
-def _save_tokenizer(tokenizer: Tokenizer, fields: dict[str, Any], destination: Path) -> None:
-    tokens = fields["tokenizer.ggml.tokens"]
-    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    for name, key in {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}.items():
-        index = fields.get(f"tokenizer.ggml.{key}_token_id")
-        if index is not None and 0 <= index < len(tokens):
-            config[f"{name}_token"] = tokens[index]
-    length = fields.get(f"{fields['general.architecture']}.context_length")
-    if length:
-        config["model_max_length"] = length
-    (destination / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-    (destination / "tokenizer_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+def _converted_tokenizer(alone: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(
+        str(alone.parent), gguf_file=alone.name, trust_remote_code=False, local_files_only=True
+    )
+
+
+def _save_tokenizer(vocabulary: Vocabulary, fields: dict[str, Any], destination: Path) -> None:
+    (destination / "tokenizer.json").write_text(vocabulary.whole.to_str(), encoding="utf-8")
+    config = json.dumps(special_tokens(fields), indent=2)
+    (destination / "tokenizer_config.json").write_text(config, encoding="utf-8")
     template = fields.get("tokenizer.chat_template")
     if template:
         (destination / "chat_template.jinja").write_text(template, encoding="utf-8")
-
-
-def _read(source: Path) -> tuple[dict[str, Any], Counter[str]]:
-    """Return the file's metadata, and how many weights it stores in each type."""
-    from gguf import GGUFReader
-
-    class Reader(GGUFReader):  # type: ignore[misc]  # untyped
-        def _get(self, offset: int, dtype: Any, count: int = 1, **more: Any) -> Any:
-            got = super()._get(offset, dtype, count, **more)
-            if len(got) < count:  # numpy gives nothing beyond the end, as often as a damaged file asks for it
-                raise ModelUnavailable(f"{source.name!r} is truncated or damaged; fetch it again")
-            return got
-
-    reader = Reader(source)
-    types: Counter[str] = Counter()
-    for tensor in reader.tensors:
-        types[tensor.tensor_type.name] += int(tensor.n_elements)
-    return {key: field.contents() for key, field in reader.fields.items()}, types
 
 
 def _check_room(source: Path, types: Counter[str], kind: str) -> None:
@@ -192,14 +119,6 @@ def _check_room(source: Path, types: Counter[str], kind: str) -> None:
             f"{source.name!r}: needs about {needed / 1e9:.1f} GB of memory to be converted, and {free / 1e9:.1f} GB "
             f"are free; take a model of at most {num_weights * free / needed / 1e9:.2g} billion weights, or free some"
         )
-
-
-def _ending_ids(fields: dict[str, Any]) -> list[int]:
-    """Return the ids that end an answer, the file's own first."""
-    own = [fields.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
-    pairs = zip(fields["tokenizer.ggml.tokens"], fields.get("tokenizer.ggml.token_type", []), strict=False)
-    others = [index for index, (token, kind) in enumerate(pairs) if kind == CONTROL and token in END_OF_TURN]
-    return list(dict.fromkeys(index for index in [*own, *others] if index is not None))
 
 
 def _save_weights(source: Path, destination: Path, kind: str, ids: list[int], fields: dict[str, Any]) -> None:

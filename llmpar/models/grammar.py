@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from llmpar.errors import AnswerFailed, ModelUnavailable, UsageError
 from llmpar.models.endless import is_endless
+from llmpar.models.vocabulary import open_vocabulary
 
 _WORD = 32
 # Answers that share what the library has worked out so far, which is most of its work. Then it begins again, so that
@@ -105,7 +106,7 @@ class Grammar:
     """A rule over one model's tokens. Built once for a run, in less than a second; safe for any number of threads.
 
     Args:
-        path: the model's directory, with `tokenizer.json`.
+        path: the model's directory, with `tokenizer.json`, or its GGUF file.
         vocabulary: how many tokens the model scores; those that the tokenizer lacks are never allowed.
         stop_ids: the tokens that end an answer.
         rule: what `choices_rule` or `schema_rule` returned.
@@ -125,14 +126,13 @@ class Grammar:
         control_ids: AbstractSet[int] = frozenset(),
     ) -> None:
         from llguidance import LLTokenizer
-        from tokenizers import Tokenizer
 
         stops = {token_id for token_id in stop_ids if 0 <= token_id < vocabulary}
         if not stops:
             raise ModelUnavailable(f"{str(path)!r}: names no token that ends an answer, which choices and schemas need")
         with _translated(path):
-            description = (path / "tokenizer.json").read_text(encoding="utf-8")
-            tokenizer = Tokenizer.from_str(description)
+            tokenizer = open_vocabulary(path, opens=False).whole
+            description = tokenizer.to_str()
             added = tokenizer.get_added_tokens_decoder()
             num_tokens = 1 + max(tokenizer.get_vocab().values())
             spelling = _spelling(json.loads(description), tokenizer.get_vocab(with_added_tokens=False))

@@ -1,4 +1,4 @@
-"""A model directory → weights in memory, ready for an engine."""
+"""A model's files → weights in memory, ready for an engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmpar.engine.resources import is_out_of_memory
 from llmpar.errors import KeptDamaged, ModelUnavailable
 from llmpar.integrity.foundation import Foundation
 from llmpar.models.cache import keep_pack, kept_sums, pack_file, pack_origin
-from llmpar.models.configuration import stop_ids
+from llmpar.models.configuration import is_gguf, place_of, stop_ids
 from llmpar.models.sums import is_weights
 
 if TYPE_CHECKING:
@@ -64,13 +64,13 @@ def load_model(
     *,
     doubts: bool = False,
 ) -> LoadedModel:
-    """Load the weights of a model directory, safetensors only, without running any code from it.
+    """Load the weights of a model directory, safetensors only, or of a GGUF file, without running any code from it.
 
     Of a model that also takes images, the part for text is loaded. With several devices, each has weights of its own;
     they are read once. One of several that has no room for them is left out.
 
     Args:
-        path: the directory.
+        path: the directory or file.
         device: see `find_devices`.
         precision: "auto" is no less precise than the weights were in their file, and the fastest such that the device
             computes natively: int8 for weights of 8 bits or fewer (on a CPU), bf16 for 16 or fewer, else fp32.
@@ -112,10 +112,10 @@ def load_model(
 
 
 def watch(path: Path, *, is_mapped: bool) -> Foundation:
-    """Begin to look at the files of a model directory, weights too, before they are loaded.
+    """Begin to look at the files of a model, weights too, before they are loaded.
 
     Args:
-        path: the directory.
+        path: its directory or GGUF file.
         is_mapped: see `Foundation`.
 
     Raises:
@@ -129,11 +129,13 @@ def watch(path: Path, *, is_mapped: bool) -> Foundation:
 
 def _add_files(foundation: Foundation, path: Path, *, weights: bool) -> None:
     from llmpar.engine.cpu import truncation
+    from llmpar.models.gguf.file import parts_of
 
     truncation.end_cleanly()
-    kept = kept_sums(path)
     try:
-        for file in sorted(path.iterdir()):
+        kept = kept_sums(place_of(path))
+        files = parts_of(path) if is_gguf(path) else tuple(sorted(path.iterdir()))
+        for file in files:
             expected = kept.by_name.get(file.name) if kept else None
             if (weights and is_weights(file.name)) or (expected and not is_weights(file.name)):
                 foundation.add(file, expected, is_weights=is_weights(file.name))
@@ -225,8 +227,8 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
         warn(f"{str(damaged)!r} was altered since it was written; it is compiled again")
     # Not for fp32: its pack is as large as the weights, and who asks for it compares more often than works.
     is_kept = PRECISIONS[precision].bits < PRECISIONS["fp32"].bits
-    file = None if not is_kept else pack_file(path, f"{precision}-{packed.FORMAT}")
-    origin = pack_origin(kept_sums(path), precision)
+    file = None if not is_kept else pack_file(place_of(path), f"{precision}-{packed.FORMAT}")
+    origin = pack_origin(kept_sums(place_of(path)), precision)
     if file and file.exists():
         foundation = Foundation()
         try:
@@ -274,6 +276,8 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
 
 def _open_as_stored(path: Path) -> tuple[Any, MappedWeights | None]:
     """Return a model with its weights in the type that their files have, and the files if they are mapped plainly."""
+    if is_gguf(path):
+        return _filled(path, None), None
     from llmpar.models.mapped import OtherFiles, open_directory
 
     try:
@@ -283,6 +287,8 @@ def _open_as_stored(path: Path) -> tuple[Any, MappedWeights | None]:
 
 
 def _from_pretrained(path: Path, dtype: Any, **options: Any) -> Any:
+    if is_gguf(path):
+        return _filled(path, dtype)
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.utils import logging as transformers_logging
 
@@ -313,6 +319,18 @@ def _from_pretrained(path: Path, dtype: Any, **options: Any) -> Any:
     if getattr(model.config.get_text_config(), "num_hidden_layers", 1) < 1:
         raise ModelUnavailable(f"{str(path)!r}: is damaged: its config.json says that it has no layers")
     return model.eval().requires_grad_(False)
+
+
+def _filled(path: Path, dtype: Any) -> Any:
+    """Return a GGUF file's model; where `dtype` is None, in float32 or the floats of 16 bits that the file has."""
+    import torch
+
+    from llmpar.models.filled import filled_model
+    from llmpar.models.gguf.model import config, open_weights
+
+    weights = open_weights(path)
+    own = {"F16": torch.float16, "BF16": torch.bfloat16}.get(weights.main_kind, torch.float32)
+    return filled_model(config(path), weights, dtype or own, path.name).requires_grad_(False)
 
 
 def _copy(model: CudaModel | TorchModel, device: str) -> CudaModel | TorchModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from math import prod
@@ -12,6 +13,7 @@ import numpy as np
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.resources import available_memory
 from llmpar.errors import ModelUnavailable, setting
+from llmpar.models.configuration import is_gguf
 from llmpar.models.mapped import MappedWeights, OtherFiles
 
 _BESIDE = 500_000_000  # bytes: libraries, the tokenizer, and a little room for keys and values
@@ -23,7 +25,7 @@ def check_room(path: Path, precision: PrecisionName) -> None:
     """Raise ModelUnavailable if a directory's model is too large for the memory that is free.
 
     Args:
-        path: the directory. One whose files are not plain safetensors is not judged.
+        path: the directory, or the GGUF file. A directory whose files are not plain safetensors is not judged.
         precision: what the weights are to be packed for.
 
     Raises:
@@ -31,8 +33,14 @@ def check_room(path: Path, precision: PrecisionName) -> None:
     """
     from llmpar.engine.cpu.precision import PRECISIONS
 
+    shapes: Mapping[str, tuple[int, ...]]
     try:
-        shapes = MappedWeights(sorted(path.glob("*.safetensors"))).shapes
+        if is_gguf(path):
+            from llmpar.models.gguf.model import open_weights
+
+            shapes = open_weights(path).shapes
+        else:
+            shapes = MappedWeights(sorted(path.glob("*.safetensors"))).shapes
     except OtherFiles:  # whoever loads them says what is wrong with them
         return
     free, needed = available_memory(), num_bytes(shapes, precision)
@@ -51,7 +59,7 @@ def check_room(path: Path, precision: PrecisionName) -> None:
     )
 
 
-def num_bytes(shapes: dict[str, tuple[int, ...]], precision: PrecisionName) -> int:
+def num_bytes(shapes: Mapping[str, tuple[int, ...]], precision: PrecisionName) -> int:
     """Return about how much memory a model takes when it is packed, its keys and values left out.
 
     Args:

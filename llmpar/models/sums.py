@@ -38,7 +38,7 @@ class Sums:
 
 def is_weights(name: str) -> bool:
     """Tell whether a file of this name holds weights."""
-    return name.endswith(".safetensors")
+    return name.endswith((".safetensors", ".gguf"))
 
 
 def write(directory: Path, key: str) -> Sums:

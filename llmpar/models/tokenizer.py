@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections import OrderedDict
@@ -14,8 +13,9 @@ from typing import Any
 
 from llmpar.errors import ModelUnavailable
 from llmpar.messages import Message, Role
-from llmpar.models.configuration import is_token_id, read_json
+from llmpar.models.configuration import chat_template, described, is_token_id
 from llmpar.models.template import BadTemplate, Slot, mark, render, split
+from llmpar.models.vocabulary import open_vocabulary
 
 """Who says it, and what."""
 
@@ -35,7 +35,7 @@ class ChatTokenizer:
     """Encodes a user's message as the model's chat prompt, and decodes its answers. Safe for any number of threads.
 
     Args:
-        path: a model directory with `tokenizer.json`.
+        path: a model directory with `tokenizer.json`, or a GGUF file.
         tries: whether the chat template is tried at once; one that takes messages only in parts cannot be.
 
     Raises:
@@ -43,19 +43,14 @@ class ChatTokenizer:
     """
 
     def __init__(self, path: Path, *, tries: bool = True) -> None:
-        from tokenizers import Tokenizer
-
         self._path = path
         self._config = _config(path)
         self._special_tokens = _special_tokens(self._config)
         template = self._chat_template()
         with self._translated("cannot be read"):
-            description = (path / "tokenizer.json").read_text(encoding="utf-8")
-            self._tokenizer = Tokenizer.from_str(description)
-            self._plain = Tokenizer.from_str(_plain(json.loads(description), opens=template is None))
-            self._tokenizer.no_padding()
-            self._tokenizer.no_truncation()
-            self._control_ids = frozenset(self._tokenizer.get_added_tokens_decoder()) | self._undeclared()
+            vocabulary = open_vocabulary(path, opens=template is None)
+            self._tokenizer, self._plain = vocabulary.whole, vocabulary.plain
+            self._control_ids = vocabulary.control_ids | self._undeclared(vocabulary.words)
         self._chat = template
         self._lock = threading.Lock()
         self._frames: OrderedDict[object, list[list[int] | Slot]] = OrderedDict()
@@ -138,14 +133,12 @@ class ChatTokenizer:
         token_id = self._tokenizer.token_to_id(self._special_tokens.get("eos_token", ""))
         return frozenset() if token_id is None else frozenset({token_id})
 
-    def _undeclared(self) -> frozenset[int]:
+    def _undeclared(self, words: Mapping[str, int]) -> frozenset[int]:
         """Return the ids of control tokens that are not among the added tokens."""
         names = {*self._special_tokens.values(), *_names(self._config)}
         ids = {self._tokenizer.token_to_id(name) for name in names}
         for file in ("config.json", "generation_config.json"):
-            if (self._path / file).exists():
-                ids |= _token_ids(read_json(self._path / file))
-        words = self._tokenizer.get_vocab()
+            ids |= _token_ids(described(self._path, file) or {})
         ids |= {words[word] for word in words if word[:1] in ("<", "[") and _CONTROL_NAME.fullmatch(word)}
         named = {token_id: self._tokenizer.id_to_token(token_id) for token_id in ids if token_id is not None}
         # A character has no other spelling, and a text without its newlines or its `!` is another text.
@@ -193,12 +186,9 @@ class ChatTokenizer:
         return split(begin + "\n\n".join(mark(index) for index in range(len(roles))))
 
     def _chat_template(self) -> str | None:
-        file = self._path / "chat_template.jinja"
-        if file.exists():
-            try:
-                return file.read_text(encoding="utf-8")
-            except (OSError, ValueError) as error:
-                raise ModelUnavailable(f"{str(file)!r}: cannot be read: {error}") from error
+        own = chat_template(self._path)
+        if own is not None:
+            return own
         template = self._config.get("chat_template")
         if isinstance(template, list):  # several by name; "default" is for chat
             named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
@@ -218,11 +208,9 @@ class ChatTokenizer:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    files = (path / "special_tokens_map.json", path / "tokenizer_config.json")
     config: dict[str, Any] = {}
-    for file in files:
-        if file.exists():
-            config |= read_json(file)
+    for file in ("special_tokens_map.json", "tokenizer_config.json"):
+        config |= described(path, file) or {}
     return config
 
 
@@ -254,28 +242,3 @@ def _token_ids(config: dict[str, Any]) -> set[Any]:
         elif key.endswith("_token_id"):
             ids |= {token_id for token_id in (value if isinstance(value, list) else [value]) if is_token_id(token_id)}
     return ids
-
-
-def _plain(fields: dict[str, Any], *, opens: bool) -> str:
-    """Return a tokenizer's description without its added tokens; text that opens no prompt gets no space before it."""
-    # Only their names are dropped: a model that holds them in its vocabulary keeps its numbering.
-    fields["added_tokens"] = []
-    fields["post_processor"] = fields["truncation"] = fields["padding"] = None
-    if not opens:
-        for key in ("normalizer", "pre_tokenizer"):
-            fields[key] = _without_prefix(fields.get(key))
-    return json.dumps(fields)
-
-
-def _without_prefix(step: Any) -> Any:
-    if not isinstance(step, dict):
-        return step
-    for key in ("normalizers", "pretokenizers"):
-        if isinstance(step.get(key), list):
-            kept = [part for part in map(_without_prefix, step[key]) if part is not None]
-            return {**step, key: kept}
-    if step.get("type") == "Prepend":
-        return None
-    if step.get("type") == "Metaspace":
-        return {**step, "prepend_scheme": "never"}
-    return {**step, "add_prefix_space": False} if "add_prefix_space" in step else step

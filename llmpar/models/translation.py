@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llmpar.errors import ModelUnavailable, UsageError, setting
-from llmpar.models.configuration import is_token_id, read_json
+from llmpar.models.configuration import chat_template, configuration, described, is_token_id
 from llmpar.models.marian import MarianVocabulary
 from llmpar.models.tokenizer import ChatTokenizer
 
@@ -137,17 +137,17 @@ TranslationModel = Seq2SeqTranslation | ChatTranslation
 
 
 def find_family(path: Path, name: str | None = None) -> TranslationModel | None:
-    """Return what a model directory is as a model for translation; None if it is made for other things.
+    """Return what a model is as a model for translation; None if it is made for other things.
 
     Args:
-        path: the directory.
+        path: its directory or GGUF file.
         name: what the user calls the model, for messages.
 
     Raises:
         ModelUnavailable: it is one, and damaged.
     """
     name = name or path.name
-    kind = read_json(path / "config.json").get("model_type")
+    kind = configuration(path).get("model_type")
     if kind == "marian":
         return _marian(path, name)
     if kind in ("m2m_100", "nllb-moe"):
@@ -162,8 +162,7 @@ def find_family(path: Path, name: str | None = None) -> TranslationModel | None:
 
 def _marian(path: Path, name: str) -> Seq2SeqTranslation:
     vocabulary = MarianVocabulary(path)
-    file = path / "tokenizer_config.json"
-    config = read_json(file) if file.exists() else {}
+    config = described(path, "tokenizer_config.json") or {}
     source, target = (str(config[key]) if config.get(key) else None for key in ("source_lang", "target_lang"))
     return Seq2SeqTranslation(
         name, vocabulary, vocabulary.languages, vocabulary.end_id, _start_ids(path), spoken=(source, target)
@@ -205,7 +204,7 @@ def _start_ids(path: Path, *, forced: bool = True) -> tuple[int, ...]:
 
 def _find_id(path: Path, key: str) -> int | None:
     for name in ("generation_config.json", "config.json"):
-        value = read_json(path / name).get(key) if (path / name).exists() else None
+        value = (described(path, name) or {}).get(key)
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         if isinstance(value, int) and is_token_id(value):
@@ -214,14 +213,10 @@ def _find_id(path: Path, key: str) -> int | None:
 
 
 def _chat_template(path: Path) -> str:
-    file = path / "chat_template.jinja"
-    if file.exists():
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise ModelUnavailable(f"{str(file)!r}: cannot be read: {error}") from error
-    file = path / "tokenizer_config.json"
-    template = read_json(file).get("chat_template") if file.exists() else None
+    own = chat_template(path)
+    if own is not None:
+        return own
+    template = (described(path, "tokenizer_config.json") or {}).get("chat_template")
     return template if isinstance(template, str) else ""
 
 

@@ -77,7 +77,7 @@ class Grouped:
         table: Floats | None = None,
         groups: npt.NDArray[Any] | None = None,
     ) -> None:
-        self._tensors, self._code_bits = tensors, bits
+        self._tensors, self._code_bits, self._middle = tensors, bits, 1 << (bits - 1)
         self._codes, self._scales, self._zeros, self._table = codes, scales, zeros, table
         self._groups = groups
         self.parts: tuple[str, ...] = parts
@@ -93,7 +93,7 @@ class Grouped:
         if self._zeros is None:
             return Quantized(codes, self._code_bits, Scales(scales), table=self._table)
         if self._is_centred:
-            signed = (codes - np.uint8(1 << (self._code_bits - 1))).view(np.int8)
+            signed = codes if codes.dtype == np.int8 else (codes - np.uint8(self._middle)).view(np.int8)
             return Quantized(signed, self._code_bits, Scales(scales))
         # The product of a zero and a scale is exact in two levels: it need not be rounded before it is added.
         zeros = -self._zeros(rows).astype(np.int16)
@@ -120,9 +120,10 @@ class Grouped:
 
     @cached_property
     def _is_centred(self) -> bool:
-        """Whether every zero is the middle of unsigned codes, so that these are signed numbers without offsets."""
+        """Whether every zero is the middle of the codes, so that these are signed numbers without offsets."""
         assert self._zeros
-        return bool((self._zeros(slice(0, self.shape[0])) == 1 << (self._code_bits - 1)).all())
+        is_signed = self._codes(slice(0, 1)).dtype == np.int8
+        return bool((self._zeros(slice(0, self.shape[0])) == (0 if is_signed else self._middle)).all())
 
 
 def contiguous_groups(num_inputs: int, num_groups: int, size: int) -> npt.NDArray[np.int64] | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmpar.errors import ModelUnavailable
-from llmpar.models.checkpoints import awq, gptq
+from llmpar.models.checkpoints import awq, compressed_tensors, gptq
 from llmpar.models.checkpoints.matrices import Matrix
 from llmpar.models.checkpoints.source import CheckpointSource
 from llmpar.models.checkpoints.tensors import Tensors
@@ -19,6 +19,7 @@ Find = Callable[[Tensors, Mapping[str, Any]], dict[str, Matrix]]
 FORMATS: Mapping[str, Find] = {
     "gptq": gptq.find,
     "awq": awq.find,
+    "compressed-tensors": compressed_tensors.find,
 }
 """The formats by the names that transformers gives them, its `quant_method`."""
 

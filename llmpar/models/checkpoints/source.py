@@ -46,7 +46,7 @@ class CheckpointSource:
             dtype = tensors.dtype(name)
             if quantized and dtype in (*INTEGERS, *EIGHT_BIT_FLOATS):
                 raise tensors.damaged(f"{name} is of the type {dtype}, and nothing says what it stands for")
-            if dtype in (*FLOATS, *EIGHT_BIT_FLOATS) and not name.endswith(_LEFT_OUT):
+            if dtype in (*FLOATS, *EIGHT_BIT_FLOATS) and tensors.shapes[name] and not name.endswith(_LEFT_OUT):
                 self._matrices[name] = Plain(tensors, name)
 
     @property

@@ -76,11 +76,12 @@ class Tensors:
 
     def floats(self, name: str, rows: slice = slice(None)) -> Floats:
         """Return a part of a tensor of floats of any shape along its first axis, as float32."""
-        return to_floats(self._mapped.array(name)[rows], self.dtype(name))
+        values = self._mapped.array(name)
+        return to_floats(values[rows] if values.ndim else values, self.dtype(name))
 
-    def scales(self, name: str, rows: slice) -> npt.NDArray[Any]:
-        """Return a part of a tensor of floats of any shape along its first axis, as float16 if it is of that type."""
-        values = self._mapped.array(name)[rows]
+    def scales(self, name: str) -> npt.NDArray[Any]:
+        """Return a tensor of floats of any shape, as float16 if it is of that type."""
+        values = self._mapped.array(name)
         return values if values.dtype == np.float16 else to_floats(values, self.dtype(name))
 
     def columns(self, name: str, columns: slice) -> npt.NDArray[Any]:
@@ -118,7 +119,8 @@ def to_floats(values: npt.NDArray[Any], dtype: str) -> Floats:
         dtype: their type, by torch's name.
     """
     if dtype == "bfloat16":
-        return np.left_shift(values, 16, dtype=np.uint32).view(np.float32)
+        widened: Floats = np.left_shift(values, 16, dtype=np.uint32).view(np.float32)
+        return widened
     found: Floats = _TABLES[dtype][values] if dtype in _TABLES else values.astype(np.float32, copy=False)
     return found
 

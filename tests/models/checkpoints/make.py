@@ -23,9 +23,10 @@ HERE = Path(__file__).parent
 SIZES = {
     "vocab_size": 16,
     "hidden_size": 64,
-    "intermediate_size": 64,
+    "intermediate_size": 32,
     "num_hidden_layers": 1,
-    "num_attention_heads": 2,
+    "num_attention_heads": 1,
+    "head_dim": 32,
     "num_key_value_heads": 1,
     "max_position_embeddings": 64,
 }
@@ -154,7 +155,7 @@ def gptq_4_bits_act_order() -> Made:
 
 @maker
 def gptq_8_bits() -> Made:
-    return gptq(8, 64, sym=False)
+    return gptq(8, 32, sym=False)
 
 
 @maker
@@ -188,6 +189,108 @@ def awq() -> Made:
         expected[f"{name}.weight"] = packing.dequantize_gemm(*parts, 4, group).T
     about = {"quant_method": "awq", "bits": 4, "group_size": group, "zero_point": True, "version": "gemm"}
     return tensors, about | {"modules_to_not_convert": None}, expected
+
+
+def compressed(layout: str, dtype: torch.dtype = torch.bfloat16, activations: Any = None, **about: Any) -> Made:
+    """Take compressed-tensors' own scales, zeros, compressors and decompressors."""
+    from compressed_tensors.compressors import BaseCompressor
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationConfig, QuantizationScheme
+    from compressed_tensors.quantization.utils import calculate_qparams, generate_gparam
+
+    arguments = QuantizationArgs(**about)
+    scheme = QuantizationScheme(targets=["Linear"], weights=arguments, input_activations=activations, format=layout)
+    compressor = BaseCompressor.get_value_from_registry(layout)
+    model = tiny(dtype)
+    tensors, expected = others(model), others(model)
+    for name, linear in linears(model).items():
+        weight = linear.weight.detach()
+        rows, inputs = weight.shape
+        height, width = {
+            "tensor": (rows, inputs),
+            "channel": (1, inputs),
+            "group": (1, arguments.group_size),
+            "tensor_group": (1, arguments.group_size),
+            "block": tuple(arguments.block_structure or ()),
+        }[str(arguments.strategy)]
+        blocks = weight.reshape(rows // height, height, inputs // width, width)
+        state = {"weight": weight}
+        least, most = blocks.amin((1, 3)), blocks.amax((1, 3))
+        if layout.startswith("nvfp4"):
+            state["weight_global_scale"] = generate_gparam(least.min(), most.max())
+        scale, zero = calculate_qparams(least, most, arguments, state.get("weight_global_scale"))
+        if arguments.strategy == "tensor":
+            scale, zero = scale.reshape(1), zero.reshape(1)
+        state |= {"weight_scale": scale, "weight_zero_point": zero}
+        packed = compressor.compress(state, scheme)
+        expected[f"{name}.weight"] = compressor.decompress(packed, scheme)["weight"]
+        tensors |= {f"{name}.{part}": value for part, value in packed.items()}
+    config = QuantizationConfig(
+        config_groups={"group_0": scheme}, format=layout, quantization_status="compressed", ignore=["lm_head"]
+    )
+    return tensors, config.model_dump(mode="json", exclude_none=True), expected
+
+
+@maker
+def compressed_w4a16() -> Made:
+    return compressed("pack-quantized", num_bits=4, strategy="group", group_size=32)
+
+
+@maker
+def compressed_w4a16_zeros() -> Made:
+    return compressed("pack-quantized", num_bits=4, strategy="group", group_size=32, symmetric=False)
+
+
+@maker
+def compressed_w8a16_channel_zeros() -> Made:
+    return compressed("pack-quantized", num_bits=8, strategy="channel", symmetric=False)
+
+
+@maker
+def compressed_w6a16() -> Made:
+    return compressed("pack-quantized", torch.float16, num_bits=6, strategy="group", group_size=16)
+
+
+@maker
+def compressed_w8a8() -> Made:
+    activations = {"num_bits": 8, "strategy": "token", "dynamic": True}
+    return compressed("int-quantized", activations=activations, num_bits=8, strategy="channel")
+
+
+@maker
+def compressed_w8a8_zeros() -> Made:
+    activations = {"num_bits": 8, "strategy": "token", "dynamic": True}
+    return compressed("int-quantized", activations=activations, num_bits=8, strategy="channel", symmetric=False)
+
+
+@maker
+def compressed_naive_4_bits() -> Made:
+    return compressed("naive-quantized", num_bits=4, strategy="tensor")
+
+
+@maker
+def compressed_fp8_channel() -> Made:
+    activations = {"num_bits": 8, "type": "float", "strategy": "token", "dynamic": True}
+    return compressed("float-quantized", activations=activations, num_bits=8, type="float", strategy="channel")
+
+
+@maker
+def compressed_fp8_tensor() -> Made:
+    return compressed("naive-quantized", num_bits=8, type="float", strategy="tensor")
+
+
+@maker
+def compressed_fp8_block() -> Made:
+    return compressed("float-quantized", num_bits=8, type="float", strategy="block", block_structure=[32, 16])
+
+
+@maker
+def compressed_nvfp4() -> Made:
+    return compressed("nvfp4-pack-quantized", num_bits=4, type="float", strategy="tensor_group", group_size=16)
+
+
+@maker
+def compressed_mxfp4() -> Made:
+    return compressed("mxfp4-pack-quantized", num_bits=4, type="float", strategy="group", group_size=32)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import torch
     from torch import nn
 
 # As safetensors writes them: https://huggingface.co/docs/safetensors/index#format
-_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_CODES = {"BOOL": "bool", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu"} | {
+    name: name.replace("I", "int").replace("U", "uint") for name in ("I8", "U8", "I16", "I32", "I64")
+}
+_RAW = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8", "float8_e8m0fnu": "uint8"}
+"""What numpy has for types of the same length that it has not."""
 _LENGTH = struct.Struct("<Q")
 _LARGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 
@@ -43,19 +51,25 @@ class MappedWeights:
 
     Args:
         files: all of them.
+        with_codes: tensors may also be of integers and of floats of 8 bits, which quantised weights are made of.
 
     Raises:
-        OtherFiles: one cannot be read, is damaged, or has tensors of other types than floats.
+        OtherFiles: one cannot be read, is damaged, or has tensors of other types.
     """
 
-    def __init__(self, files: list[Path]) -> None:
+    def __init__(self, files: list[Path], *, with_codes: bool = False) -> None:
         self._maps: list[mmap.mmap] = []
         self._places: dict[str, _Place] = {}
+        self.metadata: dict[str, str] = {}
+        """What the files say beside their tensors."""
+        types = _FLOATS | _CODES if with_codes else _FLOATS
         for file in files:
             try:
                 with file.open("rb") as source:
                     self._maps.append(mmap.mmap(source.fileno(), 0, prot=mmap.PROT_READ))
-                self._places |= dict(_read_header(self._maps[-1], len(self._maps) - 1))
+                header, start = _read_header(self._maps[-1])
+                self.metadata |= header.pop("__metadata__", None) or {}
+                self._places |= dict(_places(header, types, start, len(self._maps[-1]), len(self._maps) - 1))
             except (OSError, ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
                 raise OtherFiles(f"{file.name} is damaged, empty, or no safetensors") from error
         self._addresses: list[tuple[int, mmap.mmap]] = []
@@ -74,6 +88,19 @@ class MappedWeights:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The tensors' shapes, by their names."""
         return {name: place.shape for name, place in self._places.items()}
+
+    def dtype(self, name: str) -> str:
+        """Return a tensor's type, by torch's name."""
+        return self._places[name].dtype
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """Return a tensor of any shape, which is read from the file when it is used.
+
+        Floats that numpy does not have are their bits: those of bfloat16 as uint16, of 8 bits as uint8.
+        """
+        place = self._places[name]
+        count, dtype = math.prod(place.shape), _array_type(place.dtype)
+        return np.frombuffer(self._maps[place.file], dtype, count, place.start).reshape(place.shape)
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor of any shape, the file's; what it holds is read from the file when it is used."""
@@ -95,32 +122,52 @@ class MappedWeights:
 
         A tensor of any shape, that need not be one of these: then nothing happens.
         """
-        if not hasattr(mmap, "MADV_DONTNEED"):
-            return  # not on this system, which then gives pages back when it needs them
         for address, mapped in self._addresses:
             start = tensor.data_ptr() - address
             if 0 <= start < len(mapped):
-                first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
-                last = (start + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-                if first < last:
-                    mapped.madvise(mmap.MADV_DONTNEED, first, last - first)
+                _give_back(mapped, start, start + tensor.nbytes)
+
+    def give_back_array(self, name: str) -> None:
+        """Let go of the memory that the pages of the tensor of this name take; see `give_back`."""
+        place = self._places[name]
+        _give_back(self._maps[place.file], place.start, place.end)
 
 
-def _read_header(mapped: mmap.mmap, file: int) -> Iterator[tuple[str, _Place]]:
+def _give_back(mapped: mmap.mmap, start: int, end: int) -> None:
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return  # not on this system, which then gives pages back when it needs them
+    first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < last:
+        mapped.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def _read_header(mapped: mmap.mmap) -> tuple[dict[str, Any], int]:
+    """Return what a file says of its tensors, and where these begin."""
     (length,) = _LENGTH.unpack_from(mapped)
     if length > min(_LARGEST_HEADER, len(mapped)):
         raise ValueError("its header is longer than the file")
     start = _LENGTH.size + length
-    header: dict[str, Any] = json.loads(mapped[_LENGTH.size : start])
+    header = json.loads(mapped[_LENGTH.size : start])
+    if not isinstance(header, dict):
+        raise TypeError("its header is no object")
+    return header, start
+
+
+def _places(
+    header: dict[str, Any], types: dict[str, str], start: int, length: int, file: int
+) -> Iterator[tuple[str, _Place]]:
     for name, told in header.items():
-        if name == "__metadata__":
-            continue
-        dtype, shape = _TYPES[told["dtype"]], tuple(told["shape"])
+        dtype, shape = types[told["dtype"]], tuple(told["shape"])
         first, last = (start + offset for offset in told["data_offsets"])
-        size = math.prod(shape) * {"float64": 8, "float32": 4}.get(dtype, 2)
-        if not (start <= first <= last <= len(mapped) and last - first == size and size):
+        size = math.prod(shape) * _array_type(dtype).itemsize
+        if not (start <= first <= last <= length and last - first == size and size):
             raise ValueError(f"{name} lies outside of the file")
         yield name, _Place(file, dtype, shape, first, last)
+
+
+def _array_type(dtype: str) -> np.dtype[Any]:
+    found: np.dtype[Any] = np.dtype(_RAW.get(dtype, dtype)).newbyteorder("<")
+    return found
 
 
 def open_directory(path: Path) -> tuple[Any, MappedWeights]:

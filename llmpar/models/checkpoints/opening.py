@@ -1,0 +1,70 @@
+"""A directory of safetensors → its weights to read, by what its configuration says of their form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from llmpar.errors import ModelUnavailable
+from llmpar.models.checkpoints import awq, compressed_tensors, gptq
+from llmpar.models.checkpoints.matrices import Matrix
+from llmpar.models.checkpoints.source import CheckpointSource
+from llmpar.models.checkpoints.tensors import Tensors
+from llmpar.models.configuration import read_json
+from llmpar.models.source import WeightSource
+
+Find = Callable[[Tensors, Mapping[str, Any]], dict[str, Matrix]]
+"""Returns the quantised weights of a checkpoint by their parameters' names, by what its configuration says of them."""
+FORMATS: Mapping[str, Find] = {
+    "gptq": gptq.find,
+    "awq": awq.find,
+    "compressed-tensors": compressed_tensors.find,
+}
+"""The formats by the names that transformers gives them, its `quant_method`."""
+
+
+def open_source(directory: Path) -> WeightSource | None:
+    """Return the weights of a directory of safetensors; None if it has none.
+
+    Raises:
+        ModelUnavailable: it is damaged, or its weights are in a form that is not read, which is named.
+    """
+    if not any(directory.glob("*.safetensors")):
+        return None
+    options = quantization(directory)
+    tensors = Tensors(directory)
+    if options is None:
+        return CheckpointSource(tensors, {})
+    method = _method(options)
+    if method not in FORMATS:
+        raise tensors.unknown(f"quant_method {method!r}; these are read: {', '.join(FORMATS)}")
+    found = FORMATS[method](tensors, options)
+    if not found:
+        raise tensors.damaged(f"its config.json says that its weights are quantised ({method}), and none is")
+    return CheckpointSource(tensors, found)
+
+
+def quantization(directory: Path) -> Mapping[str, Any] | None:
+    """Return what a directory's config.json says of quantised weights; None if it says that they are plain.
+
+    Raises:
+        ModelUnavailable: it is damaged.
+    """
+    config = read_json(directory / "config.json")
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, dict) else {}):
+        for name, method in (("quantization_config", None), ("compression_config", "compressed-tensors")):
+            options = part.get(name)
+            if options is None:
+                continue
+            if not isinstance(options, dict):
+                raise ModelUnavailable(f"{str(directory / 'config.json')!r}: is damaged: {name} is no object")
+            return {"quant_method": method} | options if method else options
+    return None
+
+
+def _method(options: Mapping[str, Any]) -> str:
+    if options.get("quant_method") is None and (options.get("load_in_4bit") or options.get("load_in_8bit")):
+        return "bitsandbytes"  # its first versions had no such field
+    return str(options.get("quant_method"))

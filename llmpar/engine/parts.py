@@ -7,7 +7,7 @@ itself does. Llama, Mistral, Qwen2, Qwen3, Gemma 1 to 3, SmolLM and Phi-3 pass.
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -29,6 +29,7 @@ _NORMS = {
     "post_feedforward_layernorm",
 }
 _ACTIVATIONS: dict[str, Activation] = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
+_UNKNOWN = Variant(scaling=0.0, window=None, softcap=None)
 _NUM_PROBED = 40  # tokens
 _NUM_COMPARED = 8  # of them, the last
 
@@ -125,13 +126,14 @@ def take_apart(model: Any, extent: Extent | None = None) -> ModelParts:
     if (getattr(config, "rope_parameters", None) or {}).get("llama_4_scaling_beta"):
         raise OtherShape("its attention changes with the position, farther on than is tried here")
     final_norm, epsilon = _norm(body.norm)
-    ids = _probe_ids(model)
-    variants, logits = _probe(model, ids)
     ropes: dict[str, tuple[torch.Tensor, float]] = {}
     layers = tuple(
-        _layer(layer, _layer_rope(body, layer, index, config, ropes), variants[index], epsilon)
+        _layer(layer, _layer_rope(body, layer, index, config, ropes), epsilon)
         for index, layer in enumerate(body.layers)
     )
+    ids = _probe_ids(model)
+    variants, logits = _probe(model, ids)
+    layers = tuple(replace(layer, variant=variants[index]) for index, layer in enumerate(layers))
     if len({_sizes(layer) for layer in layers}) > 1:
         raise OtherShape("its layers differ in size")
     kinds = [(layer.rope, layer.variant) for layer in layers]
@@ -162,7 +164,8 @@ def take_apart(model: Any, extent: Extent | None = None) -> ModelParts:
     )
 
 
-def _layer(layer: nn.Module, rope: int, variant: Variant, epsilon: float) -> LayerParts:
+def _layer(layer: nn.Module, rope: int, epsilon: float) -> LayerParts:
+    """Return a layer's parts; how it attends is not known before it does."""
     parts: dict[str, Any] = {name: child for name, child in layer.named_children() if not isinstance(child, nn.Dropout)}
     _require(set(parts) <= _NORMS | {"self_attn", "mlp"} and {"self_attn", "mlp"} <= set(parts), layer)
     attention, mlp = parts["self_attn"], parts["mlp"]
@@ -192,7 +195,7 @@ def _layer(layer: nn.Module, rope: int, variant: Variant, epsilon: float) -> Lay
         down=_require_linear(mlp.down_proj),
         after_mlp_norm=norm("post_feedforward_layernorm") if four else None,
         rope=rope,
-        variant=variant,
+        variant=_UNKNOWN,
     )
 
 

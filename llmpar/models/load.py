@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from llmpar.engine.generic.model import TorchModel
     from llmpar.engine.model import EngineModel
     from llmpar.models.cache import Notify
-    from llmpar.models.mapped import MappedWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ def load_model(
 
     # Only with accelerate does transformers load straight to a device. But unless their type changes, weights that it
     # loads are the mapped file, and they are moved one by one: the host never holds them twice.
-    model = _from_pretrained(path, getattr(torch, TORCH_TYPES[precision]))
+    model = _whole(path, getattr(torch, TORCH_TYPES[precision]))
     context_length = context_length_of(model.config.get_text_config())
     models: list[CudaModel | TorchModel] = []
     full: dict[str, str] = {}
@@ -250,19 +248,26 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     from llmpar.engine.cpu import from_transformers
     from llmpar.engine.generic.model import TorchModel
     from llmpar.engine.parts import OtherShape
-    from llmpar.models.mapped import giving_back
+    from llmpar.models.opening import open_files
 
-    # Weights that will be packed are taken as they are in the file: no copy of another type has to fit beside them.
-    model, weights = _open_as_stored(path) if is_kept else (_from_pretrained(path, torch.float32), None)
+    skeleton = open_files(path)
+    model = None if skeleton else _from_pretrained(path, "auto" if is_kept else torch.float32)
     try:
-        with giving_back(model, weights) if weights else nullcontext():
-            used = weights.give_back if weights else lambda _: None
-            decoder = from_transformers.build_closest(model, precision, notify, used)
+        if skeleton:
+            with skeleton.reading(extent := skeleton.extent):
+                decoder = from_transformers.build_closest(
+                    skeleton.module, precision, notify, skeleton.give_back, skeleton.rows, extent
+                )
+        else:
+            decoder = from_transformers.build_closest(model, precision, notify)
     except OtherShape as reason:
         native = _torch_precision(precision)
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
+        dtype = getattr(torch, TORCH_TYPES[native])
+        if skeleton:
+            model = skeleton.filled(dtype)
         for weight in model.parameters():  # not the buffers: rotary frequencies stay exact, as transformers loads them
-            weight.data = weight.data.to(getattr(torch, TORCH_TYPES[native]))
+            weight.data = weight.data.to(dtype)
         check_model(model, repr(str(path)))
         return LoadedModel(
             (TorchModel(model),), context_length_of(model.config.get_text_config()), stop_ids(path), native, foundation
@@ -274,21 +279,15 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), taken, foundation)
 
 
-def _open_as_stored(path: Path) -> tuple[Any, MappedWeights | None]:
-    """Return a model with its weights in the type that their files have, and the files if they are mapped plainly."""
-    if is_gguf(path):
-        return _filled(path, None), None
-    from llmpar.models.mapped import OtherFiles, open_directory
+def _whole(path: Path, dtype: Any) -> Any:
+    """Return a model with all its weights in memory, in a type of torch's."""
+    from llmpar.models.opening import is_ours_alone, open_files
 
-    try:
-        return open_directory(path)
-    except OtherFiles:  # transformers knows more kinds of files, and says what is wrong with damaged ones
-        return _from_pretrained(path, "auto"), None
+    skeleton = open_files(path) if is_ours_alone(path) else None
+    return skeleton.filled(dtype) if skeleton else _from_pretrained(path, dtype)
 
 
 def _from_pretrained(path: Path, dtype: Any, **options: Any) -> Any:
-    if is_gguf(path):
-        return _filled(path, dtype)
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.utils import logging as transformers_logging
 
@@ -319,18 +318,6 @@ def _from_pretrained(path: Path, dtype: Any, **options: Any) -> Any:
     if getattr(model.config.get_text_config(), "num_hidden_layers", 1) < 1:
         raise ModelUnavailable(f"{str(path)!r}: is damaged: its config.json says that it has no layers")
     return model.eval().requires_grad_(False)
-
-
-def _filled(path: Path, dtype: Any) -> Any:
-    """Return a GGUF file's model; where `dtype` is None, in float32 or the floats of 16 bits that the file has."""
-    import torch
-
-    from llmpar.models.filled import filled_model
-    from llmpar.models.gguf.model import config, open_weights
-
-    weights = open_weights(path)
-    own = {"F16": torch.float16, "BF16": torch.bfloat16}.get(weights.main_kind, torch.float32)
-    return filled_model(config(path), weights, dtype or own, path.name).requires_grad_(False)
 
 
 def _copy(model: CudaModel | TorchModel, device: str) -> CudaModel | TorchModel:

@@ -65,8 +65,8 @@ class SourceRows:
 class Skeleton:
     """A model and where its weights are.
 
-    `module` is one of transformers, in float32. The weights of its linear layers and embeddings have a shape and no
-    memory; `rows` has what they hold. Everything else is there.
+    `module` is one of transformers, in float32. Its matrices have a shape and no memory; `rows` has what they hold.
+    Vectors are there. Linear layers and embeddings compute while they are `reading`.
     """
 
     module: Any
@@ -84,17 +84,21 @@ class Skeleton:
         each = (_per_layer(config, name) for name in ("layer_types", "no_rope_layers"))
         kinds = list(zip(*each, strict=True))
         first = next((n for n in range(1, count) if len({*kinds[:n]}) == len({*kinds})), count)
-        layers = list(self.module.model.layers) if hasattr(self.module, "model") else []
-        sizes = np.cumsum([sum(weight.numel() for weight in layer.parameters()) for layer in layers[:count]])
+        sizes = np.cumsum([sum(weight.numel() for weight in layer.parameters()) for layer in self._layers])
         within = int(np.searchsorted(sizes, _TRIED, "right"))
         head = self.module.get_output_embeddings().weight
         return Extent(max(first, within), _spread(len(head), _SCORED // head.shape[1]))
+
+    @property
+    def _layers(self) -> list[nn.Module]:
+        """The layers, none where they are elsewhere than usual: such a model is not computed with."""
+        return list(getattr(getattr(self.module, "model", None), "layers", ()))
 
     @contextmanager
     def reading(self, extent: Extent) -> Iterator[None]:
         """Let the module compute as far as `extent` goes: the layers behind add nothing, and few tokens are scored."""
         head = self.module.get_output_embeddings()
-        behind = {linear for layer in self.module.model.layers[extent.num_layers :] for linear in _linears(layer)}
+        behind = {linear for layer in self._layers[extent.num_layers :] for linear in _linears(layer)}
         changed: list[nn.Module] = []
 
         def compute(module: nn.Module, way: Callable[..., torch.Tensor]) -> None:
@@ -113,6 +117,11 @@ class Skeleton:
         finally:
             for module in changed:
                 del module.forward  # an attribute of its own, before the class's
+
+    def give_back(self, weight: torch.Tensor) -> None:
+        """Let go of the memory that a weight's pages take, a parameter of any shape; it is read again if it is used."""
+        if weight in self.rows:
+            self.rows[weight].give_back()
 
     def _linear(self, module: nn.Linear) -> Callable[..., torch.Tensor]:
         rows = self.rows[module.weight]
@@ -183,7 +192,7 @@ def open_skeleton(kind: Any, config: Any, source: WeightSource) -> Skeleton:
         raise OtherWeights(f"has no weights for {absent[0]} ({len(absent)} missing)")
     if unknown := sorted(set(shapes) - set(wanted) - tied):
         raise OtherWeights(f"has weights that the model has no place for: {unknown[0]} ({len(unknown)} of them)")
-    lazy = {m.weight for m in module.modules() if isinstance(m, nn.Linear | nn.Embedding)}
+    lazy = {weight for weight in wanted.values() if weight.ndim > 1}
     rows: dict[torch.Tensor, SourceRows] = {}
     for name, parameter in wanted.items():
         if tuple(shapes[name]) != tuple(parameter.shape):

@@ -111,7 +111,8 @@ def test_a_part_of_it_is_what_its_first_layers_make_of_some_tokens(monkeypatch: 
 
 def test_layers_of_each_kind_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     model = whole("gemma3")
-    model.config.layer_types = ["sliding_attention", "full_attention"]
+    rest = ["sliding_attention"] * (model.config.num_hidden_layers - 2)
+    model.config.layer_types = ["sliding_attention", "full_attention", *rest]
     bones, _ = opened(model)
     monkeypatch.setattr(skeleton, "_TRIED", 1)
     kinds = bones.module.config.layer_types

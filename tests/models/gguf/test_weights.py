@@ -108,7 +108,8 @@ def test_rows_of_queries_are_in_transformers_order_in_any_piece(tmp_path: Path, 
     assert np.abs(whole - exact).max() < np.abs(exact).max() / 7  # other rows than these are farther off
     for first in range(0, 32, 5):
         assert (floats(weights.rows(name, slice(first, first + 5))) == whole[first : first + 5]).all()
-    assert floats(weights.rows(name, slice(7, 7))).shape == (0, 64)
+    none = weights.rows(name, slice(7, 7))
+    assert (none.codes if isinstance(none, Quantized) else none).shape == (0, 64)
 
 
 def floats(rows: Any) -> np.ndarray:

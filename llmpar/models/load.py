@@ -324,13 +324,18 @@ def _from_pretrained(path: Path, dtype: Any, **options: Any) -> Any:
 def _filled(path: Path, dtype: Any) -> Any:
     """Return a GGUF file's model; where `dtype` is None, in float32 or the floats of 16 bits that the file has."""
     import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    from llmpar.models.filled import filled_model
     from llmpar.models.gguf.model import config, open_weights
+    from llmpar.models.skeleton import OtherWeights, open_skeleton
 
     weights = open_weights(path)
     own = {"F16": torch.float16, "BF16": torch.bfloat16}.get(weights.main_kind, torch.float32)
-    return filled_model(config(path), weights, dtype or own, path.name).requires_grad_(False)
+    try:
+        skeleton = open_skeleton(AutoModelForCausalLM, AutoConfig.for_model(**config(path)), weights)
+    except OtherWeights as reason:
+        raise ModelUnavailable(f"{path.name!r}: cannot be loaded: {reason}") from reason
+    return skeleton.filled(dtype or own).requires_grad_(False)
 
 
 def _copy(model: CudaModel | TorchModel, device: str) -> CudaModel | TorchModel:

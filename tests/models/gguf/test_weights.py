@@ -14,9 +14,9 @@ from support.tiny_models import OURS, build, make
 
 from llmpar.engine.quantized import Quantized
 from llmpar.errors import ModelUnavailable
-from llmpar.models.filled import filled_model
 from llmpar.models.gguf import model as room
 from llmpar.models.gguf.architecture import ARCHITECTURES, OtherArchitecture
+from llmpar.models.skeleton import open_skeleton
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -56,7 +56,8 @@ def original(name: str) -> Any:
 
 
 def reopened(path: Path) -> Any:
-    return filled_model(room.config(path), room.open_weights(path), torch.float32, path.name)
+    config = transformers.AutoConfig.for_model(**room.config(path))
+    return open_skeleton(transformers.AutoModelForCausalLM, config, room.open_weights(path)).filled(torch.float32)
 
 
 @torch.inference_mode()

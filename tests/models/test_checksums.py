@@ -111,7 +111,7 @@ def gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tiny model of two precisions, in a cache of its own."""
     monkeypatch.setenv("LLMPAR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LLMPAR_STATE", str(tmp_path / "state"))
-    (tmp_path / "tiny.gguf").write_bytes(gguf_bytes())
+    (tmp_path / "tiny.gguf").write_bytes(gguf_bytes(known=False))
     long_ago = time.time() - 100
     os.utime(tmp_path / "tiny.gguf", (long_ago, long_ago))
     return tmp_path / "tiny.gguf"

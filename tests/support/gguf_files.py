@@ -36,7 +36,8 @@ def tiny_weights(vocabulary: int) -> dict:
     return {name: random.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def write_gguf(path: Path, kind: str = "F32", pre: str = "smollm", **without: bool) -> Path:
+def write_gguf(path: Path, kind: str = "F32", pre: str = "smollm", *, known: bool = True, **without: bool) -> Path:
+    """Write a tiny llama; unless it is `known`, it has something that other llamas lack, so that it is converted."""
     import gguf
     import numpy as np
 
@@ -75,6 +76,8 @@ def write_gguf(path: Path, kind: str = "F32", pre: str = "smollm", **without: bo
         else:
             type_ = gguf.GGMLQuantizationType[kind]
             writer.add_tensor(f"{name}.weight", gguf.quants.quantize(rows, type_), raw_dtype=type_)
+    if not known:
+        writer.add_tensor("blk.0.attn_sub_norm.weight", np.ones(HIDDEN, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -5,6 +5,7 @@ How each form lies in its block is ggml's: https://github.com/ggml-org/ggml/blob
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -157,7 +158,7 @@ def _mxfp4(blocks: Array) -> Quantized:
 
 
 def _flat(values: Array) -> Array:
-    return values.reshape(len(values), -1)
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 _UNPACKERS: dict[str, Callable[[Array], Quantized]] = {

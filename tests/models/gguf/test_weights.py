@@ -14,9 +14,9 @@ from support.tiny_models import OURS, build, make
 
 from llmpar.engine.quantized import Quantized
 from llmpar.errors import ModelUnavailable
-from llmpar.models.filled import filled_model
 from llmpar.models.gguf import model as room
 from llmpar.models.gguf.architecture import ARCHITECTURES, OtherArchitecture
+from llmpar.models.skeleton import open_skeleton
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -56,7 +56,8 @@ def original(name: str) -> Any:
 
 
 def reopened(path: Path) -> Any:
-    return filled_model(room.config(path), room.open_weights(path), torch.float32, path.name)
+    config = transformers.AutoConfig.for_model(**room.config(path))
+    return open_skeleton(transformers.AutoModelForCausalLM, config, room.open_weights(path)).filled(torch.float32)
 
 
 @torch.inference_mode()
@@ -108,7 +109,8 @@ def test_rows_of_queries_are_in_transformers_order_in_any_piece(tmp_path: Path, 
     assert np.abs(whole - exact).max() < np.abs(exact).max() / 7  # other rows than these are farther off
     for first in range(0, 32, 5):
         assert (floats(weights.rows(name, slice(first, first + 5))) == whole[first : first + 5]).all()
-    assert floats(weights.rows(name, slice(7, 7))).shape == (0, 64)
+    none = weights.rows(name, slice(7, 7))
+    assert (none.codes if isinstance(none, Quantized) else none).shape == (0, 64)
 
 
 def floats(rows: Any) -> np.ndarray:

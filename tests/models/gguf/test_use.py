@@ -1,0 +1,151 @@
+"""GGUF files in use: nothing is left on disk, what they say is a directory's, and no answer outlives a change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from support.gguf_files import write_gguf
+from support.program import Outcome
+
+from llmpar.errors import EngineFailed, ModelUnavailable
+from llmpar.models import cache, convert, needs, registry
+from llmpar.models.configuration import chat_template, deciding_files, described, stop_ids
+from llmpar.models.load import load_model
+from llmpar.models.tokenizer import ChatTokenizer
+
+TEXTS = ["", "x1234", "x  7", "e\u0301 <|im_end|><think>", " the 12\n\n<|im_start|>", "日本語🙂", "<|endoftext|>"]
+ASKED = ("run", "Say {text}", "-u", "line", "--max-new-tokens", "6", "--device", "cpu", "-j", "1", "--retries", "0")
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where llmpar keeps models, a directory that is not there yet."""
+    monkeypatch.setenv("LLMPAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LLMPAR_STATE", str(tmp_path / "state"))
+    return tmp_path / "cache" / "models"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_gguf(tmp_path / "tiny.gguf", "Q8_0")
+
+
+@pytest.fixture
+def directory(tmp_path: Path, file: Path) -> Path:
+    """Return what an earlier version made of the file."""
+    (tmp_path / "made").mkdir()
+    convert.from_gguf(file, tmp_path / "made", lambda _: None)
+    return tmp_path / "made"
+
+
+def test_it_is_used_as_it_is_and_nothing_is_kept(file: Path, kept: Path) -> None:
+    said: list[str] = []
+    files = registry.resolve(str(file), notify=said.append)
+    assert files == cache.ModelFiles("tiny.gguf", file, 8)
+    loaded = load_model(file, "cpu", "int8", 8)
+    assert loaded.stop_ids == {2, 0}
+    assert loaded.context_length == 128
+    assert said == []
+    assert not kept.exists()
+
+
+def test_it_says_what_the_directory_made_of_it_says(file: Path, directory: Path) -> None:
+    own, made = described(file, "config.json"), described(directory, "config.json")
+    assert own is not None
+    assert made is not None
+    assert own.pop("rms_norm_eps") == pytest.approx(made.pop("rms_norm_eps"))  # rounded to 32 bits there
+    for key in own.keys() & made.keys() - {"eos_token_id", "pad_token_id"}:
+        assert own[key] == made[key], key
+    assert described(file, "tokenizer_config.json") == described(directory, "tokenizer_config.json")
+    assert described(file, "special_tokens_map.json") is None
+    assert chat_template(file) == chat_template(directory) is not None
+    assert stop_ids(file) == stop_ids(directory)
+    assert deciding_files(file) == (file,)
+
+
+def test_its_tokenizer_is_that_of_the_directory(file: Path, directory: Path) -> None:
+    own, made = ChatTokenizer(file), ChatTokenizer(directory)
+    assert own.control_ids == made.control_ids
+    assert own.stop_ids == made.stop_ids
+    for text in TEXTS:
+        assert own.encode(text) == made.encode(text)
+        assert own.encode_data(text) == made.encode_data(text)
+        assert own.control_ids.isdisjoint(own.encode_data(text))
+        assert own.decode(own.encode_data(text)) == made.decode(made.encode_data(text))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_answers_are_those_of_the_directory(
+    llmpar: Callable[..., Outcome], file: Path, directory: Path, precision: str
+) -> None:
+    lines = b"A first line.\nAnother one.\nThe last.\n"
+    own = llmpar(*ASKED, "-m", str(file), "--precision", precision, "--no-store", stdin=lines)
+    made = llmpar(*ASKED, "-m", str(directory), "--precision", precision, "--no-store", stdin=lines)
+    assert own.code in (0, 3)
+    assert (own.code, own.out) == (made.code, made.out)
+
+
+def test_a_vocabulary_of_another_kind_is_left_to_transformers(tmp_path: Path, kept: Path) -> None:
+    said: list[str] = []
+    path = registry.resolve(str(write_gguf(tmp_path / "odd.gguf", pre="viking")), notify=said.append).path
+    assert said == ["'odd.gguf': tokenizer kind 'viking' left to transformers' own conversion"]
+    tokenizer = ChatTokenizer(path)
+    for text in TEXTS:
+        assert tokenizer.control_ids.isdisjoint(tokenizer.encode_data(text))
+    assert not kept.exists()
+
+
+def test_what_an_earlier_version_made_of_it_is_told_and_still_opens(file: Path) -> None:
+    entry = registry.resolve(str(write_gguf(file, "Q8_0", known=False))).path
+    write_gguf(file, "Q8_0")
+    key = cache.gguf_key(file)
+    entry.rename(entry.with_name(key))
+    said: list[str] = []
+    assert registry.resolve(str(file), notify=said.append).path == file
+    assert said == [
+        f"'tiny.gguf' is used as it is; `llmpar models remove {key}` deletes what an earlier version made of it"
+    ]
+    registry.remove(str(file))
+    assert cache.entries() == []
+
+
+def test_a_link_is_as_good(tmp_path: Path, file: Path) -> None:
+    blob = file.rename(tmp_path / "0123abcd")  # as the model hub's cache keeps it
+    (tmp_path / "linked.gguf").symlink_to(blob)
+    path = registry.resolve(str(tmp_path / "linked.gguf")).path
+    assert path == tmp_path / "linked.gguf"
+    assert stop_ids(path) == {2, 0}
+
+
+def test_verify_looks_at_a_file_that_is_used_as_it_is(llmpar: Callable[..., Outcome], file: Path) -> None:
+    assert llmpar("models", "verify", str(file)).out == b"everything is as it was kept\n"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert llmpar("models", "verify", str(file)).code == 69
+    with pytest.raises(ModelUnavailable, match="in the cache"):
+        registry.remove(str(write_gguf(file)))
+
+
+def test_a_change_while_it_is_used_is_found(file: Path) -> None:
+    foundation = load_model(file, "cpu", "int8", 8).foundation
+    foundation.confirm()
+    os.utime(file, ns=(10**18 + 1, 10**18 + 1))
+    with pytest.raises(EngineFailed, match=r"tiny\.gguf' was changed while it was in use"):
+        foundation.confirm()
+
+
+def test_room_is_asked_for_before_anything_is_loaded(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(needs, "available_memory", lambda: 1000)
+    with pytest.raises(ModelUnavailable, match=r"'tiny\.gguf': needs about 0\.5 GB"):
+        load_model(file, "cpu", "bf16", 8)
+
+
+def test_weights_without_a_type_of_their_own_are_those_of_the_file(file: Path) -> None:
+    from llmpar.models.load import _open_as_stored
+
+    for kind, dtype in {"Q8_0": torch.float32, "F16": torch.float16}.items():
+        model, mapped = _open_as_stored(write_gguf(file, kind))
+        assert (model.dtype, mapped) == (dtype, None)

@@ -296,7 +296,7 @@ def _takes_tiles(dot: Dot) -> bool:
 
 @intrinsic
 def open_tiles(_: Any, x: Any, scales: Any, weights: Any) -> Any:
-    """Prepare the processor for `product_tile` with x (M, K), scales (M, G) and packed weights."""
+    """Prepare the processor for `product_tile` with x (M, K), scales (M, G) and packed weights (P, K/k, PANEL, k)."""
     dot = _dot_of(weights)
 
     def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
@@ -317,7 +317,7 @@ def open_tiles(_: Any, x: Any, scales: Any, weights: Any) -> Any:
 
 @intrinsic
 def close_tiles(_: Any, weights: Any) -> Any:
-    """End what `open_tiles` began with these packed weights."""
+    """End what `open_tiles` began with packed weights (P, K/k, PANEL, k)."""
 
     def generate(context: Any, b: Any, _: Any, __: Any) -> Any:
         if _takes_tiles(_dot_of(weights)):
@@ -337,7 +337,7 @@ def product_tile(
         x: (M, K), elements of the dot product's `inputs`; rows from `row` on.
         scales: (M, G) float32, what one unit of uint8 is worth in each group of K / G columns. Where x is int8, (M, 4G)
             has these for groups of 32, then the sum of each group, then the sums of halves of groups. Else unused.
-        weights: packed weights (see `dots.Weights`); of panel `panel` the channels from `channel` on.
+        weights: packed weights (P, K/k, PANEL, k), see `dots.Weights`; of panel `panel` the channels from `channel` on.
         out: (M, N) float32; columns from `column` on.
         add: whether to add to what `out` holds.
     """

@@ -6,9 +6,7 @@ import json
 import math
 import mmap
 import struct
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +15,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import torch
-    from torch import nn
 
 # As safetensors writes them: https://huggingface.co/docs/safetensors/index#format
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -72,7 +68,6 @@ class MappedWeights:
                 self._places |= dict(_places(header, types, start, len(self._maps[-1]), len(self._maps) - 1))
             except (OSError, ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
                 raise OtherFiles(f"{file.name} is damaged, empty, or no safetensors") from error
-        self._addresses: list[tuple[int, mmap.mmap]] = []
 
     @property
     def names(self) -> set[str]:
@@ -102,33 +97,8 @@ class MappedWeights:
         count, dtype = math.prod(place.shape), _array_type(place.dtype)
         return np.frombuffer(self._maps[place.file], dtype, count, place.start).reshape(place.shape)
 
-    def tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor of any shape, the file's; what it holds is read from the file when it is used."""
-        import torch
-
-        place = self._places[name]
-        mapped = self._maps[place.file]
-        count = math.prod(place.shape)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given buffer is not writable")  # and nobody writes to it
-            flat = torch.frombuffer(mapped, dtype=getattr(torch, place.dtype), count=count, offset=place.start)
-        address = flat.data_ptr() - place.start
-        if (address, mapped) not in self._addresses:
-            self._addresses.append((address, mapped))
-        return flat.view(place.shape)
-
-    def give_back(self, tensor: torch.Tensor) -> None:
-        """Let go of the memory that a tensor's pages take; they are read again if they are used again.
-
-        A tensor of any shape, that need not be one of these: then nothing happens.
-        """
-        for address, mapped in self._addresses:
-            start = tensor.data_ptr() - address
-            if 0 <= start < len(mapped):
-                _give_back(mapped, start, start + tensor.nbytes)
-
-    def give_back_array(self, name: str) -> None:
-        """Let go of the memory that the pages of the tensor of this name take; see `give_back`."""
+    def give_back(self, name: str) -> None:
+        """Let go of the memory that a tensor's pages take; they are read again if they are used again."""
         place = self._places[name]
         _give_back(self._maps[place.file], place.start, place.end)
 
@@ -168,95 +138,3 @@ def _places(
 def _array_type(dtype: str) -> np.dtype[Any]:
     found: np.dtype[Any] = np.dtype(_RAW.get(dtype, dtype)).newbyteorder("<")
     return found
-
-
-def open_directory(path: Path) -> tuple[Any, MappedWeights]:
-    """Return a directory's causal language model, and its weights, which are its mapped files.
-
-    Raises:
-        OtherFiles: the directory holds something else, or something more; see `open_model`.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        text = config.get_text_config()
-    except Exception as error:  # whatever transformers makes of a damaged configuration
-        raise OtherFiles(f"{path} cannot be opened so: {error}") from error
-    if config.is_encoder_decoder or text is not config:
-        raise OtherFiles("it is not a model for text alone")
-    weights = MappedWeights(sorted(path.glob("*.safetensors")))
-    return open_model(AutoModelForCausalLM, config, weights), weights
-
-
-def open_model(kind: Any, config: Any, weights: MappedWeights) -> Any:
-    """Return a model of transformers whose parameters are the mapped files themselves: none takes memory before use.
-
-    Args:
-        kind: one of transformers' classes that make a model of a configuration.
-        config: the model's.
-        weights: its weights, by the names of its parameters.
-
-    Raises:
-        OtherFiles: they have other names, shapes, or more than one type.
-    """
-    import torch
-    from torch import nn
-
-    if len(weights.dtypes) != 1:
-        raise OtherFiles("the weights are of several types")
-    (dtype,) = weights.dtypes
-    with _without_memory():
-        try:
-            model = kind.from_config(config, dtype=getattr(torch, dtype))
-        except Exception as error:  # whatever a model's own code makes of a damaged configuration
-            raise OtherFiles(f"no model can be made of its configuration: {error}") from error
-    wanted = dict(model.named_parameters())
-    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - set(wanted)
-    if weights.names - tied != set(wanted):
-        raise OtherFiles("the weights have other names than the model's")
-    for name, parameter in wanted.items():
-        tensor = weights.tensor(name)
-        if tensor.shape != parameter.shape:
-            raise OtherFiles(f"{name} has another shape")
-        owner, _, own = name.rpartition(".")
-        setattr(model.get_submodule(owner), own, nn.Parameter(tensor, requires_grad=False))
-    model.tie_weights()
-    if any(parameter.is_meta for parameter in model.parameters()):
-        raise OtherFiles("a part of the model has no weights")
-    return model.eval()
-
-
-@contextmanager
-def _without_memory() -> Iterator[None]:
-    """Let parameters that are made meanwhile have a shape and no memory. Buffers, which are computed, have some."""
-    from torch import nn
-
-    register = nn.Module.register_parameter
-
-    def register_shape(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and not parameter.is_meta:  # one that is, is another's, to which this one is tied
-            parameter = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
-        register(module, name, parameter)
-
-    nn.Module.register_parameter = register_shape  # type: ignore[assignment, method-assign]
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
-
-
-@contextmanager
-def giving_back(model: nn.Module, weights: MappedWeights) -> Iterator[None]:
-    """Give the pages of each part of a model back when it has computed, so that one part's are held at a time."""
-
-    def give_back(module: nn.Module, *_: object) -> None:
-        for parameter in module.parameters(recurse=False):
-            weights.give_back(parameter)
-
-    hooks = [module.register_forward_hook(give_back) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

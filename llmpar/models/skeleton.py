@@ -201,7 +201,7 @@ def open_skeleton(kind: Any, config: Any, source: WeightSource) -> Skeleton:
             rows[parameter] = SourceRows(source, name)
             continue
         owner, _, own = name.rpartition(".")
-        value = torch.from_numpy(np.ascontiguousarray(SourceRows(source, name).floats()))
+        value = torch.from_numpy(np.array(SourceRows(source, name).floats()))  # a copy: a mapped file is not writable
         setattr(module.get_submodule(owner), own, nn.Parameter(value, requires_grad=False))
     module.tie_weights()
     if absent := [name for name, parameter in module.named_parameters() if parameter.is_meta and parameter not in rows]:

@@ -8,9 +8,9 @@ Run it with llmpar's interpreter:
 
 A model is a GGUF file or a directory that there is, or one with random weights, which is made in D: SHAPE-KIND is a
 GGUF file, SHAPE alone a directory of safetensors in bf16. A round gives each engine one turn on each model, in a
-process of its own: load, a warm-up on other prompts, then the job, which alone is timed. "First" is the whole command on
-one line of text with one new token, from the shell on, its file in the page cache. "Disk" is by how much llmpar's cache
-grew.
+process of its own: load, a warm-up on other prompts, then the job, which alone is timed. "First" is the whole command
+on one line of text with one new token, from the shell on, its file in the page cache. "Disk" is by how much the cache
+of llmpar grew.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from support.tiny_models import make
 
 from llmpar.engine.cpu.precision import PRECISIONS
 from llmpar.errors import ModelUnavailable, told_in_shell
-from llmpar.models import convert, load, needs
+from llmpar.models import convert, load, needs, opening
 from llmpar.models.mapped import MappedWeights
 
 LARGE = {
@@ -72,7 +72,7 @@ def test_too_large_a_model_is_refused(
 def test_it_is_said_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deepcopy(make("llama")).to(torch.bfloat16).save_pretrained(tmp_path)
     monkeypatch.setattr(needs, "available_memory", lambda: 1000)
-    monkeypatch.setattr(load, "_open_as_stored", None)
+    monkeypatch.setattr(opening, "open_files", None)
     with pytest.raises(ModelUnavailable, match=r"needs about 0\.5 GB"):
         load.load_model(tmp_path, "cpu", "bf16")
 

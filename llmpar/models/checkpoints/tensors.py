@@ -91,7 +91,7 @@ class Tensors:
 
     def give_back(self, name: str) -> None:
         """Let go of the memory that a tensor's pages take."""
-        self._mapped.give_back_array(name)
+        self._mapped.give_back(name)
 
     def damaged(self, reason: str) -> ModelUnavailable:
         """Return the error that says what is wrong with the directory's weights."""

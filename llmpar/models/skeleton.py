@@ -54,7 +54,8 @@ class SourceRows:
     def floats(self, rows: slice = slice(None)) -> Floats:
         """Return some rows (n, K), or elements (n,) of a vector, in float32."""
         found = self[rows]
-        return found.weights() if isinstance(found, Quantized) else np.asarray(found, np.float32)
+        # A mapped file is not writable, which torch does not like.
+        return found.weights() if isinstance(found, Quantized) else np.require(found, np.float32, ["C", "W"])
 
     def give_back(self) -> None:
         """Let go of the memory that its pages take."""
@@ -201,7 +202,7 @@ def open_skeleton(kind: Any, config: Any, source: WeightSource) -> Skeleton:
             rows[parameter] = SourceRows(source, name)
             continue
         owner, _, own = name.rpartition(".")
-        value = torch.from_numpy(np.array(SourceRows(source, name).floats()))  # a copy: a mapped file is not writable
+        value = torch.from_numpy(SourceRows(source, name).floats())
         setattr(module.get_submodule(owner), own, nn.Parameter(value, requires_grad=False))
     module.tie_weights()
     if absent := [name for name, parameter in module.named_parameters() if parameter.is_meta and parameter not in rows]:

@@ -12,8 +12,9 @@ import pytest
 from support.gguf_files import tiny_weights, write_gguf
 
 from llmpar.errors import ModelUnavailable
-from llmpar.models.gguf.file import open_file, parts_of
+from llmpar.models.gguf.file import open_file
 from llmpar.models.gguf.header import Damaged, read_header
+from llmpar.models.gguf.parts import parts_of
 
 
 def header(*fields: tuple[str, int, bytes], tensors: bytes = b"", count: int = 0, version: int = 3) -> bytes:

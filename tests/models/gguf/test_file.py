@@ -64,6 +64,7 @@ def test_numbers_of_all_types() -> None:
         "order": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "another order of bytes"),
         "twice": (header(("a", 0, b"a"), ("a", 0, b"a")), "says 'a' twice"),
         "value": (header(("a", 77, b"a")), "type 77"),
+        "utf-8": (header(("a", 8, struct.pack("<Q", 1) + b"\xff")), "a text that is none"),
         "nested": (header(("a", 9, struct.pack("<IQ", 9, 1))), "type 9"),
         "fields": (header()[:-8] + struct.pack("<Q", 1 << 60), "promises more"),
         "numbers": (header(("a", 9, struct.pack("<IQ", 0, 1 << 62))), "truncated"),

@@ -38,7 +38,7 @@ ROOMS = {
     "engine.cuda": ("errors", "engine", "engine.generic"),
     "engine.generic": ("errors", "engine"),
     "engine.ranks": ("errors", "engine"),
-    "models.gguf": ("errors", "engine.quantized"),  # what its weights become
+    "models.gguf": ("errors", "engine.cpu.compiled", "engine.quantized"),  # what its weights become, and how
     # What a model is loaded as, how it is tried, and how memory says that it is full:
     "models": (
         *GROUND,

@@ -45,7 +45,7 @@ def pull(name: _NAME) -> int:
 @app.command()
 @enters_files
 def path(name: _NAME) -> int:
-    """Print the directory of a model that is there, for other programs."""
+    """Print the directory or GGUF file of a model that is there, for other programs."""
     from llmpar.models.registry import resolve
 
     _show(resolve(name, offline=True).path)

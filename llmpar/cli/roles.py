@@ -64,11 +64,22 @@ def model(register: Register, name: str, value: str, values: Values) -> None:  #
     """A model's name, file or directory; of a directory, what is in it."""
     path = Path(value)
     if os.path.isfile(path):  # noqa: PTH113 (Path's raises where a name is too long)
-        register.read(path, name)
+        for file in _parts(path):
+            register.read(file, name)
     elif value and os.path.exists(path / "config.json"):  # noqa: PTH110
         with contextlib.suppress(OSError):  # told when it is read
             for file in sorted(path.rglob("*")):
                 register.read(file, name)
+
+
+def _parts(path: Path) -> tuple[Path, ...]:
+    """Return all files of the model that a file belongs to, as it may be one part of several."""
+    from llmpar.errors import ModelUnavailable
+    from llmpar.models.configuration import deciding_files, is_gguf
+
+    with contextlib.suppress(ModelUnavailable):  # told when it is opened
+        return deciding_files(path) if is_gguf(path) else (path,)
+    return (path,)
 
 
 def documents(register: Register, name: str, value: str | Sequence[str], values: Values) -> None:

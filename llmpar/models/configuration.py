@@ -28,7 +28,7 @@ def deciding_files(model: Path) -> tuple[Path, ...]:
         ModelUnavailable: they cannot be looked at.
     """
     if is_gguf(model):
-        from llmpar.models.gguf.file import parts_of
+        from llmpar.models.gguf.parts import parts_of
 
         return parts_of(model)
     try:

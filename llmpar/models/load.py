@@ -127,7 +127,7 @@ def watch(path: Path, *, is_mapped: bool) -> Foundation:
 
 def _add_files(foundation: Foundation, path: Path, *, weights: bool) -> None:
     from llmpar.engine.cpu import truncation
-    from llmpar.models.gguf.file import parts_of
+    from llmpar.models.gguf.parts import parts_of
 
     truncation.end_cleanly()
     try:

@@ -672,17 +672,21 @@ print([m for m in ("torch", "transformers", "gguf", "numpy", "huggingface_hub", 
 
 
 @pytest.mark.model
-def test_the_default_model_answers(monkeypatch) -> None:
+def test_the_default_model_answers(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("LLMPAR_CACHE")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     files = registry.resolve(NAME)
     assert files.source_bits == 4
-    tokenizer = AutoTokenizer.from_pretrained(files.path)
+    path = files.path  # of an earlier version's cache a directory
+    if path.is_file():
+        convert.from_gguf(path, tmp_path, lambda _: None)
+        path = tmp_path
+    tokenizer = AutoTokenizer.from_pretrained(path)
     assert tokenizer.tokenize("x  1234") == ["x", "ĠĠ", "1", "2", "3", "4"]
     assert tokenizer.encode("<|im_start|>") == [1]
-    model = AutoModelForCausalLM.from_pretrained(files.path, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     output = model.generate(**inputs, do_sample=False, max_new_tokens=30)[0, inputs["input_ids"].shape[1] :]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,9 @@ def unpack(kind: Kind, raw: npt.NDArray[np.uint8]) -> Quantized | Floats:
     """
     layout = _LAYOUTS.get(kind.name)
     if layout is not None:
-        return _UNPACKERS[kind.name](raw.view(layout))
+        raw = raw.view()
+        raw.flags.writeable = False  # what is compiled for one kind of array would be compiled again for the other
+        return _UNPACKERS[kind.name](_Blocks(kind, raw, raw.view(layout)))
     if kind.name in _PLAIN:
         return raw.view(_PLAIN[kind.name]).astype(np.float32)
     if kind.name == "BF16":
@@ -65,107 +68,138 @@ def is_ours(kind: Kind) -> bool:
     return kind.name in _LAYOUTS
 
 
-def _signed(blocks: Array) -> Quantized:
-    """Return what Q4_0 and Q5_0 blocks (N, B) say: codes around zero."""
-    codes, bits = _codes(blocks)
-    signed = codes.view(np.int8)
-    signed -= np.int8(1 << (bits - 1))
-    return Quantized(_flat(signed), bits, Scales(blocks["scale"].copy()))
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """Rows of blocks: their bytes (N, B · size), and their parts by name, each (N, B, ...)."""
+
+    kind: Kind
+    raw: npt.NDArray[np.uint8]
+    parts: Array
+
+    def part(self, name: str) -> Array:
+        """Return a copy of a part, as (N, B), or (N, B · n) where a block has n of it."""
+        found = self.parts[name]
+        return found.reshape(len(found), math.prod(found.shape[1:]))
+
+    def start(self, name: str) -> int:
+        """Return where in a block a part begins."""
+        fields = self.parts.dtype.fields
+        assert fields is not None, "a layout has names"
+        return int(fields[name][1])
+
+    def codes(self) -> Array:
+        """Return the codes (N, K), uint8, that the bytes named "low" hold in their halves."""
+        from llmpar.models.gguf.kernels import put_nibbles
+
+        count, half = _RUNS.get(self.kind.name, (1, 16))
+        codes = np.empty((len(self.raw), self.raw.shape[1] // self.kind.size * count * 2 * half), np.uint8)
+        put_nibbles(self.raw, self.kind.size, self.start("low"), count, half, codes)
+        return codes
 
 
-def _with_offsets(blocks: Array) -> Quantized:
-    """Return what Q4_1 and Q5_1 blocks (N, B) say."""
-    codes, bits = _codes(blocks)
-    return Quantized(_flat(codes), bits, Scales(blocks["scale"].copy()), Scales(blocks["offset"].copy()))
+def _four_signed(blocks: _Blocks) -> Quantized:
+    """Return what Q4_0 blocks say."""
+    return Quantized(_around_zero(blocks.codes(), 8), 4, Scales(blocks.part("scale")))
 
 
-def _codes(blocks: Array) -> tuple[Array, int]:
-    """Return the codes (N, B, 32) of blocks with nibbles, and how many bits they have."""
-    codes = _nibbles(blocks["low"])
-    if blocks.dtype.names is None or "high" not in blocks.dtype.names:
-        return codes, 4
-    codes |= np.unpackbits(blocks["high"], axis=-1, bitorder="little") << 4
-    return codes, 5
+def _four_with_offsets(blocks: _Blocks) -> Quantized:
+    """Return what Q4_1 blocks say."""
+    return Quantized(blocks.codes(), 4, Scales(blocks.part("scale")), Scales(blocks.part("offset")))
 
 
-def _nibbles(low: Array) -> Array:
-    """Return the halves of bytes (…, n) as codes (…, 2n): all lower ones first, then the upper ones."""
-    half = low.shape[-1]
-    codes = np.empty((*low.shape[:-1], 2 * half), np.uint8)
-    np.bitwise_and(low, 15, out=codes[..., :half])
-    np.right_shift(low, 4, out=codes[..., half:])
+def _five_signed(blocks: _Blocks) -> Quantized:
+    """Return what Q5_0 blocks say."""
+    return Quantized(_around_zero(_five_bits(blocks), 16), 5, Scales(blocks.part("scale")))
+
+
+def _five_with_offsets(blocks: _Blocks) -> Quantized:
+    """Return what Q5_1 blocks say."""
+    return Quantized(_five_bits(blocks), 5, Scales(blocks.part("scale")), Scales(blocks.part("offset")))
+
+
+def _five_bits(blocks: _Blocks) -> Array:
+    from llmpar.models.gguf.kernels import add_bits
+
+    codes = blocks.codes()
+    add_bits(blocks.raw, blocks.kind.size, blocks.start("high"), codes)
     return codes
 
 
-def _eight(blocks: Array) -> Quantized:
-    """Return what Q8_0 blocks (N, B) say."""
-    return Quantized(_flat(blocks["codes"].copy()), 8, Scales(blocks["scale"].copy()))
-
-
-def _four_k(blocks: Array) -> Quantized:
-    """Return what Q4_K blocks (N, B) say: scales and offsets of 6 bits, and a unit for each of the two."""
-    return _of_k(blocks, _nibbles(blocks["low"]), 4)
-
-
-def _five_k(blocks: Array) -> Quantized:
-    """Return what Q5_K blocks (N, B) say: those of Q4_K with a fifth bit, the j-th of `high` for the j-th group."""
-    codes = _nibbles(blocks["low"]).reshape(*blocks.shape, 8, 32)
-    shifts = np.arange(8, dtype=np.uint8)[:, None]
-    codes |= (blocks["high"][..., None, :] >> shifts & 1) << 4
-    return _of_k(blocks, codes, 5)
-
-
-def _of_k(blocks: Array, codes: Array, bits: int) -> Quantized:
-    packed = blocks["scales"].reshape(*blocks.shape, 3, 4)
-    first, second, upper = packed[..., 0, :], packed[..., 1, :], packed[..., 2, :]
-    scales = np.concatenate([first & 63, upper & 15 | first >> 2 & 48], axis=-1)
-    offsets = np.concatenate([second & 63, upper >> 4 | second >> 2 & 48], axis=-1)
-    return Quantized(
-        _flat(codes),
-        bits,
-        Scales(_flat(scales), blocks["scale"].copy()),
-        Scales(_flat(offsets), -blocks["offset"]),  # they are subtracted
-    )
-
-
-def _six_k(blocks: Array) -> Quantized:
-    """Return what Q6_K blocks (N, B) say: groups of 16, and two more bits of four codes in each byte of `high`."""
-    codes = _nibbles(blocks["low"]).reshape(*blocks.shape, 2, 4, 32)
-    shifts = np.array([0, 2, 4, 6], np.uint8)[:, None]
-    codes |= (blocks["high"][..., None, :] >> shifts & 3) << 4
+def _around_zero(codes: Array, zero: int) -> Array:
+    """Return codes (N, K) less their zero, as int8; they are changed for it."""
     signed = codes.view(np.int8)
-    signed -= np.int8(32)
-    return Quantized(_flat(signed), 6, Scales(_flat(blocks["scales"].copy()), blocks["scale"].copy()))
+    signed -= np.int8(zero)
+    return signed
 
 
-def _table_of_32(blocks: Array) -> Quantized:
-    """Return what IQ4_NL blocks (N, B) say."""
-    return Quantized(_flat(_nibbles(blocks["low"])), 4, Scales(blocks["scale"].copy()), table=_IQ4)
+def _eight(blocks: _Blocks) -> Quantized:
+    """Return what Q8_0 blocks say."""
+    return Quantized(blocks.part("codes"), 8, Scales(blocks.part("scale")))
 
 
-def _table_of_256(blocks: Array) -> Quantized:
-    """Return what IQ4_XS blocks (N, B) say: scales of 6 bits around zero."""
-    low = _nibbles(blocks["scales"][..., None]).reshape(*blocks.shape, 8)
-    high = (blocks["high"][..., None] >> np.arange(0, 16, 2, dtype=np.uint16) & 3).astype(np.uint8)
-    scales = (low | high << 4).view(np.int8) - np.int8(32)
-    return Quantized(_flat(_nibbles(blocks["low"])), 4, Scales(_flat(scales), blocks["scale"].copy()), table=_IQ4)
+def _four_k(blocks: _Blocks) -> Quantized:
+    """Return what Q4_K blocks say: scales and offsets of 6 bits, and a unit for each of the two."""
+    return Quantized(blocks.codes(), 4, *_scales_of_k(blocks))
 
 
-def _mxfp4(blocks: Array) -> Quantized:
-    """Return what MXFP4 blocks (N, B) say: a scale is a power of two, halved, as the table has twice the values."""
-    scales = np.ldexp(np.float32(1), blocks["scale"].astype(np.int32) - 128)
-    return Quantized(_flat(_nibbles(blocks["low"])), 4, Scales(scales.astype(np.float32)), table=_E2M1)
+def _five_k(blocks: _Blocks) -> Quantized:
+    """Return what Q5_K blocks say: those of Q4_K with a fifth bit."""
+    from llmpar.models.gguf.kernels import add_planes
+
+    codes = blocks.codes()
+    add_planes(blocks.raw, blocks.kind.size, blocks.start("high"), 1, 1, codes)
+    return Quantized(codes, 5, *_scales_of_k(blocks))
+
+
+def _scales_of_k(blocks: _Blocks) -> tuple[Scales, Scales]:
+    from llmpar.models.gguf.kernels import put_six_bits
+
+    rows, count = blocks.parts.shape
+    scales, offsets = np.empty((rows, 8 * count), np.uint8), np.empty((rows, 8 * count), np.uint8)
+    put_six_bits(blocks.raw, blocks.kind.size, blocks.start("scales"), scales, offsets)
+    return Scales(scales, blocks.part("scale")), Scales(offsets, -blocks.part("offset"))  # which are subtracted
+
+
+def _six_k(blocks: _Blocks) -> Quantized:
+    """Return what Q6_K blocks say: groups of 16, and two more bits of each code."""
+    from llmpar.models.gguf.kernels import add_planes
+
+    codes = blocks.codes()
+    add_planes(blocks.raw, blocks.kind.size, blocks.start("high"), 2, 2, codes)
+    return Quantized(_around_zero(codes, 32), 6, Scales(blocks.part("scales"), blocks.part("scale")))
+
+
+def _table_of_32(blocks: _Blocks) -> Quantized:
+    """Return what IQ4_NL blocks say."""
+    return Quantized(blocks.codes(), 4, Scales(blocks.part("scale")), table=_IQ4)
+
+
+def _table_of_256(blocks: _Blocks) -> Quantized:
+    """Return what IQ4_XS blocks say: scales of 6 bits around zero."""
+    packed = blocks.parts["scales"]
+    low = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:-1], 8)
+    high = (blocks.parts["high"][..., None] >> np.arange(0, 16, 2, dtype=np.uint16) & 3).astype(np.uint8)
+    scales = _around_zero(low | high << 4, 32)
+    return Quantized(blocks.codes(), 4, Scales(_flat(scales), blocks.part("scale")), table=_IQ4)
+
+
+def _mxfp4(blocks: _Blocks) -> Quantized:
+    """Return what MXFP4 blocks say: a scale is a power of two, halved, as the table has twice the values."""
+    scales = np.ldexp(np.float32(1), blocks.part("scale").astype(np.int32) - 128)
+    return Quantized(blocks.codes(), 4, Scales(scales.astype(np.float32)), table=_E2M1)
 
 
 def _flat(values: Array) -> Array:
     return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
-_UNPACKERS: dict[str, Callable[[Array], Quantized]] = {
-    "Q4_0": _signed,
-    "Q4_1": _with_offsets,
-    "Q5_0": _signed,
-    "Q5_1": _with_offsets,
+_RUNS = {"Q4_K": (4, 32), "Q5_K": (4, 32), "Q6_K": (2, 64), "IQ4_XS": (8, 16)}
+"""How many runs of how many bytes hold the lower halves of a block's codes, where that is not one of 16."""
+_UNPACKERS: dict[str, Callable[[_Blocks], Quantized]] = {
+    "Q4_0": _four_signed,
+    "Q4_1": _four_with_offsets,
+    "Q5_0": _five_signed,
+    "Q5_1": _five_with_offsets,
     "Q8_0": _eight,
     "Q4_K": _four_k,
     "Q5_K": _five_k,

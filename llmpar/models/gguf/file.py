@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,9 +14,7 @@ import numpy.typing as npt
 
 from llmpar.errors import ModelUnavailable
 from llmpar.models.gguf.header import Damaged, Header, Tensor, read_header
-
-_PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
-_MOST_PARTS = 4096
+from llmpar.models.gguf.parts import parts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +90,6 @@ def open_file(path: Path) -> GgufFile:
         return _open(paths, stamps)
     except OSError as error:
         raise ModelUnavailable(f"model file {error.filename!r} cannot be read: {error.strerror}") from error
-
-
-def parts_of(path: Path) -> tuple[Path, ...]:
-    """Return all files of the model that a file belongs to, by its name: itself alone, or all parts in their order.
-
-    Raises:
-        ModelUnavailable: one is missing.
-    """
-    match = _PART.fullmatch(path.name)
-    if not match:
-        return (path,)
-    stem, count = match[1], int(match[3])
-    if not 1 <= count <= _MOST_PARTS:
-        raise ModelUnavailable(f"{path.name!r} says that it is one part of {count}")
-    paths = tuple(path.with_name(f"{stem}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1))
-    missing = [part.name for part in paths if not part.is_file()]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ModelUnavailable(f"{path.name!r} is one part of {count}, and {missing[0]!r}{more} is not beside it")
-    return paths
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

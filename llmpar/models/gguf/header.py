@@ -124,7 +124,10 @@ class _Reader:
     def string(self) -> str:
         """Return a text."""
         (length,) = self._take(_LENGTH)
-        return self._bytes(length).decode("utf-8")
+        try:
+            return self._bytes(length).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Damaged("it has a text that is none") from error
 
     def value(self, kind: int) -> Any:
         """Return a value of the type of this number."""

@@ -12,8 +12,9 @@ import pytest
 from support.gguf_files import tiny_weights, write_gguf
 
 from llmpar.errors import ModelUnavailable
-from llmpar.models.gguf.file import open_file, parts_of
+from llmpar.models.gguf.file import open_file
 from llmpar.models.gguf.header import Damaged, read_header
+from llmpar.models.gguf.parts import parts_of
 
 
 def header(*fields: tuple[str, int, bytes], tensors: bytes = b"", count: int = 0, version: int = 3) -> bytes:
@@ -63,6 +64,7 @@ def test_numbers_of_all_types() -> None:
         "order": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "another order of bytes"),
         "twice": (header(("a", 0, b"a"), ("a", 0, b"a")), "says 'a' twice"),
         "value": (header(("a", 77, b"a")), "type 77"),
+        "utf-8": (header(("a", 8, struct.pack("<Q", 1) + b"\xff")), "a text that is none"),
         "nested": (header(("a", 9, struct.pack("<IQ", 9, 1))), "type 9"),
         "fields": (header()[:-8] + struct.pack("<Q", 1 << 60), "promises more"),
         "numbers": (header(("a", 9, struct.pack("<IQ", 0, 1 << 62))), "truncated"),

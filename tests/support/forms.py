@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.dots import INPUT_GROUP, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot
@@ -12,6 +14,8 @@ from llmpar.engine.cpu.precision import round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.quantized import Quantized, Scales
+
+Array = npt.NDArray[Any]
 
 
 @dataclass

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from llmpar.engine.cpu.dots import LOOKUPS, NIBBLES, OCTETS, SIXES, Dot
+from llmpar.engine.cpu import kernels
+from llmpar.engine.cpu.dots import INPUT_GROUP, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot
+from llmpar.engine.cpu.precision import round_up
+from llmpar.engine.cpu.product import TILE_ROWS
+from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.quantized import Quantized, Scales
+
+Array = npt.NDArray[Any]
 
 
 @dataclass
@@ -84,3 +92,45 @@ KINDS = {
     "IQ4_XS": Kind(LOOKUPS, 4, 32, signed=False, scales="int8", shared=8, table=IQ4),
     "MXFP4": Kind(LOOKUPS, 4, 32, signed=False, table=MXFP4),
 }
+
+
+def encoded(x: Array, scales: Array, width: int) -> tuple[Array, Array]:
+    """Return whole inputs (M, K) and scales (M, K / 32) as kernels take them."""
+    rows, groups = round_up(len(x), TILE_ROWS), width // INPUT_GROUP
+    values, numbers = np.zeros((rows, width), np.int8), np.zeros((rows, 4 * groups), np.float32)
+    values[: len(x), : x.shape[1]] = x
+    numbers[: len(x), :groups] = scales
+    for parts in (1, 2):
+        sums = values.reshape(rows, parts * groups, -1).sum(2, dtype=np.int32)
+        numbers[:, parts * groups : 2 * parts * groups] = sums
+    return values, numbers
+
+
+def multiplied(projection: Projection, x: Array, scales: Array) -> Array:
+    values, numbers = encoded(x, scales, projection.num_inputs)
+    out = np.empty((len(values), projection.num_outputs), np.float32)
+    kernels.product(values, numbers, projection.weights, out, 0, len(x), False)
+    return out[: len(x), : projection.size]
+
+
+def bits_of(projection: Projection) -> float:
+    """Return the bits that a weight takes, with its share of scales."""
+    arrays = (projection.weight, projection.factors, projection.factor_units, projection.biases, projection.bias_units)
+    return sum(array.nbytes for array in arrays) * 8 / (projection.num_outputs * projection.num_inputs)
+
+
+def form_results() -> dict[str, Array]:
+    """Return what the kernel makes of fixed numbers in forms that differ in what it does."""
+    found, random = {}, np.random.default_rng(3)
+    x, scales = random.integers(-127, 128, (13, 256)), random.random((13, 8)).astype(np.float32) + 0.1
+    for name in FORMS_OF_EACH_KIND:
+        weights = KINDS[name].draw(100, 256).all
+        numbers = (
+            weights.scales if weights.scales.units is None else weights.scales._replace(values=weights.scales.units)
+        )
+        numbers.values[:] = random.standard_normal(numbers.values.shape)
+        found[name] = multiplied(Projection.keep(Whole(weights), None, KINDS[name].dot), x, scales)
+    return found
+
+
+FORMS_OF_EACH_KIND = ("Q4_K", "IQ4_NL", "Q6_K", "Q8_0")

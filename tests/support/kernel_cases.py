@@ -16,8 +16,13 @@ from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.pages import PAGE
 from llmpar.engine.precision_names import PrecisionName
+from support.forms import FORMS_OF_EACH_KIND, form_results
 
 Array = npt.NDArray[Any]
+
+
+EXACT = {"product int8", "product int4", *FORMS_OF_EACH_KIND}
+"""Results that every processor must find to the last bit, beside those of whole numbers."""
 
 
 CLOSE = {"fp32": 1e-5, "bf16": 2**-8, "int8": 0.02, "int4": 0.2}
@@ -274,4 +279,4 @@ def results() -> dict[str, Array]:
     found["attention"] = attention.attend(attention.place(), slice(None), 20, 3.0)
     # So many that some lie where the last bit of an intermediate result decides between two integers.
     inputs = encoded_norm(gaussian(20_000, 128), Projection.pack(gaussian(48, 128), None, PRECISIONS["int8"]), "int8")
-    return found | {"norm": inputs.decoded(20_000, 128)}
+    return found | form_results() | {"norm": inputs.decoded(20_000, 128)}

@@ -51,30 +51,40 @@ def codes_avx2(bits: int) -> Emit:
 _AVX2 = ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
 
 
-def _bytes_by_sign(builder: Any, total: Any, x: list[Any], w: list[Any], *, flipped: str) -> Any:
-    """Multiply and add signed bytes; one of "x" and "w" is stored with 128 added."""
-    bytes_ = ir.VectorType(I8, 4 * total.type.count)
-    sign = function(builder, "llvm.x86.avx2.psign.b", bytes_, [bytes_] * 2)
-    for pair in zip(x, w, strict=True):
-        inputs, weights = (
-            builder.bitcast(builder.xor(word, repeated(word, _SIGNS)) if name == flipped else word, bytes_)
-            for name, word in zip("xw", pair, strict=True)
-        )
-        # Neither two products of 128 and 127 are cut, nor is 128 negative where it is taken as unsigned.
-        sizes, moved = builder.call(sign, [weights, weights]), builder.call(sign, [inputs, weights])
-        parts = [builder.bitcast(part, total.type) for part in (moved, sizes)]
-        total = _in_pairs(builder, total, parts[:1], parts[1:], _AVX2, 8)
-    return total
-
-
 def octets_avx2(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
-    """Multiply and add the signed bytes of `x` and those of `w`, which are stored with 128 added, on 16 lanes."""
-    return _on_eights(lambda *arguments: _bytes_by_sign(*arguments, flipped="w"))(builder, total, x, w)
+    """Multiply and add the signed bytes of `x` and those of `w`, which are stored with 128 added, on 16 lanes.
+
+    Those of `x` are -127 at least.
+    """
+    return _on_eights(lambda builder, total, x, w: _by_sign(builder, total, x, _flipped(builder, w)))(
+        builder, total, x, w
+    )
 
 
 def bytes_avx2(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
-    """Multiply and add the bytes of `x`, which are stored with 128 added, and the signed bytes of `w`, on 16 lanes."""
-    return _on_eights(lambda *arguments: _bytes_by_sign(*arguments, flipped="x"))(builder, total, x, w)
+    """Multiply and add the bytes of `x`, which are stored with 128 added, and the signed bytes of `w`, on 16 lanes.
+
+    Those of `w` are -127 at least.
+    """
+    return _on_eights(lambda builder, total, x, w: _by_sign(builder, total, w, _flipped(builder, x)))(
+        builder, total, x, w
+    )
+
+
+def _flipped(builder: Any, words: list[Any]) -> list[Any]:
+    return [builder.xor(word, repeated(word, _SIGNS)) for word in words]
+
+
+def _by_sign(builder: Any, total: Any, moved: list[Any], sizes: list[Any]) -> Any:
+    """Multiply and add signed bytes: those of `sizes`, which may be -128, give their signs to those of `moved`."""
+    bytes_ = ir.VectorType(I8, 4 * total.type.count)
+    sign = function(builder, "llvm.x86.avx2.psign.b", bytes_, [bytes_] * 2)
+    for pair in zip(moved, sizes, strict=True):
+        signed, size = (builder.bitcast(word, bytes_) for word in pair)
+        # Taken as unsigned, -(-128) is 128. Two products of 128 and 127 are not cut.
+        parts = [builder.bitcast(builder.call(sign, [one, size]), total.type) for one in (signed, size)]
+        total = _in_pairs(builder, total, parts[:1], parts[1:], _AVX2, 8)
+    return total
 
 
 def _on_eights(multiply: Callable[[Any, Any, list[Any], list[Any]], Any]) -> Emit:

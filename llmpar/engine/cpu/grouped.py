@@ -21,6 +21,7 @@ from llmpar.engine.resources import usable_cores
 
 _SHORTEST = 16  # inputs of a group
 _PIECE = 1 << 20  # codes that are packed at once
+_RUN = 32  # words of a row that are moved at once: rows of a panel may lie so that they push each other out of a cache
 _MOST_SIGNED = 127
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -150,15 +151,18 @@ def _lay_nibbles(fours: Any, mask: Any, flipped: Any, words: Any) -> None:
     """Set words (P, K/8, PANEL) to codes of rows (N, K/4): four in the lower halves of bytes, four in the upper."""
     count = fours.shape[0]
     for panel in range(words.shape[0]):
-        for word in range(words.shape[1]):
+        for first in range(0, words.shape[1], _RUN):
+            end = min(first + _RUN, words.shape[1])
             for channel in range(words.shape[2]):
                 row = panel * words.shape[2] + channel
                 if row < count:
-                    lower = (fours[row, 2 * word] & mask) ^ flipped
-                    upper = (fours[row, 2 * word + 1] & mask) ^ flipped
-                    words[panel, word, channel] = lower | (upper << np.uint32(4))
+                    for word in range(first, end):
+                        lower = (fours[row, 2 * word] & mask) ^ flipped
+                        upper = (fours[row, 2 * word + 1] & mask) ^ flipped
+                        words[panel, word, channel] = lower | (upper << np.uint32(4))
                 else:
-                    words[panel, word, channel] = np.uint32(0)
+                    for word in range(first, end):
+                        words[panel, word, channel] = np.uint32(0)
 
 
 @kernel
@@ -166,10 +170,12 @@ def _lay_bytes(fours: Any, mask: Any, flipped: Any, words: Any) -> None:
     """Set words (P, K/4, PANEL) to codes of rows (N, K/4)."""
     count = fours.shape[0]
     for panel in range(words.shape[0]):
-        for word in range(words.shape[1]):
+        for first in range(0, words.shape[1], _RUN):
+            end = min(first + _RUN, words.shape[1])
             for channel in range(words.shape[2]):
                 row = panel * words.shape[2] + channel
-                words[panel, word, channel] = (fours[row, word] & mask) ^ flipped if row < count else np.uint32(0)
+                for word in range(first, end):
+                    words[panel, word, channel] = (fours[row, word] & mask) ^ flipped if row < count else np.uint32(0)
 
 
 def _of_panels(scales: Scales, group: int, width: int) -> Numbers:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from support.kernel_cases import (
     EPSILON,
+    EXACT,
     Array,
     Attention,
     Encoded,
@@ -346,7 +347,7 @@ def test_an_older_processor_computes_the_same_compiled_now_or_before(tmp_path: P
     native = results()
     for name, numbers in native.items():
         assert np.array_equal(found[0][name], found[1][name]), name
-        if name.startswith("whole") or name in {"product int8", "product int4"}:
+        if name.startswith("whole") or name in EXACT:
             assert np.array_equal(found[0][name], numbers), name
         else:
             assert close(found[0][name], numbers, "int8" if name in {"attention", "norm"} else "fp32"), name
@@ -378,7 +379,7 @@ def test_matrix_registers_compute_the_same(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = np.load(tmp_path / "tiles.npz")
     for name, numbers in results().items():
-        if name.startswith("whole") or name in {"product int8", "product int4", "product fp32"}:
+        if name.startswith("whole") or name in {*EXACT, "product fp32"}:
             assert np.array_equal(found[name], numbers), name
         else:
             assert close(found[name], numbers, "int8" if name in {"attention", "norm"} else "fp32"), name

@@ -7,35 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from support.forms import KINDS, Kind, Whole
+from support.forms import KINDS, Kind, Whole, bits_of, encoded, multiplied
 
 from llmpar.engine.cpu import grouped, kernels
 from llmpar.engine.cpu.dots import INPUT_GROUP, NIBBLES, OCTETS
-from llmpar.engine.cpu.precision import round_up
-from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.quantized import Quantized, Scales
 
 Array = npt.NDArray[Any]
-
-
-def encoded(x: Array, scales: Array, width: int) -> tuple[Array, Array]:
-    """Return whole inputs (M, K) and scales (M, K / 32) as kernels take them."""
-    rows, groups = round_up(len(x), TILE_ROWS), width // INPUT_GROUP
-    values, numbers = np.zeros((rows, width), np.int8), np.zeros((rows, 4 * groups), np.float32)
-    values[: len(x), : x.shape[1]] = x
-    numbers[: len(x), :groups] = scales
-    for parts in (1, 2):
-        sums = values.reshape(rows, parts * groups, -1).sum(2, dtype=np.int32)
-        numbers[:, parts * groups : 2 * parts * groups] = sums
-    return values, numbers
-
-
-def multiplied(projection: Projection, x: Array, scales: Array) -> Array:
-    values, numbers = encoded(x, scales, projection.num_inputs)
-    out = np.empty((len(values), projection.num_outputs), np.float32)
-    kernels.product(values, numbers, projection.weights, out, 0, len(x), False)
-    return out[: len(x), : projection.size]
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -81,19 +60,13 @@ def test_inputs_that_are_no_multiple_of_32_are_filled_up() -> None:
         assert np.array_equal(multiplied(projection, x, scales), expected)
 
 
-def stored(projection: Projection) -> float:
-    """Return the bits that a weight takes."""
-    arrays = (projection.weight, projection.factors, projection.factor_units, projection.biases, projection.bias_units)
-    return sum(array.nbytes for array in arrays) * 8 / (projection.num_outputs * projection.num_inputs)
-
-
 @pytest.mark.parametrize(
     ("name", "bits"),
     [("Q4_0", 4.5), ("Q4_1", 5), ("Q4_K", 4.625), ("Q5_K", 8.625), ("Q6_K", 8.5625), ("Q8_0", 8.5), ("AWQ", 4.3125),
      ("IQ4_XS", 4.3125), ("8 bits for a channel", 8.0625)],
 )  # fmt: skip
 def test_a_weight_takes_few_bits_more_than_in_its_file(name: str, bits: float) -> None:
-    assert stored(Projection.keep(KINDS[name].draw(48, 256), None, KINDS[name].dot)) == bits
+    assert bits_of(Projection.keep(KINDS[name].draw(48, 256), None, KINDS[name].dot)) == bits
 
 
 def test_numbers_that_no_shorter_type_holds_stay_float32() -> None:

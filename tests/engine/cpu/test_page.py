@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
+from support.forms import KINDS, bits_of
 from support.places import ROOT
 
+from llmpar.engine.cpu import dots
+from llmpar.engine.cpu.dots import CODED
 from llmpar.engine.cpu.precision import INT4, INT8, PANEL
 from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.pages import PAGE
@@ -44,6 +49,18 @@ def test_its_group_of_four_bits_is_stored_as_it_says() -> None:
     assert f"scale of this group is {projection.factors.view(np.float16)[0, 0, 0]}" in TEXT
     assert f"the bytes {octets[0].tobytes().hex(' ')}, and the others {octets[1, 0]:x}." in TEXT
     assert not projection.biases.size
+
+
+def test_its_forms_take_as_many_bits_as_it_says() -> None:
+    told = re.search(r"Bits a weight, scales counted: ([^.]+\d[^:]*?\.\d+)\.\n", TEXT)
+    assert told
+    pairs = [pair.split() for pair in told[1].split(",")]
+    assert len(pairs) == 6
+    for name, bits in pairs:
+        kind = KINDS[name]
+        assert bits_of(Projection.keep(kind.draw(PANEL, 256), None, kind.dot)) == float(bits), name
+    for dot in CODED:
+        assert f"| `{next(key for key, value in vars(dots).items() if value is dot)}` |" in TEXT
 
 
 def test_its_widths_are_those_of_the_code() -> None:

@@ -123,18 +123,11 @@ def _integers(tensors: Tensors, module: str, known: list[dict[str, Any]]) -> Mat
         (num_rows, num_inputs),
         bits,
         _kind(f"{bits} bits", num_inputs, num_groups),
-        codes=lambda rows: _within(tensors, weight, bits, rows),
+        codes=lambda rows: tensors.codes(weight, bits, rows),
         scales=_by_row(tensors, scale, num_rows),
         zeros=zeros,
         groups=_uneven(tensors, module, num_inputs, num_groups, known),
     )
-
-
-def _within(tensors: Tensors, name: str, bits: int, rows: slice) -> npt.NDArray[Any]:
-    codes = tensors.array(name)[rows]
-    if bits < 8 and (codes.min() < -(1 << (bits - 1)) or codes.max() >= 1 << (bits - 1)):
-        raise tensors.damaged(f"{name} has codes that {bits} bits do not hold")
-    return codes
 
 
 def _floats(tensors: Tensors, module: str, known: list[dict[str, Any]]) -> Matrix:

@@ -49,7 +49,7 @@ class Plain:
 
 
 class Grouped:
-    """A matrix (N, K) of codes. A weight is scale · (code - zero), or scale · table[code].
+    """A matrix (N, K) of codes. A weight is scale · (code - zero), scale · code + offset, or scale · table[code].
 
     Args:
         tensors: the checkpoint's.
@@ -60,6 +60,7 @@ class Grouped:
         codes: returns (n, K) codes, int8 where they are signed, else uint8.
         scales: returns (n, G) float16 or float32.
         zeros: returns (n, G) integers, where they are not all 0.
+        offsets: returns (n, G) float16 or float32, where there are such.
         table: (2^bits,) what codes stand for, if not themselves.
         groups: the group (K,) of each input, where not K / G neighbours are one.
     """
@@ -74,11 +75,13 @@ class Grouped:
         codes: Read,
         scales: Read,
         zeros: Read | None = None,
+        offsets: Read | None = None,
         table: Floats | None = None,
         groups: npt.NDArray[Any] | None = None,
     ) -> None:
         self._tensors, self._code_bits, self._middle = tensors, bits, 1 << (bits - 1)
         self._codes, self._scales, self._zeros, self._table = codes, scales, zeros, table
+        self._offsets = offsets
         self._groups = groups
         self.parts: tuple[str, ...] = parts
         self.shape: tuple[int, ...] = shape
@@ -90,6 +93,8 @@ class Grouped:
         codes, scales = self._codes(rows), self._scales(rows).astype(self._scale_type)
         if self._groups is not None:
             return self._floats(codes, scales, rows)
+        if self._offsets is not None:
+            return Quantized(codes, self._code_bits, Scales(scales), Scales(self._offsets(rows)))
         if self._zeros is None:
             return Quantized(codes, self._code_bits, Scales(scales), table=self._table)
         if self._is_centred:

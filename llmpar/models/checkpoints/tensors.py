@@ -79,6 +79,17 @@ class Tensors:
         values = self._mapped.array(name)
         return to_floats(values[rows] if values.ndim else values, self.dtype(name))
 
+    def codes(self, name: str, bits: int, rows: slice) -> npt.NDArray[np.int8]:
+        """Return some rows of a matrix (N, K) of integers of 8 bits, of which so many are used.
+
+        Raises:
+            ModelUnavailable: one is larger.
+        """
+        codes: npt.NDArray[np.int8] = self._mapped.array(name)[rows]
+        if bits < 8 and (codes.min() < -(1 << (bits - 1)) or codes.max() >= 1 << (bits - 1)):
+            raise self.damaged(f"{name} has codes that {bits} bits do not hold")
+        return codes
+
     def scales(self, name: str) -> npt.NDArray[Any]:
         """Return a tensor of floats of any shape, as float16 if it is of that type."""
         values = self._mapped.array(name)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from llmpar.engine.quantized import Floats, Quantized, Scales
 from llmpar.models.checkpoints.tensors import Tensors
 
+_TOGETHER = 32  # rows, which stay in a cache while they are computed
 Read = Callable[[slice], npt.NDArray[Any]]
 """Returns what a file has for some rows of a matrix."""
 
@@ -106,10 +107,15 @@ class Grouped:
         return Quantized(codes, self._code_bits, Scales(scales), offsets)
 
     def _floats(self, codes: npt.NDArray[Any], scales: npt.NDArray[Any], rows: slice) -> Floats:
-        values = codes.astype(np.float32) if self._table is None else self._table[codes]
-        if self._zeros is not None:
-            values -= self._zeros(rows).astype(np.float32)[:, self._groups]
-        values *= scales.astype(np.float32)[:, self._groups]
+        assert self._groups is not None
+        factors, zeros = scales.astype(np.float32), None if self._zeros is None else self._zeros(rows)
+        values = np.empty(codes.shape, np.float32)
+        for first in range(0, len(codes), _TOGETHER):
+            some = slice(first, first + _TOGETHER)
+            values[some] = codes[some] if self._table is None else self._table[codes[some]]
+            if zeros is not None:
+                values[some] -= np.take(zeros[some], self._groups, axis=1)
+            values[some] *= np.take(factors[some], self._groups, axis=1)
         return values
 
     @cached_property

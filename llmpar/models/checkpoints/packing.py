@@ -24,11 +24,18 @@ def unpack_words(words: npt.NDArray[Any], bits: int, count: int) -> Codes:
         return data[:, :count]
     if 8 % bits == 0:
         return unpack_bytes(data, bits)[:, :count]
-    places = np.arange(count) * bits
-    first = places // 8
-    padded = np.pad(data, ((0, 0), (0, 1))).astype(np.uint16)
-    pairs = padded[:, first] | padded[:, first + 1] << 8
-    return (pairs >> (places % 8).astype(np.uint16) & ((1 << bits) - 1)).astype(np.uint8)
+    # Eight codes are as many bytes as a code has bits.
+    whole = -(-count // 8)
+    padded = np.pad(data, ((0, 0), (0, max(0, whole * bits - data.shape[1]))))[:, : whole * bits]
+    parts = padded.reshape(len(data), whole, bits).astype(np.uint16)
+    codes = np.empty((len(data), whole, 8), np.uint8)
+    for place in range(8):
+        byte, shift = divmod(place * bits, 8)
+        pair = parts[..., byte] >> shift
+        if shift + bits > 8:
+            pair |= parts[..., byte + 1] << (8 - shift)
+        codes[..., place] = pair & ((1 << bits) - 1)
+    return codes.reshape(len(data), -1)[:, :count]
 
 
 def unpack_bytes(data: Codes, bits: int, *, high_first: bool = False) -> Codes:

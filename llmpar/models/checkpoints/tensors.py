@@ -132,7 +132,7 @@ def to_floats(values: npt.NDArray[Any], dtype: str) -> Floats:
     if dtype == "bfloat16":
         widened: Floats = np.left_shift(values, 16, dtype=np.uint32).view(np.float32)
         return widened
-    found: Floats = _TABLES[dtype][values] if dtype in _TABLES else values.astype(np.float32, copy=False)
+    found: Floats = np.take(_TABLES[dtype], values) if dtype in _TABLES else values.astype(np.float32, copy=False)
     return found
 
 

@@ -19,8 +19,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from llmpar.engine.quantized import Floats, Quantized
 from llmpar.errors import ModelUnavailable
 from llmpar.models.checkpoints.opening import open_source
-from llmpar.models.checkpoints.packing import unpack_words
+from llmpar.models.checkpoints.packing import unpack_rows, unpack_words
 from llmpar.models.checkpoints.tensors import to_floats
+from llmpar.models.skeleton import open_skeleton
 from llmpar.models.source import WeightSource
 
 MADE = sorted(Path(__file__).parent.glob("checkpoints/*/"))
@@ -146,6 +147,21 @@ def test_some_rows_are_those_of_the_whole(path: Path) -> None:
         whole = weights(source, name)
         for rows in (slice(0, 1), slice(3, 13), slice(9, None)):
             assert np.array_equal(weights(source, name, rows), whole[rows])
+
+
+@pytest.mark.parametrize("path", [path for path in MADE if path.name != "mxfp4"], ids=lambda path: path.name)
+def test_a_model_over_them_computes_what_one_of_the_tools_weights_does(path: Path) -> None:
+    config = AutoConfig.from_pretrained(path)
+    del config.quantization_config
+    source = opened(path)
+    whole = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    whole.load_state_dict({name: torch.from_numpy(weights(source, name).copy()) for name in source.shapes})
+    bones, ids = open_skeleton(AutoModelForCausalLM, config, source), torch.arange(16)[None]
+    with torch.inference_mode():
+        expected = whole(ids).logits
+        with bones.reading(bones.extent):
+            assert torch.allclose(bones.module(ids).logits, expected, atol=1e-5)
+        assert torch.equal(bones.filled(torch.float32)(ids).logits, expected)
 
 
 def changed(name: str, path: Path, change: Callable[[dict[str, Any]], None], **options: Any) -> Path:
@@ -305,6 +321,26 @@ def test_plain_directories_are_sources_too(tmp_path: Path) -> None:
     assert opened(tmp_path / "longer").bits == 32
 
 
+def test_the_index_says_which_files_are_the_model(tmp_path: Path) -> None:
+    path = changed("awq", tmp_path / "model", lambda _: None)
+    expected = opened(path).shapes
+    save_file({"layers.0.wq.weight": torch.ones(2)}, path / "consolidated.safetensors")
+    assert opened(path).shapes == expected
+    (path / "model.safetensors").rename(path / "model-00001-of-00001.safetensors")
+    index = path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(expected, "model-00001-of-00001.safetensors")}))
+    assert opened(path).shapes == expected
+    for places, told in (
+        ({"a": "model-00001-of-00001.safetensors", "b": "gone.safetensors"}, "has no file gone.safetensors, which its"),
+        ({"a": "../model.safetensors"}, "it does not say which files there are"),
+        ({"a": ["x"]}, "it does not say which files there are"),
+        ([], "it does not say which files there are"),
+    ):
+        index.write_text(json.dumps({"weight_map": places}))
+        with pytest.raises(ModelUnavailable, match=told):
+            open_source(path)
+
+
 def test_a_directory_without_safetensors_is_no_source(tmp_path: Path) -> None:
     assert open_source(tmp_path) is None
 
@@ -385,4 +421,7 @@ def test_words_hold_codes_without_gaps(bits: int) -> None:
     codes = np.random.default_rng(bits).integers(0, 1 << bits, (3, 37))
     stream = [sum(int(code) << (bits * place) for place, code in enumerate(row)) for row in codes]
     words = np.array([[number >> (32 * word) & 0xFFFFFFFF for word in range(10)] for number in stream], np.uint32)
-    assert np.array_equal(unpack_words(words[:, : -(-37 * bits // 32)].view(np.int32), bits, 37), codes)
+    words = words[:, : -(-37 * bits // 32)].view(np.int32)
+    assert np.array_equal(unpack_words(words, bits, 37), codes)
+    for rows in (slice(0, 37), slice(3, 31), slice(31, 37), slice(32, 33)):
+        assert np.array_equal(unpack_rows(words.T, bits, rows), codes.T[rows])

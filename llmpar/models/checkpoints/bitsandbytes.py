@@ -76,6 +76,7 @@ class _AcrossRows:
 
     def __init__(
         self,
+        tensors: Tensors,
         parts: tuple[str, ...],
         shape: tuple[int, int],
         kind: str,
@@ -88,6 +89,7 @@ class _AcrossRows:
         self.shape: tuple[int, ...] = shape
         self.kind = kind
         self.bits = 16
+        self._tensors = tensors
         self._codes, self._scales, self._table, self._size = codes, scales, table, size
 
     def rows(self, rows: slice) -> Floats:
@@ -95,6 +97,7 @@ class _AcrossRows:
         first, last = rows.start * self.shape[1], rows.stop * self.shape[1]
         blocks = np.arange(first, last) // self._size
         scales = self._scales(slice(first // self._size, -(-last // self._size)))
+        self._tensors.expect_finite(scales, self.parts[0])
         weights: Floats = self._table[self._codes(first, last)] * scales[blocks - first // self._size]
         return weights.reshape(-1, self.shape[1])
 
@@ -123,8 +126,9 @@ def _four_bits(tensors: Tensors, name: str, kind: str) -> Matrix:
         if nested not in tensors.shapes:
             return tensors.floats(absmax, blocks)
         units = tensors.array(nested)[np.arange(blocks.start, blocks.stop) // state.nested_size]
-        values: Floats = tensors.array(nested_table)[tensors.array(absmax)[blocks]] * units
-        values += np.float32(state.nested_offset)
+        with np.errstate(all="ignore"):  # what is no number then is found by whoever asked
+            values: Floats = tensors.array(nested_table)[tensors.array(absmax)[blocks]] * units
+            values += np.float32(state.nested_offset)
         return values
 
     def codes(first: int, last: int) -> npt.NDArray[np.uint8]:
@@ -133,9 +137,11 @@ def _four_bits(tensors: Tensors, name: str, kind: str) -> Matrix:
         return unpack_bytes(data, 4, high_first=True)[first % 2 :][: last - first]
 
     size, known = state.size, np.array(tensors.array(table))
+    if not (np.abs(known) <= 1).all():
+        raise tensors.damaged(f"{table} has something else than numbers from -1 to 1")
     if num_inputs % size:
         kind = f"bitsandbytes {kind} in blocks of {size} across rows"
-        return _AcrossRows(tuple(parts), state.shape, kind, codes, scales, known, size)
+        return _AcrossRows(tensors, tuple(parts), state.shape, kind, codes, scales, known, size)
     per_row = num_inputs // size
     return Grouped(
         tensors,

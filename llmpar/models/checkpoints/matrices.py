@@ -121,9 +121,11 @@ class Grouped:
     @cached_property
     def _scale_type(self) -> type[np.floating[Any]]:
         """The shorter of the types that hold all scales exactly."""
-        scales = self._scales(slice(0, self.shape[0]))
-        if not np.isfinite(scales).all():
-            raise self._tensors.damaged(f"a scale of {self.parts[0]} is no finite number")
+        rows = slice(0, self.shape[0])
+        scales = self._scales(rows)
+        self._tensors.expect_finite(scales, self.parts[0])
+        if self._offsets is not None:
+            self._tensors.expect_finite(self._offsets(rows), self.parts[0])
         if scales.dtype == np.float16:
             return np.float16
         with np.errstate(over="ignore"):

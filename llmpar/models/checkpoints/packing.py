@@ -38,6 +38,20 @@ def unpack_words(words: npt.NDArray[Any], bits: int, count: int) -> Codes:
     return codes.reshape(len(data), -1)[:, :count]
 
 
+def unpack_rows(words: npt.NDArray[Any], bits: int, rows: slice) -> Codes:
+    """Return some rows (n, G) of codes that follow each other along the rows.
+
+    Args:
+        words: (W, G) of 32 bits.
+        bits: of a code, 1 to 8.
+        rows: which; W is at least their end · bits / 32.
+    """
+    first = rows.start // 32  # in so many words as a code has bits there are 32 whole ones
+    some = words[first * bits : -(-rows.stop // 32) * bits]
+    codes: Codes = unpack_words(some.T, bits, rows.stop - first * 32)[:, rows.start - first * 32 :].T
+    return codes
+
+
 def unpack_bytes(data: Codes, bits: int, *, high_first: bool = False) -> Codes:
     """Return the codes (N, B · 8 / bits) of bytes that hold whole ones.
 

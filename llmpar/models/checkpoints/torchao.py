@@ -93,8 +93,8 @@ def _integers(tensors: Tensors, prefix: str, attributes: Mapping[str, Any]) -> M
         bits,
         f"torchao, {bits} bits in {'rows' if grid[1] == 1 else f'groups of {width}'}",
         codes=lambda rows: tensors.codes(weight, bits, rows),
-        scales=lambda rows: np.repeat(tensors.scales(scale), height, axis=0)[rows],
-        zeros=(lambda rows: np.repeat(tensors.array(zero), height, axis=0)[rows]) if zero in tensors.shapes else None,
+        scales=lambda rows: tensors.scales(scale, np.arange(rows.start, rows.stop) // height),
+        zeros=(lambda rows: tensors.array(zero)[np.arange(rows.start, rows.stop) // height]) if zero in parts else None,
     )
 
 

@@ -129,8 +129,10 @@ def _places(
     for name, told in header.items():
         dtype, shape = types[told["dtype"]], tuple(told["shape"])
         first, last = (start + offset for offset in told["data_offsets"])
+        if not all(type(number) is int for number in (*shape, first, last)) or min(shape, default=1) < 1:
+            raise ValueError(f"{name} has no length, or lies nowhere")
         size = math.prod(shape) * _array_type(dtype).itemsize
-        if not (start <= first <= last <= length and last - first == size and size):
+        if not (start <= first <= last <= length and last - first == size):
             raise ValueError(f"{name} lies outside of the file")
         yield name, _Place(file, dtype, shape, first, last)
 

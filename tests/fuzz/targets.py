@@ -22,11 +22,18 @@ def loading(random: Random, record: dict[str, Any]) -> None:
     target(random, record)
 
 
+def checkpoints(random: Random, record: dict[str, Any]) -> None:
+    from fuzz.checkpoints import checkpoints as target
+
+    target(random, record)
+
+
 LOADING = "loading"
 TARGETS: dict[str, Target] = {
     "round_trip": round_trip,
     "merging": merging,
     "command_line": command_line,
     "tokens": tokens,
+    "checkpoints": checkpoints,
     LOADING: loading,
 }

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from llmpar.models.checkpoints.four_bit_floats import four_bit_floats
 from llmpar.models.checkpoints.matrices import Grouped, Matrix, Read, contiguous_groups
-from llmpar.models.checkpoints.packing import unpack_words
+from llmpar.models.checkpoints.packing import unpack_rows, unpack_words
 from llmpar.models.checkpoints.scaled_floats import POWERS, ScaledFloats
 from llmpar.models.checkpoints.tensors import EIGHT_BIT_FLOATS, FLOATS, Tensors
 
@@ -100,7 +100,7 @@ def _words(tensors: Tensors, module: str, known: list[dict[str, Any]]) -> Matrix
         _kind(f"{bits} bits", num_inputs, num_groups),
         # Codes count from the least, and mean signed numbers.
         codes=lambda rows: (unpack_words(tensors.array(words)[rows], bits, num_inputs) - middle).view(np.int8),
-        scales=_by_row(tensors, scale, num_rows),
+        scales=_by_row(tensors, scale),
         zeros=zeros,
         groups=_uneven(tensors, module, num_inputs, num_groups, known) if groups is None else groups,
     )
@@ -123,18 +123,11 @@ def _integers(tensors: Tensors, module: str, known: list[dict[str, Any]]) -> Mat
         (num_rows, num_inputs),
         bits,
         _kind(f"{bits} bits", num_inputs, num_groups),
-        codes=lambda rows: _within(tensors, weight, bits, rows),
-        scales=_by_row(tensors, scale, num_rows),
+        codes=lambda rows: tensors.codes(weight, bits, rows),
+        scales=_by_row(tensors, scale),
         zeros=zeros,
         groups=_uneven(tensors, module, num_inputs, num_groups, known),
     )
-
-
-def _within(tensors: Tensors, name: str, bits: int, rows: slice) -> npt.NDArray[Any]:
-    codes = tensors.array(name)[rows]
-    if bits < 8 and (codes.min() < -(1 << (bits - 1)) or codes.max() >= 1 << (bits - 1)):
-        raise tensors.damaged(f"{name} has codes that {bits} bits do not hold")
-    return codes
 
 
 def _floats(tensors: Tensors, module: str, known: list[dict[str, Any]]) -> Matrix:
@@ -180,15 +173,10 @@ def _num_groups(tensors: Tensors, scale: str, num_rows: int) -> int:
     return shape[1] if len(shape) == 2 else 1
 
 
-def _by_row(tensors: Tensors, name: str, num_rows: int) -> Read:
-    """Return what reads the numbers (n, G) of rows from a tensor that may have one for each row, or for all."""
-
-    def read(rows: slice) -> npt.NDArray[Any]:
-        values = tensors.scales(name)
-        values = values.reshape(-1, values.shape[1] if values.ndim == 2 else 1)
-        return np.broadcast_to(values, (num_rows, values.shape[1]))[rows]
-
-    return read
+def _by_row(tensors: Tensors, name: str) -> Read:
+    """Return what reads the scales (n, G) of rows from a tensor that may have one for each row, or for all."""
+    is_for_all = tensors.shapes[name] in ((), (1,))
+    return lambda rows: tensors.scales(name, np.arange(rows.start, rows.stop) * (not is_for_all))
 
 
 def _zeros(tensors: Tensors, name: str, bits: int, num_rows: int, num_groups: int) -> Read:
@@ -196,7 +184,7 @@ def _zeros(tensors: Tensors, name: str, bits: int, num_rows: int, num_groups: in
     if tensors.dtype(name) == "int32":
         tensors.expect(name, ("int32",), (-(-num_rows * bits // 32), num_groups))
         middle = 1 << (bits - 1)
-        return lambda rows: unpack_words(tensors.array(name).T, bits, num_rows)[:, rows].T.astype(np.int16) - middle
+        return lambda rows: unpack_rows(tensors.array(name), bits, rows).astype(np.int16) - middle
     tensors.expect(name, ("int8",), (num_rows, num_groups), *([(num_rows,), (1,), ()] if num_groups == 1 else []))
     return lambda rows: np.broadcast_to(tensors.array(name).reshape(-1, num_groups), (num_rows, num_groups))[rows]
 

@@ -33,7 +33,7 @@ def four_bit_floats(tensors: Tensors, pairs: str, scale: str, kind: str, unit: s
     """
     tensors.expect(pairs, ("uint8",))
     shape = tensors.shapes[pairs]
-    *rows, num_groups = tensors.shapes[scale] if scale in tensors.shapes else (0,)
+    *rows, num_groups = tensors.shapes.get(scale, (0,))
     tensors.expect(scale, EIGHT_BIT_FLOATS if unit else POWERS, (*shape[: len(rows)], num_groups))
     num_rows = prod(rows)
     num_inputs = 2 * prod(shape) // num_rows
@@ -46,7 +46,8 @@ def four_bit_floats(tensors: Tensors, pairs: str, scale: str, kind: str, unit: s
         stored = tensors.array(scale).reshape(num_rows, num_groups)[rows]
         if unit is None:
             return to_floats(stored, "float8_e8m0fnu")
-        divided: npt.NDArray[Any] = to_floats(stored, tensors.dtype(scale)) / tensors.floats(unit).reshape(())
+        with np.errstate(all="ignore"):  # what is no number then is found by whoever asked
+            divided: npt.NDArray[Any] = to_floats(stored, tensors.dtype(scale)) / tensors.floats(unit).reshape(())
         return divided
 
     return Grouped(

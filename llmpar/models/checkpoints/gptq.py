@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmpar.models.checkpoints.matrices import Grouped, Matrix, contiguous_groups
-from llmpar.models.checkpoints.packing import unpack_words
+from llmpar.models.checkpoints.packing import unpack_rows, unpack_words
 from llmpar.models.checkpoints.tensors import FLOATS, Tensors
 
 _BITS = (2, 3, 4, 8)
@@ -59,7 +59,7 @@ def _matrix(tensors: Tensors, module: str, options: Mapping[str, Any], *, is_fir
         f"GPTQ, {bits} bits in {order_of}",
         codes=lambda rows: unpack_words(tensors.array(words)[:, rows].T, bits, num_inputs),
         scales=lambda rows: tensors.columns(scales, rows),
-        zeros=partial(_zeros, tensors, zeros, bits, num_rows, int(is_first)),
+        zeros=partial(_zeros, tensors, zeros, bits, int(is_first)),
         groups=groups,
     )
 
@@ -97,8 +97,8 @@ def _groups(
     return contiguous_groups(num_inputs, num_groups, size)
 
 
-def _zeros(tensors: Tensors, name: str, bits: int, num_rows: int, added: int, rows: slice) -> npt.NDArray[Any]:
-    values = unpack_words(tensors.array(name), bits, num_rows)[:, rows].T
+def _zeros(tensors: Tensors, name: str, bits: int, added: int, rows: slice) -> npt.NDArray[Any]:
+    values = unpack_rows(tensors.array(name).T, bits, rows)
     # The first layout keeps them less one, and of 0 that leaves the largest code.
     zeros: npt.NDArray[Any] = values + np.uint8(added) & np.uint8((1 << bits) - 1)
     return zeros

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from llmpar.engine.quantized import Floats, Quantized, Scales
 from llmpar.models.checkpoints.tensors import Tensors
 
+_TOGETHER = 32  # rows, which stay in a cache while they are computed
 Read = Callable[[slice], npt.NDArray[Any]]
 """Returns what a file has for some rows of a matrix."""
 
@@ -49,7 +50,7 @@ class Plain:
 
 
 class Grouped:
-    """A matrix (N, K) of codes. A weight is scale · (code - zero), or scale · table[code].
+    """A matrix (N, K) of codes. A weight is scale · (code - zero), scale · code + offset, or scale · table[code].
 
     Args:
         tensors: the checkpoint's.
@@ -60,6 +61,7 @@ class Grouped:
         codes: returns (n, K) codes, int8 where they are signed, else uint8.
         scales: returns (n, G) float16 or float32.
         zeros: returns (n, G) integers, where they are not all 0.
+        offsets: returns (n, G) float16 or float32, where there are such.
         table: (2^bits,) what codes stand for, if not themselves.
         groups: the group (K,) of each input, where not K / G neighbours are one.
     """
@@ -74,11 +76,13 @@ class Grouped:
         codes: Read,
         scales: Read,
         zeros: Read | None = None,
+        offsets: Read | None = None,
         table: Floats | None = None,
         groups: npt.NDArray[Any] | None = None,
     ) -> None:
         self._tensors, self._code_bits, self._middle = tensors, bits, 1 << (bits - 1)
         self._codes, self._scales, self._zeros, self._table = codes, scales, zeros, table
+        self._offsets = offsets
         self._groups = groups
         self.parts: tuple[str, ...] = parts
         self.shape: tuple[int, ...] = shape
@@ -90,6 +94,8 @@ class Grouped:
         codes, scales = self._codes(rows), self._scales(rows).astype(self._scale_type)
         if self._groups is not None:
             return self._floats(codes, scales, rows)
+        if self._offsets is not None:
+            return Quantized(codes, self._code_bits, Scales(scales), Scales(self._offsets(rows)))
         if self._zeros is None:
             return Quantized(codes, self._code_bits, Scales(scales), table=self._table)
         if self._is_centred:
@@ -101,18 +107,25 @@ class Grouped:
         return Quantized(codes, self._code_bits, Scales(scales), offsets)
 
     def _floats(self, codes: npt.NDArray[Any], scales: npt.NDArray[Any], rows: slice) -> Floats:
-        values = codes.astype(np.float32) if self._table is None else self._table[codes]
-        if self._zeros is not None:
-            values -= self._zeros(rows).astype(np.float32)[:, self._groups]
-        values *= scales.astype(np.float32)[:, self._groups]
+        assert self._groups is not None
+        factors, zeros = scales.astype(np.float32), None if self._zeros is None else self._zeros(rows)
+        values = np.empty(codes.shape, np.float32)
+        for first in range(0, len(codes), _TOGETHER):
+            some = slice(first, first + _TOGETHER)
+            values[some] = codes[some] if self._table is None else self._table[codes[some]]
+            if zeros is not None:
+                values[some] -= np.take(zeros[some], self._groups, axis=1)
+            values[some] *= np.take(factors[some], self._groups, axis=1)
         return values
 
     @cached_property
     def _scale_type(self) -> type[np.floating[Any]]:
         """The shorter of the types that hold all scales exactly."""
-        scales = self._scales(slice(0, self.shape[0]))
-        if not np.isfinite(scales).all():
-            raise self._tensors.damaged(f"a scale of {self.parts[0]} is no finite number")
+        rows = slice(0, self.shape[0])
+        scales = self._scales(rows)
+        self._tensors.expect_finite(scales, self.parts[0])
+        if self._offsets is not None:
+            self._tensors.expect_finite(self._offsets(rows), self.parts[0])
         if scales.dtype == np.float16:
             return np.float16
         with np.errstate(over="ignore"):

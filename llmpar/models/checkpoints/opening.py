@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmpar.errors import ModelUnavailable
-from llmpar.models.checkpoints import awq, compressed_tensors, gptq
+from llmpar.models.checkpoints import awq, bitsandbytes, compressed_tensors, fp8, gptq, mxfp4, torchao
 from llmpar.models.checkpoints.matrices import Matrix
 from llmpar.models.checkpoints.source import CheckpointSource
 from llmpar.models.checkpoints.tensors import Tensors
@@ -20,6 +20,11 @@ FORMATS: Mapping[str, Find] = {
     "gptq": gptq.find,
     "awq": awq.find,
     "compressed-tensors": compressed_tensors.find,
+    "fp8": fp8.find,
+    "fbgemm_fp8": fp8.find,
+    "bitsandbytes": bitsandbytes.find,
+    "mxfp4": mxfp4.find,
+    "torchao": torchao.find,
 }
 """The formats by the names that transformers gives them, its `quant_method`."""
 

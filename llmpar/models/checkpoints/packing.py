@@ -24,11 +24,32 @@ def unpack_words(words: npt.NDArray[Any], bits: int, count: int) -> Codes:
         return data[:, :count]
     if 8 % bits == 0:
         return unpack_bytes(data, bits)[:, :count]
-    places = np.arange(count) * bits
-    first = places // 8
-    padded = np.pad(data, ((0, 0), (0, 1))).astype(np.uint16)
-    pairs = padded[:, first] | padded[:, first + 1] << 8
-    return (pairs >> (places % 8).astype(np.uint16) & ((1 << bits) - 1)).astype(np.uint8)
+    # Eight codes are as many bytes as a code has bits.
+    whole = -(-count // 8)
+    padded = np.pad(data, ((0, 0), (0, max(0, whole * bits - data.shape[1]))))[:, : whole * bits]
+    parts = padded.reshape(len(data), whole, bits).astype(np.uint16)
+    codes = np.empty((len(data), whole, 8), np.uint8)
+    for place in range(8):
+        byte, shift = divmod(place * bits, 8)
+        pair = parts[..., byte] >> shift
+        if shift + bits > 8:
+            pair |= parts[..., byte + 1] << (8 - shift)
+        codes[..., place] = pair & ((1 << bits) - 1)
+    return codes.reshape(len(data), -1)[:, :count]
+
+
+def unpack_rows(words: npt.NDArray[Any], bits: int, rows: slice) -> Codes:
+    """Return some rows (n, G) of codes that follow each other along the rows.
+
+    Args:
+        words: (W, G) of 32 bits.
+        bits: of a code, 1 to 8.
+        rows: which; W is at least their end · bits / 32.
+    """
+    first = rows.start // 32  # in so many words as a code has bits there are 32 whole ones
+    some = words[first * bits : -(-rows.stop // 32) * bits]
+    codes: Codes = unpack_words(some.T, bits, rows.stop - first * 32)[:, rows.start - first * 32 :].T
+    return codes
 
 
 def unpack_bytes(data: Codes, bits: int, *, high_first: bool = False) -> Codes:

@@ -50,15 +50,16 @@ class ScaledFloats:
         """Return some rows (n, K).
 
         Raises:
-            ModelUnavailable: a scale is no finite number.
+            ModelUnavailable: a scale is no number that can be multiplied by.
         """
         height, width = self._block
         dtype = self._tensors.dtype(self._scale)
         stored = self._tensors.array(self._scale).reshape(self._grid)[rows.start // height : -(-rows.stop // height)]
         scales = to_floats(stored, "float8_e8m0fnu" if dtype in POWERS else dtype)
-        if not np.isfinite(scales).all():
-            raise self._tensors.damaged(f"a scale of {self._name} is no finite number")
-        scales = scales[np.arange(rows.start, rows.stop) // height - rows.start // height]
+        self._tensors.expect_finite(scales, self._name)
         values = self._tensors.floats(self._name, rows)
-        values *= np.repeat(scales, width, axis=1)[:, : self.shape[1]]
+        columns = np.arange(self.shape[1]) // width
+        for index, row in enumerate(range(rows.start // height, -(-rows.stop // height))):
+            start, stop = (max(0, edge - rows.start) for edge in (row * height, (row + 1) * height))
+            values[start:stop] *= scales[index, columns]
         return values

@@ -42,7 +42,7 @@ class CheckpointSource:
         self._quantized = quantized
         self._matrices = dict(quantized)
         used = {part for matrix in quantized.values() for part in matrix.parts}
-        for name in tensors.shapes.keys() - used:
+        for name in sorted(tensors.shapes.keys() - used):
             dtype = tensors.dtype(name)
             if quantized and dtype in (*INTEGERS, *EIGHT_BIT_FLOATS):
                 raise tensors.damaged(f"{name} is of the type {dtype}, and nothing says what it stands for")

@@ -11,30 +11,36 @@ import numpy.typing as npt
 
 from llmpar.engine.quantized import Floats
 from llmpar.errors import ModelUnavailable
+from llmpar.models.configuration import read_json
 from llmpar.models.mapped import MappedWeights, OtherFiles
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 EIGHT_BIT_FLOATS = ("float8_e4m3fn", "float8_e5m2")
 INTEGERS = ("int8", "uint8", "int16", "int32", "int64")
 
+_LARGEST = 1e30  # that a scale may be: times the largest of all codes it is finite
+
 Shape = tuple[int | None, ...]
 """The lengths of a tensor, None for any."""
 
 
+_INDEX, _WHOLE = "model.safetensors.index.json", "model.safetensors"
+
+
 class Tensors:
-    """All tensors of a directory of safetensors.
+    """All tensors of a directory of safetensors: of the files that its index names, or of the one there is.
 
     Args:
         path: the directory.
 
     Raises:
-        ModelUnavailable: a file is damaged, or has tensors of types that are not known.
+        ModelUnavailable: a file is missing, is damaged, or has tensors of types that are not known.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._mapped = MappedWeights(sorted(path.glob("*.safetensors")), with_codes=True)
+            self._mapped = MappedWeights(_files(path), with_codes=True)
         except OtherFiles as error:
             raise ModelUnavailable(f"{str(path)!r}: cannot be loaded: {error}") from error
         self.shapes: Mapping[str, tuple[int, ...]] = self._mapped.shapes
@@ -70,6 +76,16 @@ class Tensors:
             wanted = " or ".join(str(list(shape)).replace("None", "any") for shape in shapes)
             raise self.damaged(f"{name} has the shape {list(found)}, which is not {wanted}")
 
+    def expect_finite(self, scales: npt.NDArray[Any], name: str) -> None:
+        """Raise ModelUnavailable unless all of these are numbers that a code can be multiplied by.
+
+        Args:
+            scales: of any shape, or what is added to what they give.
+            name: of the tensor whose they are.
+        """
+        if not (np.abs(scales.astype(np.float32)) < _LARGEST).all():  # nor is it a number, if it is NaN
+            raise self.damaged(f"a scale of {name} is no finite number, or too large a one")
+
     def array(self, name: str) -> npt.NDArray[Any]:
         """Return a tensor of any shape as the file has it; see `MappedWeights.array`."""
         return self._mapped.array(name)
@@ -79,9 +95,21 @@ class Tensors:
         values = self._mapped.array(name)
         return to_floats(values[rows] if values.ndim else values, self.dtype(name))
 
-    def scales(self, name: str) -> npt.NDArray[Any]:
-        """Return a tensor of floats of any shape, as float16 if it is of that type."""
+    def codes(self, name: str, bits: int, rows: slice) -> npt.NDArray[np.int8]:
+        """Return some rows of a matrix (N, K) of integers of 8 bits, of which so many are used.
+
+        Raises:
+            ModelUnavailable: one is larger.
+        """
+        codes: npt.NDArray[np.int8] = self._mapped.array(name)[rows]
+        if bits < 8 and (codes.min() < -(1 << (bits - 1)) or codes.max() >= 1 << (bits - 1)):
+            raise self.damaged(f"{name} has codes that {bits} bits do not hold")
+        return codes
+
+    def scales(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return some rows (n, G) of a matrix (R, G) or vector (R,) of floats, as float16 if it is of that type."""
         values = self._mapped.array(name)
+        values = values.reshape(-1, values.shape[1] if values.ndim == 2 else 1)[rows]
         return values if values.dtype == np.float16 else to_floats(values, self.dtype(name))
 
     def columns(self, name: str, columns: slice) -> npt.NDArray[Any]:
@@ -105,6 +133,19 @@ class Tensors:
         )
 
 
+def _files(path: Path) -> list[Path]:
+    """Return the files that hold the model; others may lie beside them, such as the same in its maker's own layout."""
+    if (path / _INDEX).exists():
+        places = read_json(path / _INDEX).get("weight_map")
+        names = list(places.values()) if isinstance(places, dict) else []
+        if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+            raise ModelUnavailable(f"{str(path / _INDEX)!r}: is damaged: it does not say which files there are")
+        if absent := sorted(name for name in names if not (path / name).exists()):
+            raise ModelUnavailable(f"{str(path)!r}: has no file {absent[0]}, which its index names")
+        return [path / name for name in sorted(set(names))]
+    return [path / _WHOLE] if (path / _WHOLE).exists() else sorted(path.glob("*.safetensors"))
+
+
 def _fits(found: tuple[int, ...], shape: Shape) -> bool:
     return len(found) == len(shape) and all(
         wanted in (None, length) for length, wanted in zip(found, shape, strict=True)
@@ -112,7 +153,7 @@ def _fits(found: tuple[int, ...], shape: Shape) -> bool:
 
 
 def to_floats(values: npt.NDArray[Any], dtype: str) -> Floats:
-    """Return floats of any shape as float32, which holds all but those of 64 bits exactly.
+    """Return floats of any shape as float32 of their own, which holds all but those of 64 bits exactly.
 
     Args:
         values: of any shape, as `MappedWeights.array` returns them.
@@ -121,7 +162,7 @@ def to_floats(values: npt.NDArray[Any], dtype: str) -> Floats:
     if dtype == "bfloat16":
         widened: Floats = np.left_shift(values, 16, dtype=np.uint32).view(np.float32)
         return widened
-    found: Floats = _TABLES[dtype][values] if dtype in _TABLES else values.astype(np.float32, copy=False)
+    found: Floats = np.take(_TABLES[dtype], values) if dtype in _TABLES else values.astype(np.float32)
     return found
 
 

@@ -73,7 +73,7 @@ def save(name: str, made: Made) -> None:
     folder = HERE / name
     folder.mkdir(exist_ok=True)
     dtype = str(next(iter(expected.values())).dtype).removeprefix("torch.")
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **SIZES, "tie_word_embeddings": False}
+    config = {"model_type": "llama", **SIZES, "tie_word_embeddings": False, **quantization.pop("config", {})}
     config |= {"dtype": dtype, "quantization_config": quantization}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors", metadata)
@@ -82,7 +82,8 @@ def save(name: str, made: Made) -> None:
 
 
 def digest(tensor: torch.Tensor) -> str:
-    return hashlib.sha256(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+    tensor = tensor.detach() + 0.0  # a zero has no sign
+    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def module_of(package: str, file: str) -> Any:
@@ -291,6 +292,169 @@ def compressed_nvfp4() -> Made:
 @maker
 def compressed_mxfp4() -> Made:
     return compressed("mxfp4-pack-quantized", num_bits=4, type="float", strategy="group", group_size=32)
+
+
+@maker
+def fp8_blocks(scale_format: str | None = None) -> Made:
+    """Take transformers' own operations, which FP8 in blocks goes through when it is loaded and saved."""
+    from transformers.integrations.finegrained_fp8 import Fp8Dequantize, Fp8Quantize
+
+    settings = types.SimpleNamespace(weight_block_size=(32, 16), scale_fmt=scale_format)
+    quantizer = types.SimpleNamespace(quantization_config=settings)
+    quantize, dequantize = Fp8Quantize(quantizer), Fp8Dequantize(quantizer)
+    model = tiny(torch.bfloat16)
+    tensors, expected = others(model), others(model)
+    for name, linear in linears(model).items():
+        made = quantize._quantize_one(f"{name}.weight", linear.weight.detach())
+        tensors |= made
+        expected[f"{name}.weight"] = dequantize._dequantize_one(*made.values(), torch.bfloat16)
+    about = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3", "weight_block_size": [32, 16]}
+    return tensors, about, expected
+
+
+@maker
+def fp8_blocks_powers() -> Made:
+    return fp8_blocks("ue8m0")
+
+
+def bitsandbytes(dtype: torch.dtype, **about: Any) -> Made:
+    """Take what the tool's own layers save, and its dequantisation."""
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    model = tiny(dtype)
+    tensors, expected = others(model), others(model)
+    for name, linear in linears(model).items():
+        layer = Linear4bit(linear.in_features, linear.out_features, bias=False, compute_dtype=dtype, **about)
+        layer.load_state_dict(linear.state_dict())
+        layer.to("cpu")
+        # Its kernels for 16 bits round twice.
+        layer.weight.quant_state.dtype = torch.float32
+        expected[f"{name}.weight"] = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+        layer.weight.quant_state.dtype = dtype
+        tensors |= {f"{name}.{part}": value for part, value in layer.state_dict().items()}
+    config = {"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False}
+    config |= {"bnb_4bit_quant_type": about["quant_type"], "bnb_4bit_use_double_quant": about["compress_statistics"]}
+    return tensors, config, expected
+
+
+@maker
+def bitsandbytes_nf4() -> Made:
+    return bitsandbytes(torch.bfloat16, quant_type="nf4", compress_statistics=False)
+
+
+@maker
+def bitsandbytes_nf4_nested() -> Made:
+    return bitsandbytes(torch.bfloat16, quant_type="nf4", compress_statistics=True)
+
+
+@maker
+def bitsandbytes_fp4_in_floats() -> Made:
+    return bitsandbytes(torch.float16, quant_type="fp4", compress_statistics=True, quant_storage=torch.float16)
+
+
+@maker
+def bitsandbytes_int8() -> Made:
+    from bitsandbytes.functional import int8_vectorwise_dequant
+    from bitsandbytes.nn import Linear8bitLt
+
+    model = tiny(torch.float16)
+    tensors, expected = others(model), others(model)
+    for name, linear in linears(model).items():
+        layer = Linear8bitLt(linear.in_features, linear.out_features, bias=False, has_fp16_weights=False)
+        layer.load_state_dict(linear.state_dict())
+        layer.to("cpu")
+        saved = layer.state_dict()
+        tensors |= {f"{name}.{part}": value for part, value in saved.items()}
+        expected[f"{name}.weight"] = int8_vectorwise_dequant(saved["weight"], saved["SCB"])
+    return tensors, {"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False}, expected
+
+
+@maker
+def mxfp4() -> Made:
+    """Take blocks as they come, and transformers' own dequantisation of them."""
+    from transformers import GptOssConfig, GptOssForCausalLM
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+    about = {"model_type": "gpt_oss", "num_local_experts": 2, "num_experts_per_tok": 1}
+    torch.manual_seed(0)
+    model = GptOssForCausalLM(GptOssConfig(**SIZES, **about)).to(torch.bfloat16)
+    tensors = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    expected = dict(tensors)
+    for name in list(tensors):
+        if name.endswith(("gate_up_proj", "down_proj")):
+            experts, inputs, outputs = tensors.pop(name).shape
+            blocks = torch.randint(256, (experts, outputs, inputs // 32, 16), dtype=torch.uint8)
+            scales = torch.randint(117, 125, blocks.shape[:-1], dtype=torch.uint8)
+            tensors |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+            expected[name] = convert_moe_packed_tensors(blocks, scales).transpose(1, 2).reshape(-1, inputs)
+    return tensors, {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"], "config": about}, expected
+
+
+def torchao(dtype: torch.dtype, make: Callable[[torch.Tensor], Any], about: dict[str, Any]) -> Made:
+    """Take what torchao saves of its own tensors, and their own dequantisation."""
+    from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
+
+    model = tiny(dtype)
+    expected = others(model)
+    state: dict[str, Any] = dict(expected)
+    for name, linear in linears(model).items():
+        state[f"{name}.weight"] = make(linear.weight.detach())
+        expected[f"{name}.weight"] = state[f"{name}.weight"].dequantize()
+    tensors, metadata = flatten_tensor_state_dict(state)
+    quantization = {"quant_method": "torchao", "quant_type": {"default": about}, "modules_to_not_convert": ["lm_head"]}
+    return tensors, quantization | {"metadata": metadata}, expected
+
+
+@maker
+def torchao_int8() -> Made:
+    from torchao.quantization import Int8Tensor, PerRow
+
+    about = {"_type": "Int8WeightOnlyConfig", "_version": 2, "_data": {}}
+    return torchao(torch.bfloat16, lambda weight: Int8Tensor.from_hp(weight, PerRow()), about)
+
+
+@maker
+def torchao_intx_4_bits() -> Made:
+    from torchao.quantization import IntxUnpackedToInt8Tensor, MappingType
+
+    def make(weight: torch.Tensor) -> Any:
+        return IntxUnpackedToInt8Tensor.from_hp(weight, (1, 32), torch.int4, mapping_type=MappingType.ASYMMETRIC)
+
+    return torchao(torch.bfloat16, make, {"_type": "IntxWeightOnlyConfig", "_version": 2, "_data": {}})
+
+
+@maker
+def torchao_int4() -> Made:
+    """Quantise as the library does that torchao needs a GPU for (`int4_row_quantize_zp`), and dequantise likewise."""
+    from torchao.quantization import Int4Tensor
+
+    class Made4(Int4Tensor):
+        def dequantize(self) -> torch.Tensor:
+            data = self.qdata.int()
+            codes = torch.stack([data << 28 >> 28, data << 24 >> 28], -1).reshape(len(data), -1)
+            scale, zero = (part.T.float().repeat_interleave(32, 1) for part in (self.scale, self.zero_point))
+            return codes * scale + zero
+
+    def make(weight: torch.Tensor) -> Any:
+        grouped = weight.float().reshape(-1, 32)
+        most, least = grouped.amax(1, keepdim=True), grouped.amin(1, keepdim=True)
+        scale = (most - least).clamp(min=1e-6) / 15
+        codes = ((grouped - least) / scale).round().clamp(0, 15).sub(8).to(torch.int8).reshape(weight.shape)
+        packed = (codes[:, 1::2] << 4) | (codes[:, ::2] & 15)
+        parts = (part.reshape(len(weight), -1).T.contiguous().to(weight.dtype) for part in (scale, least + 8 * scale))
+        return Made4(packed, *parts, [1, 32], weight.shape)
+
+    Made4.__name__ = "Int4Tensor"
+    return torchao(torch.bfloat16, make, {"_type": "Int4WeightOnlyConfig", "_version": 2, "_data": {}})
+
+
+@maker
+def torchao_float8() -> Made:
+    from torchao.quantization import Float8Tensor, PerRow
+
+    about = {"_type": "Float8WeightOnlyConfig", "_version": 2, "_data": {}}
+    return torchao(torch.bfloat16, lambda weight: Float8Tensor.from_hp(weight, granularity=PerRow()), about)
 
 
 if __name__ == "__main__":

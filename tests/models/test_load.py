@@ -260,17 +260,18 @@ class TestLoad:
             assert [f"in {taken}" in line and f"in {asked}" in line for line in said] == [True]
 
 
-@pytest.mark.parametrize("has_int8", [True, False])
+@pytest.mark.parametrize("processor", ["AVX512", "AVX2", "PORTABLE"])
 @pytest.mark.parametrize("has_bf16", [True, False])
 def test_auto_is_no_less_precise_than_the_file_and_native(
-    monkeypatch: pytest.MonkeyPatch, tiny_model: Path, has_int8: bool, has_bf16: bool
+    monkeypatch: pytest.MonkeyPatch, tiny_model: Path, processor: str, has_bf16: bool
 ) -> None:
-    monkeypatch.setattr(instructions, "HERE", instructions.AVX512)
-    monkeypatch.setitem(HOST, "avx512vnni", has_int8)
+    monkeypatch.setattr(instructions, "HERE", getattr(instructions, processor))
+    monkeypatch.setitem(HOST, "avx2", True)
+    monkeypatch.setitem(HOST, "avx512vnni", False)  # for int8, AVX2 is enough
     monkeypatch.setitem(HOST, "avx512bf16", has_bf16)
     monkeypatch.setattr(load, "_load_on_cpu", lambda _path, precision, *_, **__: precision)
-    half = "bf16" if has_bf16 else "fp32"
-    few = "int8" if has_int8 else half
+    half = "bf16" if has_bf16 and processor == "AVX512" else "fp32"
+    few = "int8" if processor != "PORTABLE" else half
     for bits, expected in {4: few, 8: few, 9: half, 16: half, 17: "fp32", 32: "fp32", None: "fp32"}.items():
         assert load_model(tiny_model, "cpu", "auto", bits) == expected, bits
         for precision in PRECISIONS:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from support.gguf_files import write_gguf
 from support.program import Outcome
 
@@ -141,11 +140,3 @@ def test_room_is_asked_for_before_anything_is_loaded(file: Path, monkeypatch: py
     monkeypatch.setattr(needs, "available_memory", lambda: 1000)
     with pytest.raises(ModelUnavailable, match=r"'tiny\.gguf': needs about 0\.5 GB"):
         load_model(file, "cpu", "bf16", 8)
-
-
-def test_weights_without_a_type_of_their_own_are_those_of_the_file(file: Path) -> None:
-    from llmpar.models.load import _open_as_stored
-
-    for kind, dtype in {"Q8_0": torch.float32, "F16": torch.float16}.items():
-        model, mapped = _open_as_stored(write_gguf(file, kind))
-        assert (model.dtype, mapped) == (dtype, None)

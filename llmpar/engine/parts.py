@@ -97,8 +97,8 @@ class ModelParts:
     def distance(self, logits: torch.Tensor) -> float:
         """Return how far logits (8, V) on the same text are from the model's, relative to how these vary.
 
-        What all tokens' logits have in common is left out: no probability depends on it. In Gemma 3 that is up to fifteen
-        times as much as what they vary by.
+        What all tokens' logits have in common is left out: no probability depends on it. In Gemma 3 that is up to
+        fifteen times as much as what they vary by.
         """
         if self.extent:
             logits = torch.cat([logits[:, tokens] for tokens in self.extent.tokens], 1)

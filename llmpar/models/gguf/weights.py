@@ -115,7 +115,7 @@ class GgufWeights:
             ordered: Floats = values[order]
             return ordered
         if self._architecture.norm_offset and "norm" in name:
-            return values - np.float32(self._architecture.norm_offset)
+            values = values - np.float32(self._architecture.norm_offset)
         return values
 
     def _order(self, name: str, num_rows: int) -> Array | None:

@@ -309,7 +309,15 @@ class LocalModel:
         from llmpar.models.registry import resolve
 
         with _OPENING:
-            return resolve(choice.name, offline=choice.offline, notify=self._watcher.doing, warn=self._watcher.warn)
+            watcher, is_spread = self._watcher, choice.tensor_parallel > 1  # only transformers spreads a model
+            return resolve(
+                choice.name,
+                offline=choice.offline,
+                notify=watcher.doing,
+                warn=watcher.warn,
+                remark=watcher.remark,
+                expanded=is_spread,
+            )
 
     @cached_property
     def _config(self) -> dict[str, object]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from llmpar.errors import ModelUnavailable
 from llmpar.models import cache, fetch
+from llmpar.models.configuration import is_gguf
 from llmpar.models.names import DEFAULT_MODEL as DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -49,24 +50,32 @@ def resolve(
     offline: bool = False,
     notify: Notify = lambda _: None,
     warn: Notify | None = None,
+    remark: Notify | None = None,
+    expanded: bool = False,
 ) -> ModelFiles:
     """Return the files of a model, fetched and converted if need be.
 
     `name` is a directory, a path ending in .gguf, a name of the registry or of a cache entry, or a hub name
     `owner/repo[@revision]`; a path that exists comes first. A damaged cache entry is made again where its source can
     be had. A hub model that is on this machine is taken as it is, without a look at the hub for a newer one.
-    `notify` gets one-line messages before anything slow, `warn` (else `notify`) those about damage.
+    `notify` gets one-line messages before anything slow, `warn` (else `notify`) those about damage, `remark` (else
+    `notify`) what was not as one might expect. With `expanded`, a directory is wanted and no GGUF file.
 
     Raises:
         ModelUnavailable: unknown, not to be had, damaged, or of a kind that is refused.
         WriteFailed: the cache cannot be written.
     """
     warn = warn or notify
+    found = _resolved(name, offline, notify, warn, remark or notify)
+    return _converted(found.path, notify, warn) if expanded and is_gguf(found.path) else found
+
+
+def _resolved(name: str, offline: bool, notify: Notify, warn: Notify, remark: Notify) -> ModelFiles:
     path = Path(name)
     if name and path.is_dir() and (path / "config.json").exists():
         return _directory(path.resolve(), path.resolve().name, notify, warn)
     if name.endswith(".gguf"):
-        return _gguf(path, notify, warn)
+        return _gguf(path, notify, warn, remark)
     if name in REGISTRY:
         return _registered(name, offline, notify, warn)
     if name in cache.entries():
@@ -122,7 +131,7 @@ def verify(name: str | None) -> list[str]:
     key = _key(name)
     if key not in cache.entries():
         if key != name:  # nothing is kept of a GGUF file that is used as it is
-            _gguf(Path(name), lambda _: None, lambda _: None)
+            resolve(name)
             return []
         raise _absent(name)
     return verification.entry(key)
@@ -188,7 +197,7 @@ def _as_kept(found: ModelFiles, file: fetch.WheelFile) -> ModelFiles:
     return found
 
 
-def _gguf(path: Path, notify: Notify, warn: Notify) -> ModelFiles:
+def _gguf(path: Path, notify: Notify, warn: Notify, remark: Notify) -> ModelFiles:
     """Return a GGUF file as it is, or converted if its architecture is not one that is read so."""
     try:
         path = path.absolute()  # a link keeps its name, by which parts of a model are found
@@ -199,15 +208,15 @@ def _gguf(path: Path, notify: Notify, warn: Notify) -> ModelFiles:
         if magic != b"GGUF":
             raise ModelUnavailable(f"model file {str(path)!r} is not GGUF, whatever its name says")
         try:
-            bits = _looked_at(path, notify)
+            bits = _looked_at(path, remark)
         except _Other as reason:
-            notify(f"{path.name!r} is not read as it is: {reason}")
+            remark(f"{path.name!r} is not read as it is: {reason}")
             return _converted(path, notify, warn)
         key = cache.remembered_gguf_key(path)
     except OSError as error:
         raise _unreadable(path, error) from error
     if key in cache.entries():
-        notify(
+        remark(
             f"{path.name!r} is used as it is; `llmpar models remove {key}` deletes what an earlier version made of it"
         )
     return cache.ModelFiles(path.name, path, bits)
@@ -217,7 +226,7 @@ class _Other(Exception):
     """A GGUF file is of an architecture that is not read as it is."""
 
 
-def _looked_at(path: Path, notify: Notify) -> int:
+def _looked_at(path: Path, remark: Notify) -> int:
     """Return how many bits the weights of a GGUF file have, after a look at all that it says."""
     from llmpar.models.gguf.architecture import OtherArchitecture
     from llmpar.models.gguf.model import config, open_weights, unknown_vocabulary
@@ -228,7 +237,7 @@ def _looked_at(path: Path, notify: Notify) -> int:
     except OtherArchitecture as reason:
         raise _Other(str(reason)) from reason
     if kind := unknown_vocabulary(path):
-        notify(f"{path.name!r}: tokenizer kind {kind!r} left to transformers' own conversion")
+        remark(f"{path.name!r}: tokenizer kind {kind!r} left to transformers' own conversion")
     return bits
 
 

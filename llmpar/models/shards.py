@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from llmpar.errors import ModelUnavailable, UsageError
-from llmpar.models.configuration import is_gguf
 
 
 def check_devices(num_shards: int, device: str, target: str) -> None:
@@ -43,10 +42,6 @@ def check_plan(path: Path, num_shards: int) -> None:
     """
     from transformers import AutoConfig
 
-    if is_gguf(path):
-        raise UsageError(
-            f"tensor parallel over {num_shards} devices: {path.name!r} is a GGUF file, and those are not spread"
-        )
     try:
         config: Any = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever transformers makes of damaged files

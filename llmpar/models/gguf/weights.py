@@ -115,8 +115,7 @@ class GgufWeights:
             ordered: Floats = values[order]
             return ordered
         if self._architecture.norm_offset and "norm" in name:
-            own: Floats = values - np.float32(self._architecture.norm_offset)
-            return own
+            values = values - np.float32(self._architecture.norm_offset)
         return values
 
     def _order(self, name: str, num_rows: int) -> Array | None:

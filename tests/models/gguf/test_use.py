@@ -13,6 +13,7 @@ from support.program import Outcome
 from llmpar.errors import EngineFailed, ModelUnavailable
 from llmpar.models import cache, convert, needs, registry
 from llmpar.models.configuration import chat_template, deciding_files, described, stop_ids
+from llmpar.models.grammar import Grammar, choices_rule
 from llmpar.models.load import load_model
 from llmpar.models.tokenizer import ChatTokenizer
 
@@ -110,6 +111,23 @@ def test_what_an_earlier_version_made_of_it_is_told_and_still_opens(file: Path) 
     ]
     registry.remove(str(file))
     assert cache.entries() == []
+
+
+def test_a_directory_is_made_of_it_where_one_is_wanted(file: Path) -> None:
+    files = registry.resolve(str(file), expanded=True)
+    assert (files.name, files.path.is_dir(), files.source_bits) == ("tiny.gguf", True, 8)
+    assert registry.resolve(str(file)).path == file
+
+
+def test_constraints_are_those_of_the_directory(file: Path, directory: Path) -> None:
+    rule = choices_rule(["1234", "<|im_end|>", "the  7"])
+    masks = []
+    for path in (file, directory):
+        tokenizer = ChatTokenizer(path)
+        constraint = Grammar(path, 270, stop_ids(path), rule, tokenizer.control_ids).constrain()
+        masks.append(constraint.allowed(tokenizer.encode_data("12")))
+    own, made = ([mask.tolist() for mask in found] for found in masks)
+    assert own == made
 
 
 def test_a_link_is_as_good(tmp_path: Path, file: Path) -> None:

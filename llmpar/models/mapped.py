@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 # As safetensors writes them: https://huggingface.co/docs/safetensors/index#format
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _CODES = {"BOOL": "bool", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu"} | {
-    name: name.replace("I", "int").replace("U", "uint") for name in ("I8", "U8", "I16", "I32", "I64")
+    name: name.replace("I", "int").replace("U", "uint")
+    for name in ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
 }
 _RAW = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8", "float8_e8m0fnu": "uint8"}
 """What numpy has for types of the same length that it has not."""
@@ -127,6 +128,8 @@ def _places(
     header: dict[str, Any], types: dict[str, str], start: int, length: int, file: int
 ) -> Iterator[tuple[str, _Place]]:
     for name, told in header.items():
+        if told["dtype"] not in types:
+            raise OtherFiles(f"{name} is of the type {told['dtype']}, which is not read here")
         dtype, shape = types[told["dtype"]], tuple(told["shape"])
         first, last = (start + offset for offset in told["data_offsets"])
         if not all(type(number) is int for number in (*shape, first, last)) or min(shape, default=1) < 1:

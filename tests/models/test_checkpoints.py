@@ -21,6 +21,7 @@ from llmpar.errors import ModelUnavailable
 from llmpar.models.checkpoints.opening import open_source
 from llmpar.models.checkpoints.packing import unpack_rows, unpack_words
 from llmpar.models.checkpoints.tensors import to_floats
+from llmpar.models.checkpoints.text_part import TextPart
 from llmpar.models.skeleton import open_skeleton
 from llmpar.models.source import WeightSource
 
@@ -321,6 +322,31 @@ def test_plain_directories_are_sources_too(tmp_path: Path) -> None:
     assert opened(tmp_path / "longer").bits == 32
 
 
+@pytest.mark.parametrize(
+    ("text", "head", "other"),
+    [
+        ("model.language_model.", "lm_head.", "model.vision_tower."),
+        ("language_model.model.", "language_model.lm_head.", "vision_tower."),
+        ("model.", "lm_head.", "visual."),
+    ],
+)
+def test_the_part_for_text_has_its_own_names(text: str, head: str, other: str, tmp_path: Path) -> None:
+    def change(tensors: dict[str, Any]) -> None:
+        for name in list(tensors):
+            own = name.replace("model.", text, 1) if name.startswith("model.") else name.replace("lm_head.", head)
+            tensors[own] = tensors.pop(name)
+        tensors[f"{other}layers.0.weight"] = torch.ones(2, 2)
+
+    alone = opened(Path(__file__).parent / "checkpoints" / "awq")
+    part = TextPart(opened(changed("awq", tmp_path / "model", change)))
+    assert part.shapes == alone.shapes
+    assert part.bits == 4
+    for name in part.shapes:
+        assert np.array_equal(weights(part, name), weights(alone, name))
+        assert part.kind(name) == alone.kind(name)
+        part.give_back(name)
+
+
 def test_the_index_says_which_files_are_the_model(tmp_path: Path) -> None:
     path = changed("awq", tmp_path / "model", lambda _: None)
     expected = opened(path).shapes
@@ -352,7 +378,11 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         open_source(path)
     (path / "config.json").write_text("{}")
     file = path / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-100])
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b'"I32"', b'"C64"'))
+    with pytest.raises(ModelUnavailable, match=r"is of the type C64, which is not read here"):
+        open_source(path)
+    file.write_bytes(whole[:-100])
     with pytest.raises(ModelUnavailable, match=r"model\.safetensors is damaged"):
         open_source(path)
 

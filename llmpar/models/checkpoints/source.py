@@ -16,6 +16,7 @@ _LEFT_OUT = (
     ".input_scale",
     ".input_zero_point",
     ".input_global_scale",
+    ".activation_scale",
     ".output_scale",
     ".output_zero_point",
     ".q_scale",

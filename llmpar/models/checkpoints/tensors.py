@@ -16,7 +16,7 @@ from llmpar.models.mapped import MappedWeights, OtherFiles
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 EIGHT_BIT_FLOATS = ("float8_e4m3fn", "float8_e5m2")
-INTEGERS = ("int8", "uint8", "int16", "int32", "int64")
+INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
 _LARGEST = 1e30  # that a scale may be: times the largest of all codes it is finite
 

@@ -54,11 +54,13 @@ ROOMS = {
         "engine.parts",
         "engine.precision_names",
         "engine.quantized",
+        "engine.source",
         "engine.resources",
     ),
     "models.checkpoints": (
         *GROUND,
         "engine.quantized",
+        "engine.source",
         "models.configuration",
         "models.mapped",
         "models.source",

@@ -9,8 +9,8 @@ from llmpar.errors import ModelUnavailable
 from llmpar.models.configuration import is_gguf
 
 if TYPE_CHECKING:
-    from llmpar.models.skeleton import Skeleton
-    from llmpar.models.source import WeightSource
+    from llmpar.engine.generic.skeleton import Skeleton
+    from llmpar.engine.source import WeightSource
 
 
 def is_ours_alone(path: Path) -> bool:
@@ -50,7 +50,7 @@ def open_files(path: Path) -> Skeleton | None:
     """
     from transformers import AutoModelForCausalLM
 
-    from llmpar.models.skeleton import OtherWeights, open_skeleton
+    from llmpar.engine.generic.skeleton import OtherWeights, open_skeleton
 
     alone = is_ours_alone(path)
     try:
@@ -73,8 +73,8 @@ def open_files(path: Path) -> Skeleton | None:
 def _configuration(path: Path) -> Any:
     from transformers import AutoConfig
 
+    from llmpar.engine.generic.skeleton import OtherWeights
     from llmpar.models.configuration import configuration
-    from llmpar.models.skeleton import OtherWeights
 
     try:
         if is_gguf(path):

@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from support.tiny_models import build
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from llmpar.engine.generic.skeleton import open_skeleton
 from llmpar.engine.quantized import Floats, Quantized
+from llmpar.engine.source import WeightSource
 from llmpar.errors import ModelUnavailable
 from llmpar.models.checkpoints.opening import open_source
 from llmpar.models.checkpoints.packing import unpack_rows, unpack_words
 from llmpar.models.checkpoints.tensors import to_floats
 from llmpar.models.checkpoints.text_part import TextPart
-from llmpar.models.skeleton import open_skeleton
-from llmpar.models.source import WeightSource
 
 MADE = sorted(Path(__file__).parent.glob("checkpoints/*/"))
 INT, SIGNED, ZEROS, TABLE, FLOAT = "unsigned codes", "signed codes", "codes with zeros", "a table", "floats"

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from llmpar.engine.source import WeightSource
 from llmpar.errors import ModelUnavailable
 from llmpar.models.checkpoints import awq, bitsandbytes, compressed_tensors, fp8, gptq, mxfp4, torchao
 from llmpar.models.checkpoints.matrices import Matrix
 from llmpar.models.checkpoints.source import CheckpointSource
 from llmpar.models.checkpoints.tensors import Tensors
 from llmpar.models.configuration import read_json
-from llmpar.models.source import WeightSource
 
 Find = Callable[[Tensors, Mapping[str, Any]], dict[str, Matrix]]
 """Returns the quantised weights of a checkpoint by their parameters' names, by what its configuration says of them."""

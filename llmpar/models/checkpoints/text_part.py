@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from llmpar.engine.quantized import Floats, Quantized
-from llmpar.models.source import WeightSource
+from llmpar.engine.source import WeightSource
 
 _PREFIX = re.compile(r"^(?:model\.)?language_model\.(?:model\.)?(?=.)")
 _HEAD = "lm_head."

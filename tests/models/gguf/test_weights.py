@@ -12,11 +12,11 @@ import transformers
 from support.gguf_models import write_model
 from support.tiny_models import OURS, build, make
 
+from llmpar.engine.generic.skeleton import open_skeleton
 from llmpar.engine.quantized import Quantized
 from llmpar.errors import ModelUnavailable
 from llmpar.models.gguf import model as room
 from llmpar.models.gguf.architecture import ARCHITECTURES, OtherArchitecture
-from llmpar.models.skeleton import open_skeleton
 
 LLAMA3 = {
     "rope_type": "llama3",

@@ -23,7 +23,7 @@ from llmpar.engine.resources import usable_cores
 
 if TYPE_CHECKING:
     from llmpar.engine.quantized import Floats
-    from llmpar.models.source import WeightSource
+    from llmpar.engine.source import WeightSource
 
 _PIECE = 1 << 20  # weights that a thread has in float32 at a time
 _TRIED = 1 << 28  # weights of layers that are read for the trial, above the layers that are of different kinds

@@ -11,10 +11,10 @@ import torch
 from support.tiny_models import OURS, make
 from transformers import AutoModelForCausalLM
 
+from llmpar.engine.generic import skeleton
+from llmpar.engine.generic.skeleton import OtherWeights, Skeleton, open_skeleton
 from llmpar.engine.parts import Extent, take_apart
 from llmpar.engine.quantized import Floats, Quantized, Scales
-from llmpar.models import skeleton
-from llmpar.models.skeleton import OtherWeights, Skeleton, open_skeleton
 
 
 class MemorySource:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from llmpar.engine.quantized import Floats, Quantized
+import numpy as np
+
+from llmpar.engine.quantized import Floats, Quantized
 
 
 class WeightSource(Protocol):
@@ -31,3 +33,30 @@ class WeightSource(Protocol):
 
     def give_back(self, name: str) -> None:
         """Let go of the memory that a tensor's pages take; they are read again if they are used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRows:
+    """A matrix of a source, of which some rows are looked at at a time."""
+
+    source: WeightSource
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many rows and columns it has."""
+        return self.source.shapes[self.name]
+
+    def __getitem__(self, rows: slice, /) -> Quantized | Floats:
+        """Return some rows (n, K), or elements (n,) of a vector, as the file has them."""
+        return self.source.rows(self.name, rows)
+
+    def floats(self, rows: slice = slice(None)) -> Floats:
+        """Return some rows (n, K), or elements (n,) of a vector, in float32."""
+        found = self[rows]
+        # A mapped file is not writable, which torch does not like.
+        return found.weights() if isinstance(found, Quantized) else np.require(found, np.float32, ["C", "W"])
+
+    def give_back(self) -> None:
+        """Let go of the memory that its pages take."""
+        self.source.give_back(self.name)

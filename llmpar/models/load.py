@@ -19,6 +19,8 @@ from llmpar.models.configuration import is_gguf, place_of, stop_ids
 from llmpar.models.sums import is_weights
 
 if TYPE_CHECKING:
+    from llmpar.engine.cpu.decoder import Decoder
+    from llmpar.engine.cpu.making import Recipe
     from llmpar.engine.cuda.model import CudaModel
     from llmpar.engine.generic.model import TorchModel
     from llmpar.engine.model import EngineModel
@@ -217,8 +219,8 @@ def load_shard(path: Path, device: str, precision: PrecisionName, num_shards: in
 
 def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Notify, *, doubts: bool) -> LoadedModel:
     from llmpar.engine.cpu import compiled, packed
-    from llmpar.engine.cpu.model import CpuModel
     from llmpar.engine.cpu.precision import PRECISIONS
+    from llmpar.models import plans
     from llmpar.models.needs import check_room
 
     for damaged in compiled.discard_damaged():
@@ -235,14 +237,16 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
             foundation.begin()
             if doubts:
                 foundation.confirm()
-            taken = decoder.precision.name
-            if taken != precision:
-                notify(f"{path.name!r} is computed in {taken}: in {precision} it was too far off when it was packed")
-            return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), taken, foundation)
+            _tell_of_longer(path, precision, decoder.precision.name, notify)
+            return _of_decoder(decoder, path, foundation)
         except (packed.DamagedPack, KeptDamaged) as damage:
             warn(f"{damage}; making it again")
     check_room(path, precision)
     foundation = watch(path, is_mapped=True)
+    plan = None if file else plans.find(path, precision)
+    if plan and (decoder := plan.read()):
+        _tell_of_longer(path, precision, decoder.precision.name, notify)
+        return _of_decoder(decoder, path, foundation)
     import torch
 
     from llmpar.engine.cpu import from_transformers
@@ -253,11 +257,12 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     native = _torch_precision(precision)
     dtype = getattr(torch, TORCH_TYPES[native])
     skeleton = open_files(path)
+    recipes: dict[int, Recipe] = {}
     try:
         if skeleton:
             with skeleton.reading(extent := skeleton.extent):
                 decoder = from_transformers.build_closest(
-                    skeleton.module, precision, notify, skeleton.give_back, skeleton.rows, extent
+                    skeleton.module, precision, notify, skeleton.give_back, skeleton.rows, extent, recipes
                 )
         else:
             model = _from_pretrained(path, "auto" if is_kept else torch.float32)
@@ -275,8 +280,21 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     if file and decoder.precision.bits < PRECISIONS["fp32"].bits:
         foundation.confirm()  # what is damaged must not become a pack that looks sound
         keep_pack(file, partial(packed.write, decoder, origin=origin), notify)
-    taken = decoder.precision.name
-    return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), taken, foundation)
+    if plan and skeleton:
+        plan.keep(decoder, recipes, notify)
+    return _of_decoder(decoder, path, foundation)
+
+
+def _of_decoder(decoder: Decoder, path: Path, foundation: Foundation) -> LoadedModel:
+    from llmpar.engine.cpu.model import CpuModel
+
+    own = decoder.precision.name
+    return LoadedModel((CpuModel(decoder),), decoder.context_length, stop_ids(path), own, foundation)
+
+
+def _tell_of_longer(path: Path, asked: PrecisionName, taken: PrecisionName, notify: Notify) -> None:
+    if taken != asked:
+        notify(f"{path.name!r} is computed in {taken}: in {asked} it was too far off when it was tried")
 
 
 def _whole(path: Path, dtype: Any) -> Any:

@@ -28,7 +28,8 @@ if config.DISABLE_JIT:  # by the program that we are part of, which imported Num
 _OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
-def _source_digest() -> str:
+def source_digest() -> str:
+    """Return what tells this version of the kernels, and what they are compiled for, from any other."""
     # Numba tells processors apart by itself, but not systems that grant tiles from those that do not. The numbers are
     # those that kernels have from files elsewhere.
     digest = hashlib.sha256(repr((amx.HAS_TILES, PAGE, NO_TOKEN)).encode())
@@ -40,7 +41,7 @@ def _source_digest() -> str:
 def _find_place() -> str | None:
     """Return a directory for kept code that nobody else can write to, as loading it runs it; None without one."""
     try:
-        place = Path(config.CACHE_DIR or cache_dir()) / f"kernels-{_source_digest()}"
+        place = Path(config.CACHE_DIR or cache_dir()) / f"kernels-{source_digest()}"
         make_private(place)
     except (WriteFailed, OSError):
         return None

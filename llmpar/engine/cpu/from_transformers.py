@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
@@ -15,17 +14,16 @@ from torch import nn
 
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.decoder import Decoder, Layer, Pass, Rope, Tokens
-from llmpar.engine.cpu.dots import Dot
-from llmpar.engine.cpu.floats import stored
-from llmpar.engine.cpu.grouped import StoredRows, floats, form_of, pieces, side_by_side
+from llmpar.engine.cpu.dots import DOTS
+from llmpar.engine.cpu.grouped import NamedRows
+from llmpar.engine.cpu.making import AsFloats, OneBelowTheOther, Recipe, form_in, make_table
 from llmpar.engine.cpu.precision import PRECISIONS, Array, Floats, Precision, precisions_from
-from llmpar.engine.cpu.projection import Projection
+from llmpar.engine.cpu.projection import Projection, WeightRows
 from llmpar.engine.model import Notify
 from llmpar.engine.pages import num_pages_of
 from llmpar.engine.parts import Extent, LayerParts, OtherShape, take_apart
 from llmpar.engine.precision_names import PrecisionName
 
-_ROWS = 4096  # of an embedding, that are in float32 at a time
 _ACTIVATIONS = {"silu": kernels.SILU, "gelu_tanh": kernels.GELU_TANH}
 
 
@@ -39,8 +37,9 @@ def build_decoder(
     model: Any,
     name: PrecisionName,
     used: Callable[[torch.Tensor], None] = lambda _: None,
-    given: Mapping[torch.Tensor, StoredRows] = MappingProxyType({}),
+    given: Mapping[torch.Tensor, NamedRows] = MappingProxyType({}),
     extent: Extent | None = None,
+    recipes: dict[int, Recipe] | None = None,
 ) -> Decoder:
     """Return a decoder with the weights of a causal language model, packed for the precision of this name.
 
@@ -51,13 +50,16 @@ def build_decoder(
         given: what takes the place of some of the model's weights, by these: matrices (rows, columns) as a file has
             them. They are kept so where the precision is of whole numbers and has at least as many bits as they have.
         extent: how much of the model is tried (see `parts.Extent`); None for all.
+        recipes: is told what each part of the decoder was made of, by its `id`, where that was given.
 
     Raises:
         OtherShape: the model has parts that decoders lack.
         TooFar: the decoder does not do what the model does.
     """
     parts, precision = take_apart(model, extent), PRECISIONS[name]
-    packer = _Packer(precision, used, given)
+    recipes = {} if recipes is None else recipes
+    recipes.clear()  # of a precision that was passed over
+    packer = _Packer(precision, used, given, recipes)
     decoder = Decoder(
         precision=precision,
         layers=tuple(packer.layer(layer) for layer in parts.layers),
@@ -89,8 +91,9 @@ def build_closest(
     name: PrecisionName,
     notify: Notify,
     used: Callable[[torch.Tensor], None] = lambda _: None,
-    given: Mapping[torch.Tensor, StoredRows] = MappingProxyType({}),
+    given: Mapping[torch.Tensor, NamedRows] = MappingProxyType({}),
     extent: Extent | None = None,
+    recipes: dict[int, Recipe] | None = None,
 ) -> Decoder:
     """Return a decoder in the precision of this name, or in the next longer one that does what the model does.
 
@@ -101,16 +104,17 @@ def build_closest(
         used: see `build_decoder`; of a precision that is passed over, weights (rows, columns) are read once more.
         given: see `build_decoder`, matrices (rows, columns) as a file has them.
         extent: see `build_decoder`.
+        recipes: see `build_decoder`.
 
     Raises:
         OtherShape: there is none.
     """
     for tried, longer in pairwise(precisions_from(name)):
         try:
-            return build_decoder(model, tried, used, given, extent)
+            return build_decoder(model, tried, used, given, extent, recipes)
         except TooFar as reason:
             notify(f"{tried} is passed over for {longer}: {reason}")
-    return build_decoder(model, "fp32", used, given, extent)
+    return build_decoder(model, "fp32", used, given, extent, recipes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,8 @@ class _Packer:
 
     precision: Precision
     used: Callable[[torch.Tensor], None]
-    given: Mapping[torch.Tensor, StoredRows]
+    given: Mapping[torch.Tensor, NamedRows]
+    recipes: dict[int, Recipe]
 
     def layer(self, parts: LayerParts) -> Layer:
         head_norms = parts.head_norms
@@ -152,37 +157,36 @@ class _Packer:
             for linear in linears
         ]
         bias = np.concatenate(biases) if any(bias.any() for bias in biases) else None
-        form = self._form(linears[0].weight)
+        weights = [linear.weight for linear in linears]
+        form = self._form(weights[0])
         if form:
-            packed = Projection.keep(self.given[linears[0].weight], bias, form)
+            packed = Projection.keep(self.given[weights[0]], bias, DOTS[form])
         else:
-            packed = Projection.pack(_Rows([self._source(linear.weight) for linear in linears]), bias, self.precision)
-        self._give_back(*(linear.weight for linear in linears))
+            packed = Projection.pack(OneBelowTheOther([self._source(each) for each in weights]), bias, self.precision)
+        self._note(packed, weights, form, np.zeros(0, np.float32) if bias is None else bias)
         return packed
 
     def embedding(self, weight: torch.Tensor) -> Array:
-        """Return the embedding (V, H) as it is stored, made a piece at a time."""
-        table, source = np.empty(weight.shape, self.precision.embedding), self._source(weight)
-
-        def put(rows: slice) -> None:
-            table[rows] = stored(source[rows], self.precision.embedding)
-
-        for _ in side_by_side(put, pieces(len(weight), _ROWS)):
-            pass
-        self._give_back(weight)
+        """Return the embedding (V, H) as it is stored."""
+        table = make_table(self._source(weight), self.precision)
+        self._note(table, [weight], None, np.zeros(0, np.float32), is_table=True)
         return table
 
-    def _form(self, weight: torch.Tensor) -> Dot | None:
+    def _form(self, weight: torch.Tensor) -> str | None:
         """Return the form in which a weight (rows, columns) is kept as its file has it, None if it is not."""
-        if self.precision.group is None or weight not in self.given:
-            return None
-        return form_of(self.given[weight], self.precision.bits)
+        return form_in(self.given[weight], self.precision) if weight in self.given else None
 
-    def _source(self, weight: torch.Tensor) -> _Source:
+    def _source(self, weight: torch.Tensor) -> WeightRows:
         """Return what the numbers of a weight (rows, columns) are read from."""
-        return _Stored(self.given[weight]) if weight in self.given else _Tensor(weight)
+        return AsFloats(self.given[weight]) if weight in self.given else _Tensor(weight)
 
-    def _give_back(self, *weights: torch.Tensor) -> None:
+    def _note(
+        self, made: object, weights: list[torch.Tensor], form: str | None, bias: Floats, *, is_table: bool = False
+    ) -> None:
+        """Remember what something was made of, weights (rows, columns) and a bias (N,), and that they were used."""
+        if all(weight in self.given for weight in weights):
+            names = tuple(self.given[weight].name for weight in weights)
+            self.recipes[id(made)] = Recipe(names, self.precision, form, bias, is_table)
         for weight in weights:
             self.used(weight)
 
@@ -205,44 +209,6 @@ class _Tensor:
 
     def __getitem__(self, rows: slice, /) -> Floats:
         return _floats(self.tensor[rows])
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A matrix as a file has it, in float32 where it is looked at."""
-
-    rows: StoredRows
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.rows.shape
-
-    def __getitem__(self, rows: slice, /) -> Floats:
-        return floats(self.rows, rows)
-
-
-_Source = _Tensor | _Stored
-
-
-class _Rows:
-    """Matrices with as many columns, one below the other."""
-
-    def __init__(self, sources: SequenceOf[_Source]) -> None:
-        self._sources = sources
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return sum(source.shape[0] for source in self._sources), self._sources[0].shape[1]
-
-    def __getitem__(self, rows: slice, /) -> Floats:
-        found, first = [], 0
-        begin, end, _ = rows.indices(self.shape[0])
-        for source in self._sources:
-            start, stop = max(begin - first, 0), min(end - first, source.shape[0])
-            if start < stop:
-                found.append(source[start:stop])
-            first += source.shape[0]
-        return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def _try(decoder: Decoder, ids: np.ndarray[Any, np.dtype[np.int32]], num_compared: int) -> Floats:

@@ -41,6 +41,14 @@ class StoredRows(Protocol):
         """Return some rows (n, K)."""
 
 
+class NamedRows(StoredRows, Protocol):
+    """Such a matrix, and what its source calls it."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+
 class Numbers(NamedTuple):
     """Scales or offsets: `values` (…, G, PANEL), and `units` (…, G/s, PANEL) where these are whole numbers of such."""
 

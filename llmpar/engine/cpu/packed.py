@@ -1,5 +1,7 @@
 """A decoder in one file, as it lies in memory: written once, then mapped, and shared by all processes that read it.
 
+Where the weights stay in a file of somebody's, it may hold recipes in the place of matrices (see `making`).
+
 The file is a line: a SHA-256 of its rest, and JSON, padded with spaces, that has the decoder's fields, what it was made
 of, and a checksum of the arrays, which follow, each on a cache line. It is made for one version of llmpar and kept in
 its cache; nothing else need read it.
@@ -9,16 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from llmpar.engine.cpu.decoder import Decoder, Layer, Rope
 from llmpar.engine.cpu.dots import DOTS, Dot
-from llmpar.engine.cpu.precision import PRECISIONS, Precision
+from llmpar.engine.cpu.making import Recipe
+from llmpar.engine.cpu.precision import PRECISIONS, Array, Precision
 from llmpar.engine.cpu.projection import Projection
 from llmpar.integrity.checksums import checksum, checksum_of
 from llmpar.integrity.foundation import Foundation
@@ -27,26 +31,28 @@ FORMAT = 5
 """Raise it when the same weights would be packed otherwise."""
 _ALIGNMENT = 64
 _DIGITS = 64  # of a SHA-256
-_KINDS = {kind.__name__: kind for kind in (Decoder, Layer, Projection, Rope)}
+_KINDS = {kind.__name__: kind for kind in (Decoder, Layer, Projection, Recipe, Rope)}
 
 
 class DamagedPack(Exception):
     """The file is not what was written."""
 
 
-def write(decoder: Decoder, file: Path, origin: str = "") -> None:
+def write(decoder: Decoder, file: Path, origin: str = "", recipes: Mapping[int, Recipe] = MappingProxyType({})) -> None:
     """Write a decoder; an OSError passes through, and what is there by then is no pack.
 
     Args:
         decoder: the decoder.
         file: where to.
         origin: tells what it was made of from anything else.
+        recipes: what is written in the place of a part, by its `id`; all that is missing is then made again.
     """
     arrays: list[np.ndarray[Any, Any]] = []
     offset = 0
 
     def laid_down(value: Any) -> Any:
         nonlocal offset
+        value = recipes.get(id(value), value)
         if isinstance(value, Precision | Dot):
             return value.name
         if is_dataclass(value):
@@ -77,13 +83,19 @@ def _laid_out(arrays: list[np.ndarray[Any, Any]]) -> Iterator[Any]:
         yield bytes(-array.nbytes % _ALIGNMENT)
 
 
-def read(file: Path, origin: str = "", foundation: Foundation | None = None) -> Decoder:
+def read(
+    file: Path,
+    origin: str = "",
+    foundation: Foundation | None = None,
+    make: Callable[[Recipe], Projection | Array] | None = None,
+) -> Decoder:
     """Return the decoder that `write` wrote; its arrays are the file's pages, read when they are used.
 
     Args:
         file: the file.
         origin: what it must have been made of.
         foundation: what will tell whether the arrays are what was written; without it that is looked at here.
+        make: makes what was written as a recipe.
 
     Raises:
         DamagedPack: it is altered, cut short, another model's, from another version, or no such file at all.
@@ -109,7 +121,8 @@ def read(file: Path, origin: str = "", foundation: Foundation | None = None) -> 
                     parts["precision"] = PRECISIONS[parts["precision"]]
                 if "dot" in parts:
                     parts["dot"] = DOTS[parts["dot"]]
-                return _KINDS[value["kind"]](**parts)
+                made = _KINDS[value["kind"]](**parts)
+                return make(made) if make and isinstance(made, Recipe) else made
             dtype, shape = np.dtype(value["dtype"]), tuple(value["shape"])
             start = len(line) + value["offset"]
             # A plain array: compiled code has one type to know.

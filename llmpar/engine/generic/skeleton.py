@@ -18,11 +18,10 @@ import torch
 from torch import nn
 
 from llmpar.engine.parts import Extent
-from llmpar.engine.quantized import Quantized
 from llmpar.engine.resources import usable_cores
+from llmpar.engine.source import SourceRows
 
 if TYPE_CHECKING:
-    from llmpar.engine.quantized import Floats
     from llmpar.engine.source import WeightSource
 
 _PIECE = 1 << 20  # weights that a thread has in float32 at a time
@@ -33,33 +32,6 @@ _RUNS = 16  # runs of neighbouring tokens that are scored
 
 class OtherWeights(Exception):
     """The files hold something else than the model of their configuration."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRows:
-    """A matrix of a source, of which some rows are looked at at a time."""
-
-    source: WeightSource
-    name: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """How many rows and columns it has."""
-        return self.source.shapes[self.name]
-
-    def __getitem__(self, rows: slice, /) -> Quantized | Floats:
-        """Return some rows (n, K), or elements (n,) of a vector, as the file has them."""
-        return self.source.rows(self.name, rows)
-
-    def floats(self, rows: slice = slice(None)) -> Floats:
-        """Return some rows (n, K), or elements (n,) of a vector, in float32."""
-        found = self[rows]
-        # A mapped file is not writable, which torch does not like.
-        return found.weights() if isinstance(found, Quantized) else np.require(found, np.float32, ["C", "W"])
-
-    def give_back(self) -> None:
-        """Let go of the memory that its pages take."""
-        self.source.give_back(self.name)
 
 
 @dataclass(frozen=True, slots=True)

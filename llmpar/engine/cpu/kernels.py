@@ -53,7 +53,8 @@ def product(x, scales, weights, out, first, num_rows, add):
     for panel in range(weights.weight.shape[0]):
         for row in range(0, num_rows, TILE_ROWS):
             for channel in range(0, PANEL, TILE_COLUMNS):
-                product_tile(x, row, scales, weights, panel, channel, out, first + panel * PANEL + channel, add)
+                column = first + panel * PANEL + channel
+                product_tile(x, row, num_rows - row, scales, weights, panel, channel, out, column, add)
     close_tiles(weights)
 
 
@@ -90,7 +91,7 @@ def likeliest(x, scales, weights, bias, vocabulary, masks, masked, ids):
             if not _is_wanted(masks, masked[tile:end], first, width):
                 continue
             for channel in range(0, PANEL, TILE_COLUMNS):
-                product_tile(x, tile, scales, weights, panel, channel, part, channel, 0)
+                product_tile(x, tile, num_rows - tile, scales, weights, panel, channel, part, channel, 0)
             for row in range(tile, end):
                 if len(bias):
                     for column in range(width):

@@ -59,8 +59,8 @@ class _Product:
             ArrayArgument(context, b, type_, value) if isinstance(type_, types.Array) else value
             for type_, value in zip(signature.args, values, strict=True)
         ]
-        self.x, self.row, self.scales, _, self.panel, channel, self._out, self._column, add = arrays
-        self.own = _Operand(context, b, signature.args[3], values[3])
+        self.x, self.row, self.count, self.scales, _, self.panel, channel, self._out, self._column, add = arrays
+        self.own = _Operand(context, b, signature.args[4], values[4])
         self.dot, self.w = self.own.dot, self.own.weight
         self._b = b
         self._channel = channel
@@ -166,13 +166,13 @@ class _Product:
                 b.store(result, target, align=4)
 
 
-def _by_vectors(b: Any, product: _Product, row: Any) -> None:
-    """Keep the sums of so many rows in registers as the processor has room for."""
+def _by_vectors(b: Any, product: _Product, row: Any, num_rows: int = HERE.rows) -> None:
+    """Keep the sums of some rows in registers: as many as the processor has room for, or fewer."""
     dot, integers = product.dot, product.dot.is_integer
-    cells = [(r, v) for r in range(HERE.rows) for v in range(_VECTORS)]
+    cells = [(r, v) for r in range(num_rows) for v in range(_VECTORS)]
     sums = {cell: cgutils.alloca_once(b, HERE.sums(dot)) for cell in cells}
     totals = {cell: cgutils.alloca_once(b, _FLOATS) for cell in cells} if integers else sums
-    rows = [b.add(row, number(r)) for r in range(HERE.rows)]
+    rows = [b.add(row, number(r)) for r in range(num_rows)]
     for cell in cells:
         b.store(ir.Constant(_FLOATS, None), totals[cell])
     with (
@@ -190,7 +190,7 @@ def _by_vectors(b: Any, product: _Product, row: Any) -> None:
         if integers:
             units = product.units(group.index)
             offsets = product.offsets(group.index) if product.has_offsets else []
-            for r in range(HERE.rows):
+            for r in range(num_rows):
                 scale = product.scale(rows[r], block)
                 for v in range(_VECTORS):
                     value = b.fmul(b.sitofp(b.load(sums[r, v]), _FLOATS), units[v])
@@ -329,27 +329,42 @@ def close_tiles(_: Any, weights: Any) -> Any:
 
 @intrinsic
 def product_tile(
-    _: Any, x: Any, row: Any, scales: Any, weights: Any, panel: Any, channel: Any, out: Any, column: Any, add: Any
+    _: Any,
+    x: Any,
+    row: Any,
+    count: Any,
+    scales: Any,
+    weights: Any,
+    panel: Any,
+    channel: Any,
+    out: Any,
+    column: Any,
+    add: Any,
 ) -> Any:
     """Compute TILE_ROWS rows of `x` times TILE_COLUMNS output channels, between open and close.
 
     Args:
         x: (M, K), elements of the dot product's `inputs`; rows from `row` on.
+        count: how many of these are wanted; one alone is computed alone.
         scales: (M, G) float32, what one unit of uint8 is worth in each group of K / G columns. Where x is int8, (M, 4G)
             has these for groups of 32, then the sum of each group, then the sums of halves of groups. Else unused.
         weights: packed weights (P, K/k, PANEL, k), see `dots.Weights`; of panel `panel` the channels from `channel` on.
         out: (M, N) float32; columns from `column` on.
         add: whether to add to what `out` holds.
     """
-    arguments = (x, row, scales, weights, panel, channel, out, column, add)
+    arguments = (x, row, count, scales, weights, panel, channel, out, column, add)
 
     def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
         product = _Product(context, b, signature, values)
         if _takes_tiles(product.dot):
             _by_tiles(b, product)
         else:
-            with cgutils.for_range(b, number(TILE_ROWS // HERE.rows)) as part:
-                _by_vectors(b, product, b.add(product.row, b.mul(part.index, number(HERE.rows))))
+            is_alone = b.icmp_signed("==", product.count, ir.Constant(product.count.type, 1))
+            with b.if_else(is_alone) as (alone, together):
+                with alone:
+                    _by_vectors(b, product, product.row, 1)
+                with together, cgutils.for_range(b, number(TILE_ROWS // HERE.rows)) as part:
+                    _by_vectors(b, product, b.add(product.row, b.mul(part.index, number(HERE.rows))))
         return context.get_dummy_value()
 
     return types.void(*arguments), generate

@@ -93,6 +93,15 @@ def test_answers_are_those_of_the_directory(
     assert (own.code, own.out) == (made.code, made.out)
 
 
+def test_tokens_are_counted_without_weights(
+    llmpar: Callable[..., Outcome], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmpar.models.load.load_model", None)
+    outcome = llmpar(*ASKED, "-m", str(file), "--dry-run", stdin=b"A first line.\nAnother one.\n")
+    assert outcome.code == 0
+    assert b"prompt tokens            36" in outcome.out
+
+
 def test_a_vocabulary_of_another_kind_is_left_to_transformers(tmp_path: Path, kept: Path) -> None:
     said: list[str] = []
     path = registry.resolve(str(write_gguf(tmp_path / "odd.gguf", pre="viking")), notify=said.append).path

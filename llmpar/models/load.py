@@ -17,6 +17,7 @@ from llmpar.errors import KeptDamaged, ModelUnavailable
 from llmpar.integrity.foundation import Foundation
 from llmpar.models.cache import keep_pack, kept_sums, pack_file, pack_origin
 from llmpar.models.configuration import is_gguf, place_of, stop_ids
+from llmpar.models.expanded import expand
 from llmpar.models.sums import is_weights
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
 def _open_as_stored(path: Path) -> tuple[Any, MappedWeights | None]:
     """Return a model with its weights in the type that their files have, and the files if they are mapped plainly."""
     if is_gguf(path):
-        return _filled(path, None), None
+        return expand(path, None), None
     from llmpar.models.mapped import OtherFiles, open_directory
 
     try:
@@ -288,7 +289,7 @@ def _open_as_stored(path: Path) -> tuple[Any, MappedWeights | None]:
 
 def _from_pretrained(path: Path, dtype: Any, **options: Any) -> Any:
     if is_gguf(path):
-        return _filled(path, dtype)
+        return expand(path, dtype)
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.utils import logging as transformers_logging
 
@@ -319,23 +320,6 @@ def _from_pretrained(path: Path, dtype: Any, **options: Any) -> Any:
     if getattr(model.config.get_text_config(), "num_hidden_layers", 1) < 1:
         raise ModelUnavailable(f"{str(path)!r}: is damaged: its config.json says that it has no layers")
     return model.eval().requires_grad_(False)
-
-
-def _filled(path: Path, dtype: Any) -> Any:
-    """Return a GGUF file's model; where `dtype` is None, in float32 or the floats of 16 bits that the file has."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from llmpar.models.gguf.model import config, open_weights
-    from llmpar.models.skeleton import OtherWeights, open_skeleton
-
-    weights = open_weights(path)
-    own = {"F16": torch.float16, "BF16": torch.bfloat16}.get(weights.main_kind, torch.float32)
-    try:
-        skeleton = open_skeleton(AutoModelForCausalLM, AutoConfig.for_model(**config(path)), weights)
-    except OtherWeights as reason:
-        raise ModelUnavailable(f"{path.name!r}: cannot be loaded: {reason}") from reason
-    return skeleton.filled(dtype or own).requires_grad_(False)
 
 
 def _copy(model: CudaModel | TorchModel, device: str) -> CudaModel | TorchModel:

@@ -244,9 +244,10 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     check_room(path, precision)
     foundation = watch(path, is_mapped=True)
     plan = None if file else plans.find(path, precision)
-    if plan and (decoder := plan.read()):
-        _tell_of_longer(path, precision, decoder.precision.name, notify)
-        return _of_decoder(decoder, path, foundation)
+    planned = plan.read() if plan else None
+    if planned:
+        _tell_of_longer(path, precision, planned.precision.name, notify)
+        return _of_decoder(planned, path, foundation)
     import torch
 
     from llmpar.engine.cpu import from_transformers

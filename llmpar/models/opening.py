@@ -56,7 +56,8 @@ def open_files(path: Path) -> Skeleton | None:
     try:
         config = _configuration(path)
         source = open_source(path)
-        if source is None or config.is_encoder_decoder or config.get_text_config() is not config:
+        names_others = getattr(config, "transformers_weights", None)  # files, which transformers looks into
+        if source is None or names_others or config.is_encoder_decoder or config.get_text_config() is not config:
             reason = "it is not a model for text alone"
         else:
             return open_skeleton(AutoModelForCausalLM, config, source)

@@ -139,7 +139,7 @@ class ChatTokenizer:
         ids = {self._tokenizer.token_to_id(name) for name in names}
         for file in ("config.json", "generation_config.json"):
             ids |= _token_ids(described(self._path, file) or {})
-        ids |= {words[word] for word in words if word[:1] in ("<", "[") and _CONTROL_NAME.fullmatch(word)}
+        ids |= {words[word] for word in words if word.startswith(("<", "[")) and _CONTROL_NAME.fullmatch(word)}
         named = {token_id: self._tokenizer.id_to_token(token_id) for token_id in ids if token_id is not None}
         # A character has no other spelling, and a text without its newlines or its `!` is another text.
         return frozenset(i for i, word in named.items() if word and len(word) > 1 and not _BYTE.fullmatch(word))

@@ -196,7 +196,7 @@ def _damaged_safetensors(random: Random, data: bytes) -> bytes:
 
 
 def _gguf(random: Random, place: Path, record: dict[str, Any]) -> Path:
-    data = gguf_bytes()
+    data = gguf_bytes(known=bool(random.randrange(4)))
     for _ in range(random.choice((1, 1, 2, 4))):
         # Keys and values come first, then what describes the tensors.
         data = _damaged_bytes(random, data, random.choice((64, 1000, len(_header()), len(data))))

@@ -89,7 +89,7 @@ class _Blocks:
 
     def codes(self) -> Array:
         """Return the codes (N, K), uint8, that the bytes named "low" hold in their halves."""
-        from llmpar.models.gguf.kernels import put_nibbles
+        from llmpar.engine.cpu.nibbles import put_nibbles
 
         count, half = _RUNS.get(self.kind.name, (1, 16))
         codes = np.empty((len(self.raw), self.raw.shape[1] // self.kind.size * count * 2 * half), np.uint8)
@@ -118,7 +118,7 @@ def _five_with_offsets(blocks: _Blocks) -> Quantized:
 
 
 def _five_bits(blocks: _Blocks) -> Array:
-    from llmpar.models.gguf.kernels import add_bits
+    from llmpar.engine.cpu.nibbles import add_bits
 
     codes = blocks.codes()
     add_bits(blocks.raw, blocks.kind.size, blocks.start("high"), codes)
@@ -144,7 +144,7 @@ def _four_k(blocks: _Blocks) -> Quantized:
 
 def _five_k(blocks: _Blocks) -> Quantized:
     """Return what Q5_K blocks say: those of Q4_K with a fifth bit."""
-    from llmpar.models.gguf.kernels import add_planes
+    from llmpar.engine.cpu.nibbles import add_planes
 
     codes = blocks.codes()
     add_planes(blocks.raw, blocks.kind.size, blocks.start("high"), 1, 1, codes)
@@ -152,7 +152,7 @@ def _five_k(blocks: _Blocks) -> Quantized:
 
 
 def _scales_of_k(blocks: _Blocks) -> tuple[Scales, Scales]:
-    from llmpar.models.gguf.kernels import put_six_bits
+    from llmpar.engine.cpu.nibbles import put_six_bits
 
     rows, count = blocks.parts.shape
     scales, offsets = np.empty((rows, 8 * count), np.uint8), np.empty((rows, 8 * count), np.uint8)
@@ -162,7 +162,7 @@ def _scales_of_k(blocks: _Blocks) -> tuple[Scales, Scales]:
 
 def _six_k(blocks: _Blocks) -> Quantized:
     """Return what Q6_K blocks say: groups of 16, and two more bits of each code."""
-    from llmpar.models.gguf.kernels import add_planes
+    from llmpar.engine.cpu.nibbles import add_planes
 
     codes = blocks.codes()
     add_planes(blocks.raw, blocks.kind.size, blocks.start("high"), 2, 2, codes)

@@ -7,7 +7,7 @@ from typing import Any
 
 from llmpar.models.gguf.config import config_of
 from llmpar.models.gguf.file import GgufFile
-from llmpar.models.gguf.vocabulary import CONTROL
+from llmpar.models.gguf.vocabulary import CONTROL, tokens_of_kind
 
 # Control tokens that end an answer, whatever the file says; llama.cpp stops at the same ones.
 END_OF_TURN = {
@@ -45,8 +45,8 @@ def chat_template(file: GgufFile) -> str | None:
 def ending_ids(fields: Mapping[str, Any]) -> list[int]:
     """Return the ids that end an answer, by a file's metadata: its own first."""
     own = [fields.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
-    pairs = zip(fields.get("tokenizer.ggml.tokens", ()), fields.get("tokenizer.ggml.token_type", ()), strict=False)
-    others = [index for index, (token, kind) in enumerate(pairs) if kind == CONTROL and token in END_OF_TURN]
+    tokens = fields["tokenizer.ggml.tokens"]
+    others = [index for index in tokens_of_kind(fields, CONTROL) if tokens[index] in END_OF_TURN]
     return list(dict.fromkeys(index for index in [*own, *others] if index is not None))
 
 

@@ -65,7 +65,11 @@ def unknown_vocabulary(path: Path) -> str | None:
     Raises:
         ModelUnavailable: the file cannot be read, or is damaged.
     """
-    return vocabulary.unknown_kind(open_file(path).fields)
+    file = open_file(path)
+    with _named(file):
+        if not file.fields["tokenizer.ggml.tokens"]:
+            raise Damaged("it has no vocabulary")
+        return vocabulary.unknown_kind(file.fields)
 
 
 def open_vocabulary(path: Path, *, opens: bool) -> Vocabulary:
@@ -92,3 +96,11 @@ def _named(file: GgufFile) -> Iterator[None]:
         raise ModelUnavailable(f"{file.name!r} is damaged: {damage}") from damage
     except KeyError as error:
         raise ModelUnavailable(f"{file.name!r} is damaged: it does not say {error.args[0]}") from error
+    except (
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+    ) as error:  # values of any type may be there
+        raise ModelUnavailable(f"{file.name!r} is damaged: it says what cannot be: {error}") from error

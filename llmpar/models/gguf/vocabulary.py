@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from llmpar.models.gguf import byte_level, sentence_pieces
 
 if TYPE_CHECKING:
@@ -41,6 +43,13 @@ def unknown_kind(fields: Mapping[str, Any]) -> str | None:
     kind, pre = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
     known = {"gpt2": byte_level.is_known(str(pre)), "llama": sentence_pieces.is_known(fields)}
     return None if known.get(str(kind)) else str(pre or kind)
+
+
+def tokens_of_kind(fields: Mapping[str, Any], kind: int) -> list[int]:
+    """Return the ids of a file's tokens of a kind, a number of gguf.TokenType."""
+    kinds = np.asarray(fields.get("tokenizer.ggml.token_type", ()))
+    found: list[int] = np.flatnonzero(kinds[: len(fields["tokenizer.ggml.tokens"])] == kind).tolist()
+    return found
 
 
 def build(fields: Mapping[str, Any], *, opens: bool) -> Vocabulary:
@@ -89,12 +98,11 @@ def _added(
     control: dict[int, AddedToken] = {}
     words: dict[int, AddedToken] = {}
     spaces: dict[int, AddedToken] = {}
-    for index, (token, kind) in enumerate(zip(tokens, fields.get("tokenizer.ggml.token_type", ()), strict=False)):
-        if kind == CONTROL:
-            control[index] = AddedToken(token, special=True, normalized=False)
-        elif kind == USER_DEFINED:
-            place = words if token.strip() else spaces
-            place[index] = AddedToken(token, special=False, normalized=False)
+    for index in tokens_of_kind(fields, CONTROL):
+        control[index] = AddedToken(tokens[index], special=True, normalized=False)
+    for index in tokens_of_kind(fields, USER_DEFINED):
+        place = words if tokens[index].strip() else spaces
+        place[index] = AddedToken(tokens[index], special=False, normalized=False)
     return control, words, spaces
 
 

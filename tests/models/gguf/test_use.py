@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from support.gguf_files import write_gguf
+from support.gguf_models import write_model
 from support.program import Outcome
+from support.tiny_models import make
 
 from llmpar.errors import EngineFailed, ModelUnavailable
 from llmpar.models import cache, convert, needs, registry
 from llmpar.models.configuration import chat_template, deciding_files, described, stop_ids
+from llmpar.models.gguf.file import open_file
 from llmpar.models.grammar import Grammar, choices_rule
 from llmpar.models.load import load_model
 from llmpar.models.tokenizer import ChatTokenizer
@@ -89,6 +92,15 @@ def test_answers_are_those_of_the_directory(
     assert (own.code, own.out) == (made.code, made.out)
 
 
+def test_tokens_are_counted_without_weights(
+    llmpar: Callable[..., Outcome], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmpar.models.load.load_model", None)
+    outcome = llmpar(*ASKED, "-m", str(file), "--dry-run", stdin=b"A first line.\nAnother one.\n")
+    assert outcome.code == 0
+    assert b"prompt tokens            36" in outcome.out
+
+
 def test_a_vocabulary_of_another_kind_is_left_to_transformers(tmp_path: Path, kept: Path) -> None:
     said: list[str] = []
     path = registry.resolve(str(write_gguf(tmp_path / "odd.gguf", pre="viking")), notify=said.append).path
@@ -144,6 +156,22 @@ def test_verify_looks_at_a_file_that_is_used_as_it_is(llmpar: Callable[..., Outc
     assert llmpar("models", "verify", str(file)).code == 69
     with pytest.raises(ModelUnavailable, match="in the cache"):
         registry.remove(str(write_gguf(file)))
+
+
+@pytest.mark.parametrize("told", [{"tokens": 7}, {"tokens": [1, 2]}, {"token_type": "x"}, {"merges": 1.5}])
+def test_values_of_other_types_are_damage(file: Path, told: dict) -> None:
+    open_file(file).fields.update({f"tokenizer.ggml.{name}": value for name, value in told.items()})
+    with pytest.raises(ModelUnavailable, match=r"tiny\.gguf"):
+        ChatTokenizer(file)
+    if told == {"tokens": 7}:
+        with pytest.raises(ModelUnavailable, match=r"'tiny\.gguf' is damaged: it says what cannot be"):
+            stop_ids(file)
+
+
+def test_one_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", make("llama"))
+    with pytest.raises(ModelUnavailable, match=r"'m\.gguf' is damaged: it does not say tokenizer\.ggml\.tokens"):
+        registry.resolve(str(path))
 
 
 def test_a_change_while_it_is_used_is_found(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Loops over the bytes of blocks, compiled: numpy would make a call for every 16 or 32 of them.
+"""Loops over the bytes of blocks, as files have them, compiled: numpy would make a call for every 16 or 32 of them.
 
 They run over slices, and in numbers of 8 bits alone, because only so does the compiler make vectors of them.
 """

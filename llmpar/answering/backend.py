@@ -192,6 +192,13 @@ class Model(Protocol):
             ModelUnavailable: it is not to be had.
         """
 
+    def prepare(self) -> None:
+        """Begin what takes long, if something does that needs nothing to be known but the choice: `open` may follow.
+
+        Raises:
+            ModelUnavailable: it is not to be had.
+        """
+
     def open(self, examples: Sequence[Prompt]) -> Backend:
         """Make it ready to answer; once more, if what it was made of was found damaged since.
 

@@ -93,6 +93,7 @@ class Session:
         self.close()
 
     def _open_task(self, task: Task) -> tuple[Task, Memory]:
+        self.model.prepare()
         fitted = task.for_model(self.model.families)
         if self.store is None:
             return fitted, NoStore(repr(fitted.decisive()).encode())

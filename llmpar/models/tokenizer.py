@@ -127,6 +127,12 @@ class ChatTokenizer:
             text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
+    def decode_all(self, outputs: Sequence[Any]) -> list[str]:
+        """Return the texts of several answers' ids; other threads run meanwhile."""
+        with self._translated("fails"):
+            texts: list[str] = self._tokenizer.decode_batch(list(map(list, outputs)), skip_special_tokens=True)
+        return texts
+
     @property
     def control_ids(self) -> frozenset[int]:
         """The ids of tokens that are no text."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -40,6 +40,9 @@ class Vocabulary(Protocol):
 
     def decode(self, ids: Any) -> str:
         """Return the text of output ids."""
+
+    def decode_all(self, outputs: Sequence[Any]) -> list[str]:
+        """Return the texts of several answers' ids."""
 
 
 @dataclass(frozen=True, slots=True)

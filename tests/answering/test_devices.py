@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from support.program import Outcome
 from llmpar.answering.backend import Backend, Query, Reply
 from llmpar.answering.choice import ModelChoice
 from llmpar.answering.local import LocalBackend
-from llmpar.answering.model import LocalModel
+from llmpar.answering.model import LocalModel, import_libraries
 from llmpar.answering.processes import Processes
 from llmpar.errors import UsageError
 from llmpar.models import load, registry
@@ -167,28 +167,47 @@ def test_each_is_told_its_device_and_what_all_share(model: Path, monkeypatch: py
     class Asked(Exception):
         pass
 
-    def processes(parts: Sequence[tuple[str, Any]], *_: object) -> Processes:
-        assert [name for name, _ in parts] == ["process 0 on cuda:0", "process 1 on cuda:1"]
-        for index, (_, part) in enumerate(parts):
-            choice, files, examples, num_models, doubts = pickle.loads(pickle.dumps(part)).args
-            assert choice == ModelChoice(str(model), device=f"cuda:{index}", precision="int8", threads=3, max_memory=9)
-            assert files == registry.resolve(str(model))
-            assert (examples, num_models, doubts) == (tuple(PROMPTS[:2]), 2, False)
-        raise Asked
+    class Begun(Processes):
+        def __init__(self, names: Sequence[str], *_: object, prepare: Callable[[], None]) -> None:
+            assert names == ["process 0 on cuda:0", "process 1 on cuda:1"]
+            assert pickle.loads(pickle.dumps(prepare)) is import_libraries
 
-    monkeypatch.setattr("llmpar.answering.model.Processes", processes)
+        def open(self, parts: Iterable[Any]) -> None:
+            for index, part in enumerate(parts):
+                choice, files, prompting, num_models, doubts = pickle.loads(pickle.dumps(part)).args
+                device = f"cuda:{index}"
+                assert choice == ModelChoice(str(model), device=device, precision="int8", threads=3, max_memory=9)
+                assert files == registry.resolve(str(model))
+                assert prompting.num_opening == 0
+                ids = [asked._tokens.encode(prompt) for prompt in PROMPTS[:2]]
+                assert prompting.prefix_ids == tuple(ids[0][: len(prompting.prefix_ids)])
+                assert ids[0][: len(prompting.prefix_ids) + 1] != ids[1][: len(prompting.prefix_ids) + 1]
+                assert (num_models, doubts) == (2, False)
+            raise Asked
+
+        def close(self, timeout: float | None = None) -> None: ...
+
+    monkeypatch.setattr("llmpar.answering.model.Processes", Begun)
+    asked = LocalModel(ModelChoice(str(model), threads=3, max_memory=9), Told())
     with devices("cuda:0", "cuda:1"), pytest.raises(Asked):
-        LocalModel(ModelChoice(str(model), threads=3, max_memory=9), Told()).open(PROMPTS[:2])
+        asked.open(PROMPTS[:2])
+
+
+def load_here(choice: ModelChoice, told: Told) -> Backend:
+    """Load a model in this process, as in one of two."""
+    model = LocalModel(choice, told)
+    prompting = model._tokens.prompting(PROMPTS[:2], model.context_length)
+    return model.load_here(prompting, 2).backend
 
 
 def test_they_share_the_memory(tiny_model: Path) -> None:
     """Through torch, where what is kept of a token is counted for each of them."""
     told = Told()
     choice = ModelChoice(str(tiny_model), device="cpu:0", threads=2, max_memory=4_000_000)
-    LocalModel(choice, told).load_here(PROMPTS[:2], 2).backend.close()
+    load_here(choice, told).close()
     assert [line for line in told.remarks if "up to 2 MB for keys and values" in line]
     with pytest.raises(UsageError, match=r"limit of 0.1MB .* at least \d+MB with 4 workers"):
-        LocalModel(replace(choice, max_memory=100_000), told).load_here(PROMPTS[:2], 2)
+        load_here(replace(choice, max_memory=100_000), told)
 
 
 def test_on_damage_all_is_opened_again_and_nothing_is_taken_in_before(

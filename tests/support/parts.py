@@ -43,7 +43,7 @@ class Deadly(FakeRunner):
     """A FakeRunner that ends its process over a prompt that begins with "die"."""
 
     def _step(self, sequences: list[Sequence]) -> None:
-        if any(bytes(sequence.request.prompt_ids).startswith(b"die") for sequence in sequences):
+        if any(bytes(list(sequence.request.prompt_ids)).startswith(b"die") for sequence in sequences):
             time.sleep(0.2)  # until what was begun has been told
             os.kill(os.getpid(), signal.SIGKILL)
         super()._step(sequences)
@@ -113,13 +113,14 @@ def opened(
             encodes.append(prompt.text)
         return prompt.text.encode()
 
-    named = [(f"process {index} on fake:{index}", part) for index, part in enumerate(parts)]
-    backend = Processes(named, watcher or Told(), Foundation(), stall_limit)
+    names = [f"process {index} on fake:{index}" for index in range(len(parts))]
+    backend = Processes(names, watcher or Told(), Foundation(), stall_limit)
 
     def codec(_: Opened) -> Codec:
         return Codec(encode, lambda ids: bytes(ids).decode(), len)
 
     try:
+        backend.open(parts)
         backend.wait(codec)
     except BaseException:
         backend.close(0)

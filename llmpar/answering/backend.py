@@ -84,6 +84,12 @@ class Backend(Protocol):
     def failure(self) -> str | None:
         """Why nothing can be answered any more; None while something can."""
 
+    def foresee(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
+        """Be told which prompts will be counted and submitted next, and which texts measured.
+
+        Many at a time take less time than one by one. It is told for this alone: nothing else follows.
+        """
+
     def measure(self, text: str) -> int:
         """Return how many tokens a text has."""
 

@@ -25,7 +25,8 @@ class Codec:
 
     `measure` counts the tokens of a text. `exceeds` tells, without reading all of it, that a prompt has more tokens
     than a number, where it has far more. `constrain` makes what keeps an answer in its form, afresh for each.
-    `decode_all` decodes several answers at once, where that is faster.
+    `decode_all` decodes several answers at once, where that is faster, and `foresee` is told which prompts and texts
+    `encode` and `measure` will be given next.
     """
 
     encode: Callable[[Prompt], Sequence[int]]
@@ -34,6 +35,7 @@ class Codec:
     constrain: Callable[[Form], Callable[[], Constraint]] | None = None
     exceeds: Callable[[Prompt, int], bool] = lambda _prompt, _most: False
     decode_all: Callable[[Sequence[Sequence[int]]], list[str]] | None = None
+    foresee: Callable[[Sequence[Prompt], Sequence[str]], None] = lambda _prompts, _texts: None
 
     def texts(self, outputs: Sequence[Sequence[int]]) -> list[str]:
         """Return the texts of several answers' output ids."""
@@ -156,6 +158,10 @@ class LocalBackend:
     def begun(self) -> frozenset[int]:
         """The ids of the queries that a worker has taken up, and not ended."""
         return self._engine.begun
+
+    def foresee(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
+        """Be told which prompts will be counted, and which texts measured; see `Backend.foresee`."""
+        self._codec.foresee(prompts, texts)
 
     def measure(self, text: str) -> int:
         """Return how many tokens a text has."""

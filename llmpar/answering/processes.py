@@ -62,6 +62,7 @@ class Processes:
         self._codec: Codec | None = None
         self._counted: tuple[Prompt, Sequence[int]] | None = None
         self._waiting: deque[Held] = deque()
+        self._num_slots = self._context_length = 0
         self._num_new = 0  # of what was submitted since something was handed out
         self._replies: deque[Reply] = deque()
         self._told: deque[tuple[Callable[[str], None], str]] = deque()
@@ -106,6 +107,9 @@ class Processes:
         for name, failed in self._errors:
             fact = f"{failed.fact}, and is left out"
             self._watcher.warn(fact if failed.fact else f"{name} is left out: {failed.message}")
+        ready = [server.opened for server in self._servers if server.opened]
+        self._num_slots = sum(opened.num_slots for opened in ready)
+        self._context_length = min(opened.context_length for opened in ready)
         num_workers = 0
         for server in self._servers:
             server.first_worker = num_workers
@@ -124,17 +128,21 @@ class Processes:
     @property
     def num_slots(self) -> int:
         """How many queries are answered at a time."""
-        return sum(server.num_slots for server in self._servers)
+        return self._num_slots
 
     @property
     def context_length(self) -> int:
         """The most tokens, of a prompt and its answer together, that each process has room for."""
-        return min(server.opened.context_length for server in self._servers if server.opened)
+        return self._context_length
 
     @property
     def failure(self) -> str | None:
         """Why nothing is answered any more; None while a process is left."""
         return self._failure
+
+    def foresee(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
+        """Be told which prompts will be counted, and which texts measured; see `Backend.foresee`."""
+        self._coded.foresee(prompts, texts)
 
     def measure(self, text: str) -> int:
         """Return how many tokens a text has."""
@@ -250,7 +258,8 @@ class Processes:
             able = [server for server in self._left if len(server.held) < _WINDOW * server.num_slots]
             if not able:
                 break
-            min(able, key=lambda server: server.cost / server.num_slots).take(self._waiting.popleft())
+            least = min(able, key=lambda server: server.cost / server.num_slots) if len(able) > 1 else able[0]
+            least.take(self._waiting.popleft())
         for server in self._left:
             server.send()
 

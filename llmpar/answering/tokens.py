@@ -60,16 +60,22 @@ class ModelTokens:
         self._name = name
         self._frames: dict[tuple[str, str], TranslationPrompt] = {}
 
+    def foresee(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
+        """Make the ids of texts that will be measured, and of those in prompts that will be encoded, all at once."""
+        messages = (message for prompt in prompts for message in prompt.messages)
+        said = () if self._translation else (text for role, text in messages if role != "system")
+        self._vocabulary.foresee([*texts, *said])
+
     def measure(self, text: str) -> int:
         """Return how many tokens a text has."""
         return len(self._vocabulary.encode_data(text))
 
     def exceeds(self, prompt: Prompt, most: int) -> bool:
         """Tell whether a prompt has more than `most` tokens for sure; see `backend.Backend.exceeds`."""
-        texts = [prompt.text] if self._translation else [text for _, text in prompt.messages]
+        length = _USUAL_LENGTH * most
+        texts = [prompt.text] if self._translation else [text for _, text in prompt.messages if len(text) > length]
         text = max(texts, key=len, default="")
         # What stands at a cut may be one token in the whole, and is some in a part: hence twice as many.
-        length = _USUAL_LENGTH * most
         while length < len(text):
             if self.measure(text[:length]) > 2 * most:
                 return True
@@ -108,7 +114,7 @@ class ModelTokens:
             return self._vocabulary.decode_all(outputs)
 
         constrain = self._constrainer(vocabulary, stop_ids)
-        return Codec(self.encode, decode, self.measure, constrain, self.exceeds, decode_all)
+        return Codec(self.encode, decode, self.measure, constrain, self.exceeds, decode_all, self.foresee)
 
     def _encode_translation(self, model: TranslationModel, prompt: Prompt) -> list[int]:
         """Return the ids for a model that is told the languages in its own way, and has no use for instructions."""

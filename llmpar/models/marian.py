@@ -63,6 +63,9 @@ class MarianVocabulary:
         text: str = self._target.decode_pieces([piece for piece in pieces if piece not in self._silent])
         return text.replace(_SPACE, " ").strip()  # also of pieces that the SentencePiece model does not have
 
+    def foresee(self, texts: Sequence[str]) -> None:
+        """Do nothing: several at a time take as long as one by one."""
+
     def decode_all(self, outputs: Sequence[Any]) -> list[str]:
         """Return the texts of several answers' ids."""
         return list(map(self.decode, outputs))

@@ -20,6 +20,7 @@ from llmpar.models.template import BadTemplate, Slot, mark, render, split
 """Who says it, and what."""
 
 _FRAMES_KEPT = 256  # of conversations with other numbers of turns
+_LONGEST_FORESEEN = 10_000  # characters; of a longer text, only a part may be needed
 _SYSTEMS_KEPT = 64  # texts that come with every prompt, as ids
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -58,6 +59,7 @@ class ChatTokenizer:
             self._control_ids = frozenset(self._tokenizer.get_added_tokens_decoder()) | self._undeclared()
         self._chat = template
         self._lock = threading.Lock()
+        self._foreseen: dict[str, list[int]] = {}  # replaced as a whole: other threads read it
         self._frames: OrderedDict[object, list[list[int] | Slot]] = OrderedDict()
         self._instruction = lru_cache(_SYSTEMS_KEPT)(self.encode_data)
         self.encode_data("A\n é我")  # what it cannot do at all, it should not fail at in the middle of a run
@@ -104,6 +106,8 @@ class ChatTokenizer:
         Raises:
             ModelUnavailable: the tokenizer fails.
         """
+        if (known := self._foreseen.get(text)) is not None:
+            return known
         text = _SURROGATE.sub("\ufffd", text)
         with self._translated("fails"):
             encoding = self._plain.encode(text, add_special_tokens=False)
@@ -120,6 +124,15 @@ class ChatTokenizer:
             return [token_id for token_id in ids if token_id not in self._control_ids]
         pieces = [text[first:last] for first, last in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         return [token_id for piece in pieces for token_id in self.encode_data(piece)]
+
+    def foresee(self, texts: Sequence[str]) -> None:
+        """Make the ids of texts that `encode_data` will be given next, all at once: other threads run meanwhile."""
+        distinct = [text for text in dict.fromkeys(texts) if len(text) <= _LONGEST_FORESEEN]
+        sound = [_SURROGATE.sub("\ufffd", text) for text in distinct]
+        with self._translated("fails"):
+            encodings = self._plain.encode_batch_fast(sound, add_special_tokens=False)
+        found = zip(distinct, (encoding.ids for encoding in encodings), strict=True)
+        self._foreseen = {text: ids for text, ids in found if self._control_ids.isdisjoint(ids)}
 
     def decode(self, ids: Any) -> str:
         """Return the text of output ids, without control tokens."""

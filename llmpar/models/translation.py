@@ -38,6 +38,9 @@ class Vocabulary(Protocol):
     def encode_data(self, text: str) -> list[int]:
         """Return the ids of text that is data."""
 
+    def foresee(self, texts: Sequence[str]) -> None:
+        """Make the ids of texts that `encode_data` will be given next, where all at once is faster."""
+
     def decode(self, ids: Any) -> str:
         """Return the text of output ids."""
 

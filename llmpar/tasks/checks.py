@@ -64,9 +64,13 @@ def _empty(source: str, answer: str, _: str) -> str | None:
 
 
 def _visible(text: str) -> bool:
-    return any(
-        char not in _INVISIBLE and unicodedata.category(char) not in _INVISIBLE_CATEGORIES and not _selects(char)
-        for char in text
+    return (
+        text[:1].isascii()
+        and text[:1].isalnum()
+        or any(
+            char not in _INVISIBLE and unicodedata.category(char) not in _INVISIBLE_CATEGORIES and not _selects(char)
+            for char in text
+        )
     )
 
 

@@ -38,6 +38,14 @@ class OtherShape(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of a model makes something of a short text: its first layers, and the scores of some tokens."""
+
+    num_layers: int
+    tokens: tuple[slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LayerParts:
     """One layer. Norms are weights (H,) in float32, None where the model lacks them.
 
@@ -62,6 +70,8 @@ class LayerParts:
 class ModelParts:
     """A whole model, and what it made of a short text: `probe_logits` (8, V) after the last of `probe_ids`.
 
+    If `extent` is not None, these are what its first layers make, and T tokens' scores alone (8, T).
+
     `ropes` are rotary embeddings: the angle of each pair per position (R/2,) in float32, and what sines and cosines
     are multiplied with. `softcap` is that of the logits, 0 for none.
     """
@@ -82,17 +92,24 @@ class ModelParts:
     head_dim: int
     probe_ids: tuple[int, ...]
     probe_logits: torch.Tensor
+    extent: Extent | None
 
     def distance(self, logits: torch.Tensor) -> float:
         """Return how far logits (8, V) on the same text are from the model's, relative to how these vary."""
+        if self.extent:
+            logits = torch.cat([logits[:, tokens] for tokens in self.extent.tokens], 1)
         expected, found = self.probe_logits.float(), logits.float().to(self.probe_logits.device)
         spread = expected - expected.mean(-1, keepdim=True)
         return float((found - expected).norm() / spread.norm().clamp(min=1e-12))
 
 
 @torch.inference_mode()
-def take_apart(model: Any) -> ModelParts:
+def take_apart(model: Any, extent: Extent | None = None) -> ModelParts:
     """Return the parts of a causal language model; they are the model's own, not copies.
+
+    Args:
+        model: one of transformers.
+        extent: how much of it computes; None for all.
 
     Raises:
         OtherShape: it has others.
@@ -117,6 +134,9 @@ def take_apart(model: Any) -> ModelParts:
     )
     if len({_sizes(layer) for layer in layers}) > 1:
         raise OtherShape("its layers differ in size")
+    kinds = [(layer.rope, layer.variant) for layer in layers]
+    if extent and not set(kinds) <= set(kinds[: extent.num_layers]):
+        raise OtherShape("its layers are of more kinds than were tried")
     if len(_require_linear(model.lm_head).weight) != len(body.embed_tokens.weight):
         raise OtherShape("it scores other tokens than it reads")
     first = body.layers[0].self_attn
@@ -138,6 +158,7 @@ def take_apart(model: Any) -> ModelParts:
         head_dim=int(first.head_dim),
         probe_ids=tuple(ids.tolist()),
         probe_logits=logits,
+        extent=extent,
     )
 
 
@@ -251,13 +272,14 @@ def _probe_ids(model: Any) -> torch.Tensor:
 
 def _probe(model: Any, ids: torch.Tensor) -> tuple[dict[int, Variant], torch.Tensor]:
     """Return how each layer attends, and the model's logits after the last tokens of a short text."""
-    recorder = _Recorder(len(ids), model.device)
+    device = model.model.norm.weight.device  # its weights may be elsewhere until they are needed
+    recorder = _Recorder(len(ids), device)
     own = model.config._attn_implementation  # noqa: SLF001 (transformers tells it in no other way)
     model.set_attn_implementation(IMPLEMENTATION)
     try:
         output = model(
-            input_ids=ids.to(model.device)[None],
-            position_ids=torch.arange(len(ids), device=model.device)[None],
+            input_ids=ids.to(device)[None],
+            position_ids=torch.arange(len(ids), device=device)[None],
             use_cache=False,
             logits_to_keep=_NUM_COMPARED,
             batch=recorder,

@@ -14,7 +14,7 @@ from typing import Any
 
 _CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _LETTERS = "Ġetaoinshrdlucmfwypvbgkjqxz"  # Ġ is how byte-level tokenizers write a space
-_CHATML = (
+CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
@@ -74,6 +74,36 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
             "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
         },
     ),
+    "1b": (
+        "LlamaConfig",
+        {
+            "num_hidden_layers": 16,
+            "hidden_size": 2048,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 64,
+            "intermediate_size": 8192,
+            "vocab_size": 128256,
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 8192,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
+        },
+    ),
+    "3b": (
+        "LlamaConfig",
+        {
+            "num_hidden_layers": 28,
+            "hidden_size": 3072,
+            "num_attention_heads": 24,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "intermediate_size": 8192,
+            "vocab_size": 128256,
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 8192,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
+        },
+    ),
     # What the CPU's own decoder declines, so that torch computes it: the 135M shape with another activation.
     "135m-relu": ("LlamaConfig", _135M | {"hidden_act": "relu"}),
     # To try a program with.
@@ -106,7 +136,7 @@ def make_model(shape: str, directory: Path, seed: int = 0) -> Path:
         json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": _CONTROL[0], "eos_token": _CONTROL[2]}),
         encoding="utf-8",
     )
-    (path / "chat_template.jinja").write_text(_CHATML, encoding="utf-8")
+    (path / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
     _save(_weights(config, seed), path)
     return path
 

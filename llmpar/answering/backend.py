@@ -199,7 +199,9 @@ class Model(Protocol):
         """
 
     def prepare(self) -> None:
-        """Begin what takes long, if something does that needs nothing to be known but the choice: `open` may follow.
+        """Begin what takes long, if something does that needs nothing to be known but the choice: `open` should follow.
+
+        It may be called again, which does nothing.
 
         Raises:
             ModelUnavailable: it is not to be had.

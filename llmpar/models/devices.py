@@ -69,7 +69,7 @@ def compute_capabilities() -> tuple[tuple[int, int], ...] | None:
 
     No context is made on any of them. CUDA_VISIBLE_DEVICES is honoured, by the driver itself.
     """
-    built = None if "torch" in sys.modules else _torch_cuda()
+    built = None if sys.modules.get("torch") else _torch_cuda()
     if built is None:
         return None
     try:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
@@ -132,8 +132,12 @@ class Store:
                 ((number, *row) for row in rows),
             )
 
-    def fingerprint(self, files: Iterable[Path]) -> str:
+    def fingerprint(self, files: Iterable[Path], reading: Callable[[], None] = lambda: None) -> str:
         """Return a hash of the names and contents of files; those that look unchanged are not read again.
+
+        Args:
+            files: the files.
+            reading: called before one is read.
 
         Raises:
             OSError: one cannot be read.
@@ -144,6 +148,8 @@ class Store:
             state = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
             path = os.fsencode(file.absolute())
             known = self._database.read("SELECT sha256 FROM files WHERE path = ? AND state = ?", (path, state))
+            if not known:
+                reading()
             digest = known[0][0] if known else _file_digest(file)
             if not known and time.time() - status.st_mtime > _SETTLED:
                 with self._database.transaction() as connection:

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from attack.launch import committed
 from support.fakes import fake_answer
-from support.parts import Told, ask, fake_part, opened, replies
+from support.parts import Told, ask, fake_part, is_gone, opened, replies, wait_until
 from support.places import ROOT
 
 from llmpar.answering.backend import Query
@@ -27,21 +27,6 @@ TEXTS = [f"text {number}" for number in range(60)]
 
 def answer(text: str) -> str:
     return bytes(fake_answer(text.encode())).decode()
-
-
-def wait_until(condition: Callable[[], bool], what: str = "nothing happens") -> None:
-    until = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(0.01)
-
-
-def is_gone(process_id: int) -> bool:
-    """Tell whether a process has ended, waited for or not."""
-    try:
-        return Path(f"/proc/{process_id}/stat").read_text().rpartition(") ")[2][0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def check(backend: Processes, texts: list[str]) -> None:

@@ -8,7 +8,7 @@ come.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from llmpar.answering.attempts import Attempt, Policy, Step, begin, next_step, sampling_of
@@ -74,11 +74,23 @@ class Answers:
 
     def submit(self, question: Question) -> Pending:
         """Take a question in; it may have its result at once."""
-        in_use = self._tasks.get(question.task)
-        if in_use is None:
-            in_use = self._tasks[question.task] = TaskInUse(*self._open_task(question.task))
-        pending = pend(replace(question, task=in_use.task), in_use.memory)
-        self._start(pending)
+        return self.submit_all([question])[0]
+
+    def submit_all(self, questions: Sequence[Question]) -> list[Pending]:
+        """Take questions in, as `submit` does one after another, but in less time."""
+        pending = [
+            pend(question.under(in_use.task), in_use.memory) for question, in_use in map(self._in_use, questions)
+        ]
+        for memory in () if self._policy.refresh else dict.fromkeys(one.memory for one in pending):
+            memory.foresee([one.key for one in pending if one.memory is memory])
+        left = [(one, attempt) for one in pending if (attempt := self._start(one))]
+        asked = [(one, attempt, one.question.prompt) for one, attempt in left]
+        if len(asked) > 1:
+            backend = self._opened(asked[0][0].question)
+            backend.foresee([prompt for _, _, prompt in asked], [one.question.text for one, _, _ in asked])
+        for one, attempt, prompt in asked:
+            if not self._is_repeated(one):  # one of these may ask the same as another
+                self._ask(one, attempt, prompt)
         return pending
 
     def collect(self, timeout: float) -> None:
@@ -131,16 +143,26 @@ class Answers:
 
     # A question's way: it needs no model, or an equal one is being asked, or the store knows it, or it is asked.
 
-    def _start(self, pending: Pending) -> None:
+    def _in_use(self, question: Question) -> tuple[Question, TaskInUse]:
+        in_use = self._tasks.get(question.task)
+        if in_use is None:
+            in_use = self._tasks[question.task] = TaskInUse(*self._open_task(question.task))
+        return question, in_use
+
+    def _opened(self, question: Question) -> Backend:
+        if self._backend is None:
+            self._backend = self._open_backend(question)
+        return self._backend
+
+    def _start(self, pending: Pending) -> Attempt | None:
+        """Let a question have its result, if it needs no model; else return the attempt to be made."""
         segment = pending.question.segment
         if segment.fault:  # beside all that is remembered: its text is not the whole
             self._settle(pending, Result(segment, error=segment.fault, key=pending.key, finish_reason="error"))
-            return
+            return None
         if self._needs_no_model(pending) or self._is_repeated(pending):
-            return
-        attempt = self._from_store(pending)
-        if attempt is not None:
-            self._ask(pending, attempt)
+            return None
+        return self._from_store(pending)
 
     def _needs_no_model(self, pending: Pending) -> bool:
         """Leave a text as it is that no model need see."""
@@ -183,11 +205,9 @@ class Answers:
         self._finish(pending, answer, self._fault(pending, answer), cached=True)
         return None
 
-    def _ask(self, pending: Pending, attempt: Attempt) -> None:
+    def _ask(self, pending: Pending, attempt: Attempt, prompt: Prompt) -> None:
         question = pending.question
-        if self._backend is None:
-            self._backend = self._open_backend(question)
-        backend, prompt = self._backend, question.prompt
+        backend = self._opened(question)
         if backend.exceeds(prompt, backend.context_length):
             # Reading all of it could take minutes, and much memory.
             if not self._split(pending, 0):
@@ -214,7 +234,7 @@ class Answers:
             self._refuse_length(backend, pending, attempt, num_prompt_tokens)
         else:
             is_ours = size.limit != self._drawn(question).max_new_tokens
-            asked = replace(attempt, limit=size.limit, is_ours=is_ours)
+            asked = Attempt(attempt.number, attempt.last, size.limit, is_ours)
             self._in_flight[pending.key] = InFlight(num_prompt_tokens)
             self._submit(backend, Running(pending, prompt, asked, num_prompt_tokens), size.limit)
 
@@ -319,7 +339,8 @@ class Answers:
         for half in parts:
             self._splits[half] = split
         for half in parts:
-            self._start(half)
+            if attempt := self._start(half):
+                self._ask(half, attempt, half.question.prompt)
         return True
 
     def _join(self, split: Split) -> None:
@@ -350,8 +371,16 @@ class Answers:
         cut: bool = False,
     ) -> None:
         question = pending.question
-        judged = result_of(question, answer, fault, self._drawn(question), was_cut=cut)
-        result = replace(judged, key=pending.key, cached=cached, worker=worker)
+        result = result_of(
+            question,
+            answer,
+            fault,
+            self._drawn(question),
+            was_cut=cut,
+            key=pending.key,
+            cached=cached,
+            worker=worker,
+        )
         self._replaced.discard(pending)
         self._recent.add(pending.key, result)
         in_flight = self._in_flight.pop(pending.key, None)

@@ -132,7 +132,9 @@ def begin(known: Sequence[tuple[int, str]], policy: Policy) -> Attempt | None:
 
 def sampling_of(attempt: Attempt, sampling: Sampling) -> Sampling:
     """Return how an attempt is drawn: each by other numbers, and none but the first greedily."""
-    redrawn = attempt.number > 0 and sampling.temperature == 0
+    if attempt.number == 0:
+        return sampling
+    redrawn = sampling.temperature == 0
     return replace(
         sampling,
         temperature=_RETRY_TEMPERATURE if redrawn else sampling.temperature,

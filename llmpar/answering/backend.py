@@ -84,6 +84,12 @@ class Backend(Protocol):
     def failure(self) -> str | None:
         """Why nothing can be answered any more; None while something can."""
 
+    def foresee(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
+        """Be told which prompts will be counted and submitted next, and which texts measured.
+
+        Many at a time take less time than one by one. It is told for this alone: nothing else follows.
+        """
+
     def measure(self, text: str) -> int:
         """Return how many tokens a text has."""
 
@@ -187,6 +193,15 @@ class Model(Protocol):
 
     def identify(self) -> Identity:
         """Return what, of the model and this program, decides an answer.
+
+        Raises:
+            ModelUnavailable: it is not to be had.
+        """
+
+    def prepare(self) -> None:
+        """Begin what takes long, if something does that needs nothing to be known but the choice: `open` should follow.
+
+        It may be called again, which does nothing.
 
         Raises:
             ModelUnavailable: it is not to be had.

@@ -8,11 +8,12 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import TypeAlias
 
-from llmpar.answering.wire import Message, Opening, OpenPart, Report
+from llmpar.answering.wire import Message, Opening, OpenPart, Preparing, Report
 from llmpar.errors import ModelUnavailable, is_told_in_shell
 
 _ENDING = 2.0  # seconds that a process which was killed has to end: a driver may hold it for a while
@@ -27,14 +28,14 @@ class Child:
 
     Args:
         name: what people know it by.
-        open_part: what it is to open; see `wire.OpenPart`.
         events: the queue, which it may share with others.
+        prepare: what it does before it knows what to open; it can be pickled. None for nothing.
 
     Raises:
         ModelUnavailable: it cannot be started.
     """
 
-    def __init__(self, name: str, open_part: OpenPart, events: Events) -> None:
+    def __init__(self, name: str, events: Events, prepare: Callable[[], None] | None = None) -> None:
         self.name = name
         self._outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         mine, its = Pipe()
@@ -60,12 +61,17 @@ class Child:
         threading.Thread(target=_write, args=(mine, self._outbox), name="llmpar-queries", daemon=True).start()
         self._listener = threading.Thread(target=_listen, args=(self, mine, events), name="llmpar-answers", daemon=True)
         self._listener.start()
-        self.send(Opening(open_part, is_told_in_shell()))
+        if prepare:
+            self.send(Preparing(prepare))
 
     @property
     def process_id(self) -> int:
         """The process's."""
         return self._process.pid
+
+    def open(self, open_part: OpenPart) -> None:
+        """Let it open what it is to serve; queries may follow at once."""
+        self.send(Opening(open_part, is_told_in_shell()))
 
     def send(self, message: Message) -> None:
         """Let it have a message; to one that is gone, nothing happens."""

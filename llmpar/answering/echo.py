@@ -53,6 +53,9 @@ class Echo:
         """Return that it is the echo, of this version."""
         return Identity((("version", ANSWERS_VERSION), ("engine", "echo")))
 
+    def prepare(self) -> None:
+        """Do nothing: nothing takes long."""
+
     def open(self, examples: Sequence[Prompt]) -> Backend:  # noqa: ARG002 (nothing is read ahead)
         """Start the workers."""
         num_slots = self._choice.batch_size or _SLOTS

@@ -22,6 +22,7 @@ from llmpar.tasks.question import Question
 
 _TICK = 0.1  # seconds between looks at what is shown, and at whether anybody still reads
 _PARTS_AHEAD = 32  # parts read ahead of the one whose results are taken
+_TOGETHER = 256  # questions submitted at a time
 _MAX_HELD = 1 << 24  # characters of segments on their way, as a rule
 
 
@@ -167,14 +168,24 @@ class Flow:
         """Submit as much as memory allows."""
         while self._source:
             if self._to_submit:
-                if self._is_full(self._to_submit[0][0]):
+                batch = list(self._next_questions())
+                if not batch:
                     return
-                question, pending = self._to_submit.popleft()
-                self._num_held += 1
-                self._held += len(question.text)
-                pending.append(self._answers.submit(question))
+                pending = self._answers.submit_all([question for question, _ in batch])
+                for (_, taken), one in zip(batch, pending, strict=True):
+                    taken.append(one)
             elif len(self._parts) >= _PARTS_AHEAD or not self._take(self._source.get(0)):
                 return
+
+    def _next_questions(self) -> Iterator[tuple[Question, deque[Pending]]]:
+        """Take the next questions, as many as go together and memory allows."""
+        for _ in range(min(_TOGETHER, len(self._to_submit))):
+            if self._is_full(self._to_submit[0][0]):
+                return
+            question, pending = self._to_submit.popleft()
+            self._num_held += 1
+            self._held += len(question.text)
+            yield question, pending
 
     def _is_full(self, question: Question) -> bool:
         num_held = self._num_held

@@ -24,10 +24,12 @@ def with_form(
     Raises:
         UsageError: there are choices and a schema, or no answer can be held to them.
     """
-    from llmpar.models.grammar import choices_rule, schema_rule
-
+    if choices is None and schema is None and not (task.form and task.form.schema):
+        return task  # and numpy, which grammars need, is not imported
     if choices is not None and schema is not None:
         raise UsageError("choices and a schema exclude each other: an answer has one form")
+    from llmpar.models.grammar import choices_rule, schema_rule
+
     if choices is not None:
         choices_rule(choices)
         return replace(task, form=Form(choices=tuple(choices)))

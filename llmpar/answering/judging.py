@@ -37,9 +37,17 @@ def is_cut(question: Question, answer: StoredAnswer, sampling: Sampling) -> bool
 
 
 def result_of(
-    question: Question, answer: StoredAnswer, fault: str | None, sampling: Sampling, *, was_cut: bool = False
+    question: Question,
+    answer: StoredAnswer,
+    fault: str | None,
+    sampling: Sampling,
+    *,
+    was_cut: bool = False,
+    key: bytes = b"",
+    cached: bool = False,
+    worker: int | None = None,
 ) -> Result:
-    """Return the result that an answer makes; who gave it, and from where it came, is for the caller to add.
+    """Return the result that an answer makes.
 
     Args:
         question: what was asked.
@@ -47,6 +55,9 @@ def result_of(
         fault: what is wrong with the answer; None if it will do.
         sampling: how it was drawn.
         was_cut: whether a part of the answer was cut before it was joined.
+        key: under which the answer is kept.
+        cached: whether an earlier run gave it.
+        worker: who gave it.
     """
     return Result(
         question.segment,
@@ -54,6 +65,9 @@ def result_of(
         fault,
         cut=fault is None and (was_cut or is_cut(question, answer, sampling)),
         looped=fault is not None and answer.finish_reason == "loop",
+        cached=cached,
+        key=key,
+        worker=worker,
         num_prompt_tokens=answer.num_prompt_tokens,
         num_output_tokens=answer.num_output_tokens,
         finish_reason=answer.finish_reason,

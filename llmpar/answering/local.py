@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from llmpar.engine.engine import Engine
 from llmpar.engine.request import Completion, Request, SamplingParams
 from llmpar.engine.worker import WorkerStatus
 from llmpar.integrity.foundation import Foundation
-from llmpar.tasks.question import Prompt
+from llmpar.tasks.question import Prompt, Sampling
 from llmpar.tasks.task import Form
 
 _ID = "q"  # of a token, in a continuation
@@ -24,6 +25,8 @@ class Codec:
 
     `measure` counts the tokens of a text. `exceeds` tells, without reading all of it, that a prompt has more tokens
     than a number, where it has far more. `constrain` makes what keeps an answer in its form, afresh for each.
+    `decode_all` decodes several answers at once, where that is faster, and `foresee` is told which prompts and texts
+    `encode` and `measure` will be given next.
     """
 
     encode: Callable[[Prompt], Sequence[int]]
@@ -31,14 +34,88 @@ class Codec:
     measure: Callable[[str], int] = len
     constrain: Callable[[Form], Callable[[], Constraint]] | None = None
     exceeds: Callable[[Prompt, int], bool] = lambda _prompt, _most: False
+    decode_all: Callable[[Sequence[Sequence[int]]], list[str]] | None = None
+    foresee: Callable[[Sequence[Prompt], Sequence[str]], None] = lambda _prompts, _texts: None
+
+    def texts(self, outputs: Sequence[Sequence[int]]) -> list[str]:
+        """Return the texts of several answers' output ids."""
+        return self.decode_all(outputs) if self.decode_all else list(map(self.decode, outputs))
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is needed of a query when its completion comes."""
+class Manner:
+    """How an answer is drawn, what it must be, and how long it may take; what most queries of a run have in common."""
+
+    sampling: Sampling
+    form: Form | None = None
+    timeout: float | None = None
+
+    @classmethod
+    def of(cls, query: Query) -> Manner:
+        """Return a query's."""
+        return cls(query.sampling, query.form, query.timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What is needed of a query when its completion comes: the strings that end its answer, and what that begins with.
+
+    Args:
+        stop: the strings.
+        answered: ids of an earlier answer with which this one goes on.
+    """
 
     stop: tuple[str, ...]
     answered: Sequence[int]
+
+    @classmethod
+    def of(cls, query: Query) -> Expected:
+        """Return a query's."""
+        return cls(query.sampling.stop, array(_ID, query.continues))
+
+
+def replies_of(completions: Sequence[tuple[Completion, Expected]], codec: Codec) -> list[Reply]:
+    """Return what came of queries, as text.
+
+    Args:
+        completions: each with what was expected of it.
+        codec: of the model that they are from.
+    """
+    outputs = [
+        [*expected.answered, *completion.output_ids] if expected.answered else completion.output_ids
+        for completion, expected in completions
+        if completion.finish_reason != "error"
+    ]
+    texts = iter(zip(outputs, codec.texts(outputs), strict=True))
+    return [
+        _refusal(completion) if completion.finish_reason == "error" else _reply(completion, expected, *next(texts))
+        for completion, expected in completions
+    ]
+
+
+def _refusal(completion: Completion) -> Reply:
+    return Reply(
+        completion.id,
+        "",
+        "error",
+        error=completion.error,
+        worker=completion.worker,
+        seconds=completion.seconds,
+        deadly=completion.deadly,
+    )
+
+
+def _reply(completion: Completion, expected: Expected, output_ids: Sequence[int], text: str) -> Reply:
+    ends = [place for string in expected.stop if (place := text.find(string)) >= 0]
+    return Reply(
+        completion.id,
+        text[: min(ends)] if ends else text,
+        completion.finish_reason,
+        len(output_ids),
+        worker=completion.worker,
+        seconds=completion.seconds,
+        continuation=array(_ID, output_ids).tobytes() if completion.finish_reason == "length" else b"",
+    )
 
 
 class LocalBackend:
@@ -54,7 +131,7 @@ class LocalBackend:
         self._engine = engine
         self._codec = codec
         self._foundation = foundation or Foundation()
-        self._asked: dict[int, _Asked] = {}
+        self._asked: dict[int, Expected] = {}
         self._counted: tuple[Prompt, Sequence[int]] | None = None
 
     @property
@@ -82,6 +159,10 @@ class LocalBackend:
         """The ids of the queries that a worker has taken up, and not ended."""
         return self._engine.begun
 
+    def foresee(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
+        """Be told which prompts will be counted, and which texts measured; see `Backend.foresee`."""
+        self._codec.foresee(prompts, texts)
+
     def measure(self, text: str) -> int:
         """Return how many tokens a text has."""
         return self._codec.measure(text)
@@ -101,35 +182,54 @@ class LocalBackend:
         self._counted = prompt, ids  # it is asked next, as a rule
         return len(ids)
 
-    def submit(self, query: Query, prompt_ids: Sequence[int] | None = None) -> None:
-        """Take a query in; `prompt_ids` are those of its prompt, where somebody has made them already."""
-        answered = array(_ID, query.continues)
-        prompt_ids = self._ids(query.prompt) if prompt_ids is None else prompt_ids
-        sampling = query.sampling
-        constraint = None
-        if query.form and self._codec.constrain:
-            constraint = self._codec.constrain(query.form)
-        params = SamplingParams(
-            query.max_new_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.max_repeats
-        )
-        ends = self._ending(sampling.stop, answered) if sampling.stop else None
-        self._asked[query.id] = _Asked(sampling.stop, answered)
+    def submit(self, query: Query) -> None:
+        """Take a query in.
+
+        Raises:
+            EngineFailed: no worker is left.
+        """
+        prompt_ids, expected = self._ids(query.prompt), Expected.of(query)
+        self._asked[query.id] = expected
+        ids = [*prompt_ids, *expected.answered] if expected.answered else prompt_ids
+        self.ask(query.id, ids, len(expected.answered), query.max_new_tokens, Manner.of(query))
+
+    def ask(self, number: int, ids: Sequence[int], num_answered: int, limit: int, manner: Manner) -> None:
+        """Ask the engine about token ids; what comes of them is for `completed` to tell.
+
+        Args:
+            number: comes back with the completion.
+            ids: of the prompt and, after it, of the answer that is gone on with.
+            num_answered: how many of them are that answer's.
+            limit: tokens that the answer may have more.
+            manner: how it is drawn.
+
+        Raises:
+            EngineFailed: no worker is left.
+        """
+        sampling = manner.sampling
+        constraint = self._codec.constrain(manner.form) if manner.form and self._codec.constrain else None
+        params = SamplingParams(limit, sampling.temperature, sampling.top_p, sampling.seed, sampling.max_repeats)
+        ends = self._ending(sampling.stop, ids[len(ids) - num_answered :]) if sampling.stop else None
         self._engine.submit(
-            Request(
-                query.id,
-                [*prompt_ids, *answered] if answered else prompt_ids,
-                params,
-                len(answered),
-                query.timeout,
-                constraint=constraint,
-                ends=ends,
-            )
+            Request(number, ids, params, num_answered, manner.timeout, constraint=constraint, ends=ends)
         )
+
+    def completed(self, timeout: float, gather: float) -> list[Completion]:
+        """Return what came of token ids; none after `timeout` seconds, and more, gathered for `gather` seconds."""
+        first = self._engine.collect(timeout)
+        if first is None:
+            return []
+        time.sleep(gather)
+        return [first, *self._engine.drain()]
+
+    def left(self) -> list[Completion]:
+        """Return what has come of token ids, without waiting."""
+        return self._engine.drain()
 
     def collect(self, timeout: float) -> Reply | None:
         """Return the next reply, None if none comes in time."""
         completion = self._engine.collect(timeout)
-        return None if completion is None else self._reply(completion)
+        return None if completion is None else self._replies([completion])[0]
 
     def confirm(self) -> None:
         """Tell that what the replies so far rest on is what was written; see `Backend.confirm`."""
@@ -141,7 +241,7 @@ class LocalBackend:
 
     def drain(self) -> list[Reply]:
         """Return the replies that are there."""
-        return [self._reply(completion) for completion in self._engine.drain()]
+        return self._replies(self._engine.drain())
 
     def close(self, timeout: float | None = None) -> None:
         """Let the workers end."""
@@ -151,30 +251,8 @@ class LocalBackend:
         counted, self._counted = self._counted, None
         return counted[1] if counted and counted[0] is prompt else self._codec.encode(prompt)
 
-    def _reply(self, completion: Completion) -> Reply:
-        asked = self._asked.pop(completion.id)
-        if completion.finish_reason == "error":
-            return Reply(
-                completion.id,
-                "",
-                "error",
-                error=completion.error,
-                worker=completion.worker,
-                seconds=completion.seconds,
-                deadly=completion.deadly,
-            )
-        output_ids = [*asked.answered, *completion.output_ids] if asked.answered else completion.output_ids
-        text = self._codec.decode(output_ids)
-        ends = [place for string in asked.stop if (place := text.find(string)) >= 0]
-        return Reply(
-            completion.id,
-            text[: min(ends)] if ends else text,
-            completion.finish_reason,
-            len(output_ids),
-            worker=completion.worker,
-            seconds=completion.seconds,
-            continuation=array(_ID, output_ids).tobytes() if completion.finish_reason == "length" else b"",
-        )
+    def _replies(self, completions: Sequence[Completion]) -> list[Reply]:
+        return replies_of([(completion, self._asked.pop(completion.id)) for completion in completions], self._codec)
 
     def _ending(self, stop: tuple[str, ...], answered: Sequence[int]) -> Callable[[Sequence[int]], bool]:
         """Return what tells whether an answer has come to one of the strings that end it."""

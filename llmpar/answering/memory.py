@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Protocol
 
 from llmpar.documents.document import Result
@@ -17,6 +18,9 @@ class Memory(Protocol):
 
     def key(self, text: str) -> bytes:
         """Return the key of a text."""
+
+    def foresee(self, keys: Sequence[bytes]) -> None:
+        """Be told which keys will be looked for next: to look for all of them at once is faster."""
 
     def find(self, key: bytes) -> list[StoredAnswer]:
         """Return what is kept under a key, by attempt."""

@@ -9,15 +9,15 @@ import contextlib
 import queue
 import time
 import weakref
-from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from llmpar.answering.backend import Query, Reply, Watcher
 from llmpar.answering.child import Child, Events
-from llmpar.answering.local import Codec
-from llmpar.answering.wire import KINDS, Answered, End, Failed, Handed, Opened, OpenPart, Report, Said
+from llmpar.answering.local import Codec, Expected, Manner, replies_of
+from llmpar.answering.server import Held, Server
+from llmpar.answering.wire import KINDS, Answered, Asked, End, Failed, Opened, OpenPart, Report, Said
 from llmpar.engine.worker import WorkerStatus
 from llmpar.errors import EngineFailed, KeptDamaged, LlmparError
 from llmpar.integrity.foundation import Foundation
@@ -28,58 +28,20 @@ _WINDOW = 4  # times the slots of a process: what it may hold, as an engine choo
 _MOST_LOSSES = 2  # processes that were lost over a query, before it is taken for the reason
 _LOOK = 1.0  # seconds between looks at the processes, for those who wait longer
 _FLUSH, _LONGEST_FLUSH = 0.5, 2.0  # seconds that a process has to send what it has finished
-_NO_PROMPT = Prompt((), "")
-_ID = "q"  # of a token, as it is sent
-
-
-@dataclass(eq=False, slots=True)
-class _Asked:
-    """A query that has no reply yet. `cost` is how much work it may be; `num_losses`, with how many it was lost."""
-
-    handed: Handed
-    cost: int
-    num_losses: int = 0
-    is_begun: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class _Server:
-    """A process, and what it holds. `opened` is None until it is ready, and `silence` how long nothing has come."""
-
-    child: Child
-    opened: Opened | None = None
-    first_worker: int = 0
-    held: dict[int, _Asked] = field(default_factory=dict)
-    cost: int = 0
-    statuses: tuple[WorkerStatus, ...] = ()
-    silence: float = 0.0
-
-    @property
-    def num_slots(self) -> int:
-        return self.opened.num_slots if self.opened else 0
-
-    def take(self, asked: _Asked) -> None:
-        asked.is_begun = False
-        self.held[asked.handed.query.id] = asked
-        self.cost += asked.cost
-        self.child.send(asked.handed)
-
-    def pop(self, number: int) -> _Asked | None:
-        asked = self.held.pop(number, None)
-        self.cost -= asked.cost if asked else 0
-        return asked
+_HANDED = 256  # queries that are handed out together, where nothing is waited for: a message costs as much as several
 
 
 class Processes:
     """Answers queries by several processes.
 
-    They begin to open their parts at once, all at the same time; `wait` is to be called next, and `close` at last.
+    They begin at once. `open` and `wait` are to be called next, and `close` at last.
 
     Args:
-        parts: what each process opens, and what people know it by.
+        names: what people know each of them by.
         watcher: is told what they tell, and which of them were lost while others go on.
         foundation: takes note where one finds damage in what its answers rest on.
         stall_limit: after how many seconds without a sign of life one counts as lost; None for never.
+        prepare: what each of them does before it knows what it opens; it can be pickled. None for nothing.
 
     Raises:
         ModelUnavailable: a process cannot be started.
@@ -87,10 +49,11 @@ class Processes:
 
     def __init__(
         self,
-        parts: Sequence[tuple[str, OpenPart]],
+        names: Sequence[str],
         watcher: Watcher,
         foundation: Foundation,
         stall_limit: float | None = 1800.0,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self._watcher = watcher
         self._foundation = foundation
@@ -98,7 +61,9 @@ class Processes:
         self._events: Events = queue.SimpleQueue()
         self._codec: Codec | None = None
         self._counted: tuple[Prompt, Sequence[int]] | None = None
-        self._waiting: deque[_Asked] = deque()
+        self._waiting: deque[Held] = deque()
+        self._num_slots = self._context_length = 0
+        self._num_new = 0  # of what was submitted since something was handed out
         self._replies: deque[Reply] = deque()
         self._told: deque[tuple[Callable[[str], None], str]] = deque()
         self._reasons: list[str] = []  # why processes were lost
@@ -109,13 +74,18 @@ class Processes:
         children: list[Child] = []
         self._end = weakref.finalize(self, _kill, children)  # also where nobody closes us
         try:
-            for name, open_part in parts:
-                children.append(Child(name, open_part, self._events))
+            children.extend(Child(name, self._events, prepare) for name in names)
         except BaseException:
             self._end()
             raise
-        self._servers = [_Server(child) for child in children]
+        self._servers = [Server(child) for child in children]
         self._left = list(self._servers)  # those that were not lost
+
+    def open(self, parts: Iterable[OpenPart]) -> None:
+        """Let each process open its part, all at the same time."""
+        self._looked = time.monotonic()
+        for server, open_part in zip(self._servers, parts, strict=True):
+            server.child.open(open_part)
 
     def wait(self, codec: Callable[[Opened], Codec]) -> None:
         """Wait until every process is ready or lost; those that are not are left out if another is.
@@ -137,6 +107,9 @@ class Processes:
         for name, failed in self._errors:
             fact = f"{failed.fact}, and is left out"
             self._watcher.warn(fact if failed.fact else f"{name} is left out: {failed.message}")
+        ready = [server.opened for server in self._servers if server.opened]
+        self._num_slots = sum(opened.num_slots for opened in ready)
+        self._context_length = min(opened.context_length for opened in ready)
         num_workers = 0
         for server in self._servers:
             server.first_worker = num_workers
@@ -155,17 +128,21 @@ class Processes:
     @property
     def num_slots(self) -> int:
         """How many queries are answered at a time."""
-        return sum(server.num_slots for server in self._servers)
+        return self._num_slots
 
     @property
     def context_length(self) -> int:
         """The most tokens, of a prompt and its answer together, that each process has room for."""
-        return min(server.opened.context_length for server in self._servers if server.opened)
+        return self._context_length
 
     @property
     def failure(self) -> str | None:
         """Why nothing is answered any more; None while a process is left."""
         return self._failure
+
+    def foresee(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
+        """Be told which prompts will be counted, and which texts measured; see `Backend.foresee`."""
+        self._coded.foresee(prompts, texts)
 
     def measure(self, text: str) -> int:
         """Return how many tokens a text has."""
@@ -194,13 +171,19 @@ class Processes:
         """
         if self._failure or self._is_closed:
             raise EngineFailed(self._failure or "the backend is closed")
-        counted, self._counted = self._counted, None
-        # What was counted need not be encoded a second time, nor sent.
-        ids = array(_ID, iter(counted[1])) if counted and counted[0] is query.prompt else None
-        handed = Handed(query if ids is None else replace(query, prompt=_NO_PROMPT), ids)
-        size = len(query.prompt.text) // 4 if ids is None else len(ids)
-        self._waiting.append(_Asked(handed, size + query.max_new_tokens))
-        self._hand_out()
+        try:
+            prompt_ids = self._ids(query.prompt)
+        except Exception as error:  # what its model refuses fails alone
+            reason = str(error) if isinstance(error, LlmparError) else f"{type(error).__name__}: {error}"
+            self._replies.append(Reply(query.id, "", "error", error=reason))
+            return
+        expected = Expected.of(query)
+        ids = [*prompt_ids, *expected.answered] if expected.answered else prompt_ids
+        asked = Asked(query.id, ids, len(expected.answered), query.max_new_tokens, Manner.of(query))
+        self._waiting.append(Held(asked, expected))
+        self._num_new += 1
+        if self._num_new >= _HANDED:
+            self._hand_out()
 
     def collect(self, timeout: float) -> Reply | None:
         """Return the next reply, which has been confirmed; None after so many seconds without one.
@@ -264,16 +247,26 @@ class Processes:
         assert self._codec, "wait first"
         return self._codec
 
+    def _ids(self, prompt: Prompt) -> Sequence[int]:
+        counted, self._counted = self._counted, None
+        return counted[1] if counted and counted[0] is prompt else self._coded.encode(prompt)
+
     def _hand_out(self) -> None:
         """Give each process as much as it may hold, and all of them alike: to the one that has least, for its size."""
+        self._num_new = 0
         while self._waiting:
             able = [server for server in self._left if len(server.held) < _WINDOW * server.num_slots]
             if not able:
-                return
-            min(able, key=lambda server: server.cost / server.num_slots).take(self._waiting.popleft())
+                break
+            least = min(able, key=lambda server: server.cost / server.num_slots) if len(able) > 1 else able[0]
+            least.take(self._waiting.popleft())
+        for server in self._left:
+            server.send()
 
     def _attend(self, timeout: float) -> None:
         """Take in what the processes tell, having waited for it up to `timeout` seconds, and look after them."""
+        if timeout and not self._is_closed:
+            self._hand_out()
         with contextlib.suppress(queue.Empty):
             server, report = self._next(timeout)
             while True:
@@ -283,11 +276,11 @@ class Processes:
         if not self._is_closed:
             self._hand_out()
 
-    def _next(self, timeout: float) -> tuple[_Server, Report | None]:
+    def _next(self, timeout: float) -> tuple[Server, Report | None]:
         child, report = self._events.get(timeout=timeout) if timeout else self._events.get_nowait()
         return next(server for server in self._servers if server.child is child), report
 
-    def _take_in(self, server: _Server, report: Report | None) -> None:
+    def _take_in(self, server: Server, report: Report | None) -> None:
         server.silence = 0.0
         if server not in self._left:
             return  # what it held, others answer
@@ -306,17 +299,19 @@ class Processes:
         else:
             self._lose(server, server.child.end())
 
-    def _take_answers(self, server: _Server, report: Answered) -> None:
+    def _take_answers(self, server: Server, report: Answered) -> None:
         server.statuses = report.statuses or server.statuses
         for number in report.begun:
-            if asked := server.held.get(number):
-                asked.is_begun = True
-        for reply in report.replies:
-            if server.pop(reply.id):
-                worker = None if reply.worker is None else server.first_worker + reply.worker
-                self._replies.append(replace(reply, worker=worker))
+            if held := server.held.get(number):
+                held.is_begun = True
+        taken = [(held, completion) for completion in report.ended.completions() if (held := server.pop(completion.id))]
+        if not taken:  # a sign of life, perhaps of one that has not opened its part yet
+            return
+        for reply in replies_of([(completion, held.expected) for held, completion in taken], self._coded):
+            worker = None if reply.worker is None else server.first_worker + reply.worker
+            self._replies.append(replace(reply, worker=worker) if server.first_worker else reply)
 
-    def _take_failure(self, server: _Server, failed: Failed) -> None:
+    def _take_failure(self, server: Server, failed: Failed) -> None:
         if failed.kind == KeptDamaged.__name__:
             self._foundation.note_damage(KeptDamaged(failed.message))
         if server.opened or not failed.kind:
@@ -336,7 +331,7 @@ class Processes:
                 self._lose(server, f"has given no sign of life for {self._stall_limit:g} s")
                 server.child.kill()
 
-    def _lose(self, server: _Server, what: str) -> None:
+    def _lose(self, server: Server, what: str) -> None:
         """Let the others answer what a process held; without others, fail."""
         self._left.remove(server)
         reason = f"{server.child.name} {what}"
@@ -345,15 +340,16 @@ class Processes:
             status.phase, status.num_running = "ended", 0
         held = list(server.held.values())
         server.held.clear()
+        server.handed.clear()
         # Of one that ended before it told what it had begun, anything may be the reason.
-        suspects = [asked for asked in held if asked.is_begun] or held
-        for asked in suspects:
-            asked.num_losses += 1
-        deadly = [asked for asked in held if asked.num_losses >= _MOST_LOSSES]
-        back = [asked for asked in held if asked.num_losses < _MOST_LOSSES]
+        suspects = [one for one in held if one.is_begun] or held
+        for one in suspects:
+            one.num_losses += 1
+        deadly = [one for one in held if one.num_losses >= _MOST_LOSSES]
+        back = [one for one in held if one.num_losses < _MOST_LOSSES]
         self._waiting.extendleft(reversed(back))
         died = f"{_MOST_LOSSES} processes were lost over it, at last: {reason}"
-        self._replies.extend(_refusal(asked, died, deadly=True) for asked in deadly)
+        self._replies.extend(_refusal(one, died, deadly=True) for one in deadly)
         if not self._left:
             self._failure = "; ".join(self._reasons)
             self._refuse_all(self._failure)
@@ -363,11 +359,12 @@ class Processes:
             self._told.append((self._watcher.warn, told))
 
     def _refuse_all(self, reason: str) -> None:
-        asked = [*self._waiting, *(asked for server in self._servers for asked in server.held.values())]
+        held = [*self._waiting, *(one for server in self._servers for one in server.held.values())]
         self._waiting.clear()
         for server in self._servers:
             server.held.clear()
-        self._replies.extend(_refusal(one, reason) for one in asked)
+            server.handed.clear()
+        self._replies.extend(_refusal(one, reason) for one in held)
 
     def _unopened(self) -> LlmparError:
         """Return why no process is ready."""
@@ -382,8 +379,8 @@ class Processes:
             tell(message)
 
 
-def _refusal(asked: _Asked, reason: str, *, deadly: bool = False) -> Reply:
-    return Reply(asked.handed.query.id, "", "error", error=reason, deadly=deadly)
+def _refusal(held: Held, reason: str, *, deadly: bool = False) -> Reply:
+    return Reply(held.asked.number, "", "error", error=reason, deadly=deadly)
 
 
 def _kill(children: list[Child]) -> None:

@@ -9,24 +9,42 @@ import contextlib
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
-from llmpar.answering.backend import Reply
 from llmpar.answering.local import LocalBackend
-from llmpar.answering.wire import KINDS, Answered, End, Failed, Handed, Message, Opened, Opening, Part, Report, Said
+from llmpar.answering.wire import (
+    ID,
+    KINDS,
+    Answered,
+    Asked,
+    End,
+    Ended,
+    Failed,
+    Handed,
+    Message,
+    Opened,
+    Opening,
+    Part,
+    Preparing,
+    Report,
+    Said,
+)
 from llmpar.engine.model import DeviceFull
+from llmpar.engine.request import Completion
 from llmpar.engine.worker import WorkerStatus
 from llmpar.errors import EngineFailed, LlmparError, told_in_shell
 
 _HEARTBEAT = 0.5  # seconds between signs of life
 _GATHER = 0.005  # seconds in which replies are gathered for one message, which costs as much as several replies
 _LOOK = 0.05  # seconds without a reply, after which there may be something else to do
-_MOST = 1024  # replies in one message
+_SWITCH = 0.0005  # seconds that a thread may keep Python's lock from the engine's, which wants it after every step
 
 
 @dataclass(slots=True)
@@ -67,22 +85,29 @@ def serve(connection: Connection) -> None:
     ending = threading.Event()
     threading.Thread(target=_listen, args=(connection, inbox, ending), name="llmpar-listener", daemon=True).start()
     line = _Line(connection)
-    opening = inbox.get()
-    assert isinstance(opening, Opening)
     threading.Thread(target=line.beat, name="llmpar-heartbeat", daemon=True).start()
-    with told_in_shell() if opening.in_shell else contextlib.nullcontext():
-        try:
-            part = opening.open(line)
-            line.send(_opened(part))
-            collecting = threading.Thread(
-                target=_collect, args=(part.backend, line, ending), name="llmpar-replies", daemon=True
-            )
-            collecting.start()
-            while isinstance(message := inbox.get(), Handed):
-                _take(part.backend, message, line)
-            collecting.join()
-        except BaseException as error:  # whatever it is, whoever asks must be told of the end
-            _fail(line, error)
+    try:
+        while isinstance(message := inbox.get(), Preparing):
+            message.prepare()
+        if isinstance(message, Opening):
+            with told_in_shell() if message.in_shell else contextlib.nullcontext():
+                _answer(message.open(line), line, inbox, ending)
+    except BaseException as error:  # whatever it is, whoever asks must be told of the end
+        _fail(line, error)
+    os._exit(0)
+
+
+def _answer(part: Part, line: _Line, inbox: queue.SimpleQueue[Message], ending: threading.Event) -> None:
+    line.send(_opened(part))
+    sys.setswitchinterval(_SWITCH)
+    collecting = threading.Thread(
+        target=_collect, args=(part.backend, line, ending), name="llmpar-replies", daemon=True
+    )
+    collecting.start()
+    while isinstance(message := inbox.get(), Handed):
+        for asked in message.queries():
+            _take(part.backend, asked, line)
+    collecting.join()
 
 
 def _listen(connection: Connection, inbox: queue.SimpleQueue[Message], ending: threading.Event) -> None:
@@ -102,14 +127,14 @@ def _opened(part: Part) -> Opened:
     return Opened(backend.num_slots, backend.context_length, tuple(backend.statuses), part.vocabulary, part.stop_ids)
 
 
-def _take(backend: LocalBackend, handed: Handed, line: _Line) -> None:
+def _take(backend: LocalBackend, asked: Asked, line: _Line) -> None:
     try:
-        backend.submit(handed.query, None if handed.prompt_ids is None else handed.prompt_ids.tolist())
+        backend.ask(asked.number, asked.ids, asked.num_answered, asked.limit, asked.manner)
     except EngineFailed:
         return  # which the collecting thread tells
     except Exception as error:  # it would be the end of every process that it is given to
         reason = str(error) if isinstance(error, LlmparError) else f"{type(error).__name__}: {error}"
-        line.send(Answered((Reply(handed.query.id, "", "error", error=reason),)))
+        line.send(Answered(Ended.of([Completion(asked.number, (), "error", reason)])))
 
 
 def _collect(backend: LocalBackend, line: _Line, ending: threading.Event) -> None:
@@ -117,40 +142,28 @@ def _collect(backend: LocalBackend, line: _Line, ending: threading.Event) -> Non
     told: frozenset[int] = frozenset()
     try:
         while True:
-            replies = _gather(backend)
+            completions = backend.completed(_LOOK, _GATHER)
             begun = backend.begun
-            if replies or begun - told:
-                if replies:
+            if completions or begun - told:
+                if completions:
                     backend.confirm()
-                line.send(Answered(_sound(backend, replies), tuple(begun - told), tuple(backend.statuses)))
+                ended = Ended.of(_sound(backend, completions))
+                line.send(Answered(ended, array(ID, begun - told), tuple(backend.statuses)))
                 told = begun
             if ending.is_set():
-                replies = backend.drain()
+                completions = backend.left()
                 if backend.is_confirmed():
-                    line.send(Answered(_sound(backend, replies)))
+                    line.send(Answered(Ended.of(_sound(backend, completions))))
                 os._exit(0)  # what runs on is given up
     except BaseException as error:
         _fail(line, error)
 
 
-def _gather(backend: LocalBackend) -> list[Reply]:
-    """Return the next replies, none if there are none for a while."""
-    replies: list[Reply] = []
-    reply, until = backend.collect(_LOOK), time.monotonic() + _GATHER
-    with contextlib.suppress(EngineFailed):  # which is raised again when these have been sent
-        while reply is not None:
-            replies.append(reply)
-            if len(replies) == _MOST:
-                break
-            reply = backend.collect(max(0.0, until - time.monotonic()))
-    return replies
-
-
-def _sound(backend: LocalBackend, replies: list[Reply]) -> tuple[Reply, ...]:
-    """Return the replies but those that only say that no worker is left here: others may answer them."""
+def _sound(backend: LocalBackend, completions: list[Completion]) -> list[Completion]:
+    """Return the completions but those that only say that no worker is left here: others may answer them."""
     if backend.failure is None:
-        return tuple(replies)
-    return tuple(reply for reply in replies if reply.finish_reason != "error" or reply.deadly)
+        return completions
+    return [completion for completion in completions if completion.finish_reason != "error" or completion.deadly]
 
 
 def _fail(line: _Line, error: BaseException) -> None:

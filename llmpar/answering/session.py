@@ -93,6 +93,8 @@ class Session:
         self.close()
 
     def _open_task(self, task: Task) -> tuple[Task, Memory]:
+        if self.store is None:  # else nothing may be left to ask
+            self.model.prepare()
         fitted = task.for_model(self.model.families)
         if self.store is None:
             return fitted, NoStore(repr(fitted.decisive()).encode())
@@ -107,7 +109,8 @@ class Session:
         """Return what of the model decides an answer, its files as a hash."""
         identity = self.model.identify()
         try:
-            files = {"files": store.fingerprint(identity.files)} if identity.files else {}
+            # Files that the store does not know are read, which may take longer than the start, and it has no answers.
+            files = {"files": store.fingerprint(identity.files, self.model.prepare)} if identity.files else {}
         except OSError as error:
             raise ModelUnavailable(
                 f"{one_line(error.filename or self.model.name)}: cannot be read: {error.strerror}"
@@ -122,6 +125,7 @@ class Session:
                 "threads that stayed behind there; begin processes anew (multiprocessing.get_context('spawn'))"
             )
         _opened_in = os.getpid()
+        self.model.prepare()
         return self.model.open(list(self._prompts(question)))
 
     def _prompts(self, question: Question) -> Iterator[Prompt]:

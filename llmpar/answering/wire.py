@@ -1,17 +1,23 @@
-"""What a process that asks and one that serves a part of its queries say to each other: plain data over a pipe."""
+"""What a process that asks and one that serves a part of its queries say to each other: plain data over a pipe.
+
+Prompts and answers go as token ids, and many at a time, in columns: to make objects of them takes the time of the
+engine's loop, and in columns they are but a few.
+"""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args
 
-from llmpar.answering.backend import Query, Reply, Watcher
-from llmpar.answering.local import LocalBackend
+from llmpar.answering.backend import Watcher
+from llmpar.answering.local import LocalBackend, Manner
+from llmpar.engine.request import Completion, FinishReason
 from llmpar.engine.worker import WorkerStatus
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
 
+ID = "q"  # the type code of a token's id, and of other whole numbers
 KINDS = {kind.__name__: kind for kind in (UsageError, ModelUnavailable, EngineFailed, KeptDamaged)}
 """The errors that reach whoever asks as what they are; others as the nearest class above them."""
 
@@ -46,19 +52,75 @@ class OpenPart(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Preparing:
+    """What to do while nobody knows yet what is to be opened: what takes long is imported, for instance."""
+
+    prepare: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Opening:
-    """The first message: what to open, and whether messages name settings as in a shell (`errors.setting`)."""
+    """What to open, and whether messages name settings as in a shell (`errors.setting`)."""
 
     open: OpenPart
     in_shell: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
-    """A query; `prompt_ids` are those of its prompt, where they are known, and the prompt itself is left out then."""
+class Asked:
+    """A query in token ids.
 
-    query: Query
-    prompt_ids: array[int] | None
+    Args:
+        number: comes back with its completion.
+        ids: of the prompt and, after it, of the answer that is gone on with.
+        num_answered: how many of them are that answer's.
+        limit: tokens that the answer may have more.
+        manner: what else there is to know.
+    """
+
+    number: int
+    ids: Sequence[int]
+    num_answered: int
+    limit: int
+    manner: Manner
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """Queries in columns; `manners` are those that there are, and `kinds` tells which is whose."""
+
+    numbers: array[int]
+    lengths: array[int]
+    ids: array[int]
+    num_answered: array[int]
+    limits: array[int]
+    kinds: array[int]
+    manners: tuple[Manner, ...]
+
+    @classmethod
+    def of(cls, queries: Sequence[Asked]) -> Handed:
+        """Return queries as columns."""
+        ids, known = array(ID), dict[Manner, int]()
+        for asked in queries:
+            ids.extend(asked.ids)
+        return cls(
+            array(ID, [asked.number for asked in queries]),
+            array(ID, [len(asked.ids) for asked in queries]),
+            ids,
+            array(ID, [asked.num_answered for asked in queries]),
+            array(ID, [asked.limit for asked in queries]),
+            array(ID, [known.setdefault(asked.manner, len(known)) for asked in queries]),
+            tuple(known),
+        )
+
+    def queries(self) -> Iterator[Asked]:
+        """Yield them."""
+        end = 0
+        for number, length, num_answered, limit, kind in zip(
+            self.numbers, self.lengths, self.num_answered, self.limits, self.kinds, strict=True
+        ):
+            start, end = end, end + length
+            yield Asked(number, self.ids[start:end], num_answered, limit, self.manners[kind])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +151,72 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """Completions in columns; `errors` are those of the ones that have one, by their place, and whether it is deadly.
+
+    A worker is -1 where nobody took the query up.
+    """
+
+    numbers: array[int] = field(default_factory=lambda: array(ID))
+    reasons: bytes = b""
+    lengths: array[int] = field(default_factory=lambda: array(ID))
+    ids: array[int] = field(default_factory=lambda: array(ID))
+    workers: array[int] = field(default_factory=lambda: array(ID))
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+    errors: tuple[tuple[int, str | None, bool], ...] = ()
+
+    @classmethod
+    def of(cls, completions: Sequence[Completion]) -> Ended:
+        """Return completions as columns."""
+        ids = array(ID)
+        for completion in completions:
+            ids.extend(completion.output_ids)
+        return cls(
+            array(ID, [completion.id for completion in completions]),
+            bytes([_REASONS.index(completion.finish_reason) for completion in completions]),
+            array(ID, [len(completion.output_ids) for completion in completions]),
+            ids,
+            array(ID, [-1 if completion.worker is None else completion.worker for completion in completions]),
+            array("d", [completion.seconds for completion in completions]),
+            tuple(
+                (place, completion.error, completion.deadly)
+                for place, completion in enumerate(completions)
+                if completion.finish_reason == "error"
+            ),
+        )
+
+    def completions(self) -> Iterator[Completion]:
+        """Yield them."""
+        errors = {place: (error, deadly) for place, error, deadly in self.errors}
+        ids, end = self.ids.tolist(), 0
+        for place, (number, reason, length, worker, seconds) in enumerate(
+            zip(self.numbers, self.reasons, self.lengths, self.workers, self.seconds, strict=True)
+        ):
+            start, end = end, end + length
+            error, deadly = errors.get(place, (None, False))
+            yield Completion(
+                number,
+                ids[start:end],
+                _REASONS[reason],
+                error,
+                None if worker < 0 else worker,
+                seconds,
+                deadly,
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """What happened since the last of these, perhaps nothing.
 
     Args:
-        replies: all confirmed.
-        begun: ids of queries that a worker has taken up.
+        ended: what came of queries, all confirmed.
+        begun: numbers of queries that a worker has taken up.
         statuses: what each worker is doing.
     """
 
-    replies: tuple[Reply, ...] = ()
-    begun: tuple[int, ...] = ()
+    ended: Ended = field(default_factory=Ended)
+    begun: array[int] = field(default_factory=lambda: array(ID))
     statuses: tuple[WorkerStatus, ...] = ()
 
 
@@ -118,6 +235,6 @@ class Failed:
     fact: str = ""
 
 
-Message = Opening | Handed | End
+_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
+Message = Preparing | Opening | Handed | End
 Report = Said | Opened | Answered | Failed
-Send = Callable[[Report], None]

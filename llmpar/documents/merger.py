@@ -202,6 +202,8 @@ def merge(
         interleaves: a segment stays, and its answer comes on a line of its own below. The format must allow it.
     """
     cursor = 0
+    segments = list(segments)
+    wraps = not interleaves and any(segment.layout.width > 0 for segment in segments)
     line = ""  # what the last line holds so far, for wrapping
     for segment in segments:
         start, end = segment.target or (segment.start, segment.end)
@@ -209,7 +211,7 @@ def merge(
         gap = block.text[cursor:start]
         if interleaves and cursor:
             gap = _LINE_REST.sub("", gap, count=1)
-        line = _last_line(line, gap)
+        line = _last_line(line, gap) if wraps else ""
         cursor = end
         wrapped = segment.layout.width > 0
         space = gap if wrapped and not gap.strip(" ") else ""  # a new line break may stand for it
@@ -225,7 +227,7 @@ def merge(
         if interleaves:
             newline = segment.layout.newline if segment.layout.newline in ("\r\n", "\r") else "\n"
             text = f"{segment.source}{newline}{segment.layout.indent}{text}{newline}"
-        line = _last_line(line, text)
+        line = _last_line(line, text) if wraps else ""
         yield text if text.startswith(_NEWLINES) else space + text
     yield _LINE_REST.sub("", block.text[cursor:], count=1) if interleaves and cursor else block.text[cursor:]
 

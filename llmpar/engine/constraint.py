@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # whoever asks a model elsewhere has no use for it, and it takes a quarter of a second to import
+    import numpy as np
+    import numpy.typing as npt
 
 WORD = 32
-Mask = npt.NDArray[np.uint32]
+Mask: TypeAlias = "npt.NDArray[np.uint32]"
 """A bit for each token of the model's vocabulary (V / 32 words, rounded up), the lowest first: 1 where it may come."""
 
 
@@ -38,5 +39,7 @@ class Constraint(Protocol):
 
 def unpack(masks: npt.NDArray[np.uint32], vocabulary: int) -> npt.NDArray[np.bool_]:
     """Return masks (…, V / 32) as truth values (…, V)."""
+    import numpy as np
+
     octets = np.ascontiguousarray(masks.astype("<u4", copy=False)).view(np.uint8)
     return np.unpackbits(octets, axis=-1, count=vocabulary, bitorder="little").astype(np.bool_)

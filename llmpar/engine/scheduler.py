@@ -128,9 +128,11 @@ class Scheduler:
             order = order[:: max(1, min(len(self._held), len(order) // count))]
         # Up to the first that does not fit: if smaller ones went before it, it might wait for ever.
         chosen = list(takewhile(lambda i: reserve(window[i]), order[:count]))
-        for _ in window:  # not earlier: `reserve` may raise
-            self._waiting.popleft()
-        self._waiting.extendleft(window[i] for i in reversed(range(len(window))) if i not in set(chosen))
+        if chosen:
+            taken = set(chosen)
+            for _ in window:  # not earlier: `reserve` may raise
+                self._waiting.popleft()
+            self._waiting.extendleft(window[i] for i in reversed(range(len(window))) if i not in taken)
         return [window[i] for i in chosen]
 
 

@@ -235,8 +235,9 @@ class Worker(threading.Thread):
 
     def _retire(self, now: float) -> None:
         finished = [sequence for sequence in self._running if sequence.finish_reason]
+        if finished:
+            self._running[:] = [sequence for sequence in self._running if not sequence.finish_reason]
         for sequence in finished:
-            self._running.remove(sequence)
             self._complete(sequence, now)
             self._runner.release(sequence)
 

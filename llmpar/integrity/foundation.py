@@ -86,6 +86,8 @@ class Foundation:
         """
         if self.damage:
             raise self.damage
+        if self._is_confirmed and not self._files:
+            return
         if self._thread is None:
             _hash(self._files, self._hashed)
         self._hashed.wait()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,8 @@ from llmpar.errors import KeptDamaged, ModelUnavailable
 from llmpar.integrity.foundation import Foundation
 from llmpar.models.cache import keep_pack, kept_sums, pack_file, pack_origin
 from llmpar.models.configuration import is_gguf, place_of, stop_ids
+from llmpar.models.devices import find_devices as find_devices
+from llmpar.models.devices import has_bf16
 from llmpar.models.sums import is_weights
 
 if TYPE_CHECKING:
@@ -111,6 +113,15 @@ def load_model(
     return LoadedModel(tuple(models), context_length, stop_ids(path), precision, foundation)
 
 
+def import_libraries() -> None:
+    """Import what loading a model on a GPU imports, which takes seconds, before it is known which one."""
+    import torch  # noqa: F401
+    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: F401
+
+    with suppress(ImportError):  # there may be no Triton, of which loading tells
+        from llmpar.engine.cuda import from_transformers, model  # noqa: F401
+
+
 def watch(path: Path, *, is_mapped: bool) -> Foundation:
     """Begin to look at the files of a model, weights too, before they are loaded.
 
@@ -178,11 +189,9 @@ def find_arithmetic(
     devices = find_devices(device)
     if devices == ("cpu",):
         return devices, _fastest(source_bits) if precision == "auto" else precision
-    import torch
-
     kind = devices[0].partition(":")[0]
     if precision == "auto":
-        precision = "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        precision = "bf16" if kind == "cuda" and has_bf16() else "fp32"
     if precision not in TORCH_TYPES:
         raise ModelUnavailable(f"precision {precision}: not on {kind}; use {' or '.join(TORCH_TYPES)}")
     return devices, precision
@@ -352,45 +361,6 @@ def _text_part(config: Any) -> dict[str, Any]:
         return {}
     names = {r"^(?:model\.)?language_model\.(?:model\.)?(?!lm_head)": "model.", r"^language_model\.lm_head": "lm_head"}
     return {"config": text, "key_mapping": names}
-
-
-def find_devices(name: str) -> tuple[str, ...]:
-    """Return the torch devices called `name`: "cpu", "mps", "cuda:N", or "cuda" for every one that torch sees.
-
-    "auto" is the fastest kind there is.
-
-    Raises:
-        ModelUnavailable: it is not on this machine.
-    """
-    # torch takes a second to import, and a machine without a driver need not be asked by it.
-    if name == "cpu" or (name == "auto" and not _may_have_accelerator()):
-        return ("cpu",)
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise ModelUnavailable(f"device {name}: not on this machine (torch sees {count} CUDA)")
-        return tuple(f"cuda:{index}" for index in range(count)) if device.index is None else (name,)
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ModelUnavailable("device mps: not on this machine")
-    return (name,)
-
-
-def bind_device(name: str) -> None:
-    """Let what the calling thread computes without naming a device be on this one: another's memory is not touched."""
-    if name.startswith("cuda"):
-        import torch
-
-        torch.cuda.set_device(name)
-
-
-def _may_have_accelerator() -> bool:
-    """Tell whether there is a Mac, or a driver of NVIDIA (also under WSL) or AMD."""
-    return sys.platform == "darwin" or any(Path(f"/dev/{name}").exists() for name in ("nvidiactl", "dxg", "kfd"))
 
 
 def _fastest(source_bits: int | None) -> PrecisionName:

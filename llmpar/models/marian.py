@@ -7,6 +7,7 @@ and lacks some of their pieces, which then are unknown.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,13 @@ class MarianVocabulary:
         pieces = [self._pieces[token_id] for token_id in ids if token_id in self._pieces]
         text: str = self._target.decode_pieces([piece for piece in pieces if piece not in self._silent])
         return text.replace(_SPACE, " ").strip()  # also of pieces that the SentencePiece model does not have
+
+    def foresee(self, texts: Sequence[str]) -> None:
+        """Do nothing: several at a time take as long as one by one."""
+
+    def decode_all(self, outputs: Sequence[Any]) -> list[str]:
+        """Return the texts of several answers' ids."""
+        return list(map(self.decode, outputs))
 
 
 def _name(piece: str) -> re.Match[str] | None:

@@ -20,6 +20,7 @@ from llmpar.models.vocabulary import open_vocabulary
 """Who says it, and what."""
 
 _FRAMES_KEPT = 256  # of conversations with other numbers of turns
+_LONGEST_FORESEEN = 10_000  # characters; of a longer text, only a part may be needed
 _SYSTEMS_KEPT = 64  # texts that come with every prompt, as ids
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -53,6 +54,7 @@ class ChatTokenizer:
             self._control_ids = vocabulary.control_ids | self._undeclared(vocabulary.words)
         self._chat = template
         self._lock = threading.Lock()
+        self._foreseen: dict[str, list[int]] = {}  # replaced as a whole: other threads read it
         self._frames: OrderedDict[object, list[list[int] | Slot]] = OrderedDict()
         self._instruction = lru_cache(_SYSTEMS_KEPT)(self.encode_data)
         self.encode_data("A\n é我")  # what it cannot do at all, it should not fail at in the middle of a run
@@ -99,6 +101,8 @@ class ChatTokenizer:
         Raises:
             ModelUnavailable: the tokenizer fails.
         """
+        if (known := self._foreseen.get(text)) is not None:
+            return known
         text = _SURROGATE.sub("\ufffd", text)
         with self._translated("fails"):
             encoding = self._plain.encode(text, add_special_tokens=False)
@@ -116,11 +120,26 @@ class ChatTokenizer:
         pieces = [text[first:last] for first, last in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         return [token_id for piece in pieces for token_id in self.encode_data(piece)]
 
+    def foresee(self, texts: Sequence[str]) -> None:
+        """Make the ids of texts that `encode_data` will be given next, all at once: other threads run meanwhile."""
+        distinct = [text for text in dict.fromkeys(texts) if len(text) <= _LONGEST_FORESEEN]
+        sound = [_SURROGATE.sub("\ufffd", text) for text in distinct]
+        with self._translated("fails"):
+            encodings = self._plain.encode_batch_fast(sound, add_special_tokens=False)
+        found = zip(distinct, (encoding.ids for encoding in encodings), strict=True)
+        self._foreseen = {text: ids for text, ids in found if self._control_ids.isdisjoint(ids)}
+
     def decode(self, ids: Any) -> str:
         """Return the text of output ids, without control tokens."""
         with self._translated("fails"):
             text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
+
+    def decode_all(self, outputs: Sequence[Any]) -> list[str]:
+        """Return the texts of several answers' ids; other threads run meanwhile."""
+        with self._translated("fails"):
+            texts: list[str] = self._tokenizer.decode_batch(list(map(list, outputs)), skip_special_tokens=True)
+        return texts
 
     @property
     def control_ids(self) -> frozenset[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,8 +38,14 @@ class Vocabulary(Protocol):
     def encode_data(self, text: str) -> list[int]:
         """Return the ids of text that is data."""
 
+    def foresee(self, texts: Sequence[str]) -> None:
+        """Make the ids of texts that `encode_data` will be given next, where all at once is faster."""
+
     def decode(self, ids: Any) -> str:
         """Return the text of output ids."""
+
+    def decode_all(self, outputs: Sequence[Any]) -> list[str]:
+        """Return the texts of several answers' ids."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
@@ -21,6 +21,11 @@ from llmpar.store.database import Database
 _DAY = 86_400
 _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970
 _TOUCHED_AT_ONCE = 1000
+_FIND = (
+    "SELECT key, attempt, answer, finish_reason, num_prompt_tokens, num_output_tokens, seconds, checksum, used "
+    "FROM answers WHERE key IN"
+)
+_KEYS_AT_ONCE = 256  # looked for by one query
 _EVICTED_AT_ONCE = 0.1  # of the answers
 _SETTLED = 2.0  # seconds after which a file that looks the same is the same: time stamps are coarse
 
@@ -80,23 +85,26 @@ class Store:
         plain = json.dumps(description, sort_keys=True)
         return JobStore(self, hashlib.sha256(plain.encode()).digest(), plain if self._keep_text else None)
 
-    def find(self, key: bytes) -> list[StoredAnswer]:
-        """Return the answers kept under a key, by attempt."""
-        rows = self._database.read(
-            "SELECT attempt, answer, finish_reason, num_prompt_tokens, num_output_tokens, seconds, checksum, used "
-            "FROM answers WHERE key = ? ORDER BY attempt",
-            (key,),
-        )
-        answers = []
-        for attempt, text, *counts, checksum, _ in rows:
-            if _checksum(key, attempt, text, *counts) != checksum:
-                raise self._database.unusable("an answer in it was altered")
-            answers.append(StoredAnswer(attempt, _text(text), *counts))
-        if rows and self._day(rows[0][-1]) < _today():
-            self._touched.append(key)
-            if len(self._touched) >= _TOUCHED_AT_ONCE:
-                self._touch()
-        return answers
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, list[StoredAnswer]]:
+        """Return the answers kept under each of some keys, by attempt; a key without any is left out."""
+        found: dict[bytes, list[StoredAnswer]] = {}
+        today = _today()
+        for first in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[first : first + _KEYS_AT_ONCE]
+            rows = self._database.read(
+                f"{_FIND} ({', '.join('?' * len(some))}) ORDER BY key, attempt",
+                tuple(some),
+            )
+            for key, attempt, text, *counts, checksum, used in rows:
+                if _checksum(key, attempt, text, *counts) != checksum:
+                    raise self._database.unusable("an answer in it was altered")
+                answers = found.setdefault(key, [])
+                if not answers and self._day(used) < today:
+                    self._touched.append(key)
+                answers.append(StoredAnswer(attempt, _text(text), *counts))
+        if len(self._touched) >= _TOUCHED_AT_ONCE:
+            self._touch()
+        return found
 
     def write(
         self, digest: bytes, description: str | None, records: Iterable[tuple[bytes, str, StoredAnswer, bool]]
@@ -109,23 +117,27 @@ class Store:
             counts = (answer.finish_reason, answer.num_prompt_tokens, answer.num_output_tokens, answer.seconds)
             asked = _bytes(text) if self._keep_text else None
             checksum = _checksum(key, answer.attempt, said, *counts)
-            rows.append((digest, key, answer.attempt, asked, said, *counts, today, checksum))
+            rows.append((key, answer.attempt, asked, said, *counts, today, checksum))
             replaced += [(key,)] if replaces else []
         with self._database.transaction() as connection:
             # Each time, as another process may have purged the job meanwhile.
             job = (digest, description, int(time.time()))
             connection.execute("INSERT OR IGNORE INTO jobs (digest, description, created) VALUES (?, ?, ?)", job)
+            (number,) = connection.execute("SELECT id FROM jobs WHERE digest = ?", (digest,)).fetchone()
             connection.executemany("DELETE FROM answers WHERE key = ?", replaced)
             # Another process may have been faster; then its answer stands.
             connection.executemany(
                 "INSERT OR IGNORE INTO answers (job, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
-                "num_output_tokens, seconds, used, checksum) "
-                "VALUES ((SELECT id FROM jobs WHERE digest = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                rows,
+                "num_output_tokens, seconds, used, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ((number, *row) for row in rows),
             )
 
-    def fingerprint(self, files: Iterable[Path]) -> str:
+    def fingerprint(self, files: Iterable[Path], reading: Callable[[], None] = lambda: None) -> str:
         """Return a hash of the names and contents of files; those that look unchanged are not read again.
+
+        Args:
+            files: the files.
+            reading: called before one is read.
 
         Raises:
             OSError: one cannot be read.
@@ -136,6 +148,8 @@ class Store:
             state = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
             path = os.fsencode(file.absolute())
             known = self._database.read("SELECT sha256 FROM files WHERE path = ? AND state = ?", (path, state))
+            if not known:
+                reading()
             digest = known[0][0] if known else _file_digest(file)
             if not known and time.time() - status.st_mtime > _SETTLED:
                 with self._database.transaction() as connection:
@@ -233,18 +247,26 @@ class JobStore:
         self._digest = digest
         self._description = description
         self._added: list[tuple[bytes, str, StoredAnswer, bool]] = []
+        self._foreseen: dict[bytes, list[StoredAnswer]] = {}
 
     def key(self, text: str) -> bytes:
         """Return the key of a text in this job."""
         return _key(self._digest, _bytes(text))
 
+    def foresee(self, keys: Sequence[bytes]) -> None:
+        """Look for keys that will be looked for next, all at once."""
+        found = self._store.find(keys)
+        self._foreseen = {key: found.get(key, []) for key in keys}
+
     def find(self, key: bytes) -> list[StoredAnswer]:
         """Return the answers kept under a key, by attempt."""
-        return self._store.find(key)
+        known = self._foreseen.pop(key, None)
+        return self._store.find([key]).get(key, []) if known is None else known
 
     def add(self, key: bytes, text: str, answer: StoredAnswer, *, replaces: bool = False) -> None:
         """Keep an answer from the next commit on; if it `replaces`, what was kept under the key goes."""
         self._added.append((key, text, answer, replaces))
+        self._foreseen.pop(key, None)
 
     def commit(self) -> None:
         """Make what was added last, also if the process is killed the moment after."""
@@ -266,6 +288,9 @@ class NoStore:
     def key(self, text: str) -> bytes:
         """Return a key that equal texts share in this job."""
         return _key(self._digest, _bytes(text))
+
+    def foresee(self, keys: Sequence[bytes]) -> None:
+        """Do nothing."""
 
     def find(self, key: bytes) -> list[StoredAnswer]:  # noqa: ARG002
         """Return nothing."""

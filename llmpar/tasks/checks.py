@@ -64,6 +64,8 @@ def _empty(source: str, answer: str, _: str) -> str | None:
 
 
 def _visible(text: str) -> bool:
+    if text[:1].isascii() and text[:1].isalnum():  # as nearly all answers open
+        return True
     return any(
         char not in _INVISIBLE and unicodedata.category(char) not in _INVISIBLE_CATEGORIES and not _selects(char)
         for char in text

@@ -94,6 +94,10 @@ class Question:
     fields: tuple[tuple[str, str], ...] = ()
     conversation: Conversation | None = None
 
+    def under(self, task: Task) -> Question:
+        """Return the question under another task."""
+        return self if task is self.task else Question(self.segment, task, self.fields, self.conversation)
+
     @property
     def text(self) -> str:
         """What the answer is about."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as SequenceOf
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +23,7 @@ from llmpar.engine.engine import Engine
 from llmpar.engine.request import Sequence
 from llmpar.errors import ModelUnavailable
 from llmpar.reporting.report import Report
-from llmpar.store.store import NoStore
+from llmpar.store.store import NoStore, StoredAnswer
 from llmpar.tasks.question import Conversation, Prompt, Question, Sampling
 from llmpar.tasks.task import Form, Task
 
@@ -261,3 +262,66 @@ def test_fields_decide_answers_too() -> None:
 def test_blank_texts_are_left() -> None:
     (result,), report = ask([question(" \n")])
     assert (result.answer, result.finish_reason, report.num_output_tokens) == (" \n", "kept", 0)
+
+
+class TestTogether:
+    """Questions that are submitted together are answered as they are one by one."""
+
+    TEXTS = ("one", "two", " ", "known", "two", "three", "one")
+
+    def answers(self, known: Kept, told: list[tuple[str, ...]]) -> Answers:
+        class Told(LocalBackend):
+            def foresee(self, prompts: SequenceOf[Prompt], texts: SequenceOf[str]) -> None:
+                assert [prompt.text for prompt in prompts] == list(texts)
+                told.append(tuple(texts))
+
+        def open_backend(_: Question) -> Backend:
+            engine = Engine([Repeating(4)], 1000)
+            return Told(engine, Codec(lambda prompt: prompt.text.encode(), lambda ids: bytes(ids).decode(), len))
+
+        return Answers(Sampling(max_repeats=0), Policy(retries=0), lambda task: (task, known), open_backend, Report())
+
+    def test_the_memory_and_the_tokenizer_are_told_of_all_of_them_at_once(self) -> None:
+        sought: list[int] = []
+
+        class Sought(Kept):
+            def foresee(self, keys: SequenceOf[bytes]) -> None:
+                sought.append(len(keys))
+
+        known, told = Sought(), list[tuple[str, ...]]()
+        known.add(known.key("known"), "known", StoredAnswer(0, "KEPT", "stop", 1, 1))
+        answers = self.answers(known, told)
+        pending = answers.submit_all([question(text) for text in self.TEXTS])
+        while answers.running:
+            answers.collect(1)
+        assert sought == [len(self.TEXTS)]
+        assert told == [("one", "two", "two", "three", "one")]
+        assert [one.result.answer for one in pending if one.result] == [
+            "ONE",
+            "TWO",
+            " ",
+            "KEPT",
+            "TWO",
+            "THREE",
+            "ONE",
+        ]
+        assert known.texts == ["known", "one", "two", "three"], "equal ones are asked once"
+        answers.close()
+
+    def test_one_by_one_nothing_else_comes_of_it(self) -> None:
+        told = list[tuple[str, ...]]()
+        answers = self.answers(Kept(), told)
+        pending = [answers.submit(question(text)) for text in self.TEXTS]
+        while answers.running:
+            answers.collect(1)
+        assert told == []
+        assert [one.result.answer for one in pending if one.result] == [
+            "ONE",
+            "TWO",
+            " ",
+            "KNOWN",
+            "TWO",
+            "THREE",
+            "ONE",
+        ]
+        answers.close()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +16,17 @@ from typing import Any
 
 import pytest
 from fuzz.tiny import gguf_bytes
-from support.parts import Told, open_damaged
+from support.parts import Told, import_nothing, is_gone, open_damaged, open_sound, wait_until
+from support.places import ROOT
 from support.program import Outcome
 
+from llmpar.answering import model as model_module
 from llmpar.answering.backend import Backend, Query, Reply
 from llmpar.answering.choice import ModelChoice
 from llmpar.answering.local import LocalBackend
-from llmpar.answering.model import LocalModel
+from llmpar.answering.model import LocalModel, import_libraries
 from llmpar.answering.processes import Processes
-from llmpar.errors import UsageError
+from llmpar.errors import ModelUnavailable, UsageError
 from llmpar.models import load, registry
 from llmpar.tasks.question import Prompt, Sampling
 from llmpar.tasks.task import Form
@@ -167,28 +172,131 @@ def test_each_is_told_its_device_and_what_all_share(model: Path, monkeypatch: py
     class Asked(Exception):
         pass
 
-    def processes(parts: Sequence[tuple[str, Any]], *_: object) -> Processes:
-        assert [name for name, _ in parts] == ["process 0 on cuda:0", "process 1 on cuda:1"]
-        for index, (_, part) in enumerate(parts):
-            choice, files, examples, num_models, doubts = pickle.loads(pickle.dumps(part)).args
-            assert choice == ModelChoice(str(model), device=f"cuda:{index}", precision="int8", threads=3, max_memory=9)
-            assert files == registry.resolve(str(model))
-            assert (examples, num_models, doubts) == (tuple(PROMPTS[:2]), 2, False)
-        raise Asked
+    class Begun(Processes):
+        def __init__(self, names: Sequence[str], *_: object, prepare: Callable[[], None]) -> None:
+            assert names == ["process 0 on cuda:0", "process 1 on cuda:1"]
+            assert pickle.loads(pickle.dumps(prepare)) is import_libraries
 
-    monkeypatch.setattr("llmpar.answering.model.Processes", processes)
+        def open(self, parts: Iterable[Any]) -> None:
+            for index, part in enumerate(parts):
+                choice, files, prompting, num_models, doubts = pickle.loads(pickle.dumps(part)).args
+                device = f"cuda:{index}"
+                assert choice == ModelChoice(str(model), device=device, precision="int8", threads=3, max_memory=9)
+                assert files == registry.resolve(str(model))
+                assert prompting.num_opening == 0
+                ids = [asked._tokens.encode(prompt) for prompt in PROMPTS[:2]]
+                assert prompting.prefix_ids == tuple(ids[0][: len(prompting.prefix_ids)])
+                assert ids[0][: len(prompting.prefix_ids) + 1] != ids[1][: len(prompting.prefix_ids) + 1]
+                assert (num_models, doubts) == (2, False)
+            raise Asked
+
+        def close(self, timeout: float | None = None) -> None: ...
+
+    monkeypatch.setattr("llmpar.answering.model.Processes", Begun)
+    asked = LocalModel(ModelChoice(str(model), threads=3, max_memory=9), Told())
     with devices("cuda:0", "cuda:1"), pytest.raises(Asked):
-        LocalModel(ModelChoice(str(model), threads=3, max_memory=9), Told()).open(PROMPTS[:2])
+        asked.open(PROMPTS[:2])
+
+
+class TestEarlyStart:
+    """Processes begin when there is something to ask, before anybody knows what they are to open."""
+
+    @pytest.fixture
+    def begun(self, monkeypatch: pytest.MonkeyPatch) -> list[Processes]:
+        """The backends that were begun, whose processes open no weights."""
+        all_begun: list[Processes] = []
+
+        class Begun(Processes):
+            def __init__(self, *arguments: Any, **named: Any) -> None:
+                super().__init__(*arguments, **named)
+                all_begun.append(self)
+
+        monkeypatch.setattr(model_module, "Processes", Begun)
+        monkeypatch.setattr(model_module, "import_libraries", import_nothing)
+        monkeypatch.setattr(model_module, "open_part", open_sound)
+        return all_begun
+
+    def test_those_that_have_begun_open_the_model(self, model: Path, begun: list[Processes]) -> None:
+        local = LocalModel(ModelChoice(str(model)), Told())
+        with devices("cuda:0", "cuda:1"):
+            local.prepare()
+            local.prepare()
+            (early,) = begun
+            assert not any(server.opened for server in early._servers)
+            backend = local.open(PROMPTS[:2])
+            assert backend is early
+            assert backend.num_slots == 8
+            backend.close()
+            again = local.open(PROMPTS[:2])
+            assert begun == [early, again], "each is opened but once"
+            again.close()
+
+    def test_a_process_is_there_before_the_model_is_looked_for(self, begun: list[Processes]) -> None:
+        local = LocalModel(ModelChoice("/nowhere/at/all"), Told())
+        with devices("cuda:0"):
+            local.prepare()
+            (early,) = begun
+            with pytest.raises(ModelUnavailable, match="nowhere"):
+                local.open(PROMPTS[:2])
+        process_ids = early.process_ids
+        begun.clear()
+        del early, local
+        gc.collect()
+        wait_until(lambda: all(map(is_gone, process_ids)), "one that opens nothing is left")
+
+    def test_a_cpu_or_a_model_in_parts_has_none(self, model: Path, begun: list[Processes]) -> None:
+        with devices("cpu"):
+            LocalModel(ModelChoice(str(model)), Told()).prepare()
+        with devices("cuda:0", "cuda:1"):
+            LocalModel(ModelChoice(str(model), tensor_parallel=2), Told()).prepare()
+        assert begun == []
+
+
+GPU_PATH = """
+import sys
+from support.parts import import_nothing, open_sound
+from llmpar.answering import model
+from llmpar.models import devices
+
+devices.compute_capabilities = lambda: ((9, 0),)
+model.import_libraries, model.open_part = import_nothing, open_sound
+from llmpar.cli.main import run_command_line
+
+code = run_command_line(["run", "-m", sys.argv[1], "--device", "cuda", "--unit", "line", "{text}", *sys.argv[2:]])
+print(code, *sorted({"torch", "transformers", "numba", "numpy"} & sys.modules.keys()))
+"""
+
+
+def test_whoever_asks_a_gpu_imports_nothing_that_computes(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("".join(f"Line {number}.\n" for number in range(300)))
+    done = subprocess.run(
+        [sys.executable, "-c", GPU_PATH, str(tiny_model), "-o", str(tmp_path / "out"), str(tmp_path / "in")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "0\n", done.stderr
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert len(lines) == 300
+    assert len(set(lines)) > 200, "each has an answer of its own"
+
+
+def load_here(choice: ModelChoice, told: Told) -> Backend:
+    """Load a model in this process, as in one of two."""
+    model = LocalModel(choice, told)
+    prompting = model._tokens.prompting(PROMPTS[:2], model.context_length)
+    return model.load_here(prompting, 2).backend
 
 
 def test_they_share_the_memory(tiny_model: Path) -> None:
     """Through torch, where what is kept of a token is counted for each of them."""
     told = Told()
     choice = ModelChoice(str(tiny_model), device="cpu:0", threads=2, max_memory=4_000_000)
-    LocalModel(choice, told).load_here(PROMPTS[:2], 2).backend.close()
+    load_here(choice, told).close()
     assert [line for line in told.remarks if "up to 2 MB for keys and values" in line]
     with pytest.raises(UsageError, match=r"limit of 0.1MB .* at least \d+MB with 4 workers"):
-        LocalModel(replace(choice, max_memory=100_000), told).load_here(PROMPTS[:2], 2)
+        load_here(replace(choice, max_memory=100_000), told)
 
 
 def test_on_damage_all_is_opened_again_and_nothing_is_taken_in_before(

@@ -7,6 +7,7 @@ Run it with llmpar's interpreter; it need not be installed:
     python tests/benchmarks/devices.py start --shapes 0.6b --directory /tmp/shapes
     python tests/benchmarks/devices.py agreement --shapes 135m,0.6b --directory /tmp/shapes
     python tests/benchmarks/devices.py cores --directory /tmp/shapes
+    python tests/benchmarks/devices.py command --lines 20000 --tree before=DIR --tree after=DIR
 
 Parts make the models that they need, unless they are there. Each engine has its trial in a process of its own, alone;
 what fails or takes too long is told and left out, and the rest goes on. Without a GPU, --device cpu and the tiny shapes
@@ -26,7 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from device import agreement, cores, engines, start
+from device import agreement, command, cores, engines, start
 from device.shapes import SHAPES
 from harness.machine import describe_machine
 
@@ -88,6 +89,13 @@ def _options() -> argparse.Namespace:
     add("--new-tokens", type=int, default=64, help="of each answer")
     add("--batch-size", type=int, default=8, help="of generate's batches of equal length")
     add("--time-limit", type=float, default=180, help="seconds for each engine")
+    add = part("command", "the whole command over many lines, with the store and without", "")
+    add("--model", default="smollm2-135m", help="as llmpar's --model")
+    add("--device", default="cuda", help="as llmpar's --device")
+    add("--lines", type=int, default=20_000, help="of the file")
+    add("--max-new-tokens", type=int, default=32, help="of each answer")
+    add("--rounds", type=int, default=3, help="how often each is run")
+    add("--tree", action="append", default=[], metavar="NAME=DIR", help="whose llmpar is run; default: this one's")
     add = part("cores", "the CPU's speed against the number of workers", "")
     add("--threads", type=_numbers, default=[], help="values of -j; default: 1, 2, 4, … up to the cores")
     add("--paths", type=_words, default=["int8", "bf16", "torch"], help="int8 and bf16 by our kernels, bf16 by torch")
@@ -192,11 +200,27 @@ def _cores(options: argparse.Namespace, directories: dict[str, str], _: dict[str
     return cores.report(found, options.new_tokens) if found else "every setting failed", _plain(found)
 
 
+def _command(options: argparse.Namespace, _: dict[str, str], __: dict[str, Any]) -> tuple[str, Any]:
+    trees = dict(tree.partition("=")[::2] for tree in options.tree) or {"this": str(_HERE.parents[1])}
+    found = command.run_commands(
+        options.model, options.device, options.lines, options.max_new_tokens, options.rounds, trees, _tell
+    )
+    text = command.report_commands(found, options.model, options.lines, options.max_new_tokens)
+    return text, {" ".join(key): _plain(runs) for key, runs in found.items()}
+
+
 def _nothing(options: argparse.Namespace, directories: dict[str, str], _: dict[str, Any]) -> tuple[str, Any]:
     return "", list(directories)
 
 
-_PARTS = {"make": _nothing, "engines": _engines, "start": _start, "agreement": _agreement, "cores": _cores}
+_PARTS = {
+    "make": _nothing,
+    "engines": _engines,
+    "start": _start,
+    "agreement": _agreement,
+    "cores": _cores,
+    "command": _command,
+}
 
 
 def _plain(items: Sequence[Any]) -> list[dict[str, Any]]:

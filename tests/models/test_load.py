@@ -28,8 +28,9 @@ from llmpar.engine.cpu.vector import HOST
 from llmpar.engine.generic.model import TorchModel
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.errors import ModelUnavailable
-from llmpar.models import load
-from llmpar.models.load import find_devices, load_model
+from llmpar.models import devices, load
+from llmpar.models.devices import find_devices
+from llmpar.models.load import load_model
 
 
 def sealed(header: bytes) -> bytes:
@@ -281,14 +282,14 @@ def test_auto_is_no_less_precise_than_the_file_and_native(
 class TestDevice:
     def test_auto_without_an_accelerator_is_the_cpu_and_torch_is_not_asked(self) -> None:
         script = (
-            "import sys\nfrom llmpar.models import load\n"
-            "load._may_have_accelerator = lambda: False\n"
-            "print(load.find_devices('auto'), load.find_devices('cpu'), 'torch' in sys.modules)"
+            "import sys\nfrom llmpar.models import devices\n"
+            "devices._may_have_accelerator = lambda: False\n"
+            "print(devices.find_devices('auto'), devices.find_devices('cpu'), 'torch' in sys.modules)"
         )
         assert printed(script) == "('cpu',) ('cpu',) False"
 
     @pytest.mark.parametrize(
-        ("platform", "devices", "expected"),
+        ("platform", "present", "expected"),
         [
             ("linux", [], False),
             ("linux", ["/dev/nvidiactl"], True),
@@ -298,16 +299,16 @@ class TestDevice:
         ],
     )
     def test_where_an_accelerator_may_be(
-        self, monkeypatch: pytest.MonkeyPatch, platform: str, devices: list[str], expected: bool
+        self, monkeypatch: pytest.MonkeyPatch, platform: str, present: list[str], expected: bool
     ) -> None:
         monkeypatch.setattr(sys, "platform", platform)
-        monkeypatch.setattr(Path, "exists", lambda path: str(path) in devices)
-        assert load._may_have_accelerator() is expected
+        monkeypatch.setattr(Path, "exists", lambda path: str(path) in present)
+        assert devices._may_have_accelerator() is expected
 
     def test_what_torch_finds_is_chosen(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import torch
 
-        monkeypatch.setattr(load, "_may_have_accelerator", lambda: True)
+        monkeypatch.setattr(devices, "_may_have_accelerator", lambda: True)
         found = {"cuda": 3, "mps": 1}
         monkeypatch.setattr(torch.cuda, "is_available", lambda: found["cuda"] > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: found["cuda"])

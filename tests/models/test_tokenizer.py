@@ -96,6 +96,24 @@ def test_a_control_name_that_is_also_a_word_is_spelled_otherwise(tiny_model: Pat
     assert tokenizer.decode(ids).replace(" ", "") == "a<s>b<s><s>"
 
 
+def test_what_was_foreseen_is_encoded_alike(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, ahead = ChatTokenizer(tiny_model), ChatTokenizer(tiny_model)
+    texts = ["One.", "One.", "", " two\n", "\ud800 three", *CONTROL, HOSTILE, "long " * 10_000, "me 我 é"]
+    expected = [(alone.encode_data(text), told(alone, text)) for text in texts]
+    ahead.foresee(texts)
+    assert len(ahead._foreseen) > 4
+    assert [(ahead.encode_data(text), told(ahead, text)) for text in texts] == expected
+    one = ahead.encode_data("One.")
+    ahead.foresee(["two"])
+    assert list(ahead._foreseen) == ["two"], "only what comes next is kept"
+    assert ahead.encode_data("One.") == one
+
+
+def test_answers_that_are_decoded_together_are_decoded_alike(tokenizer: ChatTokenizer) -> None:
+    outputs = [tokenizer.encode_data(text) for text in ("One.", "", "我 é", " two ")] + [[0, 5, 2], (7, 300)]
+    assert tokenizer.decode_all(outputs) == [tokenizer.decode(ids) for ids in outputs]
+
+
 def test_the_text_is_no_template(tiny_model: Path) -> None:
     tokenizer = ChatTokenizer(tiny_model)
     text = "{{ 1 + 1 }} {% for x in y %} {text} %s \ue000user\ue000 \ue000system\ue000"

@@ -322,6 +322,48 @@ class TestFingerprint:
             monkeypatch.setattr("llmpar.store.store._file_digest", lambda file: pytest.fail("read again"))
             assert store.fingerprint(files) == before
 
+    def test_tells_before_it_reads(self, tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        said: list[str] = []
+        monkeypatch.setattr("llmpar.store.store._file_digest", lambda file: said.append(file.name) or b"")
+        with closing(Store(tmp_path / "store")) as store:
+            store.fingerprint(files[1:], lambda: said.append("reads"))
+            store.fingerprint(files, lambda: said.append("reads"))
+        assert said == ["reads", "model.safetensors", "reads", "config.json"]
+
+
+class TestForeseen:
+    """What is looked for at once is what would be found one by one."""
+
+    def test_is_found(self, tmp_path: Path) -> None:
+        kept = filled(tmp_path / "store", 600)
+        with closing(Store(tmp_path / "store")) as store:
+            job, other = store.job(JOB), store.job({})
+            keys = [job.key(text) for text in [*kept, "none", "nor this"]]
+            job.foresee(keys)
+            store._database.read = lambda *_: pytest.fail("looked for again")  # type: ignore[method-assign]
+            assert [job.find(key) for key in keys] == [*kept.values(), [], []]
+            del store._database.read
+            assert job.find(keys[0]) == kept["text 0"], "and again, as it may have changed"
+            other.foresee(keys[:3])
+            assert other.find(other.key("text 0")) == []
+
+    def test_ends_with_what_is_added(self, tmp_path: Path) -> None:
+        filled(tmp_path / "store", 2)
+        with closing(Store(tmp_path / "store")) as store:
+            job = store.job(JOB)
+            key = job.key("text 0")
+            job.foresee([key])
+            job.add(key, "text 0", answer("new"), replaces=True)
+            job.commit()
+            assert [one.text for one in job.find(key)] == ["new"]
+
+    def test_is_refused_where_it_was_altered(self, tmp_path: Path) -> None:
+        filled(tmp_path / "store")
+        with closing(sqlite3.connect(tmp_path / "store")) as connection, connection:
+            connection.execute("UPDATE answers SET answer = x'00' WHERE id = 7")
+        with closing(Store(tmp_path / "store")) as store, pytest.raises(StoreUnusable, match="altered"):
+            store.job(JOB).foresee([store.job(JOB).key(f"text {number}") for number in range(40)])
+
 
 class TestDamage:
     """A damaged store is refused and left as it is, or what it says is right all the same."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from llmpar.answering.backend import Query, Reply, Watcher
 from llmpar.answering.choice import ModelChoice
@@ -43,7 +45,7 @@ class Deadly(FakeRunner):
     """A FakeRunner that ends its process over a prompt that begins with "die"."""
 
     def _step(self, sequences: list[Sequence]) -> None:
-        if any(bytes(sequence.request.prompt_ids).startswith(b"die") for sequence in sequences):
+        if any(bytes(list(sequence.request.prompt_ids)).startswith(b"die") for sequence in sequences):
             time.sleep(0.2)  # until what was begun has been told
             os.kill(os.getpid(), signal.SIGKILL)
         super()._step(sequences)
@@ -99,6 +101,15 @@ def open_damaged(
     return Part(backend, 300, frozenset({2}))
 
 
+def open_sound(*_: object) -> Part:
+    """Stand for `model.open_part`, without any weights; its tokens are bytes."""
+    return Part(byte_backend([FakeRunner()], 500), 300, frozenset({2}))
+
+
+def import_nothing() -> None:
+    """Stand for `model.import_libraries`."""
+
+
 def fake_part(**options: object) -> OpenPart:
     return partial(open_fake, **options)  # type: ignore[arg-type]
 
@@ -113,13 +124,14 @@ def opened(
             encodes.append(prompt.text)
         return prompt.text.encode()
 
-    named = [(f"process {index} on fake:{index}", part) for index, part in enumerate(parts)]
-    backend = Processes(named, watcher or Told(), Foundation(), stall_limit)
+    names = [f"process {index} on fake:{index}" for index in range(len(parts))]
+    backend = Processes(names, watcher or Told(), Foundation(), stall_limit)
 
     def codec(_: Opened) -> Codec:
         return Codec(encode, lambda ids: bytes(ids).decode(), len)
 
     try:
+        backend.open(parts)
         backend.wait(codec)
     except BaseException:
         backend.close(0)
@@ -141,3 +153,18 @@ def replies(backend: Processes, count: int) -> dict[int, Reply]:
         assert reply.id not in found
         found[reply.id] = reply
     return found
+
+
+def wait_until(condition: Callable[[], bool], what: str = "nothing happens") -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until, what
+        time.sleep(0.01)
+
+
+def is_gone(process_id: int) -> bool:
+    """Tell whether a process has ended, waited for or not."""
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(") ")[2][0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

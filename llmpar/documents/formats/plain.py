@@ -56,8 +56,11 @@ class PlainParagraphs:
                 for cell in cut_out or ():
                     yield Paragraph(text, (cell,), (), INLINE)
                 continue
-            line = self._line(text, head, end, [] if apart else gathered)
-            if gathered and (apart or _begins_anew(text, gathered, line)):
+            line = self._line(text, head, end, gathered)
+            if apart:
+                yield Paragraph(text, (line,), (), INLINE)
+                continue
+            if gathered and _begins_anew(text, gathered, line):
                 yield from _close(text, gathered, newline)
                 gathered = []
             # A paragraph's own, and not its block's: where blocks end is a matter of the input's pace.

@@ -21,6 +21,7 @@ from typing import Any
 from device.workload import Workload, make_even_workload, make_workload
 
 Finished = Callable[[int, list[int]], None]
+_TOGETHER = 256  # prompts that a backend is told of at a time
 UNKNOWN = -1
 """A token that is known of by its text alone."""
 
@@ -170,7 +171,10 @@ def _text(spec: Spec) -> Iterator[tuple[Answer, str]]:
     sampling = Sampling(max_repeats=0)
 
     def answer(workload: Workload, finished: Finished) -> None:
-        for index, (prompt, limit) in enumerate(zip(asked[str(workload.prompts[0])], workload.limits, strict=True)):
+        prompts = asked[str(workload.prompts[0])]
+        for index, (prompt, limit) in enumerate(zip(prompts, workload.limits, strict=True)):
+            if index % _TOGETHER == 0:  # as whoever asks questions does
+                backend.foresee(prompts[index : index + _TOGETHER], [])
             if spec.options.get("counts"):
                 backend.count_tokens(prompt)
             backend.submit(Query(index, prompt, sampling, limit))

@@ -1,0 +1,67 @@
+"""One of several processes that answer queries, and what it holds of them; `processes` alone changes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llmpar.answering.child import Child
+from llmpar.answering.local import Expected
+from llmpar.answering.wire import Asked, Handed, Opened
+from llmpar.engine.worker import WorkerStatus
+
+
+@dataclass(eq=False, slots=True)
+class Held:
+    """A query that has no reply yet. `num_losses` tells with how many processes it was lost."""
+
+    asked: Asked
+    expected: Expected
+    num_losses: int = 0
+    is_begun: bool = False
+
+    @property
+    def cost(self) -> int:
+        """How much work it may be."""
+        return len(self.asked.ids) + self.asked.limit
+
+
+@dataclass(eq=False, slots=True)
+class Server:
+    """A process, and what it holds.
+
+    `opened` is None until it is ready, `handed` are those of what it holds that are still to be sent, and `silence` is
+    how long nothing has come.
+    """
+
+    child: Child
+    opened: Opened | None = None
+    first_worker: int = 0
+    held: dict[int, Held] = field(default_factory=dict)
+    handed: list[Asked] = field(default_factory=list)
+    cost: int = 0
+    statuses: tuple[WorkerStatus, ...] = ()
+    silence: float = 0.0
+
+    @property
+    def num_slots(self) -> int:
+        """How many queries it answers at a time; 0 until it is ready."""
+        return self.opened.num_slots if self.opened else 0
+
+    def take(self, held: Held) -> None:
+        """Let it hold a query, which `send` sends."""
+        held.is_begun = False
+        self.held[held.asked.number] = held
+        self.handed.append(held.asked)
+        self.cost += held.cost
+
+    def send(self) -> None:
+        """Send what it has been given to hold since the last time."""
+        if self.handed:
+            self.child.send(Handed.of(self.handed))
+            self.handed.clear()
+
+    def pop(self, number: int) -> Held | None:
+        """Take a query from it, by its number; None if it does not hold it."""
+        held = self.held.pop(number, None)
+        self.cost -= held.cost if held else 0
+        return held

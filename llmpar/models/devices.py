@@ -1,0 +1,130 @@
+"""Which devices there are, and which of them a name means.
+
+CUDA's driver tells in milliseconds what torch, which would ask it, takes seconds to import for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from llmpar.errors import ModelUnavailable
+
+_SUCCESS, _NO_DEVICE = 0, 100  # CUresult
+_MAJOR, _MINOR = 75, 76  # CUdevice_attribute: the two parts of the compute capability
+_BUILT_FOR = re.compile(r"^cuda\b[^=]*= *'(\d+)\.", re.MULTILINE)  # in torch/version.py
+_NAME = re.compile(r"cuda(?::\d+)?")
+_AMPERE = (8, 0)  # the compute capability from which GPUs have bf16
+
+
+def find_devices(name: str) -> tuple[str, ...]:
+    """Return the torch devices called `name`: "cpu", "mps", "cuda:N", or "cuda" for every one that torch sees.
+
+    "auto" is the fastest kind there is.
+
+    Raises:
+        ModelUnavailable: it is not on this machine.
+    """
+    # torch takes a second to import, and a machine without a driver need not be asked by it.
+    if name == "cpu" or (name == "auto" and not _may_have_accelerator()):
+        return ("cpu",)
+    if (found := compute_capabilities()) and (name == "auto" or _NAME.fullmatch(name)):
+        return _cuda_devices("cuda" if name == "auto" else name, len(found))
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda":
+        return _cuda_devices(name, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelUnavailable("device mps: not on this machine")
+    return (name,)
+
+
+def has_bf16() -> bool:
+    """Tell whether the first GPU computes in bf16; one that does so natively need not be asked through torch."""
+    if (found := compute_capabilities()) and found[0] >= _AMPERE:
+        return True
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported())
+
+
+def bind_device(name: str) -> None:
+    """Let what the calling thread computes without naming a device be on this one: another's memory is not touched."""
+    if name.startswith("cuda"):
+        import torch
+
+        torch.cuda.set_device(name)
+
+
+@cache
+def compute_capabilities() -> tuple[tuple[int, int], ...] | None:
+    """Return the compute capability of each GPU that torch would see, in its order; None where only torch can tell.
+
+    No context is made on any of them. CUDA_VISIBLE_DEVICES is honoured, by the driver itself.
+    """
+    built = None if sys.modules.get("torch") else _torch_cuda()
+    if built is None:
+        return None
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        code = driver.cuInit(0)
+        if code == _NO_DEVICE:
+            return ()
+        if code != _SUCCESS or _number(driver.cuDriverGetVersion) // 1000 < built:
+            return None
+        return tuple(_capability(driver, index) for index in range(_number(driver.cuDeviceGetCount)))
+    except (OSError, AttributeError, _Refused):  # there is no driver, or one of another kind
+        return None
+
+
+def _cuda_devices(name: str, count: int) -> tuple[str, ...]:
+    """Return the devices called "cuda" or "cuda:N", of so many."""
+    index = name.partition(":")[2]
+    if int(index or 0) >= count:
+        raise ModelUnavailable(f"device {name}: not on this machine (torch sees {count} CUDA)")
+    return (name,) if index else tuple(f"cuda:{number}" for number in range(count))
+
+
+def _may_have_accelerator() -> bool:
+    """Tell whether there is a Mac, or a driver of NVIDIA (also under WSL) or AMD."""
+    return sys.platform == "darwin" or any(Path(f"/dev/{name}").exists() for name in ("nvidiactl", "dxg", "kfd"))
+
+
+class _Refused(Exception):
+    """The driver does not answer."""
+
+
+def _torch_cuda() -> int | None:
+    """Return the major version of CUDA that torch is built for; None if it is built for none, or not to be found."""
+    spec = find_spec("torch")  # which does not import it
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    found = _BUILT_FOR.search(text)
+    return int(found[1]) if found else None
+
+
+def _capability(driver: ctypes.CDLL, index: int) -> tuple[int, int]:
+    device = _number(driver.cuDeviceGet, index)
+    return (
+        _number(driver.cuDeviceGetAttribute, _MAJOR, device),
+        _number(driver.cuDeviceGetAttribute, _MINOR, device),
+    )
+
+
+def _number(function: ctypes._NamedFuncPointer, *arguments: int) -> int:
+    """Return the number that a function of the driver puts where its first argument points."""
+    found = ctypes.c_int()
+    if function(ctypes.byref(found), *arguments) != _SUCCESS:
+        raise _Refused
+    return found.value

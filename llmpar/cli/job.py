@@ -13,9 +13,9 @@ from llmpar.answering.session import Session
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run, given_up
 from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit
+from llmpar.documents.formats.protocol import Format
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
-from llmpar.documents.segments import format_of
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.jobs.pipeline import Pipeline
 from llmpar.jobs.reduction import ReducingMerger, plant
@@ -129,11 +129,11 @@ class Job:
                 yield Part(Block(document, 0, "", 0, first=first, last=True), [], error)
 
     def _document(self, index: int, source: str, session: Session) -> Iterator[Part]:
-        if self.options.merge.interleave and self._merge == "document":
-            reason = format_of(source, self._run.reading(self._unit)).not_below
-            if reason:
-                raise UsageError(f"{one_line(source)}: --interleave {reason}")
-        blocks = self._packed(self._run.blocks(index, source, self._unit), session)
+        def accept(format: Format) -> None:  # noqa: A002
+            if self.options.merge.interleave and self._merge == "document" and format.not_below:
+                raise UsageError(f"{one_line(source)}: --interleave {format.not_below}")
+
+        blocks = self._packed(self._run.blocks(index, source, self._unit, accept), session)
         if self.task.context:
             for block, segments, fields in with_neighbours(blocks, self.task.context):
                 yield Part(block, list(map(self._question, segments, fields)))

@@ -51,7 +51,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("unit", UNITS)
 def test_each_line_of_the_table_names_a_format(name: str, unit: Unit) -> None:
-    made = make_format(Reading(unit, format=name), None)
+    made = make_format(Reading(unit, format=name), name)
     assert callable(made.pieces())
     assert made.reading.format == name
 

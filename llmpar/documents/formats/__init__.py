@@ -7,37 +7,80 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmpar.errors import InputError, setting
+from llmpar.visible import one_line
+
 if TYPE_CHECKING:
     from llmpar.documents.formats.protocol import Format, Reading
+    from llmpar.documents.formats.refused import Refused
+    from llmpar.documents.source import Source
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where the class of a format is, which is imported when it is used, and how names of its files end."""
+    """A format: where its class is, which is imported when it is used, and how it is known.
+
+    Args:
+        module: of the class.
+        name: of the class.
+        suffixes: how names of its files end.
+        options: the names of those `FormatOptions` that it heeds.
+    """
 
     module: str
     name: str
     suffixes: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
+_ROOM = "llmpar.documents.formats"
 FORMATS = {
-    "plain": Entry("llmpar.documents.formats.plain", "Plain"),
-    "markdown": Entry("llmpar.documents.formats.markdown", "Markdown", (".md", ".markdown", ".mkd", ".rmd", ".qmd")),
-    "jsonl": Entry("llmpar.documents.formats.jsonl", "JsonLines", (".jsonl", ".ndjson")),
+    "plain": Entry(f"{_ROOM}.plain", "Plain"),
+    "markdown": Entry(f"{_ROOM}.markdown", "Markdown", (".md", ".markdown", ".mkd", ".mdx", ".rmd", ".qmd")),
+    "jsonl": Entry(f"{_ROOM}.jsonl", "JsonLines", (".jsonl", ".ndjson"), ("field",)),
 }
 """The formats by their names, which users give."""
 
 
-def find_format(name: str, path: Path | None) -> str:
-    """Return the format called `name`, or for "auto" the one that the file's name tells."""
+def find_format(name: str, path: Path | None, source: Source | None = None) -> str:
+    """Return the format called `name`, or for "auto" the one that the file's name tells, else its beginning.
+
+    Args:
+        name: of a format, or "auto".
+        path: the file's; None if it has no name.
+        source: the file, opened; None if nobody can look at it.
+
+    Raises:
+        InputError: it is of a kind that is not read.
+        InputUnreadable: it cannot be read.
+    """
     if name != "auto":
         return name
+    from llmpar.documents.formats.refused import BY_SUFFIX
+
     suffix = path.suffix.lower() if path else ""
-    return next((name for name, entry in FORMATS.items() if suffix in entry.suffixes), "plain")
+    told = next((name for name, entry in FORMATS.items() if suffix in entry.suffixes), None)
+    if told is not None:
+        return told
+    found: str | Refused = BY_SUFFIX.get(suffix, "plain")
+    if found == "plain" and source is not None:
+        from llmpar.documents.formats.recognition import recognise
+
+        found = recognise(source)
+    if isinstance(found, str) and found in FORMATS:
+        return found
+    shown = source.shown if source else one_line(str(path))
+    raise InputError(f"{shown}: {_refusal(found)}; {setting('input_format', 'plain')} takes it for plain text")
 
 
-def make_format(reading: Reading, path: Path | None) -> Format:
-    """Return the format that a file is read as; see `find_format`."""
-    entry = FORMATS[find_format(reading.format, path)]
+def _refusal(found: str | Refused) -> str:
+    if isinstance(found, str):
+        return f"looks like {found}, which is not read"
+    return f"is {found.kind}, which is not read: {found.remedy}"
+
+
+def make_format(reading: Reading, name: str) -> Format:
+    """Return the format of this name, which a document is read as; see `find_format`."""
+    entry = FORMATS[name]
     made: Format = getattr(import_module(entry.module), entry.name)(reading)
     return made

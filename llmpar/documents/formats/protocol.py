@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from llmpar.documents.document import Block, Layout, Unit, Writing
 from llmpar.documents.formats.options import NO_OPTIONS, FormatOptions
 from llmpar.documents.reader import LONGEST_HELD
+from llmpar.documents.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Reading:
     Args:
         unit: what a piece of prose is. A format whose pieces are given, such as JSON lines, need not follow it.
         language: the name of the Punkt model that finds sentences, or "auto" to follow the text.
-        format: a name in `formats.FORMATS`, or "auto" for what the file's name says.
+        format: a name in `formats.FORMATS`, or "auto" for what the file's name says, else its beginning.
         options: what single formats are told.
         errors: what becomes of bytes that are not valid text; "surrogateescape" carries them through.
         longest: the most characters that are held at a time of one record, or of one document that is one piece.
@@ -74,16 +75,16 @@ class Format(Writing, Protocol):
     def not_below(self) -> str:
         """Why answers cannot stand on lines below their sources ("it would make …" without "it"); "" if they can."""
 
-    def read(self, index: int, source: str) -> Generator[Block]:
+    def read(self, index: int, source: Source) -> Generator[Block]:
         """Yield an input's blocks; the last one, which may be empty, says so.
 
         Args:
             index: the input's place in the run.
-            source: a path, or "-" for stdin.
+            source: the input, opened, of which nothing has been taken yet. Whoever opened it closes it.
 
         Raises:
             InputError: the bytes are not what this format is made of.
-            InputUnreadable: the input cannot be opened or read.
+            InputUnreadable: the input cannot be read.
         """
 
     def pieces(self) -> Callable[[Block], Iterator[Piece]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +10,7 @@ from llmpar.documents.document import Block, Segment
 from llmpar.documents.formats.protocol import DEFAULT_READING, Piece, Reading
 from llmpar.documents.layout import fill
 from llmpar.documents.reader import Portion, TextReader, portion_of
+from llmpar.documents.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,9 @@ class TextFormat:
         """Return "": a line below a source is as good as any."""
         return ""
 
-    def read(self, index: int, source: str) -> Generator[Block]:
+    def read(self, index: int, source: Source) -> Generator[Block]:
         """Yield an input's blocks; see `TextReader`."""
-        with closing(TextReader(index, source, self.reading.errors)) as reader:
-            yield from reader.blocks(self.portion, self.reading.longest)
+        yield from TextReader(index, source, self.reading.errors).blocks(self.portion, self.reading.longest)
 
     def pieces(self) -> Callable[[Block], Iterator[Piece]]:
         """Return what yields the pieces of a document's blocks."""

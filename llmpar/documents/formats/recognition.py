@@ -77,13 +77,13 @@ def look(head: bytes, *, is_whole: bool) -> str | Refused | None:
     first = next((number for number, line in enumerate(beginning.lines) if line.strip()), None)
     if first is None:
         return "plain" if is_whole else None
-    needs_more = False
     for rule in _RULES:
         more, found = rule(beginning, first)
         if found is not None:
             return found
-        needs_more |= more
-    return None if needs_more and not is_whole else "plain"
+        if more and not is_whole:
+            return None
+    return "plain"
 
 
 def _front_matter(beginning: _Beginning, first: int) -> tuple[bool, _Found]:
@@ -157,6 +157,8 @@ def _json(beginning: _Beginning, first: int) -> tuple[bool, _Found]:
         else:
             return False, "jsonl"
         others = [other.strip() for other in beginning.lines[first + 1 :] if other.strip()]
+        if line.endswith("}") and not others and not beginning.is_whole:
+            return True, None
         if line.endswith("}") and others and others[0].startswith("{"):  # a first record that is damaged
             return False, "jsonl"
     return False, "json"

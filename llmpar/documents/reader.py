@@ -17,7 +17,6 @@ LONGEST_HELD = 1 << 26
 Portion = Literal["line", "paragraph", "record", "document"]
 
 
-
 class Cutter(Protocol):
     """Says where a growing buffer can be cut into blocks."""
 
@@ -121,7 +120,9 @@ class TextReader:
                 if encoding.name == "utf-8":
                     remedy = "convert it (iconv -f LATIN1 -t UTF-8)"
                     remedy += f", or carry such bytes through with {setting('encoding_errors', 'surrogateescape')}"
-                raise InputError(f"{self._source.shown}: not valid {encoding.name.upper()} at byte {at}; {remedy}") from error
+                raise InputError(
+                    f"{self._source.shown}: not valid {encoding.name.upper()} at byte {at}; {remedy}"
+                ) from error
             self._refuse_nul(text[len(held) :], position - pending)
             held = "\r" if text.endswith("\r") and chunk else ""
             yield text[: len(text) - len(held)], not chunk

@@ -38,6 +38,7 @@ FORMATS = {
     "plain": Entry(f"{_ROOM}.plain", "Plain"),
     "markdown": Entry(f"{_ROOM}.markdown", "Markdown", (".md", ".markdown", ".mkd", ".mdx", ".rmd", ".qmd")),
     "jsonl": Entry(f"{_ROOM}.jsonl", "JsonLines", (".jsonl", ".ndjson"), ("field",)),
+    "json": Entry(f"{_ROOM}.json_document", "JsonDocument", (".json",), ("field",)),
 }
 """The formats by their names, which users give."""
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
-def _option(help: str, metavar: str) -> str | None:  # noqa: A002 (the command line's word)
-    """Return a field for an option that the command line shows as `--NAME`; None where the user does not give it."""
-    found: str | None = field(default=None, metadata={"help": help, "metavar": metavar})
-    return found
+def _option(help: str, metavar: str | None = None, default: Any = None, **more: Any) -> Any:  # noqa: A002 (the shell's word)
+    """Return a field for an option that the command line shows as `--NAME`."""
+    shown = {} if metavar is None else {"metavar": metavar}
+    return field(default=default, metadata={"help": help, **shown, **more})
 
 
 @dataclass(frozen=True, slots=True)
 class FormatOptions:
-    """The options of all formats: a line for each."""
+    """The options of all formats: a line for each. None, or False, is what the user does not say.
 
-    field: str | None = _option("The field of a JSONL record that is the text. Default: text, message, …", "NAME")
+    Args:
+        field: names or paths of fields of JSON, whose texts are asked about.
+    """
+
+    field: list[str] | None = _option(
+        "The field of JSON that is the text, by name or path: body, review.body, messages[-1].content, '$..text'; "
+        "several times for several. Default for JSONL: the first of text, message, …", "NAME|PATH"
+    )  # fmt: skip
 
 
 NO_OPTIONS = FormatOptions()

@@ -39,6 +39,9 @@ FORMATS = {
     "markdown": Entry(f"{_ROOM}.markdown", "Markdown", (".md", ".markdown", ".mkd", ".mdx", ".rmd", ".qmd")),
     "jsonl": Entry(f"{_ROOM}.jsonl", "JsonLines", (".jsonl", ".ndjson"), ("field",)),
     "json": Entry(f"{_ROOM}.json_document", "JsonDocument", (".json",), ("field",)),
+    "srt": Entry(f"{_ROOM}.srt", "SubRip", (".srt",), ("cue_width",)),
+    "vtt": Entry(f"{_ROOM}.vtt", "WebVtt", (".vtt",), ("cue_width",)),
+    "po": Entry(f"{_ROOM}.po", "Po", (".po", ".pot")),
 }
 """The formats by their names, which users give."""
 

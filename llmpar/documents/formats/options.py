@@ -18,12 +18,16 @@ class FormatOptions:
 
     Args:
         field: names or paths of fields of JSON, whose texts are asked about.
+        cue_width: the cells that a line of subtitles may have.
     """
 
     field: list[str] | None = _option(
         "The field of JSON that is the text, by name or path: body, review.body, messages[-1].content, '$..text'; "
         "several times for several. Default for JSONL: the first of text, message, …", "NAME|PATH"
     )  # fmt: skip
+    cue_width: int | None = _option(
+        "How wide lines of subtitles may be. Default: as the widest one is", "N", min=10, max=1000
+    )
 
 
 NO_OPTIONS = FormatOptions()

@@ -61,7 +61,7 @@ def read_segments(
         UsageError: the language is unknown.
     """
     with closing(Source(source)) as opened:
-        name = find_format(reading.format, opened.path, opened)
+        name = find_format(reading.format, opened.path, opened, is_table=reading.options.column is not None)
         made = make_format(reading, name)
         accept(name, made)
         with closing(made.read(index, opened)) as blocks:
@@ -83,7 +83,8 @@ def split_text(text: str, reading: Reading, document: Document | None = None) ->
         UsageError: the language is unknown.
     """
     block = text_block(document or text_document("text"), text)
-    return block, Splitter(make_format(reading, find_format(reading.format, block.document.path))).split(block)
+    name = find_format(reading.format, block.document.path, is_table=reading.options.column is not None)
+    return block, Splitter(make_format(reading, name)).split(block)
 
 
 def name_of_format(source: str, reading: Reading) -> str:
@@ -94,4 +95,4 @@ def name_of_format(source: str, reading: Reading) -> str:
         InputUnreadable: it cannot be opened or read.
     """
     with closing(Source(source)) as opened:
-        return find_format(reading.format, opened.path, opened)
+        return find_format(reading.format, opened.path, opened, is_table=reading.options.column is not None)

@@ -39,6 +39,8 @@ FORMATS = {
     "markdown": Entry(f"{_ROOM}.markdown", "Markdown", (".md", ".markdown", ".mkd", ".mdx", ".rmd", ".qmd")),
     "jsonl": Entry(f"{_ROOM}.jsonl", "JsonLines", (".jsonl", ".ndjson"), ("field",)),
     "json": Entry(f"{_ROOM}.json_document", "JsonDocument", (".json",), ("field",)),
+    "csv": Entry(f"{_ROOM}.table", "Table", (".csv", ".tsv", ".tab"), ("column", "into", "no_header")),
+    "html": Entry(f"{_ROOM}.html_page", "Html", (".html", ".htm", ".xhtml", ".xht")),
     "srt": Entry(f"{_ROOM}.srt", "SubRip", (".srt",), ("cue_width",)),
     "vtt": Entry(f"{_ROOM}.vtt", "WebVtt", (".vtt",), ("cue_width",)),
     "po": Entry(f"{_ROOM}.po", "Po", (".po", ".pot")),
@@ -46,13 +48,14 @@ FORMATS = {
 """The formats by their names, which users give."""
 
 
-def find_format(name: str, path: Path | None, source: Source | None = None) -> str:
+def find_format(name: str, path: Path | None, source: Source | None = None, *, is_table: bool = False) -> str:
     """Return the format called `name`, or for "auto" the one that the file's name tells, else its beginning.
 
     Args:
         name: of a format, or "auto".
         path: the file's; None if it has no name.
         source: the file, opened; None if nobody can look at it.
+        is_table: whether the user speaks of columns, so that a text that looks like nothing else is a table.
 
     Raises:
         InputError: it is of a kind that is not read.
@@ -71,6 +74,8 @@ def find_format(name: str, path: Path | None, source: Source | None = None) -> s
         from llmpar.documents.formats.recognition import recognise
 
         found = recognise(source)
+    if found == "plain" and is_table:
+        return "csv"
     if isinstance(found, str) and found in FORMATS:
         return found
     shown = source.shown if source else one_line(str(path))

@@ -18,6 +18,9 @@ class FormatOptions:
 
     Args:
         field: names or paths of fields of JSON, whose texts are asked about.
+        column: names or numbers (from 1) of a table's columns that are asked about.
+        into: the name of the column that answers go into; None for their own.
+        no_header: whether a table has no row that names its columns.
         cue_width: the cells that a line of subtitles may have.
     """
 
@@ -25,6 +28,13 @@ class FormatOptions:
         "The field of JSON that is the text, by name or path: body, review.body, messages[-1].content, '$..text'; "
         "several times for several. Default for JSONL: the first of text, message, …", "NAME|PATH"
     )  # fmt: skip
+    column: list[str] | None = _option(
+        "The column of a table (CSV, TSV) that is asked about; several times for several", "NAME|N"
+    )
+    into: str | None = _option(
+        "The column of a table that answers go into, perhaps a new one. Default: their own", "NAME"
+    )
+    no_header: bool = _option("A table's first row is one like the others; columns have numbers", default=False)
     cue_width: int | None = _option(
         "How wide lines of subtitles may be. Default: as the widest one is", "N", min=10, max=1000
     )

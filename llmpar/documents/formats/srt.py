@@ -1,6 +1,6 @@
 """Subtitles in SubRip's format (SRT): the text of cues is prose; numbers, times and tags are copied.
 
-The kept libraries (srt and pysubs2, both MIT; pysrt is GPL) tell no places in the file, so that the lines are read here.
+The kept libraries (srt and pysubs2, both MIT; pysrt is GPL) tell no places in the file, so lines are read here.
 """
 
 from __future__ import annotations

@@ -63,7 +63,9 @@ def _cues(lines: list[Line]) -> list[list[Line]]:
         if times is None:
             raise Damage(first.start, "is neither a cue, which has times, nor a note or a style")
         if not _TIMES.fullmatch(block[times].text):
-            raise Damage(block[times].start, "the times of a cue are not written as times are (00:01.000 --> 00:02.000)")
+            raise Damage(
+                block[times].start, "the times of a cue are not written as times are (00:01.000 --> 00:02.000)"
+            )
         text = block[times + 1 :]
         if wrong := next((line for line in text if ARROW in line.text), None):
             raise Damage(wrong.start, "a cue's text has an arrow in it; a blank line is expected before the next cue")

@@ -14,7 +14,7 @@ from llmpar.errors import InputError
 from llmpar.visible import one_line
 
 
-class Damage(ValueError):  # noqa: N818 (it is what there is, and no fault of ours)
+class Damage(ValueError):
     """A text that is not what its format is made of.
 
     Args:

@@ -44,6 +44,7 @@ FORMATS = {
     "srt": Entry(f"{_ROOM}.srt", "SubRip", (".srt",), ("cue_width",)),
     "vtt": Entry(f"{_ROOM}.vtt", "WebVtt", (".vtt",), ("cue_width",)),
     "po": Entry(f"{_ROOM}.po", "Po", (".po", ".pot")),
+    "properties": Entry(f"{_ROOM}.properties", "Properties", (".properties",)),
 }
 """The formats by their names, which users give."""
 

@@ -23,10 +23,15 @@ _COPIED = frozenset(
 _VOID = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr")
 )
-_BLOCKS = ["address", "article", "aside", "blockquote", "details", "dialog", "div", "dl", "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hgroup", "hr", "main", "menu", "nav", "ol", "p", "pre", "search", "section", "table", "ul"]
-# What a start tag ends, though no end tag says so, and what it does not reach beyond.
+# Start tags that end a paragraph, though no end tag says so, and what they do not reach beyond.
+_END_PARAGRAPH = (
+    *("address", "article", "aside", "blockquote", "details", "dialog", "div", "dl", "fieldset", "figcaption"),
+    *("figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hgroup", "hr", "main", "menu"),
+    *("nav", "ol", "p", "pre", "search", "section", "table", "ul", "li", "dt", "dd"),
+)
+_AROUND_PARAGRAPH = ("td", "th", "caption", "button", "object", "table", "template")
+# The same for other elements than paragraphs.
 _IMPLIED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    **dict.fromkeys(_BLOCKS, (("p",), ("td", "th", "caption", "button", "object", "table", "template"))),
     "li": (("li",), ("ul", "ol", "menu")),
     **dict.fromkeys(("dt", "dd"), (("dt", "dd"), ("dl",))),
     "tr": (("tr",), ("table",)),
@@ -98,6 +103,8 @@ class _Elements:
         """Take a start tag in, and return whether the element is to be left as it is."""
         if not self.is_strict and token.name in _IMPLIED:
             self._close_implied(*_IMPLIED[token.name])
+        if not self.is_strict and token.name in _END_PARAGRAPH:
+            self._close_implied(("p",), _AROUND_PARAGRAPH)
         is_code, translates = self._open[-1][1:3] if self._open else (False, True)
         is_code |= token.name in _COPIED
         for attribute in token.attributes:
@@ -139,7 +146,7 @@ class _Elements:
 
 @dataclass(slots=True)
 class _Sentences:
-    """Finds the sentences of one page after another text of it, whose language is taken where a short one tells none."""
+    """Finds the sentences of a page's texts; what is too short to tell its language has the last one's."""
 
     given: str
     _language: str = ""

@@ -58,15 +58,11 @@ class JsonDocument(TextFormat):
                 raise InputError(f"{shown}: is no JSON: {error}") from error
             found = {}
             for path, steps in paths.items():
-                for node in select(tree, steps):
-                    if isinstance(node.value, str):
-                        found[node.start] = node
-                    elif is_exact(steps):
-                        raise InputError(f"{shown}: what is at {setting('field', one_line(path))} is no string")
-            if not found:
-                raise InputError(
-                    f"{shown}: has no text at {', '.join(setting('field', one_line(path)) for path in paths)}"
-                )
+                nodes = list(select(tree, steps))
+                if is_exact(steps) and not (nodes and isinstance(nodes[0].value, str)):
+                    reason = "is no string" if nodes else "is missing"
+                    raise InputError(f"{shown}: what is named with {setting('field', one_line(path))} {reason}")
+                found.update((node.start, node) for node in nodes if isinstance(node.value, str))
             for start in sorted(found):
                 node = found[start]
                 if str(node.value).strip():

@@ -116,19 +116,15 @@ def _record(line: str, start: int, number: int, fields: _Fields) -> Iterator[Pie
         fault = f"line {number} {_reason(error)}"
         yield Piece(first, last, line.strip()[:_SHOWN], _STRING, (first, last), fault)
         return
-    for node in nodes:
+    for name, node in nodes:
         if isinstance(node.value, str):
             yield Piece(start + node.start, start + node.end, node.value.strip(), _STRING)
         else:
-            fault = f"line {number}: field {_name_of(found, node)} is no string{found.remedy}"
+            fault = f"line {number}: field {one_line(name)!r} is no string{found.remedy}"
             yield Piece(start + node.start, start + node.end, line[node.start : node.end], _STRING, fault=fault)
     for name in faults:
         fault = f"line {number}: field {one_line(name)!r} is missing{found.remedy}"
         yield Piece(first, last, line.strip()[:_SHOWN], _STRING, (last, last), fault)
-
-
-def _name_of(record: _Record, node: Node) -> str:
-    return next((repr(one_line(name)) for name, other in record.members.items() if other.start == node.start), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +156,13 @@ class _Record:
             raise ValueError("goes on after its object; each line must be one")
         return _Record(line, members)
 
-    def chosen(self, fields: _Fields) -> tuple[list[Node], list[str]]:
-        """Return the values to be asked about, in the order of their places, and the names of what is missing."""
+    def chosen(self, fields: _Fields) -> tuple[list[tuple[str, Node]], list[str]]:
+        """Return the values to be asked about, in the order of their places, and the names of what is missing.
+
+        Each value comes with the name or path by which the user meant it.
+        """
         names = fields.names or (next((name for name in FIELDS if name in self.members), FIELDS[0]),)
-        found: dict[int, Node] = {}
+        found: dict[int, tuple[str, Node]] = {}
         missing: list[str] = []
         tree = None
         for name in names:
@@ -175,7 +174,7 @@ class _Record:
             exact = name not in fields.paths or is_exact(fields.paths[name])
             if exact and not nodes:
                 missing.append(name)
-            found.update((node.start, node) for node in nodes if exact or isinstance(node.value, str))
+            found.update((node.start, (name, node)) for node in nodes if exact or isinstance(node.value, str))
         return [found[start] for start in sorted(found)], missing
 
     @property

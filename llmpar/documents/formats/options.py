@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
-
-def _option(help: str, metavar: str | None = None, default: Any = None, **more: Any) -> Any:  # noqa: A002 (the shell's word)
-    """Return a field for an option that the command line shows as `--NAME`."""
-    shown = {} if metavar is None else {"metavar": metavar}
-    return field(default=default, metadata={"help": help, **shown, **more})
+from dataclasses import dataclass
+from dataclasses import field as option
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +18,40 @@ class FormatOptions:
         cue_width: the cells that a line of subtitles may have.
     """
 
-    field: list[str] | None = _option(
-        "The field of JSON that is the text, by name or path: body, review.body, messages[-1].content, '$..text'; "
-        "several times for several. Default for JSONL: the first of text, message, …", "NAME|PATH"
-    )  # fmt: skip
-    column: list[str] | None = _option(
-        "The column of a table (CSV, TSV) that is asked about; several times for several", "NAME|N"
+    field: list[str] | None = option(
+        default=None,
+        metadata={
+            "help": "The field of JSON that is the text, by name or path: body, review.body, messages[-1].content, "
+            "'$..text'; several times for several. Default for JSONL: the first of text, message, …",
+            "metavar": "NAME|PATH",
+        },
     )
-    into: str | None = _option(
-        "The column of a table that answers go into, perhaps a new one. Default: their own", "NAME"
+    column: list[str] | None = option(
+        default=None,
+        metadata={
+            "help": "The column of a table (CSV, TSV) that is asked about; several times for several.",
+            "metavar": "NAME|N",
+        },
     )
-    no_header: bool = _option("A table's first row is one like the others; columns have numbers", default=False)
-    cue_width: int | None = _option(
-        "How wide lines of subtitles may be. Default: as the widest one is", "N", min=10, max=1000
+    into: str | None = option(
+        default=None,
+        metadata={
+            "help": "The column of a table that answers go into, perhaps a new one. Default: their own.",
+            "metavar": "NAME",
+        },
+    )
+    no_header: bool = option(
+        default=False,
+        metadata={"help": "A table's first row is one like the others; its columns have numbers."},
+    )
+    cue_width: int | None = option(
+        default=None,
+        metadata={
+            "help": "How wide lines of subtitles may be. Default: as the widest one is.",
+            "metavar": "N",
+            "min": 10,
+            "max": 1000,
+        },
     )
 
 

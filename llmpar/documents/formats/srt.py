@@ -15,6 +15,7 @@ from llmpar.documents.formats.whole import Damage, WholeFormat
 
 _TIME = r"-?(?:\d+:)?\d{1,2}:\d{1,2}(?:[,.:]\d{1,3})?"
 _TIMES = re.compile(rf"\s*{_TIME}[ \t]*-->[ \t]*{_TIME}(?:[ \t].*)?")
+_TAG = re.compile(r"<(?=[a-zA-Z/])")
 _LIKE_TIMES = re.compile(r"\s*\d+:\d{1,2}(?::\d{1,2})?[,.:]\d+[ \t]*(?:-|–|—|=)")
 
 
@@ -35,11 +36,16 @@ class SubRip(WholeFormat):
 
     def write(self, segment: Segment, answer: str, column: int) -> str:
         """Return the answer as lines of its cue."""
-        return in_cue(super().write(segment, answer, column))
+        return _without_tags(in_cue(super().write(segment, answer, column)))
 
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the source, or nothing."""
-        return in_cue(super().write_failure(segment, reason, fate))
+        return _without_tags(in_cue(f"[llmpar: {reason}] {segment.text}")) if fate == "mark" else ""
+
+
+def _without_tags(answer: str) -> str:
+    """Return an answer in which nothing is a tag: SubRip has no way to write its signs as text."""
+    return _TAG.sub("‹", answer).replace("{\\", "(\\")
 
 
 def _cues(lines: list[Line]) -> list[list[Line]]:

@@ -58,7 +58,7 @@ def _cues(lines: list[Line]) -> list[list[Line]]:
             if times is None:
                 continue
             raise Damage(block[times].start, "a blank line is expected below WEBVTT and what belongs to it")
-        if times is None and _COPIED.fullmatch(first.text):
+        if times is None and (_COPIED.fullmatch(first.text) or not _has_letters(block)):
             continue
         if times is None:
             raise Damage(first.start, "is neither a cue, which has times, nor a note or a style")
@@ -66,18 +66,21 @@ def _cues(lines: list[Line]) -> list[list[Line]]:
             raise Damage(
                 block[times].start, "the times of a cue are not written as times are (00:01.000 --> 00:02.000)"
             )
-        text = block[times + 1 :]
-        if wrong := next((line for line in text if ARROW in line.text), None):
-            raise Damage(wrong.start, "a cue's text has an arrow in it; a blank line is expected before the next cue")
-        cues.append(text)
+        cues.append(block[times + 1 :])
     return cues
 
 
+def _has_letters(lines: list[Line]) -> bool:
+    return any(char.isalpha() for line in lines for char in line.text)
+
+
 def _blocks(lines: list[Line]) -> list[list[Line]]:
-    """Return the lines that stand together between blank ones. A line of spaces is none of WebVTT's blank lines."""
+    """Return the lines that stand together. Blank lines part them, of which one of spaces is none, and so do times."""
     blocks: list[list[Line]] = []
     is_open = False
     for line in lines:
+        if ARROW in line.text and is_open and (len(blocks[-1]) > 1 or ARROW in blocks[-1][0].text):
+            is_open = False
         if not line.text:
             is_open = False
         elif is_open:

@@ -150,7 +150,9 @@ KINDS = [
         "a.properties",
         "# A remark = none\n! another\n\nkey.one = One \\u00e4 {0}\nkey\\ two: Two \\\n    and more\nn=5\nlast Three\n",
         ("One ä {0}", "Two and more", "Three"),
-        lambda text: re.findall(r"(?m)^(?:[#!].*|(?:\\.|[^\s=:\\])+[ \t]*[=: ])", re.sub(r"\\\n\s*", "", text)),
+        lambda text: re.findall(
+            r"(?m)^(?:[#!].*|(?:\\.|[^\s=:\\])+[ \t]*[=: ])", re.sub(r"(?<!\\)((?:\\\\)*)\\\n\s*", r"\1", text)
+        ),
     ),
     Kind(
         "a.csv",
@@ -358,7 +360,7 @@ class TestTables:
         assert llmpar("split", stdin=source).out == source
 
     @given(
-        st.lists(st.lists(st.text('ab,;"\n\r\t ', max_size=5), min_size=2, max_size=2), min_size=1, max_size=8),
+        st.lists(st.lists(st.text('ab,;"\n\t ', max_size=5), min_size=2, max_size=2), min_size=1, max_size=8),
         st.sampled_from([",", ";", "\t"]),
         st.integers(1, 9),
     )

@@ -14,6 +14,7 @@ from llmpar.answering.choice import MODELS, ModelChoice
 from llmpar.cli import roles, values
 from llmpar.cli.roles import Role, with_role
 from llmpar.documents.document import DEFAULT_ON_ERROR, Merge, OnError, Unit
+from llmpar.documents.encodings import Encodings
 from llmpar.documents.formats import FORMATS
 from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import DEFAULT_READING, Reading
@@ -75,9 +76,21 @@ class InputOptions:
         option("--encoding-errors", help="Refuse bytes that are no text, or carry them through.", panel="Input"),
     ] = DEFAULT_READING.errors
 
+    encoding: Annotated[
+        str,
+        option("--encoding", help="Of inputs without a byte order mark: utf-8, latin-1, …; auto guesses.",
+               panel="Input", metavar="NAME|auto"),
+    ] = DEFAULT_READING.encodings.input  # fmt: skip
+    output_encoding: Annotated[
+        str | None,
+        option("--output-encoding", help="Of documents with answers in them. Default: the input's.", panel="Output",
+               metavar="NAME"),
+    ] = DEFAULT_READING.encodings.output  # fmt: skip
+
     def reading(self, unit: Unit) -> Reading:
         """Return how inputs are read, into pieces of this unit."""
-        return Reading(unit, self.language, self.input_format, self.format_options, self.encoding_errors)
+        encodings = Encodings(self.encoding, self.output_encoding)
+        return Reading(unit, self.language, self.input_format, self.format_options, self.encoding_errors, encodings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Literal, Protocol
 
 from llmpar.documents.document import Block, Document, Encoding, Unit, count_lines
+from llmpar.documents.encodings import UTF_8, Encodings
 from llmpar.documents.source import BOMS, Source
 from llmpar.errors import InputError, setting
 
@@ -49,21 +50,27 @@ class TextReader:
         index: the input's place in the run.
         source: what is read, of which nothing has been taken yet. Whoever opened it closes it.
         errors: what to do with bytes that are not valid text; "surrogateescape" carries them through.
+        encodings: what bytes mean, where no byte order mark says it.
 
     Raises:
         InputUnreadable: the input cannot be read.
     """
 
-    def __init__(self, index: int, source: Source, errors: Literal["strict", "surrogateescape"] = "strict") -> None:
+    def __init__(
+        self,
+        index: int,
+        source: Source,
+        errors: Literal["strict", "surrogateescape"] = "strict",
+        encodings: Encodings = UTF_8,
+    ) -> None:
         self._source = source
         head = source.look(4)
-        bom, encoding = next(((mark, name) for mark, name in BOMS if head.startswith(mark)), (b"", "utf-8"))
-        if errors == "surrogateescape" and encoding != "utf-8":
-            # What is wrong in UTF-16 is a lone surrogate, not a lone byte.
-            made = Encoding(encoding, bom, "surrogatepass")
-        else:
-            made = Encoding(encoding, bom, errors)
-        self.document = Document(index, source.name, source.path, made)
+        bom, name = next(((mark, name) for mark, name in BOMS if head.startswith(mark)), (b"", ""))
+        name = name or encodings.input_of(source)
+        # What is wrong in UTF-16 is a lone surrogate, not a lone byte.
+        passes = errors == "surrogateescape" and name.startswith(("utf-16", "utf-32"))
+        self._encoding = Encoding(name, bom, "surrogatepass" if passes else errors)
+        self.document = Document(index, source.name, source.path, encodings.output_of(self._encoding, source))
 
     def blocks(self, portion: Portion | Cutter, longest: int = LONGEST_HELD) -> Iterator[Block]:
         """Yield the document's blocks; the last one, which may be empty, says so.
@@ -102,7 +109,7 @@ class TextReader:
                 yield Block(self.document, offset, buffer, num_bytes, first=not offset, last=True, line=line, part=part)
 
     def _texts(self) -> Iterator[tuple[str, bool]]:
-        encoding = self.document.encoding
+        encoding = self._encoding
         decode = codecs.getincrementaldecoder(encoding.name)(encoding.errors)
         held = ""  # a CR that may be half of a CR LF
         position = len(encoding.bom)
@@ -117,8 +124,10 @@ class TextReader:
                 self._refuse_nul(error.object[: error.start].decode(encoding.name, encoding.errors), position - pending)
                 at = position - pending + error.start
                 remedy = "it is damaged, or not what its byte order mark says"
-                if encoding.name == "utf-8":
-                    remedy = "convert it (iconv -f LATIN1 -t UTF-8)"
+                if not encoding.bom:
+                    remedy = (
+                        f"name what it is in with {setting('encoding', 'NAME')} ({setting('encoding', 'auto')} guesses)"
+                    )
                     remedy += f", or carry such bytes through with {setting('encoding_errors', 'surrogateescape')}"
                 raise InputError(
                     f"{self._source.shown}: not valid {encoding.name.upper()} at byte {at}; {remedy}"
@@ -129,14 +138,14 @@ class TextReader:
             position += len(chunk)
 
     def _refuse_nul(self, text: str, position: int) -> None:
-        encoding = self.document.encoding
+        encoding = self._encoding
         if encoding.errors == "strict" and "\0" in text:
             at = position + len(encoding.encode(text[: text.index("\0")]))
             raise InputError(f"{self._source.shown}: NUL at byte {at}; this is not text")
 
     def _chunks(self) -> Iterator[bytes]:
         """Yield the bytes after the byte order mark, and an empty chunk at the end."""
-        skipped = len(self.document.encoding.bom)
+        skipped = len(self._encoding.bom)
         while chunk := self._source.read():
             if chunk := chunk[skipped:]:
                 yield chunk

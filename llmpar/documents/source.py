@@ -6,12 +6,15 @@ import codecs
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from llmpar.documents.compression import SUFFIXES, Compression, Damaged, compression_of, decompressor
 from llmpar.errors import InputError, InputUnreadable
 from llmpar.visible import one_line
 
+_TOLD_BY = 4  # bytes that tell a byte order mark, and whether an input is compressed
 _CHUNK = 1 << 18  # bytes for each read of a file; a pipe gives less at a time
 BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -43,8 +46,11 @@ class Source:
         """The bytes that have been read of the input."""
         self.ended = False
         """Whether the input has no more bytes than those that were looked at or read."""
+        self.compression: Compression | None = None
+        """How the input is compressed, as soon as a first byte of it was looked at. What is read is not."""
         self._head = b""
         self._stream = _open(name)
+        self._bytes = self._decompressed()
         self._state = _file_state(self._stream)
 
     def close(self) -> None:
@@ -56,6 +62,7 @@ class Source:
         """Return the first bytes that were not read yet: at least `count`, unless the input has fewer.
 
         Raises:
+            InputError: the input is compressed and damaged.
             InputUnreadable: reading failed.
         """
         while len(self._head) < count and not self.ended:
@@ -66,6 +73,7 @@ class Source:
         """Return the next bytes, as many as are there; none at the end.
 
         Raises:
+            InputError: the input is compressed and damaged.
             InputUnreadable: reading failed.
         """
         head, self._head = self._head, b""
@@ -77,13 +85,44 @@ class Source:
             raise InputError(f"{self.shown}: was changed while it was read; run again when it is complete")
 
     def _chunk(self) -> bytes:
+        chunk = next(self._bytes, b"")
+        self.ended = not chunk
+        return chunk
+
+    def _decompressed(self) -> Iterator[bytes]:
+        """Yield the input's bytes, none of them empty, after those of a compressed one were made plain."""
+        head = b""
+        while len(head) < _TOLD_BY and (chunk := self._raw()):
+            head += chunk
+        self.compression = compression_of(head)
+        if self.compression is None:
+            if head:
+                yield head
+            while chunk := self._raw():
+                yield chunk
+            return
+        made = decompressor(self.compression)
+        try:
+            while head:
+                yield from filter(None, made.feed(head))
+                head = self._raw()
+            made.finish()
+        except Damaged as damaged:
+            raise InputError(f"{self.shown}: {damaged}") from damaged
+
+    def _raw(self) -> bytes:
         try:
             chunk = self._stream.read(_CHUNK)
         except OSError as error:
             raise InputUnreadable(f"{self.shown}: cannot be read: {error.strerror}") from error
         self.num_read += len(chunk)
-        self.ended = not chunk
         return chunk
+
+
+def suffix_of(path: Path) -> str:
+    """Return how a file's name ends, in lower case, but for the ending that says that it is compressed."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in SUFFIXES else suffix
 
 
 def input_size(source: str) -> int | None:

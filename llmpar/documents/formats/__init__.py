@@ -65,8 +65,9 @@ def find_format(name: str, path: Path | None, source: Source | None = None, *, i
     if name != "auto":
         return name
     from llmpar.documents.formats.refused import BY_SUFFIX
+    from llmpar.documents.source import suffix_of
 
-    suffix = path.suffix.lower() if path else ""
+    suffix = suffix_of(path) if path else ""
     told = next((name for name, entry in FORMATS.items() if suffix in entry.suffixes), None)
     if told is not None:
         return told

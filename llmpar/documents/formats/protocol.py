@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from llmpar.documents.document import Block, Layout, Unit, Writing
+from llmpar.documents.encodings import UTF_8, Encodings
 from llmpar.documents.formats.options import NO_OPTIONS, FormatOptions
 from llmpar.documents.reader import LONGEST_HELD
 from llmpar.documents.source import Source
@@ -22,6 +23,7 @@ class Reading:
         format: a name in `formats.FORMATS`, or "auto" for what the file's name says, else its beginning.
         options: what single formats are told.
         errors: what becomes of bytes that are not valid text; "surrogateescape" carries them through.
+        encodings: what bytes mean, and what they are written as.
         longest: the most characters that are held at a time of one record, or of one document that is one piece.
     """
 
@@ -30,6 +32,7 @@ class Reading:
     format: str = "auto"
     options: FormatOptions = NO_OPTIONS
     errors: Literal["strict", "surrogateescape"] = "strict"
+    encodings: Encodings = UTF_8
     longest: int = LONGEST_HELD
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from llmpar.documents.document import Block, Layout, Segment, count_lines
@@ -18,7 +19,7 @@ from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.formula import without_formula
 from llmpar.documents.layout import NEWLINE
 from llmpar.documents.reader import TextReader
-from llmpar.documents.source import Source
+from llmpar.documents.source import Source, suffix_of
 from llmpar.errors import InputError, UsageError, setting
 from llmpar.visible import one_line
 
@@ -37,8 +38,8 @@ class Table(TextFormat):
 
     def read(self, index: int, source: Source) -> Generator[Block]:
         """Yield blocks of whole rows, each with an empty cell for answers if they go into a new column."""
-        tab = "\t" if source.path and source.path.suffix.lower() in _TABS else None
-        reader = TextReader(index, source, self.reading.errors)
+        tab = _tab(source.path)
+        reader = TextReader(index, source, self.reading.errors, self.reading.encodings)
         columns = _Columns(self.reading.options.column, self.reading.options.into, self.reading.options.no_header, tab)
         for block in reader.blocks(RowCutter(self.reading.longest, tab), self.reading.longest):
             yield replace(block, text=columns.widened(block))
@@ -61,9 +62,7 @@ class Table(TextFormat):
         def pieces(block: Block) -> Iterator[Piece]:
             nonlocal columns
             if columns is None:
-                path = block.document.path
-                tab = "\t" if path and path.suffix.lower() in _TABS else None
-                columns = _Columns(options.column, options.into, options.no_header, tab)
+                columns = _Columns(options.column, options.into, options.no_header, _tab(block.document.path))
             return columns.pieces(block)
 
         return pieces
@@ -198,6 +197,11 @@ def _number(name: str, names: list[str], shown: str, *, no_header: bool) -> int:
         return int(name) - 1
     there = f"they are 1 to {len(names)}" if no_header else f"there are: {', '.join(map(one_line, names))}"
     raise UsageError(f"{shown}: has no column {one_line(name)!r}; {there}")
+
+
+def _tab(path: Path | None) -> str | None:
+    """Return the sign between cells that a file's name tells, None for none."""
+    return "\t" if path and suffix_of(path) in _TABS else None
 
 
 def _cell(text: str) -> str:

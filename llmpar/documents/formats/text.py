@@ -31,7 +31,8 @@ class TextFormat:
 
     def read(self, index: int, source: Source) -> Generator[Block]:
         """Yield an input's blocks; see `TextReader`."""
-        yield from TextReader(index, source, self.reading.errors).blocks(self.portion, self.reading.longest)
+        reader = TextReader(index, source, self.reading.errors, self.reading.encodings)
+        yield from reader.blocks(self.portion, self.reading.longest)
 
     def pieces(self) -> Callable[[Block], Iterator[Piece]]:
         """Return what yields the pieces of a document's blocks."""

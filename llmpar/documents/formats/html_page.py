@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from llmpar.documents.document import INLINE, Segment
-from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.tags import Token, tokens
 from llmpar.documents.formats.whole import Damage, WholeFormat
 from llmpar.documents.language import detect
@@ -47,6 +47,12 @@ _READ_AS = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);?|[ \t\
 
 class Html(WholeFormat):
     """A page of the web."""
+
+    about: ClassVar[About] = About(
+        "texts between tags, by unit; alt, title, placeholder, aria-label",
+        "scripts, styles, pre, code, svg, math, comments, translate=no, {% %} and {{ }}",
+        "a tag inside a sentence parts it; in XHTML a tag that does not close what is open is damage",
+    )
 
     what: ClassVar[str] = "page"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Segment
 from llmpar.documents.formats.json_text import is_exact, parse, parse_path, select
-from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.reader import Portion
 from llmpar.errors import InputError, UsageError, setting
@@ -19,6 +19,10 @@ _STRING = Layout(newline="")
 
 class JsonDocument(TextFormat):
     """One value of JSON. What a piece is does not depend on the unit: it is one text."""
+
+    about: ClassVar[About] = About(
+        "strings at the paths that are named", "all else", "", "read here with the scanner of Python's json"
+    )
 
     @property
     def portion(self) -> Portion:

@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Literal
+from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Segment
 from llmpar.documents.formats.json_text import Node, Step, expect, is_exact, parse, parse_path, select, skip
-from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.layout import NEWLINE
 from llmpar.documents.reader import Portion
@@ -33,6 +33,13 @@ _decode = json.JSONDecoder().raw_decode
 
 class JsonLines(TextFormat):
     """Records of JSON, a line each. What a piece is does not depend on the unit."""
+
+    about: ClassVar[About] = About(
+        "strings in the fields that are named",
+        "all else",
+        "a line that is no record, and a field that is null or missing, fail by themselves",
+        "read here with the scanner of Python's json",
+    )
 
     @property
     def portion(self) -> Portion:

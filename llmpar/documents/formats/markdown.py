@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 from llmpar.documents.document import Block
 from llmpar.documents.formats.plain import PlainParagraphs, closes_fence, opening_fence
-from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.formats.units import ProseLine, UnitPieces
 
@@ -30,6 +31,12 @@ _ITEM = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)])[ \t]")
 
 class Markdown(TextFormat):
     """Text with Markdown's markup."""
+
+    about: ClassVar[About] = About(
+        "headings, paragraphs, items, cells",
+        "front matter, code, formulas, HTML, reference definitions, imports of MDX",
+        "links and emphasis go to the model as they are written",
+    )
 
     def pieces(self) -> Callable[[Block], Iterator[Piece]]:
         """Return what yields the pieces of a document's blocks."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 from llmpar.documents.document import INLINE, Block, Layout
-from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.formats.units import Paragraph, ProseLine, UnitPieces
 from llmpar.documents.layout import CLAUSE_END, NEWLINE, cells, soft_breaks
@@ -23,6 +24,10 @@ _DASH = re.compile(r"[ \t]*[–—][ \t\u00a0\u202f]+")
 
 class Plain(TextFormat):
     """Text without markup."""
+
+    about: ClassVar[About] = About(
+        "paragraphs, by unit", "list markers, quote prefixes, rulers; code between fences, unless the user says plain"
+    )
 
     def pieces(self) -> Callable[[Block], Iterator[Piece]]:
         """Return what yields the pieces of a document's blocks."""

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from llmpar.documents.document import Layout, Segment
 from llmpar.documents.formats.cues import Line, lines_of
-from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.units import newline_of
 from llmpar.documents.formats.whole import Damage, WholeFormat
 
@@ -58,6 +58,12 @@ class _Entry:
 
 class Po(WholeFormat):
     """Messages and their translations."""
+
+    about: ClassVar[About] = About(
+        "messages that have no translation, or a fuzzy one; each plural form by itself",
+        "all else, the header and what is translated",
+        "as many plural forms are filled as there are; fuzzy ones stay marked so",
+    )
 
     what: ClassVar[str] = "catalogue"
 

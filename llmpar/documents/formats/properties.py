@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from llmpar.documents.document import Layout, Segment
 from llmpar.documents.formats.cues import Line, lines_of
-from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.whole import Damage, WholeFormat
 
 _KEY = re.compile(r"[ \t\f]*(?:[^\s\\=:]|\\.)*[ \t\f]*[=:]?[ \t\f]*")
@@ -24,6 +24,8 @@ _VALUE = Layout(newline="\n")
 
 class Properties(WholeFormat):
     """Keys and values. A value that goes on over several lines is one piece."""
+
+    about: ClassVar[About] = About("values that have a letter", "keys, comments", "an answer stands on one line")
 
     what: ClassVar[str] = "properties"
 

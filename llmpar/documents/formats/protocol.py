@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from llmpar.documents.document import Block, Layout, Unit, Writing
 from llmpar.documents.encodings import UTF_8, Encodings
@@ -62,6 +62,23 @@ class Piece:
     fault: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """What people should know of a format; the table in `formats/README.md` is made of it.
+
+    Args:
+        prose: what a model is asked about.
+        kept: what is copied though it is text.
+        limits: what the format does not do, "" for nothing worth telling.
+        library: what finds the places in a document.
+    """
+
+    prose: str
+    kept: str
+    limits: str = ""
+    library: str = "read here"
+
+
 class Format(Writing, Protocol):
     """One kind of document: how bytes become blocks, what in them is prose, and how answers are written (`Writing`).
 
@@ -69,6 +86,9 @@ class Format(Writing, Protocol):
     can hold it; what is to be remembered from block to block belongs to what `pieces` returns. A format that derives
     from `formats.text.TextFormat` needs no method but `pieces`.
     """
+
+    about: ClassVar[About]
+    """What people should know of it."""
 
     @property
     def reading(self) -> Reading:

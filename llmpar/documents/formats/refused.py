@@ -90,7 +90,7 @@ BY_SUFFIX: dict[str, Refused] = {
     **dict.fromkeys((".ps", ".eps"), POSTSCRIPT),
     **dict.fromkeys((".xlf", ".xliff", ".tmx", ".sdlxliff"), Refused("a file of translations (XLIFF, TMX)", _DATA)),
     **dict.fromkeys((".mo", ".gmo", ".qm"), Refused("a compiled catalogue", "take the .po or .ts file it was made of")),
-    **dict.fromkeys((".xml", ".rss", ".atom", ".xsd", ".xsl", ".plist", ".resx", ".ts.xml"), XML),
+    **dict.fromkeys((".xml", ".rss", ".atom", ".xsd", ".xsl", ".plist", ".resx"), XML),
     **dict.fromkeys((".svg",), SVG),
     **dict.fromkeys((".tex", ".latex", ".sty", ".cls", ".bib"), LATEX),
     **dict.fromkeys((".rst",), Refused("a reStructuredText document", _MARKUP)),

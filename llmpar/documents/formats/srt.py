@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from llmpar.documents.document import Segment
 from llmpar.documents.formats.cues import ARROW, Line, cue_layout, cue_pieces, in_cue, lines_of
-from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.whole import Damage, WholeFormat
 
 _TIME = r"-?(?:\d+:)?\d{1,2}:\d{1,2}(?:[,.:]\d{1,3})?"
@@ -21,6 +21,12 @@ _LIKE_TIMES = re.compile(r"\s*\d+:\d{1,2}(?::\d{1,2})?[,.:]\d+[ \t]*(?:-|–|—
 
 class SubRip(WholeFormat):
     """Cues of subtitles."""
+
+    about: ClassVar[About] = About(
+        "what a speaker says in a cue",
+        "numbers, times, tags",
+        "a tag inside a sentence parts it, and so does the end of a cue",
+    )
 
     what: ClassVar[str] = "subtitles"
 

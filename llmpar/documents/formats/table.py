@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Segment, count_lines
-from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.rows import DELIMITERS, OpenQuote, Row, RowCutter, event_of, row_at, sniff, unquoted
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.formula import without_formula
@@ -30,6 +30,12 @@ _SHOWN = 200  # characters of a row that is damaged, by which it is known
 
 class Table(TextFormat):
     """Rows of cells, of which the first row names the columns."""
+
+    about: ClassVar[About] = About(
+        "cells of the columns that are named",
+        "all else, and the head",
+        "a row of another length fails by itself; what looks like a formula gets a ' before it",
+    )
 
     @property
     def not_below(self) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Segment
-from llmpar.documents.formats.protocol import DEFAULT_READING, Piece, Reading
+from llmpar.documents.formats.protocol import DEFAULT_READING, About, Piece, Reading
 from llmpar.documents.layout import fill
 from llmpar.documents.reader import Portion, TextReader, portion_of
 from llmpar.documents.source import Source
@@ -17,6 +17,7 @@ from llmpar.documents.source import Source
 class TextFormat:
     """A `Format` but for `pieces`."""
 
+    about: ClassVar[About] = About("", "")
     reading: Reading = DEFAULT_READING
 
     @property

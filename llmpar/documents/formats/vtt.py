@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from llmpar.documents.document import Segment
 from llmpar.documents.formats.cues import ARROW, Line, cue_layout, cue_pieces, in_cue, lines_of
-from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.whole import Damage, WholeFormat
 
 _TIME = r"(?:\d{2,}:)?\d\d:\d\d[.,]\d{3}"
@@ -22,6 +22,12 @@ _COPIED = re.compile(r"(?:NOTE|STYLE|REGION)(?:[ \t].*)?")
 
 class WebVtt(WholeFormat):
     """Cues of subtitles, and what describes how they look."""
+
+    about: ClassVar[About] = About(
+        "what a speaker says in a cue",
+        "names, times, settings, tags, NOTE, STYLE, REGION",
+        "a tag inside a sentence parts it, and so does the end of a cue",
+    )
 
     what: ClassVar[str] = "subtitles"
 

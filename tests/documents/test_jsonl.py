@@ -22,6 +22,9 @@ from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import DocumentMerger, merge
 from llmpar.documents.segments import split_text
+from llmpar.jobs.record_fields import names_in, with_record
+from llmpar.tasks.question import Question
+from llmpar.tasks.task import task_of_prompt
 
 Call = Callable[..., Outcome]
 MAILS = ROOT / "sample_data" / "mails.jsonl"
@@ -192,6 +195,24 @@ class TestCommand:
         path.write_text(self.BAD)
         outcome = llmpar("summarize", "--engine", "echo", "--field", "text", str(path))
         assert (outcome.code, b"null" in outcome.out, b"JSON" in outcome.out) == (3, False, False), outcome
+
+    def test_other_fields_stand_in_a_prompt(self, llmpar: Call, tmp_path: Path) -> None:
+        path = tmp_path / "m.jsonl"
+        path.write_text(
+            '{"text": "One.", "title": "Lamp {text}", "n": 5, "none": null}\n{"text": "Two.", "id": 2}\n{"text": 1}\n'
+        )
+        prompt = "About {title} ({n}{none}): {text}"
+        outcome = llmpar("run", prompt, "--engine", "echo", str(path))
+        assert outcome.code == 3
+        assert "line 2: has no field 'title', which the prompt names; there are: text, id" in outcome.err
+        assert "line 3: field 'text' is no string" in outcome.err
+        assert outcome.out == path.read_bytes()
+        segment, fields = with_record(split(path.read_text())[1][0], names_in(task_of_prompt(prompt)))
+        (message,) = Question(segment, task_of_prompt(prompt), fields).messages
+        assert message == ("user", "About Lamp {text} (5): One.")
+
+    def test_prose_has_no_fields(self, llmpar: Call) -> None:
+        assert llmpar("run", "{title}: {text}", "--engine", "echo", "-q", stdin=b"One.\n").out == b"One.\n"
 
     def test_fields_by_path(self, llmpar: Call) -> None:
         source = b'{"a": {"b": ["One.", {"c": "Two."}]}, "c": "Three."}\n'

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.kinds import KINDS, Kind, options_of
+from support.places import ROOT
 from support.program import Outcome
 
 from llmpar.documents.document import Block, Document, Encoding, Result, Segment
@@ -300,6 +301,15 @@ def test_the_files_that_went_wrong_on_stdin(path: Path, llmpar: Call) -> None:
     assert outcome.code == (3 if path.name == "nested.jsonl" else 0), outcome.err
     if path.suffix != ".po":
         assert outcome.out == path.read_bytes()
+
+
+@pytest.mark.parametrize("options", [("-j", "1"), ("-j", "8", "-u", "line"), ("--batch-size", "2")])
+def test_a_sample_table_comes_back(options: tuple[str, ...], llmpar: Call) -> None:
+    path = ROOT / "sample_data" / "glossary.csv"
+    for columns in (("--column", "1"), ("--column", "2", "--no-header"), ("--column", "1", "--column", "2")):
+        outcome = llmpar("run", "{text}", "--engine", "echo", "-q", *columns, *options, str(path))
+        assert (outcome.code, outcome.out) == (0, path.read_bytes()), outcome.err
+    assert llmpar("run", "{text}", "--engine", "echo", *options, str(path)).code == 2
 
 
 def test_the_cases_are_there() -> None:

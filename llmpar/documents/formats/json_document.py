@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Segment
-from llmpar.documents.formats.json_text import is_exact, parse, parse_path, select
+from llmpar.documents.formats.json_text import Node, is_exact, parse, parse_path, select
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.reader import Portion
@@ -60,7 +60,7 @@ class JsonDocument(TextFormat):
                 raise InputError(f"{shown}:{error.lineno}: is no JSON: {error.msg} at column {error.colno}") from error
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{shown}: is no JSON: {error}") from error
-            found = {}
+            found: dict[int, Node] = {}
             for path, steps in paths.items():
                 nodes = list(select(tree, steps))
                 if is_exact(steps) and not (nodes and isinstance(nodes[0].value, str)):

@@ -42,7 +42,7 @@ _COMPRESSED = Refused("a compressed file", "decompress it first")
 _DATABASE = Refused("a database (SQLite)", "export its table as CSV first")
 _PARQUET = Refused("a Parquet table", "export it as CSV first")
 _PROGRAM = Refused("a program", _MEDIA)
-_MODEL = Refused("a model's weights", "name a model with --model, and a document here")
+_MODEL = Refused("a model's weights", "it holds no text; name a document")
 
 BY_MAGIC: tuple[tuple[bytes, Refused], ...] = (
     (b"%PDF-", PDF),
@@ -96,7 +96,7 @@ BY_SUFFIX: dict[str, Refused] = {
     **dict.fromkeys((".rst",), Refused("a reStructuredText document", _MARKUP)),
     **dict.fromkeys((".adoc", ".asciidoc"), Refused("an AsciiDoc document", _MARKUP)),
     **dict.fromkeys((".org",), Refused("an Org document", _MARKUP)),
-    **dict.fromkeys((".ipynb",), Refused("a notebook", "convert it first (jupyter nbconvert --to markdown)")),
+    **dict.fromkeys((".ipynb",), Refused("a notebook", "convert it to Markdown first (jupyter nbconvert)")),
     **dict.fromkeys((".yaml", ".yml", ".toml", ".ini"), Refused("a file of settings", _DATA)),
     **dict.fromkeys((".parquet", ".feather", ".arrow"), _PARQUET),
     **dict.fromkeys((".sqlite", ".sqlite3", ".db"), _DATABASE),
@@ -106,7 +106,7 @@ BY_SUFFIX: dict[str, Refused] = {
     **dict.fromkeys((".mp3", ".wav", ".flac", ".ogg", ".opus", ".m4a"), _SOUND),
     **dict.fromkeys((".mp4", ".mkv", ".avi", ".mov", ".webm"), _FILM),
     **dict.fromkeys((".ass", ".ssa", ".sub", ".ttml", ".dfxp"), Refused("subtitles of another kind than SRT and VTT",
-                                                                       "convert them first (ffmpeg -i FILE OUT.srt)")),
+                                                                       "convert them to SRT first (ffmpeg)")),
     **dict.fromkeys((".gguf", ".safetensors"), _MODEL),
 }  # fmt: skip
 """Kinds by how the names of their files end."""

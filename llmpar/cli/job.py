@@ -55,7 +55,9 @@ class Job:
             self.task = replace(self.task, reduce=self.options.merge.reduce, merge="reduce")
         fates = CUT_OR_LEFT_OUT if self._merge == "reduce" else None
         report = Report(self.noun, fates, shows_latency=self.noun == "message")
-        self._run = Run(self.task.name, self.files, self.options, report)
+        translates = self._merge == "document" and self.options.model.engine != "echo"  # whose answers are the source
+        into = self.task.value("to_tag") if translates else ""
+        self._run = Run(self.task.name, self.files, self.options, report, into)
         self.task = self._run.judged(self.task)
         self._names = names_in(self.task)
 

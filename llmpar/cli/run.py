@@ -57,12 +57,15 @@ class Run:
         name: of the command, or of its task.
         files: the inputs, "-" for stdin.
         options: the user's.
+        report: counts what happens.
+        into_language: the tag of the language that answers are in, "" for none.
     """
 
     name: str
     files: list[str]
     options: RunOptions
     report: Report = field(default_factory=Report)
+    into_language: str = ""
     _effect: Effect = field(init=False)
 
     def __post_init__(self) -> None:
@@ -170,7 +173,8 @@ class Run:
 
     def reading(self, unit: Unit) -> Reading:
         """Return how the inputs are read, into pieces of this unit."""
-        return replace(self.options.input.reading(unit), longest=self.longest)
+        reading = self.options.input.reading(unit)
+        return replace(reading, longest=self.longest, into_language=self.into_language)
 
     def show_counts(self, counts: Mapping[str, int], progress: Progress) -> None:
         """Print what a run would do, to those who ask beforehand."""

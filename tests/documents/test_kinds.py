@@ -303,6 +303,28 @@ def test_the_files_that_went_wrong_on_stdin(path: Path, llmpar: Call) -> None:
         assert outcome.out == path.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ('<!DOCTYPE html>\n<html lang="en">A', '<!DOCTYPE html>\n<html lang="de">A'),
+        ("<html class=x lang=en xml:lang='en'>A", '<html class=x lang="de" xml:lang="de">A'),
+        ("<html>A", '<html lang="de">A'),
+        ('<p lang="en">A', '<p lang="en">A'),
+        ("A", "A"),
+    ],
+)
+def test_a_page_that_is_translated_says_its_language(source: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(source)
+    reading = Reading(into_language="de")
+    ((block, segments),) = read_segments(0, str(tmp_path / "a.html"), reading)
+    assert merged(block, segments, str) == expected
+
+
+def test_an_echo_of_a_translation_is_the_page(llmpar: Call) -> None:
+    source = b'<html lang="en"><p>One.</p></html>\n'
+    assert llmpar("translate", "--to", "de", "--engine", "echo", "-q", stdin=source).out == source
+
+
 @pytest.mark.parametrize("options", [("-j", "1"), ("-j", "8", "-u", "line"), ("--batch-size", "2")])
 def test_a_sample_table_comes_back(options: tuple[str, ...], llmpar: Call) -> None:
     path = ROOT / "sample_data" / "glossary.csv"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from llmpar.documents.document import INLINE, Segment
+from llmpar.documents.document import INLINE, Block, Segment
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.tags import Token, tokens
 from llmpar.documents.formats.whole import Damage, WholeFormat
 from llmpar.documents.language import detect
 from llmpar.documents.layout import fill
 from llmpar.documents.sentences import find_language, sentence_spans
+from llmpar.documents.source import Source
 
 _READ = ("alt", "title", "placeholder", "aria-label")
 _COPIED = frozenset(
@@ -56,6 +57,12 @@ class Html(WholeFormat):
 
     what: ClassVar[str] = "page"
 
+    def read(self, index: int, source: Source) -> Generator[Block]:
+        """Yield the page, which says that it is in the language of the answers if they are translations."""
+        tag = self.reading.into_language
+        for block in WholeFormat.read(self, index, source):
+            yield replace(block, text=_in_language(block.text, tag)) if tag else block
+
     def find(self, text: str) -> list[Piece]:
         """Return the prose of a page: its texts, by sentences if that is the unit, and its attributes.
 
@@ -90,6 +97,23 @@ class Html(WholeFormat):
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the source, or nothing; in an attribute, between quotes."""
         return self.write(segment, f"[llmpar: {reason}] {segment.text}" if fate == "mark" else "", 0)
+
+
+def _in_language(text: str, tag: str) -> str:
+    """Return a page whose first element, if that is html, says that it is in a language."""
+    try:
+        first = next((token for token in tokens(text) if token.kind == "start"), None)
+    except Damage:  # said when the pieces are looked for
+        return text
+    if first is None or first.name != "html":
+        return text
+    said = [attribute for attribute in first.attributes if attribute.name in ("lang", "xml:lang")]
+    if not said:
+        end = first.start + len("<html")
+        return f'{text[:end]} lang="{tag}"{text[end:]}'
+    for attribute in reversed(said):
+        text = f'{text[: attribute.start]}"{tag}"{text[attribute.end :]}'
+    return text
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ class Reading:
         format: a name in `formats.FORMATS`, or "auto" for what the file's name says, else its beginning.
         options: what single formats are told.
         errors: what becomes of bytes that are not valid text; "surrogateescape" carries them through.
+        into_language: the tag (BCP 47) of the language that answers are in, for formats that say theirs; "" for none.
         encodings: what bytes mean, and what they are written as.
         longest: the most characters that are held at a time of one record, or of one document that is one piece.
     """
@@ -32,6 +33,7 @@ class Reading:
     format: str = "auto"
     options: FormatOptions = NO_OPTIONS
     errors: Literal["strict", "surrogateescape"] = "strict"
+    into_language: str = ""
     encodings: Encodings = UTF_8
     longest: int = LONGEST_HELD
 

@@ -90,6 +90,9 @@ class Job:
             )
             with run.telling(progress, lambda: self._fate(pipeline)):
                 pipeline.run(self._parts(sources, session), output)
+            given = self.options.output
+            if given.copy_others and given.output_dir:
+                self.options.register.folders.copy_others(given.output_dir, given.wait)
 
     def _merger(self, session: Session, progress: Progress) -> Merger:
         merge, on_error = self._merge, self.options.failures.on_error
@@ -117,6 +120,12 @@ class Job:
             if self.is_total:
                 raise UsageError("--output-dir: there is one answer for all documents; use -o FILE")
             suffix = {"jsonl": ".jsonl", "csv": ".csv"}.get(merge, "")
+            if given.copy_others:
+                others = self.options.register.folders.others
+                for source in others:
+                    self.options.register.read(source)
+                copies = [(source, given.output_dir / place) for source, place in others.items()]
+                self.options.register.destinations(copies, "--output-dir")
             return DirectoryOutput(given.output_dir, sources, self.options.register, given.wait, suffix)
         return self._run.open_output(progress)
 

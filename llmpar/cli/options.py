@@ -71,6 +71,15 @@ class InputOptions:
         option("--input-format", help="How the text is marked up; auto goes by the file's name.", panel="Input"),
     ] = DEFAULT_READING.format
     format_options: FormatOptions = DEFAULT_READING.options
+    include: Annotated[
+        list[str] | None,
+        option("--include", help="Of folders, take the files that match; several times for several.", panel="Input",
+               metavar="PATTERN"),
+    ] = None  # fmt: skip
+    exclude: Annotated[
+        list[str] | None,
+        option("--exclude", help="Of folders, leave out the files that match.", panel="Input", metavar="PATTERN"),
+    ] = None
     encoding_errors: Annotated[
         Literal["strict", "surrogateescape"],
         option("--encoding-errors", help="Refuse bytes that are no text, or carry them through.", panel="Input"),
@@ -246,9 +255,12 @@ class OutputOptions:
     ] = None  # fmt: skip
     output_dir: Annotated[
         Path | None,
-        option("--output-dir", help="Write each document here under its own name.", panel="Output",
-               role=roles.destination_directory),
+        option("--output-dir", help="Write each document here under its own name, in its folder's place.",
+               panel="Output", role=roles.destination_directory),
     ] = None  # fmt: skip
+    copy_others: Annotated[
+        bool, option("--copy-others", help="With --output-dir, copy what is no document in folders.", panel="Output")
+    ] = False
     in_place: Annotated[
         str | None,
         option("--in-place", help="Replace each input by its answer; =.bak keeps the old one as NAME.bak.",

@@ -25,12 +25,14 @@ class Entry:
         name: of the class.
         suffixes: how names of its files end.
         options: the names of those `FormatOptions` that it heeds.
+        needs: the name of the one that it cannot do without, None for none.
     """
 
     module: str
     name: str
     suffixes: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    needs: str | None = None
 
 
 _ROOM = "llmpar.documents.formats"
@@ -38,8 +40,8 @@ FORMATS = {
     "plain": Entry(f"{_ROOM}.plain", "Plain"),
     "markdown": Entry(f"{_ROOM}.markdown", "Markdown", (".md", ".markdown", ".mkd", ".mdx", ".rmd", ".qmd")),
     "jsonl": Entry(f"{_ROOM}.jsonl", "JsonLines", (".jsonl", ".ndjson"), ("field",)),
-    "json": Entry(f"{_ROOM}.json_document", "JsonDocument", (".json",), ("field",)),
-    "csv": Entry(f"{_ROOM}.table", "Table", (".csv", ".tsv", ".tab"), ("column", "into", "no_header")),
+    "json": Entry(f"{_ROOM}.json_document", "JsonDocument", (".json",), ("field",), "field"),
+    "csv": Entry(f"{_ROOM}.table", "Table", (".csv", ".tsv", ".tab"), ("column", "into", "no_header"), "column"),
     "html": Entry(f"{_ROOM}.html_page", "Html", (".html", ".htm", ".xhtml", ".xht")),
     "srt": Entry(f"{_ROOM}.srt", "SubRip", (".srt",), ("cue_width",)),
     "vtt": Entry(f"{_ROOM}.vtt", "WebVtt", (".vtt",), ("cue_width",)),
@@ -47,6 +49,8 @@ FORMATS = {
     "properties": Entry(f"{_ROOM}.properties", "Properties", (".properties",)),
 }
 """The formats by their names, which users give."""
+TEXTS = (".txt", ".text")
+"""How names of files end whose users say that they are prose, or at least no table."""
 
 
 def find_format(name: str, path: Path | None, source: Source | None = None, *, is_table: bool = False) -> str:
@@ -76,7 +80,7 @@ def find_format(name: str, path: Path | None, source: Source | None = None, *, i
         from llmpar.documents.formats.recognition import recognise
 
         found = recognise(source)
-    if found == "plain" and is_table:
+    if found == "plain" and is_table and suffix not in TEXTS:
         return "csv"
     if isinstance(found, str) and found in FORMATS:
         return found

@@ -98,8 +98,14 @@ class InputOptions:
 
     def reading(self, unit: Unit) -> Reading:
         """Return how inputs are read, into pieces of this unit."""
-        encodings = Encodings(self.encoding, self.output_encoding)
-        return Reading(unit, self.language, self.input_format, self.format_options, self.encoding_errors, encodings)
+        return Reading(
+            unit,
+            self.language,
+            self.input_format,
+            self.format_options,
+            self.encoding_errors,
+            encodings=Encodings(self.encoding, self.output_encoding),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+from support.formats_table import table
 from support.places import ROOT
 
 ROWS = re.findall(r"^\| (\d+) \|.*\| (.*?) \|$", (ROOT / "tests" / "RELIABILITY.md").read_text("utf-8"), re.MULTILINE)
 
 
 def test_every_fault_has_a_row() -> None:
-    assert [int(number) for number, _ in ROWS] == [*range(1, 28), 38, 39, 40, 41, 42]
+    assert [int(number) for number, _ in ROWS] == [*range(1, 30), 31, 38, 39, 40, 41, 42]
 
 
 @pytest.mark.parametrize(("number", "names"), ROWS)
@@ -31,3 +32,8 @@ def test_every_option_is_in_the_readme_or_the_help() -> None:
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
         for parameter in getattr(command, "params", ()):
             assert getattr(parameter, "help", None) or parameter.name == "help", f"{name}: {parameter.name}"
+
+
+def test_the_table_of_formats_is_what_the_program_makes() -> None:
+    page = (ROOT / "llmpar" / "documents" / "formats" / "README.md").read_text("utf-8")
+    assert page == table()

@@ -14,7 +14,15 @@ from fuzz.execution import TooSlow, execute
 from fuzz.loading import prepare
 from fuzz.targets import LOADING, TARGETS
 
-COUNTS = {"round_trip": 100, "merging": 200, "command_line": 30, "tokens": 60, "checkpoints": 150, LOADING: 12}
+COUNTS = {
+    "round_trip": 100,
+    "merging": 200,
+    "structured": 200,
+    "command_line": 30,
+    "tokens": 60,
+    "checkpoints": 150,
+    LOADING: 12,
+}
 
 
 @pytest.mark.parametrize("name", TARGETS)

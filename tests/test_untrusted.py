@@ -21,7 +21,7 @@ from support.places import ROOT
 from support.program import Outcome
 
 from llmpar import paths
-from llmpar.documents.reader import TextReader
+from llmpar.documents.source import Source
 from llmpar.errors import InputUnreadable, ModelUnavailable, WriteFailed
 from llmpar.models import cache, registry
 from llmpar.models.load import load_model
@@ -489,10 +489,10 @@ class TestNames:
     @pytest.mark.parametrize("name", ["a\nb", "a\x1b[31mb", "-rf", "a\udcffb", "a\u202eb", "a\rb", "a\u2028b"])
     def test_a_message_is_one_line_whatever_the_name(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(InputUnreadable) as unreadable:
-            TextReader(0, str(tmp_path / name))
+            Source(str(tmp_path / name))
         (tmp_path / name).mkdir()
         with pytest.raises(InputUnreadable) as no_file:
-            TextReader(0, str(tmp_path / name))
+            Source(str(tmp_path / name))
         with pytest.raises(ModelUnavailable) as no_model:
             registry.resolve(str(tmp_path / name))
         (tmp_path / name / "tokenizer.json").write_text("{")

@@ -19,7 +19,7 @@ from llmpar.errors import ModelUnavailable
 from llmpar.reporting.report import Report
 from llmpar.store.store import NoStore, Store
 from llmpar.tasks.question import Prompt, Question, Sampling
-from llmpar.tasks.task import QUESTION_FIELDS, Task
+from llmpar.tasks.task import Task
 from llmpar.visible import one_line
 
 _FRAME = 64  # tokens that a chat template puts around messages, and a few that joining texts may add
@@ -149,7 +149,7 @@ def _examples_of(question: Question) -> list[Question]:
     found = []
     for text in _DIFFERENT:
         segment = replace(question.segment, text=text)
-        for name in (None, *QUESTION_FIELDS[1:]):
+        for name in (None, *(name for name, _ in question.fields)):
             fields = tuple((field, text if field == name else "") for field, _ in question.fields)
             found.append(replace(question, segment=segment, fields=fields))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -209,7 +209,9 @@ def split(
 
     [bold]llmpar split --unit sentence --format jsonl article.txt[/bold]
     """
-    from llmpar.documents.document import Segment
+    from llmpar.cli.effect import Effect
+    from llmpar.documents.document import Block, Segment
+    from llmpar.documents.formats.protocol import Format
     from llmpar.documents.segments import read_segments
     from llmpar.documents.sentences import find_language
     from llmpar.documents.writer import open_stdout
@@ -226,11 +228,20 @@ def split(
         return f"{json_text(record | {'text': segment.text})}\n"
 
     sources = sources_of(files)
+    effect = Effect(input.format_options)
+    effect.expect(sources, input.reading(unit))
+
+    def read(index: int, source: str) -> Iterator[tuple[Block, list[Segment]]]:
+        def seen(name: str, _: Format) -> None:
+            effect.see(source, name)
+
+        return read_segments(index, source, input.reading(unit), seen)
+
     writer = open_stdout()
     code = 0
     for index, source in enumerate(sources):
         try:
-            for _, segments in read_segments(index, source, input.reading(unit)):
+            for _, segments in read(index, source):
                 for segment in segments:
                     if segment.fault:
                         say(f"llmpar split: {one_line(segment.block.document.name)}: {segment.fault}")

@@ -13,11 +13,12 @@ from llmpar.answering.session import Session
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run, given_up
 from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit
+from llmpar.documents.formats.protocol import Format
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
-from llmpar.documents.segments import format_of
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.jobs.pipeline import Pipeline
+from llmpar.jobs.record_fields import names_in, with_record
 from llmpar.jobs.reduction import ReducingMerger, plant
 from llmpar.jobs.segmenting import Blocks, Fields, pack, with_neighbours
 from llmpar.reporting.progress import Progress
@@ -47,14 +48,18 @@ class Job:
     is_total: bool = False
     noun: str = "segment"
     _run: Run = field(init=False)
+    _names: tuple[str, ...] = field(init=False)  # in prompts, of fields that records have
 
     def __post_init__(self) -> None:
         if self.options.merge.reduce is not None:
             self.task = replace(self.task, reduce=self.options.merge.reduce, merge="reduce")
         fates = CUT_OR_LEFT_OUT if self._merge == "reduce" else None
         report = Report(self.noun, fates, shows_latency=self.noun == "message")
-        self._run = Run(self.task.name, self.files, self.options, report)
+        translates = self._merge == "document" and self.options.model.engine != "echo"  # whose answers are the source
+        into = self.task.value("to_tag") if translates else ""
+        self._run = Run(self.task.name, self.files, self.options, report, into)
         self.task = self._run.judged(self.task)
+        self._names = names_in(self.task)
 
     def run(self) -> int:
         """Do it, and return the exit code.
@@ -85,6 +90,9 @@ class Job:
             )
             with run.telling(progress, lambda: self._fate(pipeline)):
                 pipeline.run(self._parts(sources, session), output)
+            given = self.options.output
+            if given.copy_others and given.output_dir:
+                self.options.register.folders.copy_others(given.output_dir, given.wait)
 
     def _merger(self, session: Session, progress: Progress) -> Merger:
         merge, on_error = self._merge, self.options.failures.on_error
@@ -112,6 +120,12 @@ class Job:
             if self.is_total:
                 raise UsageError("--output-dir: there is one answer for all documents; use -o FILE")
             suffix = {"jsonl": ".jsonl", "csv": ".csv"}.get(merge, "")
+            if given.copy_others:
+                others = self.options.register.folders.others
+                for source in others:
+                    self.options.register.read(source)
+                copies = [(source, given.output_dir / place) for source, place in others.items()]
+                self.options.register.destinations(copies, "--output-dir")
             return DirectoryOutput(given.output_dir, sources, self.options.register, given.wait, suffix)
         return self._run.open_output(progress)
 
@@ -129,11 +143,11 @@ class Job:
                 yield Part(Block(document, 0, "", 0, first=first, last=True), [], error)
 
     def _document(self, index: int, source: str, session: Session) -> Iterator[Part]:
-        if self.options.merge.interleave and self._merge == "document":
-            reason = format_of(source, self._run.reading(self._unit)).not_below
-            if reason:
-                raise UsageError(f"{one_line(source)}: --interleave {reason}")
-        blocks = self._packed(self._run.blocks(index, source, self._unit), session)
+        def accept(format: Format) -> None:  # noqa: A002
+            if self.options.merge.interleave and self._merge == "document" and format.not_below:
+                raise UsageError(f"{one_line(source)}: --interleave {format.not_below}")
+
+        blocks = self._packed(self._run.blocks(index, source, self._unit, accept), session)
         if self.task.context:
             for block, segments, fields in with_neighbours(blocks, self.task.context):
                 yield Part(block, list(map(self._question, segments, fields)))
@@ -148,6 +162,8 @@ class Job:
         return pack(blocks, session.budget(self.task), session.model.measure)
 
     def _question(self, segment: Segment, fields: Fields = ()) -> Question:
+        segment, said = with_record(segment, self._names)
+        fields = (*fields, *said)
         if self.terms_in:
             fields = (*fields, ("terms", self.terms_in(segment.text)))
         return Question(segment, self.task, fields)

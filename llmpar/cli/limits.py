@@ -42,6 +42,8 @@ def _check_output(output: OutputOptions) -> None:
     ]
     if len(places) > 1:
         raise UsageError(f"{' and '.join(places)} exclude each other")
+    if output.copy_others and not output.output_dir:
+        raise UsageError("--copy-others needs --output-dir: what is no document is copied there")
     if output.partial and not output.output:
         raise UsageError("--partial needs -o: other outputs are published document by document, or as a stream")
 

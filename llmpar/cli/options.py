@@ -14,6 +14,7 @@ from llmpar.answering.choice import MODELS, ModelChoice
 from llmpar.cli import roles, values
 from llmpar.cli.roles import Role, with_role
 from llmpar.documents.document import DEFAULT_ON_ERROR, Merge, OnError, Unit
+from llmpar.documents.encodings import Encodings
 from llmpar.documents.formats import FORMATS
 from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import DEFAULT_READING, Reading
@@ -70,14 +71,41 @@ class InputOptions:
         option("--input-format", help="How the text is marked up; auto goes by the file's name.", panel="Input"),
     ] = DEFAULT_READING.format
     format_options: FormatOptions = DEFAULT_READING.options
+    include: Annotated[
+        list[str] | None,
+        option("--include", help="Of folders, take the files that match; several times for several.", panel="Input",
+               metavar="PATTERN"),
+    ] = None  # fmt: skip
+    exclude: Annotated[
+        list[str] | None,
+        option("--exclude", help="Of folders, leave out the files that match.", panel="Input", metavar="PATTERN"),
+    ] = None
     encoding_errors: Annotated[
         Literal["strict", "surrogateescape"],
         option("--encoding-errors", help="Refuse bytes that are no text, or carry them through.", panel="Input"),
     ] = DEFAULT_READING.errors
 
+    encoding: Annotated[
+        str,
+        option("--encoding", help="Of inputs without a byte order mark: utf-8, latin-1, …; auto guesses.",
+               panel="Input", metavar="NAME|auto"),
+    ] = DEFAULT_READING.encodings.input  # fmt: skip
+    output_encoding: Annotated[
+        str | None,
+        option("--output-encoding", help="Of documents with answers in them. Default: the input's.", panel="Output",
+               metavar="NAME"),
+    ] = DEFAULT_READING.encodings.output  # fmt: skip
+
     def reading(self, unit: Unit) -> Reading:
         """Return how inputs are read, into pieces of this unit."""
-        return Reading(unit, self.language, self.input_format, self.format_options, self.encoding_errors)
+        return Reading(
+            unit,
+            self.language,
+            self.input_format,
+            self.format_options,
+            self.encoding_errors,
+            encodings=Encodings(self.encoding, self.output_encoding),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +261,12 @@ class OutputOptions:
     ] = None  # fmt: skip
     output_dir: Annotated[
         Path | None,
-        option("--output-dir", help="Write each document here under its own name.", panel="Output",
-               role=roles.destination_directory),
+        option("--output-dir", help="Write each document here under its own name, in its folder's place.",
+               panel="Output", role=roles.destination_directory),
     ] = None  # fmt: skip
+    copy_others: Annotated[
+        bool, option("--copy-others", help="With --output-dir, copy what is no document in folders.", panel="Output")
+    ] = False
     in_place: Annotated[
         str | None,
         option("--in-place", help="Replace each input by its answer; =.bak keeps the old one as NAME.bak.",

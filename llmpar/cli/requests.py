@@ -14,6 +14,7 @@ from llmpar.cli.options import RunOptions
 from llmpar.cli.run import Run, given_up
 from llmpar.documents.document import Block
 from llmpar.documents.reader import TextReader
+from llmpar.documents.source import Source
 from llmpar.documents.writer import Writer, open_output
 from llmpar.errors import UsageError
 from llmpar.jobs.batching import Requests
@@ -115,5 +116,5 @@ def _in_use(examples: list[Question]) -> list[Question]:
 
 
 def _blocks(index: int, source: str, longest: int) -> Iterator[Block]:
-    with closing(TextReader(index, source)) as reader:
-        yield from reader.blocks("record", longest)
+    with closing(Source(source)) as opened:
+        yield from TextReader(index, opened).blocks("record", longest)

@@ -14,6 +14,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import typer
 
+from llmpar.documents.folders import Folders, Selection
+from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.register import Register
 from llmpar.errors import WriteFailed
 
@@ -89,8 +91,7 @@ def documents(register: Register, name: str, value: str | Sequence[str], values:
 
 def documents_after_first(register: Register, name: str, value: Sequence[str], values: Values) -> None:
     """The inputs, after a first argument that says what to do, unless an option does."""
-    says_option = values.get("prompt_file") is not None or values.get("task_name") is not None
-    documents(register, name, value if says_option else value[1:], values)
+    documents(register, name, value if _says_option(values) else value[1:], values)
 
 
 _DOCUMENTS = (documents, documents_after_first)
@@ -114,6 +115,30 @@ def with_role(info: Any, role: Role | None) -> Any:
     return info
 
 
+def expand_folders(roles: Mapping[str, tuple[str, Role]], values: dict[str, Any]) -> Folders:
+    """Put the documents of folders in the place of the folders, and return what was found in them.
+
+    Raises:
+        InputUnreadable: a folder has no document, or cannot be read.
+    """
+    folders = Folders()
+    options = FormatOptions(**{name: values[name] for name in FormatOptions.__slots__ if name in values})
+    selection = Selection(
+        tuple(values.get("include") or ()), tuple(values.get("exclude") or ()), options, values.get("output_dir")
+    )
+    for parameter, (_, role) in roles.items():
+        if role in _DOCUMENTS and isinstance(values.get(parameter), list):
+            first = 1 if role is documents_after_first and not _says_option(values) else 0
+            given = values[parameter]
+            values[parameter] = given[:first] + folders.expand(given[first:], selection)
+    return folders
+
+
+def _says_option(values: Values) -> bool:
+    """Tell whether an option says what to do, so that all arguments are inputs."""
+    return values.get("prompt_file") is not None or values.get("task_name") is not None
+
+
 def enters_files(command: _F) -> _F:
     """Let the files of a command that takes no shared options go into a register before it begins."""
     roles = roles_of(get_type_hints(command, include_extras=True))
@@ -126,17 +151,19 @@ def enters_files(command: _F) -> _F:
     return entering  # type: ignore[return-value]
 
 
-def enter_all(roles: Mapping[str, tuple[str, Role]], values: Values) -> Register:
+def enter_all(roles: Mapping[str, tuple[str, Role]], values: Values, folders: Folders | None = None) -> Register:
     """Return the register of all files that a command names, reads and writes.
 
     Args:
         roles: of the parameters that have one, with the names of their options.
         values: of all parameters.
+        folders: what was found in folders.
 
     Raises:
         UsageError: one that is written is also another.
     """
     register = Register()
+    register.folders = folders or Folders()
     _enter_kept(register)
     for parameter, (name, role) in roles.items():
         value = values.get(parameter)

@@ -11,14 +11,15 @@ from llmpar.answering.attempts import Policy
 from llmpar.answering.backend import Model
 from llmpar.answering.choice import ModelChoice, longest_held, open_model
 from llmpar.answering.session import Session
+from llmpar.cli.effect import Effect
 from llmpar.cli.limits import check_options
 from llmpar.cli.options import RunOptions, settings_of
 from llmpar.documents.document import Block, Result, Segment, Unit
-from llmpar.documents.formats.protocol import Reading
+from llmpar.documents.formats.protocol import Format, Reading
 from llmpar.documents.output import SingleOutput
-from llmpar.documents.reader import input_size
 from llmpar.documents.segments import read_segments
 from llmpar.documents.sentences import find_language
+from llmpar.documents.source import input_size
 from llmpar.documents.writer import open_output, open_stdout
 from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, ReaderGone, UsageError
 from llmpar.reporting.progress import Progress, say
@@ -56,12 +57,19 @@ class Run:
         name: of the command, or of its task.
         files: the inputs, "-" for stdin.
         options: the user's.
+        report: counts what happens.
+        into_language: the tag of the language that answers are in, "" for none.
     """
 
     name: str
     files: list[str]
     options: RunOptions
     report: Report = field(default_factory=Report)
+    into_language: str = ""
+    _effect: Effect = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._effect = Effect(self.options.input.format_options)
 
     def execute(self, work: Callable[[list[str], Progress], None]) -> int:
         """Do the work on the inputs that can be read, say how it went, and return the exit code.
@@ -145,13 +153,28 @@ class Run:
         """Return a task with the checks that the user wants."""
         return replace(task, checks=parse_checks(self.options.failures.check, task.checks))
 
-    def blocks(self, index: int, source: str, unit: Unit) -> Iterator[tuple[Block, list[Segment]]]:
-        """Yield an input's blocks, each with its segments; see `documents.segments`."""
-        return read_segments(index, source, self.reading(unit))
+    def blocks(
+        self, index: int, source: str, unit: Unit, accept: Callable[[Format], None] = lambda _: None
+    ) -> Iterator[tuple[Block, list[Segment]]]:
+        """Yield an input's blocks, each with its segments; see `documents.segments`.
+
+        Args:
+            index: the input's place in the run.
+            source: a path, or "-" for stdin.
+            unit: what a piece is.
+            accept: is told the input's format, and may raise a UsageError.
+        """
+
+        def seen(name: str, format: Format) -> None:  # noqa: A002
+            self._effect.see(source, name)
+            accept(format)
+
+        return read_segments(index, source, self.reading(unit), seen)
 
     def reading(self, unit: Unit) -> Reading:
         """Return how the inputs are read, into pieces of this unit."""
-        return replace(self.options.input.reading(unit), longest=self.longest)
+        reading = self.options.input.reading(unit)
+        return replace(reading, longest=self.longest, into_language=self.into_language)
 
     def show_counts(self, counts: Mapping[str, int], progress: Progress) -> None:
         """Print what a run would do, to those who ask beforehand."""
@@ -212,6 +235,7 @@ class Run:
         if failure and not readable:
             raise failure
         self.report.expect_bytes(total)
+        self._effect.expect(readable, self.options.input.reading("sentence"))
         return readable
 
     def _noter(self, records: Records, progress: Progress) -> Callable[[Result], None]:

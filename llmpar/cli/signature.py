@@ -47,7 +47,7 @@ def takes_options(command: _F) -> _F:
     @wraps(command)
     def spread_command(**given: Any) -> int:
         with time_limit(given.get("max_time")):  # small files are read before the run, and may be pipes
-            register = roles.enter_all(found, given)
+            register = roles.enter_all(found, given, roles.expand_folders(found, given))
             for name, kind in groups.items():
                 given[name] = _gathered(kind, given, register)
             return command(**given)

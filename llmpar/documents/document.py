@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
+from llmpar.errors import InputError, setting
+
 Unit = Literal["sentence", "paragraph", "line", "document"]
 OnError = Literal["keep", "mark", "skip", "fail"]
 DEFAULT_ON_ERROR: OnError = "keep"
@@ -25,8 +27,19 @@ class Encoding:
     errors: Literal["strict", "surrogateescape", "surrogatepass"] = "strict"
 
     def encode(self, text: str) -> bytes:
-        """Return `text` as bytes, without the byte order mark."""
-        return text.encode(self.name, self.errors)
+        """Return `text` as bytes, without the byte order mark.
+
+        Raises:
+            InputError: the encoding has no bytes for a character.
+        """
+        try:
+            return text.encode(self.name, self.errors)
+        except UnicodeEncodeError as error:
+            char = text[error.start]
+            raise InputError(
+                f"{char!r} (U+{ord(char):04X}) cannot be written in {self.name}, the document's encoding; "
+                f"{setting('output_encoding', 'utf-8')} can write everything"
+            ) from error
 
     def end(self) -> bytes:
         """Return what follows a document's last character: nothing, but an archive has something to say there."""

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from llmpar.documents.document import DEFAULT_ON_ERROR, Block, Document, Encoding, OnError, Result, Segment, Writing
 from llmpar.documents.formats.text import TextFormat
+from llmpar.documents.formula import without_formula
 from llmpar.documents.layout import NEWLINE, cells
 from llmpar.visible import json_text, one_line, spell_surrogates
 
@@ -103,7 +104,7 @@ class LinesMerger:
 
 @dataclass(slots=True)
 class RecordMerger:
-    """A record for each answer: a line of JSON, or a row of a table (CSV, RFC 4180 but for its newlines; see `_cell`).
+    """A record for each answer: a line of JSON, or a row of a table (CSV, RFC 4180 but for newlines; see `formula`).
 
     Args:
         kind: "jsonl" or "csv".
@@ -155,11 +156,6 @@ class RecordMerger:
 _COLUMNS = ("document", "index", "line", "start", "end", "source", "answer", "finish_reason", "error")
 
 
-# A spreadsheet runs what begins like this, whoever wrote it: the document's author, or the model.
-_FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d+)*|[.,]\d+)(?:[eE][+-]?\d+)? ?%?")
-
-
 def _row(values: Iterable[object]) -> str:
     row = io.StringIO()
     csv.writer(row, lineterminator="\n").writerow(map(_cell, values))
@@ -167,13 +163,7 @@ def _row(values: Iterable[object]) -> str:
 
 
 def _cell(value: object) -> object:
-    """Return a value as a table holds it: a text that begins like a formula gets a ' before it, by which it is none.
-
-    So does one that begins with ' and would then look like it, so that a program can take the first ' away again.
-    Numbers stay as they are.
-    """
-    is_formula = isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
-    return f"'{value}" if is_formula else value
+    return without_formula(value) if isinstance(value, str) else value
 
 
 def _flat(text: str) -> str:

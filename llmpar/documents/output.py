@@ -92,6 +92,7 @@ class _FilePerDocument:
         """Open the document's file."""
         assert document.path is not None
         source = document.path
+        self._paths[source].parent.mkdir(parents=True, exist_ok=True)
         self._writer = FileWriter(self._paths[source], self._wait, check=lambda: self._make_way(source))
         return self._writer
 
@@ -121,6 +122,8 @@ class _FilePerDocument:
 class DirectoryOutput(_FilePerDocument):
     """Each document becomes a file of its own name in a directory, published when it is complete.
 
+    One that was found in a folder keeps its place in it.
+
     Args:
         directory: where they go.
         sources: the paths that are read.
@@ -137,6 +140,7 @@ class DirectoryOutput(_FilePerDocument):
     def __init__(
         self, directory: Path, sources: Sequence[str], register: Register, wait: float = 0.0, suffix: str = ""
     ) -> None:
+        folders = register.folders
         if not directory.is_dir():
             raise OutputUncreatable(f"{one_line(directory)}: is not a directory; create it first (mkdir -p)")
         _refuse_unwritable(directory)
@@ -149,7 +153,8 @@ class DirectoryOutput(_FilePerDocument):
             name = Path(source).name
             if name in ("", ".."):
                 raise UsageError(f"{source!r}: has no name for {setting('output_dir')}; name a file")
-            path = directory / (name + suffix)
+            place = folders.place_of(source)
+            path = directory / place.with_name(place.name + suffix)
             if not _real(path).is_relative_to(_real(directory)):
                 raise OutputUncreatable(f"{one_line(path)}: leads out of {one_line(directory)}; remove it first")
             destinations.append((source, path))

@@ -1,32 +1,41 @@
-"""Paths and stdin → Documents and their Blocks. Remembers encoding and byte order mark, changes no newline."""
+"""Bytes of a source → a Document and its Blocks. Remembers encoding and byte order mark, changes no newline."""
 
 from __future__ import annotations
 
 import codecs
-import os
 import re
-import stat
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal, Protocol
 
 from llmpar.documents.document import Block, Document, Encoding, Unit, count_lines
-from llmpar.errors import InputError, InputUnreadable, setting
-from llmpar.visible import one_line
+from llmpar.documents.encodings import UTF_8, Encodings
+from llmpar.documents.source import BOMS, Source
+from llmpar.errors import InputError, setting
 
-_CHUNK = 1 << 18  # bytes for each read of a file; a pipe gives less at a time
 _LONGEST = 1 << 18  # characters of a paragraph that stay together
 LONGEST_HELD = 1 << 26
 """The characters of a record, or of a document that is one piece, that are held if nobody knows better."""
 Portion = Literal["line", "paragraph", "record", "document"]
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
+
+
+class Cutter(Protocol):
+    """Says where a growing buffer can be cut into blocks."""
+
+    @property
+    def part(self) -> Literal["", "beginning", "rest"]:
+        """What was last cut off: whole portions, or a part of one that is too long to be held."""
+
+    @property
+    def part_at_end(self) -> Literal["", "rest"]:
+        """What the document ends with, after all that was cut off."""
+
+    def cut(self, buffer: str) -> int:
+        """Return the end of a block at the start of `buffer`, 0 for none yet.
+
+        After a cut, ask about the rest.
+        """
+
+
 _NEWLINE = r"(?:\r\n|\n|\r(?!\n))"
 # A line's end and a blank line; more of them begin the next block and change nothing there.
 _PARAGRAPH_END = re.compile(rf"{_NEWLINE}[^\S\r\n]*{_NEWLINE}")
@@ -39,44 +48,39 @@ class TextReader:
 
     Args:
         index: the input's place in the run.
-        source: a path, or "-" for stdin.
+        source: what is read, of which nothing has been taken yet. Whoever opened it closes it.
         errors: what to do with bytes that are not valid text; "surrogateescape" carries them through.
+        encodings: what bytes mean, where no byte order mark says it.
 
     Raises:
-        InputUnreadable: the input cannot be opened or read.
+        InputUnreadable: the input cannot be read.
     """
 
-    def __init__(self, index: int, source: str, errors: Literal["strict", "surrogateescape"] = "strict") -> None:
-        self._name = "<stdin>" if source == "-" else source
-        self._shown = one_line(self._name)
-        self._stream = _open(source)
-        self._state = _file_state(self._stream)
-        self._read = 0
-        head = b""
-        while len(head) < 4 and (more := self._chunk()):
-            head += more
-        self._head = head
-        bom, encoding = next(((mark, name) for mark, name in _BOMS if head.startswith(mark)), (b"", "utf-8"))
-        path = None if source == "-" else Path(source)
-        if errors == "surrogateescape" and encoding != "utf-8":
-            # What is wrong in UTF-16 is a lone surrogate, not a lone byte.
-            self.document = Document(index, self._name, path, Encoding(encoding, bom, "surrogatepass"))
-        else:
-            self.document = Document(index, self._name, path, Encoding(encoding, bom, errors))
+    def __init__(
+        self,
+        index: int,
+        source: Source,
+        errors: Literal["strict", "surrogateescape"] = "strict",
+        encodings: Encodings = UTF_8,
+    ) -> None:
+        self._source = source
+        head = source.look(4)
+        bom, name = next(((mark, name) for mark, name in BOMS if head.startswith(mark)), (b"", ""))
+        name = name or encodings.input_of(source)
+        # What is wrong in UTF-16 is a lone surrogate, not a lone byte.
+        passes = errors == "surrogateescape" and name.startswith(("utf-16", "utf-32"))
+        self._encoding = Encoding(name, bom, "surrogatepass" if passes else errors)
+        self.document = Document(index, source.name, source.path, encodings.output_of(self._encoding, source))
 
-    def close(self) -> None:
-        """Close the input, unless it is stdin."""
-        if self._name != "<stdin>":
-            self._stream.close()
-
-    def blocks(self, portion: Portion, longest: int = LONGEST_HELD) -> Iterator[Block]:
+    def blocks(self, portion: Portion | Cutter, longest: int = LONGEST_HELD) -> Iterator[Block]:
         """Yield the document's blocks; the last one, which may be empty, says so.
 
         A block is ready as soon as a portion is, so that a slow pipe is served as it speaks.
 
         Args:
             portion: what a block has at least one of. A record is a line that is not cut, unless it is longer than
-                `longest`. Then all its blocks say that they are parts of it.
+                `longest`. Then all its blocks say that they are parts of it. A format that has other portions
+                brings what cuts them.
             longest: the most characters that are held at a time for one record, or one whole document.
 
         Raises:
@@ -84,34 +88,34 @@ class TextReader:
                 whole document that is longer than `longest`.
             InputUnreadable: reading failed.
         """
-        cutter = _cutter(portion, longest)
+        cutter = _cutter(portion, longest) if isinstance(portion, str) else portion
         part: Literal["", "beginning", "rest"] = ""
         buffer = ""
         offset = counted = line = 0
         for text, last in self._texts():
             buffer += text
             while cutter and (cut := cutter.cut(buffer)):
-                text, num_bytes, part = buffer[:cut], self._read - counted, cutter.part
+                text, num_bytes, part = buffer[:cut], self._source.num_read - counted, cutter.part
                 yield Block(self.document, offset, text, num_bytes, first=not offset, last=False, line=line, part=part)
-                buffer, offset, counted = buffer[cut:], offset + cut, self._read
+                buffer, offset, counted = buffer[cut:], offset + cut, self._source.num_read
                 line += count_lines(text)
             if cutter is None and len(buffer) > longest:
                 raise InputError(
-                    f"{self._shown}: has more than {longest:,} characters, too many to be held as one piece; take a "
-                    f"smaller {setting('unit')}, or a larger {setting('max_memory')}"
+                    f"{self._source.shown}: has more than {longest:,} characters, too many to be held as one piece; "
+                    f"take a smaller {setting('unit')}, or a larger {setting('max_memory')}"
                 )
             if last:
-                num_bytes, part = self._read - counted, cutter.part_at_end if cutter else ""
+                num_bytes, part = self._source.num_read - counted, cutter.part_at_end if cutter else ""
                 yield Block(self.document, offset, buffer, num_bytes, first=not offset, last=True, line=line, part=part)
 
     def _texts(self) -> Iterator[tuple[str, bool]]:
-        encoding = self.document.encoding
+        encoding = self._encoding
         decode = codecs.getincrementaldecoder(encoding.name)(encoding.errors)
         held = ""  # a CR that may be half of a CR LF
         position = len(encoding.bom)
         for chunk in self._chunks():
             if not chunk:
-                self._check_unchanged()
+                self._source.check_unchanged()
             pending = len(decode.getstate()[0])
             try:
                 text = held + decode.decode(chunk, final=not chunk)
@@ -120,40 +124,33 @@ class TextReader:
                 self._refuse_nul(error.object[: error.start].decode(encoding.name, encoding.errors), position - pending)
                 at = position - pending + error.start
                 remedy = "it is damaged, or not what its byte order mark says"
-                if encoding.name == "utf-8":
-                    remedy = "convert it (iconv -f LATIN1 -t UTF-8)"
+                if not encoding.bom:
+                    remedy = (
+                        f"name what it is in with {setting('encoding', 'NAME')} ({setting('encoding', 'auto')} guesses)"
+                    )
                     remedy += f", or carry such bytes through with {setting('encoding_errors', 'surrogateescape')}"
-                raise InputError(f"{self._shown}: not valid {encoding.name.upper()} at byte {at}; {remedy}") from error
+                raise InputError(
+                    f"{self._source.shown}: not valid {encoding.name.upper()} at byte {at}; {remedy}"
+                ) from error
             self._refuse_nul(text[len(held) :], position - pending)
             held = "\r" if text.endswith("\r") and chunk else ""
             yield text[: len(text) - len(held)], not chunk
             position += len(chunk)
 
     def _refuse_nul(self, text: str, position: int) -> None:
-        encoding = self.document.encoding
+        encoding = self._encoding
         if encoding.errors == "strict" and "\0" in text:
             at = position + len(encoding.encode(text[: text.index("\0")]))
-            raise InputError(f"{self._shown}: NUL at byte {at}; this is not text")
+            raise InputError(f"{self._source.shown}: NUL at byte {at}; this is not text")
 
     def _chunks(self) -> Iterator[bytes]:
         """Yield the bytes after the byte order mark, and an empty chunk at the end."""
-        if head := self._head[len(self.document.encoding.bom) :]:
-            yield head
-        while chunk := self._chunk():
-            yield chunk
+        skipped = len(self._encoding.bom)
+        while chunk := self._source.read():
+            if chunk := chunk[skipped:]:
+                yield chunk
+            skipped = 0
         yield b""
-
-    def _check_unchanged(self) -> None:
-        if _file_state(self._stream) != self._state:
-            raise InputError(f"{self._shown}: was changed while it was read; run again when it is complete")
-
-    def _chunk(self) -> bytes:
-        try:
-            chunk = self._stream.read(_CHUNK)
-        except OSError as error:
-            raise InputUnreadable(f"{self._shown}: cannot be read: {error.strerror}") from error
-        self._read += len(chunk)
-        return chunk
 
 
 def portion_of(unit: Unit) -> Portion:
@@ -161,60 +158,7 @@ def portion_of(unit: Unit) -> Portion:
     return "paragraph" if unit == "sentence" else unit
 
 
-def input_size(source: str) -> int | None:
-    """Return an input's size in bytes, None for a pipe, having made sure that it can be opened.
-
-    Raises:
-        InputUnreadable: it cannot.
-    """
-    if source != "-" and _is_pipe(source):
-        return None  # opened twice, it would lose what its writer had to say
-    stream = _open(source)
-    try:
-        status = os.fstat(stream.fileno())
-        return status.st_size if stat.S_ISREG(status.st_mode) else None
-    except (OSError, ValueError):  # an object that stands for stdin in a test
-        return None
-    finally:
-        if source != "-":
-            stream.close()
-
-
-def _is_pipe(source: str) -> bool:
-    try:
-        return stat.S_ISFIFO(Path(source).stat().st_mode) and os.access(source, os.R_OK)
-    except (OSError, ValueError):  # said better when it is opened
-        return False
-
-
-def _open(source: str) -> BinaryIO:
-    if source == "-":
-        if sys.stdin is None:
-            raise InputUnreadable("<stdin>: is closed; name a file, or pipe something in")
-        try:
-            # Unbuffered: a thread that waits here must hold no lock when the program ends.
-            return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
-        except (OSError, ValueError):
-            return sys.stdin.buffer
-    try:
-        if Path(source).is_dir():
-            raise InputUnreadable(f"{one_line(source)}: is a directory; name the files in it")
-        return Path(source).open("rb", buffering=0)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputUnreadable(f"{one_line(source)}: cannot be read: {reason}") from error
-
-
-def _file_state(stream: BinaryIO) -> tuple[int, int] | None:
-    """Return what changes when somebody writes to a file; None for a pipe or terminal."""
-    try:
-        status = os.fstat(stream.fileno())
-    except (OSError, ValueError):
-        return None
-    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
-
-
-def _cutter(portion: Portion, longest: int) -> _Cutter | _RecordCutter | None:
+def _cutter(portion: Portion, longest: int) -> Cutter | None:
     if portion == "document":
         return None
     if portion == "record":
@@ -229,8 +173,8 @@ class _Cutter:
     is looked at a fixed number of times, however small the pieces in which it comes.
     """
 
-    part: Literal[""] = ""
-    part_at_end: Literal[""] = ""
+    part: Literal["", "beginning", "rest"] = ""
+    part_at_end: Literal["", "rest"] = ""
 
     def __init__(self, boundary: re.Pattern[str], longest: int) -> None:
         self._boundary = boundary

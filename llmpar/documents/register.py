@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmpar.documents.destination import backup_path, temporary_path
+from llmpar.documents.folders import Folders
 from llmpar.errors import UsageError, setting
 from llmpar.visible import one_line
 
@@ -82,6 +83,8 @@ class Register:
         self._trees: dict[_Identity, tuple[Path, str]] = {}
         self._reads_stdin = False
         self.has_documents = False
+        self.folders = Folders()
+        """What was found in folders among the inputs."""
 
     def read(self, path: str | Path, name: str = "") -> None:
         """Enter a file that is read.

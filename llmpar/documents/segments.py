@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 
 from llmpar.documents.document import Block, Document, Segment, text_block, text_document
-from llmpar.documents.formats import make_format
+from llmpar.documents.formats import find_format, make_format
 from llmpar.documents.formats.protocol import Format, Reading
+from llmpar.documents.source import Source
+
+Accept = Callable[[str, Format], None]
+"""Is told as what an input is read: the format's name, and the format. It may raise a UsageError."""
 
 
 class Splitter:
@@ -41,24 +44,30 @@ class Splitter:
         return segments
 
 
-def read_segments(index: int, source: str, reading: Reading) -> Iterator[tuple[Block, list[Segment]]]:
+def read_segments(
+    index: int, source: str, reading: Reading, accept: Accept = lambda *_: None
+) -> Iterator[tuple[Block, list[Segment]]]:
     """Yield an input's blocks, each with its segments.
 
     Args:
         index: the input's place in the run.
         source: a path, or "-" for stdin.
         reading: how it is read.
+        accept: is told the format before anything is read.
 
     Raises:
-        InputError: the input is not what its format is made of.
+        InputError: the input is not what its format is made of, or of a kind that is not read.
         InputUnreadable: it cannot be opened or read.
         UsageError: the language is unknown.
     """
-    made = format_of(source, reading)
-    with closing(made.read(index, source)) as blocks:
-        splitter = Splitter(made)
-        for block in blocks:
-            yield block, splitter.split(block)
+    with closing(Source(source)) as opened:
+        name = find_format(reading.format, opened.path, opened, is_table=reading.options.column is not None)
+        made = make_format(reading, name)
+        accept(name, made)
+        with closing(made.read(index, opened)) as blocks:
+            splitter = Splitter(made)
+            for block in blocks:
+                yield block, splitter.split(block)
 
 
 def split_text(text: str, reading: Reading, document: Document | None = None) -> tuple[Block, list[Segment]]:
@@ -74,9 +83,16 @@ def split_text(text: str, reading: Reading, document: Document | None = None) ->
         UsageError: the language is unknown.
     """
     block = text_block(document or text_document("text"), text)
-    return block, Splitter(make_format(reading, block.document.path)).split(block)
+    name = find_format(reading.format, block.document.path, is_table=reading.options.column is not None)
+    return block, Splitter(make_format(reading, name)).split(block)
 
 
-def format_of(source: str, reading: Reading) -> Format:
-    """Return the format that an input is read as; `source` is a path, or "-" for stdin."""
-    return make_format(reading, None if source == "-" else Path(source))
+def name_of_format(source: str, reading: Reading) -> str:
+    """Return the name of the format that an input, which can be opened twice, is read as.
+
+    Raises:
+        InputError: it is of a kind that is not read.
+        InputUnreadable: it cannot be opened or read.
+    """
+    with closing(Source(source)) as opened:
+        return find_format(reading.format, opened.path, opened, is_table=reading.options.column is not None)

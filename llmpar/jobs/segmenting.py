@@ -67,9 +67,15 @@ def pack(blocks: Blocks, most: int, measure: Callable[[str], int], *, parts_at_h
         chunk.num_bytes += block.num_bytes
         for segment in segments:
             num_tokens = measure(segment.text)
+            is_alone = segment.fault is not None or bool(chunk.pieces and chunk.pieces[-1][2].fault is not None)
             is_far = bool(chunk.pieces) and base + segment.start - chunk.pieces[-1][1] > _WIDEST_GAP
             is_far |= parts_at_headings and is_heading(segment.text, segment.layout)
-            if (is_far or chunk.num_tokens + num_tokens > most) and (cut := _before_headings(chunk)):
+            if is_alone and chunk.pieces:
+                cut = len(chunk.pieces)
+                yield _packed(chunk, chunk.pieces, block, index)
+                index += 1
+                base -= _shorten(chunk, cut)
+            elif (is_far or chunk.num_tokens + num_tokens > most) and (cut := _before_headings(chunk)):
                 yield _packed(chunk, chunk.pieces[:cut], block, index)
                 index += 1
                 base -= _shorten(chunk, cut)
@@ -102,8 +108,9 @@ def _packed(
     whole = Block(block.document, chunk.offset, text, chunk.num_bytes, not chunk.offset, last, chunk.line)
     if not pieces:
         return whole, []
-    start, end, layout = pieces[0][0], pieces[-1][1], pieces[0][2].layout
-    return whole, [Segment(whole, index, start, end, JOINT.join(piece[2].text for piece in pieces), layout)]
+    start, end, first = pieces[0][0], pieces[-1][1], pieces[0][2]
+    text = JOINT.join(piece[2].text for piece in pieces)
+    return whole, [Segment(whole, index, start, end, text, first.layout, first.fault)]  # what has a fault is alone
 
 
 def _shorten(chunk: _Chunk, count: int) -> int:
@@ -124,18 +131,23 @@ def with_neighbours(blocks: Blocks, count: int) -> Iterator[tuple[Block, list[Se
     before: deque[str] = deque(maxlen=count)
 
     def shown(block: Block, segments: list[Segment]) -> tuple[Block, list[Segment], list[Fields]]:
-        ahead = [segment.text for _, others in held for segment in others[:count]][:count]
-        texts = [segment.text for segment in segments] + ahead
+        ahead = [_told(segment) for _, others in held for segment in others[:count]][:count]
+        texts = [_told(segment) for segment in segments] + ahead
         found: list[Fields] = []
         for index, segment in enumerate(segments):
             found.append((("before", _joined(before)), ("after", _joined(texts[index + 1 : index + 1 + count]))))
-            before.append(segment.text)
+            before.append(_told(segment))
         return block, segments, found
 
     for block, segments in blocks:
         held.append((block, segments))
         while held and (block.last or sum(len(others) for _, others in list(held)[1:]) >= count):
             yield shown(*held.popleft())
+
+
+def _told(segment: Segment) -> str:
+    """Return what a neighbour may know of a segment: nothing, if it is damaged."""
+    return "" if segment.fault else segment.text
 
 
 def _joined(texts: Iterable[str]) -> str:

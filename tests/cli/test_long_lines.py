@@ -13,6 +13,7 @@ import pytest
 from support.program import Outcome
 
 from llmpar.documents.reader import TextReader
+from llmpar.documents.source import Source
 from llmpar.models.grammar import schema_rule
 from llmpar.tasks.files import parse_task
 from llmpar.tasks.glossary import Glossary
@@ -163,9 +164,9 @@ class TestTooLong:
         content = "a" * 30 + "\r\n" + "b" * 101 + "\r\n" + "c" * 100 + "\n" + "d" * 250
         path.write_bytes(content.encode())
         for size in (1, 7, 64, 1000):
-            monkeypatch.setattr("llmpar.documents.reader._CHUNK", size)
-            with closing(TextReader(0, str(path))) as reader:
-                blocks = list(reader.blocks("record", 100))
+            monkeypatch.setattr("llmpar.documents.source._CHUNK", size)
+            with closing(Source(str(path))) as source:
+                blocks = list(TextReader(0, source).blocks("record", 100))
             assert "".join(block.text for block in blocks) == content
             beginnings = [(block.offset, block.text, block.line) for block in blocks if block.part == "beginning"]
             assert beginnings == [(32, "b" * 100, 1), (236, "d" * 100, 3)]

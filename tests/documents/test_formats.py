@@ -27,6 +27,7 @@ from llmpar.documents.document import (
     text_document,
 )
 from llmpar.documents.formats import FORMATS, Entry, find_format, make_format
+from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import Piece, Reading
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.merger import merge
@@ -38,6 +39,16 @@ ADDED = {
     "columns": Entry("support.column_format", "Columns", (".semi",)),
     "quotes": Entry("support.quoted_format", "Quotes", (".quoted",)),
     "zipped": Entry("support.zipped_format", "Zipped", (".zip",)),
+}
+OPTIONS = FormatOptions(field=["$..*"], column=["1"])
+ONE_PIECE = {
+    "jsonl": '{"text": "One. Two."}\n',
+    "json": '{"text": "One. Two."}\n',
+    "csv": "text\nOne. Two.\n",
+    "srt": "1\n00:00:01,000 --> 00:00:02,000\nOne. Two.\n",
+    "vtt": "WEBVTT\n\n00:01.000 --> 00:02.000\nOne. Two.\n",
+    "po": 'msgid "One. Two."\nmsgstr ""\n',
+    "properties": "key = One. Two.\n",
 }
 UNITS: tuple[Unit, ...] = get_args(Unit)
 
@@ -51,7 +62,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("unit", UNITS)
 def test_each_line_of_the_table_names_a_format(name: str, unit: Unit) -> None:
-    made = make_format(Reading(unit, format=name), None)
+    made = make_format(Reading(unit, format=name, options=OPTIONS), name)
     assert callable(made.pieces())
     assert made.reading.format == name
 
@@ -160,7 +171,8 @@ def test_targets_that_overlap_are_our_own_fault() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_segments_can_travel(name: str) -> None:
-    _, segments = split_text('{"text": "One. Two."}\n', Reading(format=name))
+    _, segments = split_text(ONE_PIECE.get(name, "One. Two.\n"), Reading(format=name, options=OPTIONS))
+    assert segments
     for segment in segments:
         other = pickle.loads(pickle.dumps(segment))
         assert (other.text, other.span, other.target) == (segment.text, segment.span, segment.target)

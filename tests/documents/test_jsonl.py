@@ -22,7 +22,9 @@ from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import DocumentMerger, merge
 from llmpar.documents.segments import split_text
-from llmpar.errors import InputError
+from llmpar.jobs.record_fields import names_in, with_record
+from llmpar.tasks.question import Question
+from llmpar.tasks.task import task_of_prompt
 
 Call = Callable[..., Outcome]
 MAILS = ROOT / "sample_data" / "mails.jsonl"
@@ -30,7 +32,7 @@ MAILS = ROOT / "sample_data" / "mails.jsonl"
 
 def split(text: str, field: str | None = None) -> tuple[Block, list[Segment]]:
     document = Document(0, "x.jsonl", Path("x.jsonl"), Encoding())
-    return split_text(text, Reading(options=FormatOptions(field)), document)
+    return split_text(text, Reading(options=FormatOptions(field and [field])), document)
 
 
 def record(segment: Segment) -> str:
@@ -86,10 +88,14 @@ def test_any_records(records: list[tuple[dict[str, Any], str, bool, str]], newli
     ],
 )
 def test_what_is_no_record_is_told_with_its_line(line: str, reason: str) -> None:
-    with pytest.raises(InputError) as caught:
-        split('{"text": "fine"}\n\n' + line + "\n")
-    assert str(caught.value).startswith("x.jsonl:3: ")
-    assert reason in str(caught.value)
+    block, segments = split('{"text": "fine"}\n\n' + line + "\n" + '{"text": "fine, too"}\n')
+    assert [segment.text for segment in segments[::2]] == ["fine", "fine, too"]
+    fault = segments[1].fault
+    assert fault is not None
+    assert fault.startswith("line 3")
+    assert reason in fault
+    results = [Result(segment, segment.text, segment.fault) for segment in segments]
+    assert "".join(merge(block, segments, iter(results))) == block.text
 
 
 def test_the_field_that_is_named() -> None:
@@ -138,12 +144,90 @@ class TestCommand:
         options = ("--input-format", "jsonl", "--engine", "echo", "-q")
         assert llmpar("run", "{text}", *options, stdin=source).out == source
 
-    def test_what_is_no_record_ends_the_run(self, llmpar: Call, tmp_path: Path) -> None:
+    BAD = '{"text": "a"}\n{"text": null}\n\n{"body": "b"}\nno JSON\n{"text": "c"}\n'
+    FAULTS = (
+        "line 2: field 'text' is no string; name another with --field (there is none)",
+        "line 4: field 'text' is missing; name another with --field (body)",
+        "line 5 is no JSON object",
+    )
+
+    @pytest.mark.parametrize(
+        ("on_error", "code", "lines"),
+        [
+            ("keep", 3, BAD.splitlines()),
+            ("skip", 3, ['{"text": "a"}', '{"text": ""}', "", '{"body": "b"}', "", '{"text": "c"}']),
+            ("fail", 3, []),
+        ],
+    )
+    def test_what_is_no_record_fails_alone(
+        self, llmpar: Call, tmp_path: Path, on_error: str, code: int, lines: list[str]
+    ) -> None:
+        path, out = tmp_path / "m.jsonl", tmp_path / "out.jsonl"
+        path.write_text(self.BAD)
+        outcome = llmpar("run", "{text}", "--engine", "echo", "--field", "text", "--on-error", on_error, "-o", str(out),
+                         str(path))  # fmt: skip
+        assert outcome.code == code, outcome.err
+        assert (out.read_text().splitlines() if lines else []) == lines
+        for fault in self.FAULTS[: 1 if on_error == "fail" else 3]:
+            assert fault in outcome.err
+        assert llmpar("split", "--field", "text", str(path)).code == 3
+
+    def test_a_mark_stands_where_there_is_room_for_one(self, llmpar: Call, tmp_path: Path) -> None:
         path = tmp_path / "m.jsonl"
-        path.write_text('{"text": "a"}\n{"text": 1}\n')
-        outcome = llmpar("run", "{text}", "--engine", "echo", str(path))
-        assert (outcome.code, f"{path}:2: field 'text' is no string" in outcome.err) == (65, True), outcome.err
-        assert llmpar("split", str(path)).code == 65
+        path.write_text(self.BAD)
+        outcome = llmpar("run", "{text}", "--engine", "echo", "--field", "text", "--on-error", "mark", str(path))
+        marked = json.loads(outcome.out.decode().splitlines()[1])["text"]
+        assert marked.startswith("[llmpar: line 2: field 'text' is no string")
+        assert outcome.out.decode().splitlines()[2:] == self.BAD.splitlines()[2:]
+
+    def test_records_of_what_failed(self, llmpar: Call, tmp_path: Path) -> None:
+        path = tmp_path / "m.jsonl"
+        path.write_text(self.BAD)
+        outcome = llmpar("run", "{text}", "--engine", "echo", "--field", "text", "--merge", "jsonl", str(path))
+        records = [json.loads(line) for line in outcome.out.decode().splitlines()]
+        assert [record.get("record") for record in records] == [
+            {"text": "a"}, {"text": None}, {"body": "b"}, None, {"text": "c"}
+        ]  # fmt: skip
+        assert [record["line"] for record in records] == [1, 2, 4, 5, 6]
+
+    def test_chunks_hold_nothing_that_failed(self, llmpar: Call, tmp_path: Path) -> None:
+        path = tmp_path / "m.jsonl"
+        path.write_text(self.BAD)
+        outcome = llmpar("summarize", "--engine", "echo", "--field", "text", str(path))
+        assert (outcome.code, b"null" in outcome.out, b"JSON" in outcome.out) == (3, False, False), outcome
+
+    def test_other_fields_stand_in_a_prompt(self, llmpar: Call, tmp_path: Path) -> None:
+        path = tmp_path / "m.jsonl"
+        path.write_text(
+            '{"text": "One.", "title": "Lamp {text}", "n": 5, "none": null}\n{"text": "Two.", "id": 2}\n{"text": 1}\n'
+        )
+        prompt = "About {title} ({n}{none}): {text}"
+        outcome = llmpar("run", prompt, "--engine", "echo", str(path))
+        assert outcome.code == 3
+        assert "line 2: has no field 'title', which the prompt names; there are: text, id" in outcome.err
+        assert "line 3: field 'text' is no string" in outcome.err
+        assert outcome.out == path.read_bytes()
+        segment, fields = with_record(split(path.read_text())[1][0], names_in(task_of_prompt(prompt)))
+        (message,) = Question(segment, task_of_prompt(prompt), fields).messages
+        assert message == ("user", "About Lamp {text} (5): One.")
+
+    def test_prose_has_no_fields(self, llmpar: Call) -> None:
+        assert llmpar("run", "{title}: {text}", "--engine", "echo", "-q", stdin=b"One.\n").out == b"One.\n"
+
+    def test_fields_by_path(self, llmpar: Call) -> None:
+        source = b'{"a": {"b": ["One.", {"c": "Two."}]}, "c": "Three."}\n'
+        for names, found in (
+            (("a.b[0]",), "One."),
+            (("a.b[-1].c", "c"), "Two.\nThree."),
+            (("$..c",), "Two.\nThree."),
+            (("$..*",), "One.\nTwo.\nThree."),
+            (("a.b[*]", "c"), "One.\nThree."),
+        ):
+            options = [word for name in names for word in ("--field", name)]
+            assert llmpar("split", *options, stdin=source).out.decode() == found + "\n"
+            assert llmpar("run", "{text}", "--engine", "echo", "-q", *options, stdin=source).out == source
+        for wrong in ("$", "a[", "a]b", "a[x]", "a..", ".."):
+            assert llmpar("split", "--field", wrong, stdin=source).code == 2, wrong
 
     def test_pieces_are_shown(self, llmpar: Call) -> None:
         outcome = llmpar("split", "--format", "jsonl", str(MAILS))

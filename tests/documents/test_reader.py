@@ -18,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmpar.documents import reader as reader_module
+from llmpar.documents import source as source_module
 from llmpar.documents.document import Block, Unit
-from llmpar.documents.reader import TextReader, input_size, portion_of
+from llmpar.documents.reader import TextReader, portion_of
+from llmpar.documents.source import Source, input_size
 from llmpar.errors import InputError, InputUnreadable
 
 UNITS: tuple[Unit, ...] = ("sentence", "paragraph", "line", "document")
@@ -71,8 +73,8 @@ class Pipe:
 @contextmanager
 def delivered(data: bytes, size: int | Callable[[], int], errors: str = "strict") -> Iterator[TextReader]:
     sizes = size if callable(size) else lambda: size
-    with patch.object(reader_module, "_open", lambda _: Pipe(data, sizes)):
-        yield TextReader(0, "-", errors)  # type: ignore[arg-type]
+    with patch.object(source_module, "_open", lambda _: Pipe(data, sizes)):
+        yield TextReader(0, Source("-"), errors)  # type: ignore[arg-type]
 
 
 def read(
@@ -219,7 +221,8 @@ def test_small_reads_take_linear_time(filler: bytes) -> None:
 def test_a_file_is_described(tmp_path: Path) -> None:
     path = tmp_path / "a b.txt"
     path.write_bytes(codecs.BOM_UTF8 + b"x")
-    reader = TextReader(3, str(path))
+    source = Source(str(path))
+    reader = TextReader(3, source)
     document = reader.document
     assert (document.index, document.name, document.path, document.encoding.bom) == (
         3,
@@ -228,14 +231,14 @@ def test_a_file_is_described(tmp_path: Path) -> None:
         b"\xef\xbb\xbf",
     )
     assert joined(list(reader.blocks("line"))) == "x"
-    reader.close()
+    source.close()
     assert input_size(str(path)) == 4
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     for source, reason in ((tmp_path / "missing", "No such file"), (tmp_path, "is a directory")):
         with pytest.raises(InputUnreadable, match=reason):
-            TextReader(0, str(source))
+            Source(str(source))
         with pytest.raises(InputUnreadable, match=reason):
             input_size(str(source))
 
@@ -244,7 +247,8 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, change: str) -> None:
     path = tmp_path / "log.txt"
     path.write_bytes(b"one\n\n" * 200_000)
-    reader = TextReader(0, str(path))
+    source = Source(str(path))
+    reader = TextReader(0, source)
     blocks = reader.blocks("paragraph")
     next(blocks)
     if change == "append":
@@ -256,7 +260,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, change:
         os.utime(path, (1, 1))
     with pytest.raises(InputError, match=r"log\.txt: was changed while it was read"):
         list(blocks)
-    reader.close()
+    source.close()
 
 
 def test_a_named_pipe_is_read_to_its_end(tmp_path: Path) -> None:
@@ -265,7 +269,8 @@ def test_a_named_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(path.stat().st_mode)
     writer = threading.Thread(target=path.write_bytes, args=(b"one\n\ntwo",))
     writer.start()
-    reader = TextReader(0, str(path))
+    source = Source(str(path))
+    reader = TextReader(0, source)
     assert joined(list(reader.blocks("paragraph"))) == "one\n\ntwo"
-    reader.close()
+    source.close()
     writer.join()

@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmpar.documents import reader as reader_module
+from llmpar.documents import source as source_module
 from llmpar.documents.document import Block, Document, Encoding, Result, Segment, Unit
-from llmpar.documents.formats import make_format
+from llmpar.documents.formats import find_format, make_format
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import merge
 from llmpar.documents.reader import TextReader, portion_of
 from llmpar.documents.segments import Splitter, split_text
+from llmpar.documents.source import Source
 from llmpar.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -51,9 +53,9 @@ class Pipe:
 
 
 def segments_of(data: bytes, name: str, unit: Unit, size: int = 1 << 20) -> list[tuple[Block, list[Segment]]]:
-    with patch.object(reader_module, "_open", lambda _: Pipe(data, size)):
-        reader = TextReader(0, name, "surrogateescape")
-    splitter = Splitter(make_format(Reading(unit), Path(name)))
+    with patch.object(source_module, "_open", lambda _: Pipe(data, size)):
+        reader = TextReader(0, Source(name), "surrogateescape")
+    splitter = Splitter(make_format(Reading(unit), find_format("auto", Path(name))))
     return [(block, splitter.split(block)) for block in reader.blocks(portion_of(unit))]
 
 

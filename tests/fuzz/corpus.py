@@ -46,6 +46,14 @@ def mutated_bytes(random: Random, longest: int = 4000) -> bytes:
     return bytes(data[: 20 * longest])
 
 
+def mutated_kind(random: Random, document: str) -> bytes:
+    """Return the bytes of a document of some format, damaged in a few places, so that most of it stays what it was."""
+    data = document.encode() * random.choice((1, 1, 2, 20))
+    for _ in range(random.choice((1, 1, 2, 4))):
+        data = random.choice(_MUTATIONS)(random, data)
+    return data
+
+
 def mutated_text(random: Random, longest: int = 1000) -> str:
     """Return a text that may hold anything that a string can, lone surrogates too."""
     text = mutated_bytes(random, longest).decode("utf-8", random.choice(("surrogateescape", "replace", "ignore")))

@@ -8,13 +8,14 @@ from typing import Any, get_args
 from unittest.mock import patch
 
 from fuzz.corpus import long_bytes, mutated_bytes, mutated_text
-from llmpar.documents import reader as reader_module
+from llmpar.documents import source as source_module
 from llmpar.documents.document import Block, Result, Segment, Unit
-from llmpar.documents.formats import make_format
+from llmpar.documents.formats import find_format, make_format
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import merge
 from llmpar.documents.reader import TextReader, portion_of
 from llmpar.documents.segments import Splitter
+from llmpar.documents.source import Source
 from llmpar.errors import InputError
 
 _UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -52,9 +53,9 @@ def round_trip(random: Random, record: dict[str, Any]) -> None:
     slow = random.choice((1, 3, 100)) if len(data) < 20_000 else 10_000
 
     def read(longest: int) -> list[tuple[Block, list[Segment]]] | str:
-        with patch.object(reader_module, "_open", lambda _: Pipe(data, random, longest)):
-            reader = TextReader(0, name, errors)
-        splitter = Splitter(make_format(Reading(unit, language, format_), reader.document.path))
+        with patch.object(source_module, "_open", lambda _: Pipe(data, random, longest)):
+            reader = TextReader(0, Source(name), errors)
+        splitter = Splitter(make_format(Reading(unit, language, format_), find_format(format_, reader.document.path)))
         try:
             return [(block, splitter.split(block)) for block in reader.blocks(portion_of(unit))]
         except InputError as error:
@@ -101,9 +102,9 @@ def merging(random: Random, record: dict[str, Any]) -> None:
     data = mutated_bytes(random)
     record["data"] = data
     unit, on_error = random.choice(_UNITS), random.choice(_FAILURES)
-    with patch.object(reader_module, "_open", lambda _: io.BytesIO(data)):
-        reader = TextReader(0, random.choice(("x.txt", "x.md")), "surrogateescape")
-    splitter = Splitter(make_format(Reading(unit), reader.document.path))
+    with patch.object(source_module, "_open", lambda _: io.BytesIO(data)):
+        reader = TextReader(0, Source(random.choice(("x.txt", "x.md"))), "surrogateescape")
+    splitter = Splitter(make_format(Reading(unit), find_format("auto", reader.document.path)))
     answers = record["answers"] = []
     record["options"] = (unit, on_error, reader.document.name)
     try:

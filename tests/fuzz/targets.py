@@ -8,6 +8,7 @@ from typing import Any
 from fuzz.commands import command_line
 from fuzz.documents import merging, round_trip
 from fuzz.execution import Target
+from fuzz.formats import structured
 
 
 def tokens(random: Random, record: dict[str, Any]) -> None:
@@ -32,6 +33,7 @@ LOADING = "loading"
 TARGETS: dict[str, Target] = {
     "round_trip": round_trip,
     "merging": merging,
+    "structured": structured,
     "command_line": command_line,
     "tokens": tokens,
     "checkpoints": checkpoints,

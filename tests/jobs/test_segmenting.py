@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmpar.documents.document import Block, Document, Encoding, Segment
-from llmpar.documents.formats import make_format
+from llmpar.documents.formats import find_format, make_format
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.segments import Splitter
 from llmpar.jobs.segmenting import JOINT, pack, with_neighbours
@@ -23,7 +23,7 @@ def words(text: str) -> int:
 
 def blocks(paragraphs: list[str], sizes: list[int], unit: str = "paragraph") -> Iterator[tuple[Block, list[Segment]]]:
     """Yield a document of these paragraphs in blocks of so many each, over and over."""
-    splitter = Splitter(make_format(Reading(unit, "english"), DOCUMENT.path))  # type: ignore[arg-type]
+    splitter = Splitter(make_format(Reading(unit, "english"), find_format("auto", DOCUMENT.path)))  # type: ignore[arg-type]
     pieces = [f"{paragraph}\n\n" for paragraph in paragraphs]
     start = number = offset = line = 0
     while True:

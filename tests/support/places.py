@@ -7,8 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-# Documents: requests are for llmpar batch alone, and no text.
-SAMPLES = sorted(path for path in (ROOT / "sample_data").iterdir() if path.name != "requests.jsonl")
+# Documents: requests are for llmpar batch alone, and no text; a table needs to be told its column.
+SAMPLES = sorted(
+    path for path in (ROOT / "sample_data").iterdir() if path.name != "requests.jsonl" and path.suffix != ".csv"
+)
 
 
 def names(directory: Path) -> set[str]:

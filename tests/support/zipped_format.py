@@ -13,6 +13,7 @@ from llmpar.documents.formats.plain import PlainParagraphs
 from llmpar.documents.formats.protocol import Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.formats.units import UnitPieces
+from llmpar.documents.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,12 @@ class _Archive(Encoding):
 class Zipped(TextFormat):
     """An archive whose only member is plain text."""
 
-    def read(self, index: int, source: str) -> Generator[Block]:
-        with zipfile.ZipFile(source) as archive:
+    def read(self, index: int, source: Source) -> Generator[Block]:
+        with zipfile.ZipFile(source.name) as archive:
             (member,) = archive.namelist()
             text = archive.read(member).decode()
-        document = Document(index, source, Path(source), _Archive(member=member))
-        yield Block(document, 0, text, Path(source).stat().st_size, first=True, last=True)
+        document = Document(index, source.name, source.path, _Archive(member=member))
+        yield Block(document, 0, text, Path(source.name).stat().st_size, first=True, last=True)
 
     def pieces(self) -> Callable[[Block], Iterator[Piece]]:
         return UnitPieces(PlainParagraphs(), self.reading).pieces

@@ -1,33 +1,45 @@
-"""JSON lines: each line is an object, and the text in one of its fields is what is asked about; all else is copied."""
+"""JSON lines: each line is an object, and the texts in some of its fields are asked about; all else is copied.
+
+A line that is no such object, and a field that is not there, fail by themselves and are named by their line.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Segment
-from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.json_text import Node, Step, expect, is_exact, parse, parse_path, select, skip
+from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.layout import NEWLINE
 from llmpar.documents.reader import Portion
-from llmpar.errors import InputError, setting
+from llmpar.errors import setting
 from llmpar.visible import json_text, one_line
 
 FIELDS = ("text", "message", "content", "body", "prompt")
 """The fields that hold a record's text, unless the user names another: the first of them that is there."""
 
 _STRING = Layout(newline="")
-_SHOWN = 200  # characters of a record that is too long to be held, by which it is known
+_SHOWN = 200  # characters of a record that is damaged or too long to be held, by which it is known
+_PLAIN_NAME = re.compile(r"[^.\[\]$*]+")
 
-_SPACE = re.compile(r"[ \t\r\n]*")
 _decode = json.JSONDecoder().raw_decode
 
 
 class JsonLines(TextFormat):
     """Records of JSON, a line each. What a piece is does not depend on the unit."""
+
+    about: ClassVar[About] = About(
+        "strings in the fields that are named",
+        "all else",
+        "a line that is no record, and a field that is null or missing, fail by themselves",
+        "read here with the scanner of Python's json",
+    )
 
     @property
     def portion(self) -> Portion:
@@ -40,51 +52,143 @@ class JsonLines(TextFormat):
         return f"would make no JSON lines of it; use {setting('merge', 'jsonl')}"
 
     def pieces(self) -> Callable[[Block], Iterator[Piece]]:
-        """Return what yields the text of each record.
+        """Return what yields the texts of each record; of what is none, a piece says why.
 
         Raises:
-            InputError: (what is returned) a line is no JSON object, has one name twice, or no text in the field.
+            UsageError: a field's path is none.
         """
-        return self._pieces
+        fields = _Fields.named(self.reading.options.field)
+        return lambda block: _pieces(block, fields)
 
     def write(self, segment: Segment, answer: str, column: int) -> str:  # noqa: ARG002 (JSON has no layout)
         """Return the answer as a string of JSON."""
         return json_text(answer)
 
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
-        """Return a mark and the text as a string of JSON, or an empty string."""
+        """Return a mark and the text as a string of JSON, or an empty string.
+
+        A line that is no record has no place for a mark, and what is missing has none either.
+        """
+        if segment.target is not None:
+            return segment.block.text[slice(*segment.target)] if fate == "mark" else ""
         return json_text(f"[llmpar: {reason}] {segment.text}" if fate == "mark" else "")
 
     def record(self, segment: Segment) -> str:
-        """Return the whole object that a segment's text is a field of, as it is written."""
-        if segment.fault:
+        """Return the whole object that a segment's text is a field of, as it is written; "" where there is none."""
+        if segment.block.part or (segment.target and segment.target[0] < segment.target[1]):
             return ""
         text = segment.block.text
         start = max(text.rfind("\n", 0, segment.start), text.rfind("\r", 0, segment.start)) + 1
         newline = NEWLINE.search(text, segment.end)
         return text[start : newline.start() if newline else len(text)].strip()
 
-    def _pieces(self, block: Block) -> Iterator[Piece]:
-        if not block.part:
-            yield from _records(block, self.reading.options.field)
-        elif block.part == "beginning":  # nobody can be asked about it, as it is too long to be held
-            yield Piece(0, len(block.text), block.text.lstrip()[:_SHOWN], _STRING, fault=too_long(block))
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """Which fields are asked about: their names and, for those that are paths, the steps."""
+
+    names: tuple[str, ...]
+    paths: dict[str, tuple[Step, ...]]
+
+    @staticmethod
+    def named(given: Sequence[str] | None) -> _Fields:
+        names = tuple(dict.fromkeys(given or ()))
+        return _Fields(names, {name: parse_path(name) for name in names if not _PLAIN_NAME.fullmatch(name)})
 
 
-def _records(block: Block, field: str | None) -> Iterator[Piece]:
-    """Yield where the text of each line's record stands in its block, with its quotes, and what it says, stripped."""
+def _pieces(block: Block, fields: _Fields) -> Iterator[Piece]:
+    if block.part == "beginning":  # nobody can be asked about it, as it is too long to be held
+        yield Piece(0, len(block.text), block.text.lstrip()[:_SHOWN], _STRING, fault=too_long(block))
+    if block.part:
+        return
     start = 0
     number = 1 + block.line
     for newline in [*NEWLINE.finditer(block.text), None]:
         end = newline.start() if newline else len(block.text)
-        if block.text[start:end].strip():
-            try:
-                first, last, value = _find(block.text[start:end], field)
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{one_line(block.document.name)}:{number}: {_reason(error)}") from error
-            yield Piece(start + first, start + last, value.strip(), _STRING)
+        line = block.text[start:end]
+        if line.strip():
+            yield from _record(line, start, number, fields)
         start = newline.end() if newline else end
         number += 1
+
+
+def _record(line: str, start: int, number: int, fields: _Fields) -> Iterator[Piece]:
+    """Yield where the texts of a line's record stand in their block, with their quotes, and what they say, stripped."""
+    first = start + skip(line, 0)
+    last = start + len(line.rstrip())
+    try:
+        found = _Record.read(line)
+        nodes, faults = found.chosen(fields)
+    except (ValueError, RecursionError) as error:
+        fault = f"line {number} {_reason(error)}"
+        yield Piece(first, last, line.strip()[:_SHOWN], _STRING, (first, last), fault)
+        return
+    for name, node in nodes:
+        if isinstance(node.value, str):
+            yield Piece(start + node.start, start + node.end, node.value.strip(), _STRING)
+        else:
+            fault = f"line {number}: field {one_line(name)!r} is no string{found.remedy}"
+            yield Piece(start + node.start, start + node.end, line[node.start : node.end], _STRING, fault=fault)
+    for name in faults:
+        fault = f"line {number}: field {one_line(name)!r} is missing{found.remedy}"
+        yield Piece(first, last, line.strip()[:_SHOWN], _STRING, (last, last), fault)
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """An object of JSON and where its members stand in its line. What is inside of members has no places yet."""
+
+    line: str
+    members: dict[str, Node]
+
+    @staticmethod
+    def read(line: str) -> _Record:
+        """Return a line's record; ValueError says what is wrong."""
+        at = skip(line, 0)
+        if not line.startswith("{", at):
+            raise ValueError("is no JSON object; each line must be one")
+        members: dict[str, Node] = {}
+        at = skip(line, at + 1)
+        while not line.startswith("}", at):
+            if members:
+                at = skip(line, expect(line, at, ","))
+            name, at = scanstring(line, expect(line, at, '"'))
+            start = skip(line, expect(line, skip(line, at), ":"))
+            value, end = _decode(line, start)
+            if name in members:
+                raise ValueError(f"has {one_line(name)!r} twice; which one is meant?")
+            members[name] = Node(start, end, value if not isinstance(value, (dict, list)) else {})
+            at = skip(line, end)
+        if line[at + 1 :].strip():
+            raise ValueError("goes on after its object; each line must be one")
+        return _Record(line, members)
+
+    def chosen(self, fields: _Fields) -> tuple[list[tuple[str, Node]], list[str]]:
+        """Return the values to be asked about, in the order of their places, and the names of what is missing.
+
+        Each value comes with the name or path by which the user meant it.
+        """
+        names = fields.names or (next((name for name in FIELDS if name in self.members), FIELDS[0]),)
+        found: dict[int, tuple[str, Node]] = {}
+        missing: list[str] = []
+        tree = None
+        for name in names:
+            if name in self.members or name not in fields.paths:
+                nodes = [self.members[name]] if name in self.members else []
+            else:
+                tree = tree or parse(self.line)
+                nodes = list(select(tree, fields.paths[name]))
+            exact = name not in fields.paths or is_exact(fields.paths[name])
+            if exact and not nodes:
+                missing.append(name)
+            found.update((node.start, (name, node)) for node in nodes if exact or isinstance(node.value, str))
+        return [found[start] for start in sorted(found)], missing
+
+    @property
+    def remedy(self) -> str:
+        """Which fields have a text, as the end of a message."""
+        there = ", ".join(one_line(name) for name, node in self.members.items() if isinstance(node.value, str))
+        return f"; name another with {setting('field')} ({there or 'there is none'})"
 
 
 def too_long(block: Block) -> str:
@@ -93,46 +197,6 @@ def too_long(block: Block) -> str:
         f"line {1 + block.line} is longer than the {len(block.text):,} characters that are held of one; "
         f"a larger {setting('max_memory')} takes it"
     )
-
-
-def _find(line: str, field: str | None) -> tuple[int, int, str]:
-    """Return start and end of the field's string in a line, and its value; ValueError says what is wrong."""
-    places: dict[str, tuple[int, int, Any]] = {}
-    at = _skip(line, 0)
-    if not line.startswith("{", at):
-        raise ValueError("is no JSON object; each line must be one")
-    at = _skip(line, at + 1)
-    while not line.startswith("}", at):
-        if places:
-            at = _skip(line, _expect(line, at, ","))
-        name, at = scanstring(line, _expect(line, at, '"'))
-        start = _skip(line, _expect(line, _skip(line, at), ":"))
-        value, end = _decode(line, start)
-        if name in places:
-            raise ValueError(f"has {one_line(name)!r} twice; which one is meant?")
-        places[name] = start, end, value
-        at = _skip(line, end)
-    if line[at + 1 :].strip():
-        raise ValueError("goes on after its object; each line must be one")
-    name = field if field is not None else next((name for name in FIELDS if name in places), FIELDS[0])
-    if name not in places or not isinstance(places[name][2], str):
-        there = ", ".join(one_line(name) for name, (*_, value) in places.items() if isinstance(value, str))
-        reason = "is no string" if name in places else "is missing"
-        remedy = f"name another with {setting('field')} ({there or 'there is none'})"
-        raise ValueError(f"field {one_line(name)!r} {reason}; {remedy}")
-    return places[name]
-
-
-def _skip(line: str, at: int) -> int:
-    space = _SPACE.match(line, at)
-    assert space is not None
-    return space.end()
-
-
-def _expect(line: str, at: int, sign: str) -> int:
-    if not line.startswith(sign, at):
-        raise ValueError(f"is no JSON: {sign} expected at column {at + 1}")
-    return at + 1
 
 
 def _reason(error: ValueError | RecursionError) -> str:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 from llmpar.documents.document import Block
-from llmpar.documents.formats.plain import PlainParagraphs
-from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.plain import PlainParagraphs, closes_fence, opening_fence
+from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.formats.units import ProseLine, UnitPieces
 
-_FENCE = re.compile(r"[ \t>]*(?:(`{3,})[^`]*|(~{3,}).*)")
+# A line of MDX that loads or defines a component. Prose hardly has quotation marks or an equals sign behind such words.
+_MODULE = re.compile(
+    r"import\s+(?:[\w$*{}\s,]+\s+from\s+)?(?:\"[^\"]+\"|'[^']+');?\s*"
+    r"|export\s+(?:(?:const|let|var)\s+[\w$]+\s*=|default\s+(?:function|class|\(|\{)|(?:async\s+)?function\b|\{|\*).*"
+)
 _MATH = re.compile(r"[ \t>]*(\$\$|\\\[)")
 _TABLE_RULE = re.compile(r"[ \t>]*(?:\|[ \t]*)?:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+(?:\|[ \t]*)?")
 _CELL = re.compile(r"(?:\\.|`[^`]*`|[^|\\])+")
@@ -26,6 +31,12 @@ _ITEM = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)])[ \t]")
 
 class Markdown(TextFormat):
     """Text with Markdown's markup."""
+
+    about: ClassVar[About] = About(
+        "headings, paragraphs, items, cells",
+        "front matter, code, formulas, HTML, reference definitions, imports of MDX",
+        "links and emphasis go to the model as they are written",
+    )
 
     def pieces(self) -> Callable[[Block], Iterator[Piece]]:
         """Return what yields the pieces of a document's blocks."""
@@ -75,7 +86,7 @@ class MarkdownParagraphs(PlainParagraphs):
         if _TABLE_RULE.fullmatch(line):
             self._in_table = True
             return ()
-        if _REFERENCE.fullmatch(line) or _TAGS.fullmatch(line):
+        if _REFERENCE.fullmatch(line) or _TAGS.fullmatch(line) or _MODULE.fullmatch(line):
             return ()
         row = line.strip(" \t>")
         if (self._in_table and "|" in row) or (len(row) > 1 and row[0] == row[-1] == "|"):
@@ -92,8 +103,8 @@ class MarkdownParagraphs(PlainParagraphs):
         return self._may_be_code and not self._in_list and bool(_CODE.match(line))
 
     def _opens(self, line: str) -> bool:
-        if fence := _FENCE.fullmatch(line):
-            self._closing = fence[1] or fence[2]
+        if fence := opening_fence(line):
+            self._closing = fence
             return True
         if math := _MATH.match(line):
             closing = {"$$": "$$", "\\[": "\\]"}[math[1]]
@@ -110,8 +121,7 @@ class MarkdownParagraphs(PlainParagraphs):
         if self._closing in ("---", "+++"):
             return line.rstrip() in (self._closing, "...")
         if self._closing[0] in "`~":
-            line = line.strip(" \t>")
-            return line.startswith(self._closing) and not line.strip(self._closing[0])
+            return closes_fence(line, self._closing)
         return self._closing in line.lower()
 
 

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-
-def _option(help: str, metavar: str) -> str | None:  # noqa: A002 (the command line's word)
-    """Return a field for an option that the command line shows as `--NAME`; None where the user does not give it."""
-    found: str | None = field(default=None, metadata={"help": help, "metavar": metavar})
-    return found
+from dataclasses import dataclass
+from dataclasses import field as option
 
 
 @dataclass(frozen=True, slots=True)
 class FormatOptions:
-    """The options of all formats: a line for each."""
+    """The options of all formats: a line for each. None, or False, is what the user does not say.
 
-    field: str | None = _option("The field of a JSONL record that is the text. Default: text, message, …", "NAME")
+    Args:
+        field: names or paths of fields of JSON, whose texts are asked about.
+        column: names or numbers (from 1) of a table's columns that are asked about.
+        into: the name of the column that answers go into; None for their own.
+        no_header: whether a table has no row that names its columns.
+        cue_width: the cells that a line of subtitles may have.
+    """
+
+    field: list[str] | None = option(
+        default=None,
+        metadata={
+            "help": "The field of JSON that is the text, by name or path: body, review.body, messages[-1].content, "
+            "'$..text'; several times for several. Default for JSONL: the first of text, message, …",
+            "metavar": "NAME|PATH",
+        },
+    )
+    column: list[str] | None = option(
+        default=None,
+        metadata={
+            "help": "The column of a table (CSV, TSV) that is asked about; several times for several.",
+            "metavar": "NAME|N",
+        },
+    )
+    into: str | None = option(
+        default=None,
+        metadata={
+            "help": "The column of a table that answers go into, perhaps a new one. Default: their own.",
+            "metavar": "NAME",
+        },
+    )
+    no_header: bool = option(
+        default=False,
+        metadata={"help": "A table's first row is one like the others; its columns have numbers."},
+    )
+    cue_width: int | None = option(
+        default=None,
+        metadata={
+            "help": "How wide lines of subtitles may be. Default: as the widest one is.",
+            "metavar": "N",
+            "min": 10,
+            "max": 1000,
+        },
+    )
 
 
 NO_OPTIONS = FormatOptions()

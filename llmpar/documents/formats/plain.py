@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 from llmpar.documents.document import INLINE, Block, Layout
-from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.formats.units import Paragraph, ProseLine, UnitPieces
 from llmpar.documents.layout import CLAUSE_END, NEWLINE, cells, soft_breaks
 
 # A ruler, an underline, a lone marker: nothing that a model could say something about.
 _SEPARATOR = re.compile(r"[\s\-=*_~#+.·•|─━═—–]*")
+_FENCE = re.compile(r"[ \t>]*(?:(`{3,})[^`]*|(~{3,}).*)")
 _QUOTE = re.compile(r"[ \t]*(?:>[ \t]?)+")
 _BULLET = re.compile(r"[ \t]*(?:[-*+•‣◦▪]|#{1,6})[ \t]+(?:\[[ xX]\][ \t]+)?")
 # These also occur inside prose, so they count only where a list can stand.
@@ -23,9 +25,14 @@ _DASH = re.compile(r"[ \t]*[–—][ \t\u00a0\u202f]+")
 class Plain(TextFormat):
     """Text without markup."""
 
+    about: ClassVar[About] = About(
+        "paragraphs, by unit", "list markers, quote prefixes, rulers; code between fences, unless the user says plain"
+    )
+
     def pieces(self) -> Callable[[Block], Iterator[Piece]]:
         """Return what yields the pieces of a document's blocks."""
-        return UnitPieces(PlainParagraphs(), self.reading).pieces
+        found = PlainParagraphs() if self.reading.format == "plain" else UnnamedParagraphs()
+        return UnitPieces(found, self.reading).pieces
 
 
 class PlainParagraphs:
@@ -87,6 +94,36 @@ class PlainParagraphs:
                 self._ordinals.add(number)
                 start = ordinal.end()
         return ProseLine(head, quoted, start + len(text[start:end]) - len(text[start:end].lstrip()), end)
+
+
+class UnnamedParagraphs(PlainParagraphs):
+    """Finds the paragraphs of a text that nobody said is plain: it may have code between fences, which is copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closing = ""
+
+    def verbatim(self, text: str, head: int, end: int) -> tuple[ProseLine, ...] | None:
+        """Return nothing for the lines of a fenced block, None for all others."""
+        line = text[head:end]
+        if self._closing:
+            if closes_fence(line, self._closing):
+                self._closing = ""
+            return ()
+        self._closing = opening_fence(line)
+        return () if self._closing else None
+
+
+def opening_fence(line: str) -> str:
+    """Return the signs with which a line opens a block of code, "" if it opens none."""
+    fence = _FENCE.fullmatch(line)
+    return (fence[1] or fence[2]) if fence else ""
+
+
+def closes_fence(line: str, opening: str) -> bool:
+    """Tell whether a line ends the block of code that these signs opened."""
+    line = line.strip(" \t>")
+    return line.startswith(opening) and not line.strip(opening[0])
 
 
 def _lines(text: str) -> Iterator[tuple[int, int, str]]:

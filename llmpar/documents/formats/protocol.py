@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from llmpar.documents.document import Block, Layout, Unit, Writing
+from llmpar.documents.encodings import UTF_8, Encodings
 from llmpar.documents.formats.options import NO_OPTIONS, FormatOptions
 from llmpar.documents.reader import LONGEST_HELD
+from llmpar.documents.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +20,11 @@ class Reading:
     Args:
         unit: what a piece of prose is. A format whose pieces are given, such as JSON lines, need not follow it.
         language: the name of the Punkt model that finds sentences, or "auto" to follow the text.
-        format: a name in `formats.FORMATS`, or "auto" for what the file's name says.
+        format: a name in `formats.FORMATS`, or "auto" for what the file's name says, else its beginning.
         options: what single formats are told.
         errors: what becomes of bytes that are not valid text; "surrogateescape" carries them through.
+        into_language: the tag (BCP 47) of the language that answers are in, for formats that say theirs; "" for none.
+        encodings: what bytes mean, and what they are written as.
         longest: the most characters that are held at a time of one record, or of one document that is one piece.
     """
 
@@ -29,6 +33,8 @@ class Reading:
     format: str = "auto"
     options: FormatOptions = NO_OPTIONS
     errors: Literal["strict", "surrogateescape"] = "strict"
+    into_language: str = ""
+    encodings: Encodings = UTF_8
     longest: int = LONGEST_HELD
 
 
@@ -58,6 +64,23 @@ class Piece:
     fault: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """What people should know of a format; the table in `formats/README.md` is made of it.
+
+    Args:
+        prose: what a model is asked about.
+        kept: what is copied though it is text.
+        limits: what the format does not do, "" for nothing worth telling.
+        library: what finds the places in a document.
+    """
+
+    prose: str
+    kept: str
+    limits: str = ""
+    library: str = "read here"
+
+
 class Format(Writing, Protocol):
     """One kind of document: how bytes become blocks, what in them is prose, and how answers are written (`Writing`).
 
@@ -65,6 +88,9 @@ class Format(Writing, Protocol):
     can hold it; what is to be remembered from block to block belongs to what `pieces` returns. A format that derives
     from `formats.text.TextFormat` needs no method but `pieces`.
     """
+
+    about: ClassVar[About]
+    """What people should know of it."""
 
     @property
     def reading(self) -> Reading:
@@ -74,16 +100,16 @@ class Format(Writing, Protocol):
     def not_below(self) -> str:
         """Why answers cannot stand on lines below their sources ("it would make …" without "it"); "" if they can."""
 
-    def read(self, index: int, source: str) -> Generator[Block]:
+    def read(self, index: int, source: Source) -> Generator[Block]:
         """Yield an input's blocks; the last one, which may be empty, says so.
 
         Args:
             index: the input's place in the run.
-            source: a path, or "-" for stdin.
+            source: the input, opened, of which nothing has been taken yet. Whoever opened it closes it.
 
         Raises:
             InputError: the bytes are not what this format is made of.
-            InputUnreadable: the input cannot be opened or read.
+            InputUnreadable: the input cannot be read.
         """
 
     def pieces(self) -> Callable[[Block], Iterator[Piece]]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Segment
-from llmpar.documents.formats.protocol import DEFAULT_READING, Piece, Reading
+from llmpar.documents.formats.protocol import DEFAULT_READING, About, Piece, Reading
 from llmpar.documents.layout import fill
 from llmpar.documents.reader import Portion, TextReader, portion_of
+from llmpar.documents.source import Source
 
 
 @dataclass(frozen=True, slots=True)
 class TextFormat:
     """A `Format` but for `pieces`."""
 
+    about: ClassVar[About] = About("", "")
     reading: Reading = DEFAULT_READING
 
     @property
@@ -29,10 +30,10 @@ class TextFormat:
         """Return "": a line below a source is as good as any."""
         return ""
 
-    def read(self, index: int, source: str) -> Generator[Block]:
+    def read(self, index: int, source: Source) -> Generator[Block]:
         """Yield an input's blocks; see `TextReader`."""
-        with closing(TextReader(index, source, self.reading.errors)) as reader:
-            yield from reader.blocks(self.portion, self.reading.longest)
+        reader = TextReader(index, source, self.reading.errors, self.reading.encodings)
+        yield from reader.blocks(self.portion, self.reading.longest)
 
     def pieces(self) -> Callable[[Block], Iterator[Piece]]:
         """Return what yields the pieces of a document's blocks."""

@@ -1,0 +1,89 @@
+"""Which encoding a text is in, as the user says, or by a guess; and which one it is written in."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass, replace
+
+from llmpar.documents.compression import CompressedEncoding
+from llmpar.documents.document import Encoding
+from llmpar.documents.source import Source
+from llmpar.errors import InputError, UsageError, setting
+
+AUTO = "auto"
+_GUESSED_BY = 1 << 20  # bytes that a guess is made by
+# These begin what they write with a mark, each time that they write.
+_WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Encodings:
+    """What bytes mean, where no byte order mark says it.
+
+    Args:
+        input: the name of an encoding, or "auto" for UTF-8 where it can be, else a guess.
+        output: the name of the one that texts are written in; None for the input's.
+
+    Raises:
+        UsageError: there is no encoding of such a name.
+    """
+
+    input: str = "utf-8"
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        for field, name in (("encoding", self.input), ("output_encoding", self.output)):
+            if name is not None and not (field == "encoding" and name == AUTO):
+                _named(field, name)
+
+    def input_of(self, source: Source) -> str:
+        """Return the name of the encoding that an input is in.
+
+        Raises:
+            InputError: nobody can tell.
+            InputUnreadable: reading failed.
+        """
+        if self.input != AUTO:
+            return _named("encoding", self.input)
+        head = source.look(_GUESSED_BY)
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(head, final=source.ended)
+        except UnicodeDecodeError:
+            return _guess(head, source)
+        return "utf-8"
+
+    def output_of(self, encoding: Encoding, source: Source) -> Encoding:
+        """Return how texts are written that were read in an encoding; of a compressed input, compressed."""
+        made = encoding
+        if self.output is not None and (name := _named("output_encoding", self.output)) != encoding.name:
+            passes = encoding.errors != "strict" and name.startswith(("utf-16", "utf-32"))
+            errors = "surrogatepass" if passes else encoding.errors
+            made = replace(encoding, name=name, bom=b"", errors=errors)
+        if source.compression is None:
+            return made
+        return CompressedEncoding(made.name, b"", made.errors, made.bom, source.compression)
+
+
+def _named(field: str, name: str) -> str:
+    """Return the name by which Python knows an encoding."""
+    try:
+        found = codecs.lookup(name).name
+        "".encode(found)  # some codecs are none of texts
+    except LookupError as error:
+        raise UsageError(
+            f"{setting(field, name)}: there is no such encoding; write utf-8, latin-1, cp1252, …"
+        ) from error
+    return _WITHOUT_MARK.get(found, found)
+
+
+def _guess(head: bytes, source: Source) -> str:
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(head).best()
+    if best is None:
+        raise InputError(f"{source.shown}: nobody can tell its encoding; name it with {setting('encoding', 'NAME')}")
+    return _named("encoding", best.encoding)
+
+
+UTF_8 = Encodings()
+"""What bytes mean where nobody says anything."""

@@ -1,0 +1,89 @@
+"""Java's properties (.properties): values are prose; keys, comments and all between them are copied.
+
+The kept library (javaproperties, MIT) tells no places of values, so that the lines are read here, after Java's
+documentation of `Properties.load`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Literal
+
+from llmpar.documents.document import Layout, Segment
+from llmpar.documents.formats.cues import Line, lines_of
+from llmpar.documents.formats.protocol import About, Piece
+from llmpar.documents.formats.whole import Damage, WholeFormat
+
+_KEY = re.compile(r"[ \t\f]*(?:[^\s\\=:]|\\.)*[ \t\f]*[=:]?[ \t\f]*")
+_CONTINUES = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")
+_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(u)|([^u]))|\\\Z")
+_SIGNS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
+_SPELLED = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\f": "\\f"}
+_VALUE = Layout(newline="\n")
+
+
+class Properties(WholeFormat):
+    """Keys and values. A value that goes on over several lines is one piece."""
+
+    about: ClassVar[About] = About("values that have a letter", "keys, comments", "an answer stands on one line")
+
+    what: ClassVar[str] = "properties"
+
+    def find(self, text: str) -> list[Piece]:
+        """Return the values that have a letter.
+
+        Raises:
+            Damage: an escaped character is none.
+        """
+        pieces: list[Piece] = []
+        lines = iter(lines_of(text))
+        for line in lines:
+            if line.is_blank or line.text.lstrip().startswith(("#", "!")):
+                continue
+            key = _KEY.match(line.text)
+            assert key is not None
+            start, parts = line.start + key.end(), [line.text[key.end() :]]
+            last = line
+            while _CONTINUES.search(last.text) and (following := next(lines, None)):
+                parts[-1] = parts[-1][:-1]
+                parts.append(following.text.lstrip(" \t\f"))
+                last = following
+            said = _said("".join(parts), line)
+            if any(char.isalpha() for char in said):
+                pieces.append(Piece(start, last.end, said.strip(), _VALUE))
+        return pieces
+
+    def write(self, segment: Segment, answer: str, column: int) -> str:  # noqa: ARG002 (values are not wrapped)
+        """Return the answer on one line, with what has a meaning there spelled out; non-ASCII as the source has it."""
+        spelled = "".join(_SPELLED.get(char, char) for char in answer.strip())
+        if spelled.startswith(("=", ":")):  # it may stand behind a key that has no such sign
+            spelled = f"\\{spelled}"
+        if not segment.block.text.isascii():
+            return spelled
+        # Java before version 9 reads such files as Latin-1; one that is ASCII is safe in any encoding.
+        units = (spelled.encode("utf-16-be", "surrogatepass")[i : i + 2] for i in range(0, 2 * _length(spelled), 2))
+        return "".join(
+            chr(unit[1]) if unit[0] == 0 and unit[1] < 0x80 else f"\\u{int.from_bytes(unit, 'big'):04X}"
+            for unit in units
+        )
+
+    def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
+        """Return a mark and the source as a value, or nothing."""
+        return self.write(segment, f"[llmpar: {reason}] {segment.text}", 0) if fate == "mark" else ""
+
+
+def _length(text: str) -> int:
+    """Return the units of UTF-16 that a text has."""
+    return len(text) + sum(char > "\uffff" for char in text)
+
+
+def _said(value: str, line: Line) -> str:
+    def sign(match: re.Match[str]) -> str:
+        code, broken, letter = match.groups()
+        if broken:
+            raise Damage(line.start, "a \\u in the value has no four digits behind it")
+        return chr(int(code, 16)) if code else _SIGNS.get(letter or "", letter or "")
+
+    said = _ESCAPE.sub(sign, value)
+    # Two escapes may be the halves of one character.
+    return said.encode("utf-16-be", "surrogatepass").decode("utf-16-be", "surrogatepass")

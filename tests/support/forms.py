@@ -23,6 +23,7 @@ class Whole:
     """A matrix that is there at once."""
 
     all: Quantized
+    name: str = "whole"
 
     @property
     def shape(self) -> tuple[int, ...]:

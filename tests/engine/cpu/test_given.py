@@ -49,7 +49,7 @@ def quantised(name: str) -> tuple[Any, dict[str, Whole]]:
             offsets = drawn.offsets and Scales((-7.5 * spread).astype(np.float16))
             whole = Quantized(drawn.codes, drawn.bits, Scales(spread.astype(np.float16)), offsets, drawn.table)
             parameter.copy_(torch.from_numpy(whole.weights()))
-            found[path] = Whole(whole)
+            found[path] = Whole(whole, path)
     return model, found
 
 

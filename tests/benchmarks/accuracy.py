@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from harness.job import STORY, Job, make_job
+from harness.logits import Logits, decoder_logits, likelihoods_of
 from harness.machine import describe_machine
 from harness.table import markdown_table
 from harness.turn import Contender, TurnFailed, take_turn
@@ -31,8 +31,6 @@ from llmpar.models.registry import DEFAULT_MODEL
 _WINDOW = 512  # tokens
 _REFERENCE = "transformers fp32"
 _HEADER = ["engine", "perplexity", "change", "top-1", "equal", "tokens until they differ"]
-
-Logits = Callable[[list[int]], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def main() -> int:
     print(machine, scored, job, sep="\n", flush=True)
     scores = {_REFERENCE: _score(_REFERENCE, _transformers(job.model), windows)}
     for precision in options.precisions:
-        scores[precision] = _score(f"llmpar {precision}", _decoder(job.model, precision), windows)
+        scores[precision] = _score(f"llmpar {precision}", decoder_logits(job.model, precision, _WINDOW), windows)
     answers = {precision: _answers(precision, job) for precision in dict.fromkeys(["fp32", *options.precisions])}
     report = _report(options.precisions, scores, answers)
     print("\n" + report)
@@ -129,9 +127,7 @@ def _score(name: str, logits_of: Logits, windows: list[Window]) -> Scores:
     likelihoods, likeliest = [], []
     for window in windows:
         logits = logits_of(window.ids)[:-1]
-        logits = logits - logits.max(1, keepdims=True)
-        wanted = logits[np.arange(len(logits)), window.ids[1:]]
-        likelihoods.append(wanted - np.log(np.exp(logits).sum(1, dtype=np.float64)))
+        likelihoods.append(likelihoods_of(window.ids[1:], logits))
         likeliest.append(logits.argmax(1))
     scores = Scores(np.concatenate(likelihoods), np.concatenate(likeliest))
     print(f"{name}: perplexity {scores.perplexity:.3f}", flush=True)
@@ -150,24 +146,6 @@ def _transformers(path: Path) -> Logits:
     def logits(ids: list[int]) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
             return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].numpy()
-
-    return logits
-
-
-def _decoder(path: Path, precision: Any) -> Logits:
-    from llmpar.engine.cpu.decoder import Decoder, Pass, Tokens
-    from llmpar.engine.pages import PAGE
-    from llmpar.models.load import load_model
-
-    decoder = load_model(path, "cpu", precision).models[0].decoder
-    if not isinstance(decoder, Decoder):
-        sys.exit(f"{path.name} runs through torch: there is no decoder whose accuracy could be told")
-    tables = np.arange(_WINDOW // PAGE, dtype=np.int32)[None]
-    work = Pass(decoder, _WINDOW, *decoder.make_pages(tables.size))
-
-    def logits(ids: list[int]) -> npt.NDArray[np.float32]:
-        places = np.arange(len(ids), dtype=np.int32)
-        return work.logits(work.forward(Tokens(np.array(ids, np.int32), places, np.zeros_like(places), tables)))
 
     return logits
 

@@ -95,7 +95,7 @@ def read(
         file: the file.
         origin: what it must have been made of.
         foundation: what will tell whether the arrays are what was written; without it that is looked at here.
-        make: makes what was written as a recipe.
+        make: makes what was written as a recipe, a projection or an embedding (V, H).
 
     Raises:
         DamagedPack: it is altered, cut short, another model's, from another version, or no such file at all.

@@ -222,10 +222,6 @@ def inspect(directory: Path, name: str) -> int | None:
     sizes: dict[str, int] = {}
     for path in weights:
         _measure(path, sizes, name)
-    method = config.get("quantization_config")
-    if isinstance(method, dict):
-        bits = method.get("bits")
-        return bits if isinstance(bits, int) else None
     return BITS.get(max(sizes, key=sizes.__getitem__)) if sizes else None
 
 

@@ -277,7 +277,12 @@ def _hub(repository: str, revision: str | None, name: str, offline: bool, notify
 
 
 def _directory(path: Path, name: str, notify: Notify, warn: Notify) -> ModelFiles:
+    from llmpar.models.checkpoints.opening import open_source, quantization
+
     bits = fetch.inspect(path, name)
+    quantised = open_source(path) if quantization(path) is not None else None
+    if quantised:
+        bits = quantised.bits
     # Marian's SentencePiece models are read as they are: no tokenizer.json can say the same.
     if any((path / file).exists() for file in ("tokenizer.json", "source.spm")):
         return cache.ModelFiles(name, path, bits)

@@ -7,25 +7,28 @@ from dataclasses import fields
 from functools import cache
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.resources import available_memory
+from llmpar.engine.source import SourceRows, WeightSource
 from llmpar.errors import ModelUnavailable, setting
-from llmpar.models.configuration import is_gguf
 from llmpar.models.mapped import MappedWeights, OtherFiles
+from llmpar.models.opening import is_ours_alone, open_source
 
 _BESIDE = 500_000_000  # bytes: libraries, the tokenizer, and a little room for keys and values
 _EMBEDDING, _HEAD = "embed_tokens.weight", "lm_head.weight"
+_SCALE = 0.08  # bytes of scales and offsets that a kept weight has, at most as a rule
 _PROBE = (480, 1920)  # output channels and inputs of a matrix that is packed to see how large it gets
 
 
 def check_room(path: Path, precision: PrecisionName) -> None:
-    """Raise ModelUnavailable if a directory's model is too large for the memory that is free.
+    """Raise ModelUnavailable if a model is too large for the memory that is free.
 
     Args:
-        path: the directory, or the GGUF file. A directory whose files are not plain safetensors is not judged.
+        path: the directory, or the GGUF file. A directory whose weights cannot be read one by one is not judged.
         precision: what the weights are to be packed for.
 
     Raises:
@@ -33,17 +36,18 @@ def check_room(path: Path, precision: PrecisionName) -> None:
     """
     from llmpar.engine.cpu.precision import PRECISIONS
 
-    shapes: Mapping[str, tuple[int, ...]]
+    kept: Mapping[str, float] = {}
     try:
-        if is_gguf(path):
-            from llmpar.models.gguf.model import open_weights
-
-            shapes = open_weights(path).shapes
+        if is_ours_alone(path):
+            source = open_source(path)
+            if source is None:
+                return
+            shapes, kept = source.shapes, _kept(source, precision)
         else:
             shapes = MappedWeights(sorted(path.glob("*.safetensors"))).shapes
-    except OtherFiles:  # whoever loads them says what is wrong with them
+    except (OtherFiles, ModelUnavailable):  # whoever loads them says what is wrong with them
         return
-    free, needed = available_memory(), num_bytes(shapes, precision)
+    free, needed = available_memory(), num_bytes(shapes, precision, kept)
     if needed <= free:
         return
     shorter = [name for name, known in PRECISIONS.items() if known.bits < PRECISIONS[precision].bits]
@@ -59,12 +63,29 @@ def check_room(path: Path, precision: PrecisionName) -> None:
     )
 
 
-def num_bytes(shapes: Mapping[str, tuple[int, ...]], precision: PrecisionName) -> int:
+def _kept(source: WeightSource, precision: PrecisionName) -> dict[str, float]:
+    """Return how many bytes a weight takes in those matrices whose codes are kept, by their names."""
+    from llmpar.engine.cpu.dots import DOTS
+    from llmpar.engine.cpu.making import form_in
+    from llmpar.engine.cpu.precision import PRECISIONS
+
+    found = {}
+    for name, shape in source.shapes.items():
+        form = form_in(SourceRows(source, name), PRECISIONS[precision]) if len(shape) > 1 else None
+        if form:
+            found[name] = 4 / DOTS[form].inputs_per_word + _SCALE
+    return found
+
+
+def num_bytes(
+    shapes: Mapping[str, tuple[int, ...]], precision: PrecisionName, kept: Mapping[str, float] = MappingProxyType({})
+) -> int:
     """Return about how much memory a model takes when it is packed, its keys and values left out.
 
     Args:
         shapes: of its weights, by their names.
         precision: the one that it is packed for.
+        kept: how many bytes a weight takes in those that are not packed, but kept as they are.
     """
     from llmpar.engine.cpu.precision import PRECISIONS
 
@@ -73,9 +94,9 @@ def num_bytes(shapes: Mapping[str, tuple[int, ...]], precision: PrecisionName) -
     for name, shape in shapes.items():
         if name.endswith(_EMBEDDING):
             total += prod(shape) * np.dtype(PRECISIONS[precision].embedding).itemsize
-            total += prod(shape) * per_weight if is_tied else 0
+            total += prod(shape) * kept.get(name, per_weight) if is_tied else 0
         else:
-            total += prod(shape) * (per_weight if len(shape) > 1 else 4)
+            total += prod(shape) * (kept.get(name, per_weight) if len(shape) > 1 else 4)
     return int(total)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.gguf_models import write_model
 from support.tiny_models import make
 
 from llmpar.engine.cpu.precision import PRECISIONS
@@ -41,6 +42,21 @@ def test_what_is_counted_is_what_is_packed(tmp_path: Path) -> None:
             assert 0.5 < counted / (packed + decoder.embedding.nbytes) < 1.3, "small ones are filled up to panels"
 
 
+def test_what_is_kept_is_counted_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(needs, "_BESIDE", 0)
+    path = write_model(tmp_path / "m.gguf", make("llama"), "Q4_0")
+    source = opening.open_source(path)
+    assert source
+    kept = needs._kept(source, "int8")
+    assert set(kept) == {name for name, shape in source.shapes.items() if len(shape) > 1}
+    needed = needs.num_bytes(source.shapes, "int8", kept)
+    assert needed < 0.8 * needs.num_bytes(source.shapes, "int8")
+    monkeypatch.setattr(needs, "available_memory", lambda: needed)
+    needs.check_room(path, "int8")
+    with pytest.raises(ModelUnavailable, match="are free"):
+        needs.check_room(path, "fp32")
+
+
 @pytest.mark.parametrize(
     ("free", "asked", "told"),
     [
@@ -54,6 +70,8 @@ def test_what_is_counted_is_what_is_packed(tmp_path: Path) -> None:
 def test_too_large_a_model_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: float, asked: Any, told: str | None
 ) -> None:
+    (tmp_path / "config.json").write_text("{}")
+
     class Weights:
         shapes = LARGE
 

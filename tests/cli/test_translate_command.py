@@ -128,8 +128,8 @@ class TestMadeForIt:
         wanted = theirs.apply_chat_template(
             [{"role": "user", "content": [part]}], add_generation_prompt=True, return_dict=False
         )
-        assert model._encode(Question(segment(" Hello {{ x }} "), task).prompt) == wanted
-        control = [token for token in model._encode(question.prompt) if token in {0, 1, 2}]
+        assert model._tokens.encode(Question(segment(" Hello {{ x }} "), task).prompt) == wanted
+        control = [token for token in model._tokens.encode(question.prompt) if token in {0, 1, 2}]
         assert control == [token for token in wanted if token in {0, 1, 2}]
 
 

@@ -21,6 +21,7 @@ from support.places import ROOT
 from support.program import Outcome
 
 from llmpar.documents.document import Block, Document, Encoding, Result, Segment
+from llmpar.documents.formats import srt
 from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import merge
@@ -336,3 +337,11 @@ def test_a_sample_table_comes_back(options: tuple[str, ...], llmpar: Call) -> No
 
 def test_the_cases_are_there() -> None:
     assert len(list(CASES.glob("*.*"))) >= 6
+
+
+@pytest.mark.parametrize(
+    ("answer", "written"),
+    [("00\n0:0.0=", "00\n0∶0.0="), ("7\n8:15 x", "7\n8∶15 x"), ("10:30, and\n1\nno time", "10:30, and\n1\nno time")],
+)
+def test_no_line_of_an_answer_is_taken_for_the_times_of_a_cue(answer: str, written: str) -> None:
+    assert srt._harmless(answer) == written

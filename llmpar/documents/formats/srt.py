@@ -17,6 +17,7 @@ _TIME = r"-?(?:\d+:)?\d{1,2}:\d{1,2}(?:[,.:]\d{1,3})?"
 _TIMES = re.compile(rf"\s*{_TIME}[ \t]*-->[ \t]*{_TIME}(?:[ \t].*)?")
 _TAG = re.compile(r"<(?=[a-zA-Z/])")
 _LIKE_TIMES = re.compile(r"\s*\d+:\d{1,2}(?::\d{1,2})?[,.:]\d+[ \t]*(?:-|–|—|=)")
+_AFTER_NUMBER = re.compile(r"\s*\d+:\d")
 
 
 class SubRip(WholeFormat):
@@ -42,16 +43,21 @@ class SubRip(WholeFormat):
 
     def write(self, segment: Segment, answer: str, column: int) -> str:
         """Return the answer as lines of its cue."""
-        return _without_tags(in_cue(super().write(segment, answer, column)))
+        return _harmless(in_cue(super().write(segment, answer, column)))
 
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the source, or nothing."""
-        return _without_tags(in_cue(f"[llmpar: {reason}] {segment.text}")) if fate == "mark" else ""
+        return _harmless(in_cue(f"[llmpar: {reason}] {segment.text}")) if fate == "mark" else ""
 
 
-def _without_tags(answer: str) -> str:
-    """Return an answer in which nothing is a tag: SubRip has no way to write its signs as text."""
-    return _TAG.sub("‹", answer).replace("{\\", "(\\")
+def _harmless(answer: str) -> str:
+    """Return an answer in which nothing is a tag, and no line the times of a cue: SubRip cannot write these as text."""
+    lines = _TAG.sub("‹", answer).replace("{\\", "(\\").split("\n")
+    for number, line in enumerate(lines):
+        after_number = number > 0 and lines[number - 1].strip().isdigit()
+        if _LIKE_TIMES.match(line) or (after_number and _AFTER_NUMBER.match(line)):
+            lines[number] = line.replace(":", "∶", 1)  # the sign of a ratio
+    return "\n".join(lines)
 
 
 def _cues(lines: list[Line]) -> list[list[Line]]:
@@ -69,7 +75,7 @@ def _cues(lines: list[Line]) -> list[list[Line]]:
         is_number = line.text.strip().isdigit() and number + 1 < len(lines)
         if ARROW in line.text or _LIKE_TIMES.match(line.text):
             raise Damage(line.start, "the times of a cue are not written as times are (00:00:01,000 --> 00:00:02,000)")
-        if is_number and re.match(r"\s*\d+:\d", lines[number + 1].text):
+        if is_number and _AFTER_NUMBER.match(lines[number + 1].text):
             raise Damage(lines[number + 1].start, "the times of a cue are not written as times are")
         if cues:
             cues[-1].append(line)

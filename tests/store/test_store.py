@@ -142,12 +142,12 @@ class TestPinnedKeys:
     @pytest.mark.parametrize(
         ("options", "key"),
         [
-            ([], "86e581994571ee70513751e4cbf46bc3abe41f7aa5a8064f2d6e55ce5ca30712"),
+            ([], "c0121063172cc11639ebefc5dc63aed08da245c0aa1f44b7408e85bab2a37308"),
             (
                 ["--max-new-tokens", "12", "--temperature", "0.7", "--top-p", "0.9", "--seed", "3"],
-                "907cad8197ed5217a0a9aabc9395867680982dcda52fd425d2d2dc471efc9927",
+                "4403d790347d27d3e6df212d4ce77480b762c88478aab51a12a9bd6a7682b023",
             ),
-            (["--max-repeats", "0"], "c8a42c7d1ebc6127d9a4c428138eb007451c692008a54eecd988b5cb9152d890"),
+            (["--max-repeats", "0"], "1ddb6d05ec952b286084c43b28f1b876ed00c64b9dcd14ecea62bfbaaba5253e"),
         ],
     )
     def test_of_a_command(self, llmpar: Call, tmp_path: Path, options: list[str], key: str) -> None:
@@ -161,14 +161,14 @@ class TestPinnedKeys:
         request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
         files = ("--store", str(tmp_path / "store"), "--log", str(tmp_path / "log"))
         assert llmpar("batch", "--engine", "echo", *files, stdin=json.dumps(request).encode()).code == 0
-        expected = "594f15c18f0c8079cb19ce1e2acf3d9a9f8e6d89a0eb0148669bb245ac5a8726"
+        expected = "b7a62dc85dde838efccee52e6fac8b264ead4e2fc1047fe6f44e27ed45387819"
         assert json.loads((tmp_path / "log").read_text())["key"] == expected
 
     @pytest.mark.parametrize(
         ("sampling", "key"),
         [
-            (Sampling(), "86e581994571ee70513751e4cbf46bc3abe41f7aa5a8064f2d6e55ce5ca30712"),
-            (Sampling(12, 0.7, 0.9, 3), "907cad8197ed5217a0a9aabc9395867680982dcda52fd425d2d2dc471efc9927"),
+            (Sampling(), "c0121063172cc11639ebefc5dc63aed08da245c0aa1f44b7408e85bab2a37308"),
+            (Sampling(12, 0.7, 0.9, 3), "4403d790347d27d3e6df212d4ce77480b762c88478aab51a12a9bd6a7682b023"),
         ],
     )
     def test_of_python(self, tmp_path: Path, sampling: Sampling, key: str) -> None:

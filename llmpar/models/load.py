@@ -354,13 +354,10 @@ def _copy(model: CudaModel | TorchModel, device: str) -> CudaModel | TorchModel:
 
 def _text_part(config: Any) -> dict[str, Any]:
     """Return the options by which the model for text in a larger one is loaded; none where transformers has no such."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NATIVE
+    from llmpar.models.checkpoints.text_part import OWN_NAMES, text_configuration
 
-    text = config.get_text_config()
-    if config.is_encoder_decoder or NATIVE.get(text.model_type) in (None, NATIVE.get(config.model_type)):
-        return {}
-    names = {r"^(?:model\.)?language_model\.(?:model\.)?(?!lm_head)": "model.", r"^language_model\.lm_head": "lm_head"}
-    return {"config": text, "key_mapping": names}
+    text = text_configuration(config)
+    return {} if text is None else {"config": text, "key_mapping": dict(OWN_NAMES)}
 
 
 def _fastest(source_bits: int | None) -> PrecisionName:

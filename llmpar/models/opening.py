@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmpar.errors import ModelUnavailable
-from llmpar.models.configuration import is_gguf
+from llmpar.models.configuration import configuration, is_gguf
 
 if TYPE_CHECKING:
     from llmpar.engine.generic.skeleton import Skeleton
@@ -27,6 +27,8 @@ def is_ours_alone(path: Path) -> bool:
 def open_source(path: Path) -> WeightSource | None:
     """Return the weights of a directory or GGUF file, which are read where they are used; None where there are none.
 
+    Of a model that also takes images or sounds, they are those of its part for text, by the names that it has alone.
+
     Raises:
         ModelUnavailable: they are damaged, or in a form that is not read.
     """
@@ -35,15 +37,17 @@ def open_source(path: Path) -> WeightSource | None:
 
         return open_weights(path)
     from llmpar.models.checkpoints import opening
+    from llmpar.models.checkpoints.text_part import TextPart, has_parts
 
-    return opening.open_source(path)
+    source = opening.open_source(path)
+    return TextPart(source) if source and has_parts(configuration(path)) else source
 
 
 def open_files(path: Path) -> Skeleton | None:
     """Return the causal language model of a directory or GGUF file, whose weights stay there.
 
-    It is None where transformers has to load the model: an encoder-decoder, the part for text in a larger model, and
-    files that hold something else than its parameters.
+    Of a model that also takes images or sounds, it is the part for text. It is None where transformers has to load the
+    model: an encoder-decoder, and files that hold something else than its parameters.
 
     Raises:
         ModelUnavailable: the files are damaged, or nobody can load what they hold.
@@ -51,16 +55,18 @@ def open_files(path: Path) -> Skeleton | None:
     from transformers import AutoModelForCausalLM
 
     from llmpar.engine.generic.skeleton import OtherWeights, open_skeleton
+    from llmpar.models.checkpoints.text_part import text_configuration
 
     alone = is_ours_alone(path)
     try:
         config = _configuration(path)
         source = open_source(path)
         names_others = getattr(config, "transformers_weights", None)  # files, which transformers looks into
-        if source is None or names_others or config.is_encoder_decoder or config.get_text_config() is not config:
-            reason = "it is not a model for text alone"
+        text = text_configuration(config) or config
+        if source is None or names_others or config.is_encoder_decoder or text.get_text_config() is not text:
+            reason = "it is no model for text, and has none that can be read alone"
         else:
-            return open_skeleton(AutoModelForCausalLM, config, source)
+            return open_skeleton(AutoModelForCausalLM, text, source)
     except OtherWeights as other:
         reason = str(other)
     except ModelUnavailable:  # of plain weights, transformers says better what is wrong
@@ -75,7 +81,6 @@ def _configuration(path: Path) -> Any:
     from transformers import AutoConfig
 
     from llmpar.engine.generic.skeleton import OtherWeights
-    from llmpar.models.configuration import configuration
 
     try:
         if is_gguf(path):

@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from llmpar.engine.quantized import Floats, Quantized
 from llmpar.engine.source import WeightSource
 
-_PREFIX = re.compile(r"^(?:model\.)?language_model\.(?:model\.)?(?=.)")
+_TEXT = r"^(?:model\.)?language_model\."
+OWN_NAMES: Mapping[str, str] = {_TEXT + r"(?:model\.)?(?!lm_head)": "model.", _TEXT + "lm_head": "lm_head"}
+"""What names in a larger model begin with, as patterns, and what takes its place in the model for text."""
 _HEAD = "lm_head."
+
+
+def text_configuration(config: Any) -> Any | None:
+    """Return the configuration of the model for text in a larger one.
+
+    It is None where the configuration is that of a model for text alone, or of one whose part for text transformers
+    does not have by itself.
+
+    Args:
+        config: one of transformers.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NATIVE
+
+    text = config.get_text_config()
+    is_part = not config.is_encoder_decoder and text is not config
+    return text if is_part and NATIVE.get(text.model_type) not in (None, NATIVE.get(config.model_type)) else None
+
+
+def has_parts(config: Mapping[str, Any]) -> bool:
+    """Tell whether a config.json is that of a model of which text is one part."""
+    return any(isinstance(config.get(part), dict) for part in ("text_config", "vision_config", "audio_config"))
 
 
 class TextPart:
@@ -22,8 +46,8 @@ class TextPart:
     def __init__(self, source: WeightSource) -> None:
         self._source = source
         names = list(source.shapes)
-        if any(_PREFIX.match(name) for name in names):
-            own = {_own_name(name): name for name in names if _PREFIX.match(name) or name.startswith(_HEAD)}
+        if any(re.match(_TEXT, name) for name in names):
+            own = {_own_name(name): name for name in names if re.match(_TEXT, name) or name.startswith(_HEAD)}
         else:  # older files have no prefix for text, and others for the rest
             own = {name: name for name in names if name.startswith(("model.", _HEAD))}
         self._names = own
@@ -53,5 +77,6 @@ class TextPart:
 
 
 def _own_name(name: str) -> str:
-    rest = _PREFIX.sub("", name)
-    return rest if rest.startswith(_HEAD) else f"model.{rest}"
+    for pattern, own in OWN_NAMES.items():
+        name = re.sub(pattern, own, name)
+    return name

@@ -15,7 +15,7 @@ from llmpar.models.names import DEFAULT_MODEL
 if TYPE_CHECKING:
     from llmpar.answering.backend import Model, Watcher
 
-ANSWERS_VERSION = 5
+ANSWERS_VERSION = 6
 """To be raised with any change that can change an answer: then none from before is taken for one of now."""
 
 _MOST_HELD = 1 << 24  # characters of texts on their way

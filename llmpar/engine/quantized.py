@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,8 +35,8 @@ class Quantized:
     """Some rows (N, K) of a matrix of weights. A weight is scale · code + offset, or scale · table[code] + offset.
 
     `codes` (N, K) are int8 where they are signed, else uint8. `bits` is how many of them the file has for each.
-    `scales` and `offsets` have one number for each group of K / G inputs. `table` (2^bits,) has what codes stand for,
-    where that is not themselves.
+    `scales` and `offsets` have one number for each group of K / G codes. `table` (2^bits,) has what codes stand for,
+    where that is not themselves. `order` (K,) says of which input each code of a row is, where they are in another.
     """
 
     codes: npt.NDArray[Any]
@@ -43,10 +44,11 @@ class Quantized:
     scales: Scales
     offsets: Scales | None = None
     table: Floats | None = None
+    order: npt.NDArray[Any] | None = None
 
     @property
     def group(self) -> int:
-        """How many neighbouring inputs share a scale."""
+        """How many neighbouring codes share a scale."""
         return int(self.codes.shape[1] // self.scales.values.shape[1])
 
     def weights(self) -> Floats:
@@ -55,4 +57,30 @@ class Quantized:
         grouped = codes.reshape(len(codes), -1, self.group) * self.scales.floats()[..., None]
         if self.offsets is not None:
             grouped += self.offsets.floats()[..., None]
-        return grouped.reshape(codes.shape)
+        weights: Floats = grouped.reshape(codes.shape)
+        if self.order is not None:
+            weights = np.empty_like(weights)
+            weights[:, self.order] = grouped.reshape(codes.shape)
+        return weights
+
+
+def _table_of_bytes(exponent: int, mantissa: int, specials: Mapping[int, float]) -> Floats:
+    """Return what each of the 256 bytes of a float with a sign stands for.
+
+    Args:
+        exponent: how many bits it has.
+        mantissa: how many bits it has.
+        specials: what bytes without the sign stand for that are no ordinary numbers.
+    """
+    codes = np.arange(128)
+    powers, steps = codes >> mantissa, codes & ((1 << mantissa) - 1)
+    bias = (1 << (exponent - 1)) - 1
+    values = np.ldexp(steps + (powers > 0) * float(1 << mantissa), np.maximum(powers, 1) - bias - mantissa)
+    values[list(specials)] = list(specials.values())
+    return np.concatenate([values, -values]).astype(np.float32)
+
+
+FLOATS_OF_4_EXPONENT_BITS = _table_of_bytes(4, 3, {127: np.nan})
+"""What codes stand for that are floats of 8 bits, as torch's float8_e4m3fn."""
+FLOATS_OF_5_EXPONENT_BITS = _table_of_bytes(5, 2, {124: np.inf, 125: np.nan, 126: np.nan, 127: np.nan})
+"""What codes stand for that are floats of 8 bits, as torch's float8_e5m2."""

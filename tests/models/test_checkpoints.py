@@ -33,9 +33,9 @@ FORMS = {
     "bitsandbytes-int8": (8, 64, SIGNED),
     "bitsandbytes-nf4": (4, 64, TABLE),
     "bitsandbytes-nf4-nested": (4, 64, TABLE),
-    "compressed-fp8-block": (16, None, FLOAT),
-    "compressed-fp8-channel": (16, None, FLOAT),
-    "compressed-fp8-tensor": (16, None, FLOAT),
+    "compressed-fp8-block": (8, 16, TABLE),
+    "compressed-fp8-channel": (8, 64, TABLE),
+    "compressed-fp8-tensor": (8, 64, TABLE),
     "compressed-mxfp4": (4, 32, TABLE),
     "compressed-naive-4-bits": (4, 64, SIGNED),
     "compressed-nvfp4": (4, 16, TABLE),
@@ -45,25 +45,25 @@ FORMS = {
     "compressed-w8a16-channel-zeros": (8, 64, ZEROS),
     "compressed-w8a8": (8, 64, SIGNED),
     "compressed-w8a8-zeros": (8, 64, ZEROS),
-    "fp8-blocks": (16, None, FLOAT),
-    "fp8-blocks-powers": (16, None, FLOAT),
+    "fp8-blocks": (8, 16, TABLE),
+    "fp8-blocks-powers": (8, 16, TABLE),
     "gptq-2-bits": (2, 32, ZEROS),
     "gptq-3-bits": (3, 32, ZEROS),
     "gptq-4-bits": (4, 32, SIGNED),
-    "gptq-4-bits-act-order": (16, None, FLOAT),
+    "gptq-4-bits-act-order": (4, 32, ZEROS),
     "gptq-4-bits-second-layout": (4, 32, ZEROS),
     "gptq-8-bits": (8, 32, ZEROS),
     "mxfp4": (4, 32, TABLE),
-    "torchao-float8": (16, None, FLOAT),
+    "torchao-float8": (8, 64, TABLE),
     "torchao-int4": (4, 32, ZEROS),
     "torchao-int8": (8, 64, SIGNED),
     "torchao-intx-4-bits": (4, 32, ZEROS),
 }
 """Of each checkpoint, how many bits its weights have, in groups of how many, and what they are read as."""
-LONG_SCALES = {"bitsandbytes-fp4-in-floats", "bitsandbytes-int8", "bitsandbytes-nf4-nested", "compressed-nvfp4"}
+LONG_SCALES = {
+    "bitsandbytes-fp4-in-floats", "bitsandbytes-int8", "bitsandbytes-nf4-nested", "compressed-nvfp4", "fp8-blocks",
+}  # fmt: skip
 """Those whose scales are numbers that 16 bits do not hold."""
-FLOATS_AMONG_THEM = {"bitsandbytes-fp4-in-floats", "bitsandbytes-nf4", "bitsandbytes-nf4-nested"}
-"""Those of whose matrices some have blocks that end within rows, which are read as floats."""
 Q, EXPERTS = "model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.experts.gate_up_proj"
 
 
@@ -135,7 +135,7 @@ def test_weights_keep_the_form_of_their_file(path: Path) -> None:
     source = opened(path)
     read = source.rows(EXPERTS if path.name == "mxfp4" else Q, slice(None))
     assert form(read) == expected
-    assert source.bits == (16 if path.name in FLOATS_AMONG_THEM else max(4, bits))
+    assert source.bits == max(4, bits)
     if isinstance(read, Quantized):
         assert (read.bits, read.group) == (bits, group)
         assert (read.scales.values.dtype == np.float16) == (path.name not in LONG_SCALES)

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from llmpar.engine.cpu import kernels
-from llmpar.engine.cpu.dots import INPUT_GROUP, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot
+from llmpar.engine.cpu.dots import E4M3, E5M2, FLOAT_LOOKUPS, INPUT_GROUP, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot
+from llmpar.engine.cpu.floats import to_bf16
 from llmpar.engine.cpu.precision import round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection
-from llmpar.engine.quantized import Quantized, Scales
+from llmpar.engine.quantized import FLOATS_OF_4_EXPONENT_BITS, FLOATS_OF_5_EXPONENT_BITS, Quantized, Scales
 
 Array = npt.NDArray[Any]
 
@@ -36,12 +37,15 @@ class Whole:
             return Scales(scales.values[rows], None if scales.units is None else scales.units[rows])
 
         offsets = None if whole.offsets is None else some(whole.offsets)
-        return Quantized(whole.codes[rows], whole.bits, some(whole.scales), offsets, whole.table)
+        return Quantized(whole.codes[rows], whole.bits, some(whole.scales), offsets, whole.table, whole.order)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a type of a file has: bits, the inputs of a group, and what its scales and offsets are."""
+    """What a type of a file has: bits, the inputs of a group, what its scales and offsets are, and `few` of its codes.
+
+    These have sums that float32 holds; all codes have where there are none.
+    """
 
     dot: Dot
     bits: int
@@ -51,6 +55,7 @@ class Kind:
     offsets: str = ""
     shared: int = 1
     table: tuple[float, ...] = ()
+    few: tuple[int, ...] = ()
 
     def draw(self, num_outputs: int, num_inputs: int, seed: int = 0) -> Whole:
         """Return random weights whose products with small whole numbers float32 holds exactly."""
@@ -58,7 +63,9 @@ class Kind:
         half = 1 << self.bits >> 1
         low, high, kind = (-half, half, np.int8) if self.signed else (0, 2 * half, np.uint8)
         codes = random.integers(low, high, (num_outputs, num_inputs)).astype(kind)
-        codes[0, :8] = [low, high - 1] * 4  # the extremes, beside each other
+        if self.few:
+            codes = random.choice(np.array(self.few, kind), codes.shape)
+        codes[0, :8] = (self.few or [low, high - 1] * 4)[:8]  # the extremes, beside each other
 
         def numbers(form: str) -> Scales:
             shape = (num_outputs, num_inputs // self.group)
@@ -73,6 +80,13 @@ class Kind:
         return Whole(Quantized(codes, self.bits, numbers(self.scales), offsets, table))
 
 
+def _near_one(exponent: int) -> tuple[int, ...]:
+    """Return the codes of floats of 8 bits, with so many of exponent, from 1/2 to 4 and from -4 to -1/2."""
+    mantissa, one = 7 - exponent, (1 << (exponent - 1)) - 1
+    return tuple(sign | code for code in range(one - 1 << mantissa, one + 2 << mantissa) for sign in (0, 128))
+
+
+_NEAR_ONE = {exponent: _near_one(exponent) for exponent in (4, 5)}
 IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 MXFP4 = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
 KINDS = {
@@ -92,11 +106,20 @@ KINDS = {
     "IQ4_NL": Kind(LOOKUPS, 4, 32, signed=False, table=IQ4),
     "IQ4_XS": Kind(LOOKUPS, 4, 32, signed=False, scales="int8", shared=8, table=IQ4),
     "MXFP4": Kind(LOOKUPS, 4, 32, signed=False, table=MXFP4),
+    "quarters": Kind(FLOAT_LOOKUPS, 4, 64, signed=False, table=tuple(code / 4 - 2 for code in range(16))),
+    "FP8": Kind(E4M3, 8, 128, signed=False, scales="float32", table=tuple(FLOATS_OF_4_EXPONENT_BITS), few=_NEAR_ONE[4]),
+    "FP8 for a channel": Kind(
+        E5M2, 8, 256, signed=False, scales="float32", table=tuple(FLOATS_OF_5_EXPONENT_BITS), few=_NEAR_ONE[5]
+    ),
 }
 
 
-def encoded(x: Array, scales: Array, width: int) -> tuple[Array, Array]:
+def encoded(x: Array, scales: Array, width: int, dot: Dot = OCTETS) -> tuple[Array, Array]:
     """Return whole inputs (M, K) and scales (M, K / 32) as kernels take them."""
+    if dot.is_scaled:
+        floats = np.zeros((round_up(len(x), TILE_ROWS), width), np.float32)
+        floats[: len(x), : x.shape[1]] = x * np.repeat(scales, INPUT_GROUP, axis=1)[:, : x.shape[1]]
+        return floats if dot.inputs is np.float32 else to_bf16(floats), np.ones((len(floats), 0), np.float32)
     rows, groups = round_up(len(x), TILE_ROWS), width // INPUT_GROUP
     values, numbers = np.zeros((rows, width), np.int8), np.zeros((rows, 4 * groups), np.float32)
     values[: len(x), : x.shape[1]] = x
@@ -108,7 +131,7 @@ def encoded(x: Array, scales: Array, width: int) -> tuple[Array, Array]:
 
 
 def multiplied(projection: Projection, x: Array, scales: Array) -> Array:
-    values, numbers = encoded(x, scales, projection.num_inputs)
+    values, numbers = encoded(x, scales, projection.num_inputs, projection.dot)
     out = np.empty((len(values), projection.num_outputs), np.float32)
     kernels.product(values, numbers, projection.weights, out, 0, len(x), False)
     return out[: len(x), : projection.size]

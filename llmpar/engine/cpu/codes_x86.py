@@ -118,8 +118,10 @@ def _in_pairs(builder: Any, total: Any, x: list[Any], w: list[Any], names: tuple
 
 
 def bfloats_avx512(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
-    """Multiply and add two pairs of bfloat16 in one instruction, on 16 lanes; it rounds otherwise."""
+    """Multiply and add pairs of bfloat16, two in one instruction, on 16 lanes; it rounds otherwise."""
     # Declared as up to LLVM 15; later ones know the old types and turn them into theirs.
     name = "llvm.x86.avx512bf16.dpbf16ps.512"
     dot = function(builder, name, total.type, [total.type, ints(16), ints(16)])
-    return builder.call(dot, [total, x[0], w[0]])
+    for inputs, weights in zip(x, w, strict=True):
+        total = builder.call(dot, [total, inputs, weights])
+    return total

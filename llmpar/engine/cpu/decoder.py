@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,11 +97,11 @@ class Decoder:
 
 
 class _Inputs:
-    """Room for the encoded inputs of a projection: M rows."""
+    """Room for the inputs of a projection, in M rows, as it takes them or as float32."""
 
-    def __init__(self, projection: Projection, num_rows: int) -> None:
-        self.values = np.zeros((num_rows, projection.num_inputs), projection.dot.inputs)
-        self.scales = np.ones((num_rows, projection.input_numbers), np.float32)
+    def __init__(self, num_rows: int, num_inputs: int, kind: Any, input_numbers: int = 0) -> None:
+        self.values = np.zeros((num_rows, num_inputs), kind)
+        self.scales = np.ones((num_rows, input_numbers), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +174,17 @@ class Pass:
                 self._qkv, *where, *self._angles[layer.rope], layer.head_norms, epsilon,
                 np.float32(layer.scaling), self._keys, self._values, index, heads,
             )  # fmt: skip
-            found = self._inputs_of(layer.output)
+            found = self._plain_inputs_of(layer.output)
             kernels.attend(
                 self._qkv, *where, self._keys, self._values, index, heads,
                 layer.window, np.float32(layer.softcap), found.values, found.scales,
             )  # fmt: skip
+            found = self._in_order(found, layer.output, count)
             self._add(found, layer.output, layer.after_attention_norm, count)
             self._multiply_normed(everyone, layer.mlp_norm, layer.gate_up, self._gate_up)
-            active = self._inputs_of(layer.down)
+            active = self._plain_inputs_of(layer.down)
             kernels.activate(self._gate_up, decoder.mlp_size, decoder.activation, active.values, active.scales, count)
+            active = self._in_order(active, layer.down, count)
             self._add(active, layer.down, layer.after_mlp_norm, count)
         return hidden[:count, : decoder.hidden_size]
 
@@ -210,21 +213,37 @@ class Pass:
 
     def _inputs_of(self, projection: Projection) -> _Inputs:
         """Return the room for a projection's inputs, shared by all of its kind: each is read before the next one."""
-        kind = (np.dtype(projection.dot.inputs).name, projection.num_inputs, projection.input_numbers)
+        return self._room(projection.dot.inputs, projection.num_inputs, projection.input_numbers)
+
+    def _plain_inputs_of(self, projection: Projection) -> _Inputs:
+        """Return the room for a projection's inputs in the model's own order: float32 if it wants another."""
+        if not len(projection.order):
+            return self._inputs_of(projection)
+        return self._room(np.float32, len(projection.order), 0)
+
+    def _in_order(self, plain: _Inputs, projection: Projection, count: int) -> _Inputs:
+        """Return the first of a projection's inputs as it takes them."""
+        if not len(projection.order):
+            return plain
+        inputs = self._inputs_of(projection)
+        kernels.reorder(plain.values, projection.order, inputs.values, inputs.scales, count)
+        return inputs
+
+    def _room(self, dtype: Any, num_inputs: int, input_numbers: int) -> _Inputs:
+        kind = (np.dtype(dtype).name, num_inputs, input_numbers)
         if kind not in self._inputs:
-            self._inputs[kind] = _Inputs(projection, self._num_rows)
+            self._inputs[kind] = _Inputs(self._num_rows, num_inputs, dtype, input_numbers)
         return self._inputs[kind]
 
     def _multiply_normed(self, rows: Array, norm: Floats, projections: tuple[Projection, ...], out: Floats) -> None:
         """Set rows of `out` to what projections make of the hidden states (N, H), normed; side by side."""
-        encoded: list[_Inputs] = []
+        encoded: dict[_Inputs, Array] = {}  # in which order they are
         first = 0
         for projection in projections:
-            inputs = self._inputs_of(projection)
-            if inputs not in encoded:
-                epsilon = np.float32(self._decoder.epsilon)
-                kernels.norm(self._hidden, rows, norm, epsilon, inputs.values, inputs.scales)
-                encoded.append(inputs)
+            inputs, order = self._inputs_of(projection), projection.order
+            if inputs not in encoded or not np.array_equal(encoded[inputs], order):
+                self._encode_normed(self._hidden, rows, norm, projection)
+                encoded[inputs] = order
             # What fills the last panel of one is where the next one's outputs will be.
             _multiply(inputs, projection, out, len(rows), first)
             first += projection.size
@@ -232,9 +251,13 @@ class Pass:
     def _encoded(self, hidden: Floats) -> _Inputs:
         """Return the last hidden states, normed, as the inputs of the head."""
         decoder, everyone = self._decoder, np.arange(len(hidden))
-        whole, inputs = np.ascontiguousarray(hidden), self._inputs_of(decoder.head)
-        kernels.norm(whole, everyone, decoder.final_norm, np.float32(decoder.epsilon), inputs.values, inputs.scales)
-        return inputs
+        return self._encode_normed(np.ascontiguousarray(hidden), everyone, decoder.final_norm, decoder.head)
+
+    def _encode_normed(self, hidden: Floats, rows: Array, norm: Floats, projection: Projection) -> _Inputs:
+        """Return rows of hidden states (N, H), normed, as a projection takes them."""
+        plain = self._plain_inputs_of(projection)
+        kernels.norm(hidden, rows, norm, np.float32(self._decoder.epsilon), plain.values, plain.scales)
+        return self._in_order(plain, projection, len(rows))
 
     def _add(self, inputs: _Inputs, projection: Projection, norm: Floats, count: int) -> None:
         """Add to the hidden states what a projection makes of its inputs, normed if the model does so."""

@@ -14,15 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from llmpar.engine.cpu.compiled import kernel
-from llmpar.engine.cpu.dots import INPUT_GROUP, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot
+from llmpar.engine.cpu.dots import E4M3, E5M2, FLOAT_LOOKUPS, INPUT_GROUP, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot
 from llmpar.engine.cpu.precision import PANEL, Array, Floats, by_panel, round_up
-from llmpar.engine.quantized import Quantized, Scales
+from llmpar.engine.quantized import FLOATS_OF_4_EXPONENT_BITS, FLOATS_OF_5_EXPONENT_BITS, Quantized, Scales
 from llmpar.engine.resources import usable_cores
 
 _SHORTEST = 16  # inputs of a group
 _PIECE = 1 << 20  # codes that are packed at once
 _RUN = 32  # words of a row that are moved at once: rows of a panel may lie so that they push each other out of a cache
 _MOST_SIGNED = 127
+_NIBBLES_IN_WORD = 8
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -65,13 +66,14 @@ class Grouped(NamedTuple):
     biases: Numbers | None
     table: Array | None
     zero: float
+    order: Array | None
 
 
 def form_of(rows: StoredRows, most: int = 8) -> Dot | None:
     """Return the form in which a matrix is kept as it is, None where there is no such.
 
-    There is none for floats, for groups that are no multiple of 16 inputs, and for tables of more than 16 values or of
-    others than whole numbers from -128 to 127.
+    There is none for floats, for groups that are no multiple of 16 inputs, and for tables of more than 16 values that
+    are not those of floats of 8 bits.
 
     Args:
         rows: the matrix (N, K).
@@ -80,9 +82,13 @@ def form_of(rows: StoredRows, most: int = 8) -> Dot | None:
     sample = rows[0:1]
     if not isinstance(sample, Quantized) or sample.bits > min(most, OCTETS.bits) or sample.group % _SHORTEST:
         return None
+    if sample.table is not None and sample.bits > NIBBLES.bits:
+        known = ((E4M3, FLOATS_OF_4_EXPONENT_BITS), (E5M2, FLOATS_OF_5_EXPONENT_BITS))
+        same = (dot for dot, table in known if np.array_equal(table, sample.table, equal_nan=True))
+        return None if sample.offsets else next(same, None)
     if sample.table is not None:
         is_whole = bool((np.rint(sample.table) == sample.table).all() and (np.abs(sample.table + 0.5) < 128).all())
-        return LOOKUPS if sample.bits <= NIBBLES.bits and is_whole else None
+        return LOOKUPS if is_whole else None if sample.offsets else FLOAT_LOOKUPS
     return next(dot for dot in (NIBBLES, SIXES, OCTETS) if sample.bits <= dot.bits)
 
 
@@ -103,8 +109,8 @@ def pack(rows: StoredRows, dot: Dot) -> Grouped:
     found = list(side_by_side(put, pieces(num_panels, max(1, _PIECE // (PANEL * width)))))
     offsets = [each for _, each in found if each is not None]
     table = None
-    if sample.table is not None:
-        table = np.zeros(16, np.uint8)
+    if sample.table is not None and dot.inputs_per_word == _NIBBLES_IN_WORD:
+        table = np.zeros(16, np.float32 if dot.is_scaled else np.uint8)
         table[: len(sample.table)] = sample.table + dot.middle
     return Grouped(
         dot,
@@ -112,7 +118,8 @@ def pack(rows: StoredRows, dot: Dot) -> Grouped:
         _shortest([scales for scales, _ in found]),
         _shortest(offsets) if offsets else None,
         table,
-        float(dot.middle if is_signed or table is not None else 0),
+        float(dot.middle if is_signed or sample.table is not None else 0),
+        None if sample.order is None else np.ascontiguousarray(sample.order, np.int32),
     )
 
 
@@ -145,12 +152,12 @@ def _lay(codes: Array, dot: Dot, width: int, words: Array, *, is_signed: bool) -
     if codes.shape[1] < width:
         codes = np.pad(codes, ((0, 0), (0, width - codes.shape[1])))
     fours = np.ascontiguousarray(codes).view(np.uint32)
-    if dot.input_words == 2:
+    if dot.inputs_per_word == _NIBBLES_IN_WORD:
         flipped = 0x08080808 if is_signed else 0
         _lay_nibbles(fours, np.uint32(0x0F0F0F0F), np.uint32(flipped), words)
     else:
         # A signed code has its sign in all upper bits.
-        mask, middle = (1 << dot.bits) - 1, dot.middle if is_signed else 0
+        mask, middle = (1 << (dot.bits or 8)) - 1, dot.middle if is_signed else 0
         _lay_bytes(fours, np.uint32(mask * 0x01010101), np.uint32(middle * 0x01010101), words)
 
 

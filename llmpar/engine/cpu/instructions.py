@@ -19,7 +19,7 @@ from llmpar.engine.cpu.codes_x86 import (
     codes_vnni,
     octets_avx2,
 )
-from llmpar.engine.cpu.dots import BFLOATS, BYTES, CODED, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot, Emit
+from llmpar.engine.cpu.dots import BFLOATS, BYTES, CODED, E4M3, E5M2, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot, Emit
 from llmpar.engine.cpu.vector import HOST, floats, ints
 
 
@@ -108,7 +108,7 @@ _AVX512_DOTS = (
     *(Instruction(dot, "avx512vnni", codes_vnni) for dot in CODED),
     *(Instruction(dot, "avx512bw", codes_avx512(dot.bits)) for dot in (NIBBLES, SIXES)),
     Instruction(BYTES, "avx512vnni", bytes_vnni),
-    Instruction(BFLOATS, "avx512bf16", bfloats_avx512),
+    *(Instruction(dot, "avx512bf16", bfloats_avx512) for dot in (BFLOATS, E4M3, E5M2)),
     *_AVX2_OCTETS,
 )
 AMX = InstructionSet(

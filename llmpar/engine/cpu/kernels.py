@@ -189,6 +189,16 @@ def activate(gate_up, width, kind, out, scales, num_rows):
         encode(values, out, row, scales)
 
 
+@kernel
+def reorder(values, order, out, scales, num_rows):
+    """Set rows of `out` (M, W) to rows of `values` (M, K) in the `order` (K,) of columns, encoded."""
+    line = np.zeros(out.shape[1], np.float32)
+    for row in range(num_rows):
+        for k in range(len(order)):
+            line[k] = values[row, order[k]]
+        encode(line, out, row, scales)
+
+
 @inlined
 def _rotate(x, start, half, cosine, sine):
     """Turn each pair (k, k + half) of a head by its angle (rotary embedding, Su et al. 2021)."""

@@ -35,8 +35,10 @@ class Recipe:
 
 def form_in(rows: StoredRows, precision: Precision) -> str | None:
     """Return the name of the form in which a matrix (N, K) is kept as its file has it, None if it is not."""
-    found = None if precision.group is None else form_of(rows, precision.bits)
-    return found.name if found else None
+    found = form_of(rows, precision.bits)
+    # Whole numbers are no inputs for who asked for floats, nor are shorter floats.
+    is_as_long = found and np.dtype(found.inputs).itemsize >= np.dtype(precision.inputs).itemsize
+    return found.name if found and is_as_long else None
 
 
 def make(recipe: Recipe, rows_of: Callable[[str], StoredRows]) -> Projection | Array:

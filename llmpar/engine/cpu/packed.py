@@ -27,7 +27,7 @@ from llmpar.engine.cpu.projection import Projection
 from llmpar.integrity.checksums import checksum, checksum_of
 from llmpar.integrity.foundation import Foundation
 
-FORMAT = 5
+FORMAT = 6
 """Raise it when the same weights would be packed otherwise."""
 _ALIGNMENT = 64
 _DIGITS = 64  # of a SHA-256

@@ -65,7 +65,7 @@ class _Product:
         self._b = b
         self._channel = channel
         self._add = b.icmp_signed("!=", add, ir.Constant(add.type, 0))
-        self.num_groups = self.own.factors.shape[1] if self.dot.is_integer else number(1)
+        self.num_groups = self.own.factors.shape[1] if self.dot.has_factors else number(1)
         self.has_offsets = bool(self.dot.bits) and self.own.biases is not None
         self._set_blocks()
 
@@ -144,6 +144,8 @@ class _Product:
     def starts(self, rows: list[Any], block: Any) -> list[list[Any]]:
         """Return what the sums of a block begin with, for each row and vector."""
         b, is_signed = self._b, HERE.is_signed(self.dot)
+        if not self.dot.is_integer:
+            return [[ir.Constant(_FLOATS, None)] * _VECTORS for _ in rows]
         if self.dot.bits:
             # Whole numbers this small are exact.
             factor = b.fsub(ir.Constant(F32, self.dot.middle if is_signed else 0), self.own.zero)
@@ -168,10 +170,10 @@ class _Product:
 
 def _by_vectors(b: Any, product: _Product, row: Any, num_rows: int = HERE.rows) -> None:
     """Keep the sums of some rows in registers: as many as the processor has room for, or fewer."""
-    dot, integers = product.dot, product.dot.is_integer
+    dot, has_factors = product.dot, product.dot.has_factors
     cells = [(r, v) for r in range(num_rows) for v in range(_VECTORS)]
     sums = {cell: cgutils.alloca_once(b, HERE.sums(dot)) for cell in cells}
-    totals = {cell: cgutils.alloca_once(b, _FLOATS) for cell in cells} if integers else sums
+    totals = {cell: cgutils.alloca_once(b, _FLOATS) for cell in cells} if has_factors else sums
     rows = [b.add(row, number(r)) for r in range(num_rows)]
     for cell in cells:
         b.store(ir.Constant(_FLOATS, None), totals[cell])
@@ -180,15 +182,19 @@ def _by_vectors(b: Any, product: _Product, row: Any, num_rows: int = HERE.rows) 
         cgutils.for_range(b, product.parts) as part,
     ):
         block = b.add(b.mul(group.index, product.parts), part.index)
-        if integers:
+        if has_factors:
             starts = product.starts(rows, block)
             for r, v in cells:
                 b.store(starts[r][v], sums[r, v])
         first = b.mul(block, product.block_words)
         with cgutils.for_range(b, b.sdiv(product.block_words, number(dot.step))) as step:
             _step(b, product, rows, sums, b.add(first, b.mul(step.index, number(dot.step))))
-        if integers:
+        if has_factors:
             units = product.units(group.index)
+        if dot.is_scaled:
+            for r, v in cells:
+                b.store(multiply_add(b, b.load(sums[r, v]), units[v], b.load(totals[r, v])), totals[r, v])
+        elif has_factors:
             offsets = product.offsets(group.index) if product.has_offsets else []
             for r in range(num_rows):
                 scale = product.scale(rows[r], block)

@@ -54,8 +54,9 @@ class Projection:
     bias: Floats  # (N,), or empty
     factor_units: Array = field(default_factory=_nothing)
     bias_units: Array = field(default_factory=_nothing)
-    table: Array = field(default_factory=lambda: np.empty(0, np.uint8))  # (16,), of codes that are looked up
+    table: Array = field(default_factory=lambda: np.empty(0, np.uint8))  # (16,), in which codes are looked up
     zero: float = 0  # what is stored where a code is 0
+    order: Array = field(default_factory=lambda: np.empty(0, np.int32))  # (K,) of the inputs, where it is another
 
     @staticmethod
     def pack(weight: WeightRows, bias: Floats | None, precision: Precision) -> Projection:
@@ -114,6 +115,7 @@ class Projection:
             _nothing() if biases is None or biases.units is None else biases.units,
             np.empty(0, np.uint8) if found.table is None else found.table,
             found.zero,
+            np.empty(0, np.int32) if found.order is None else found.order,
         )
 
     @property

@@ -109,6 +109,30 @@ def looked_up(b: Any, places: Any, table: ArrayArgument) -> Any:
     return b.bitcast(found, places.type)
 
 
+def looked_up_floats(b: Any, places: Any, table: ArrayArgument) -> Any:
+    """Return what a table of 16 float32 has at the places that the lowest four bits of a vector of words are."""
+    lanes = places.type.count
+    if lanes == 16 and HOST.get("avx512f", False):
+        find = function(b, "llvm.x86.avx512.permvar.sf.512", floats(16), [floats(16), ints(16)])
+        return b.call(find, [table.at(number(0), floats(16)), places])
+    if lanes == 16 and HOST.get("avx2", False):
+        halves = [table.at(number(first), floats(8)) for first in (0, 32)]
+        find = function(b, "llvm.x86.avx2.permps", floats(8), [floats(8), ints(8)])
+
+        def chosen(part: Any) -> Any:
+            low, high = (b.call(find, [half, part]) for half in halves)
+            is_high = b.icmp_signed("<", b.shl(part, repeated(part, 28)), repeated(part, 0))
+            return b.select(is_high, high, low)
+
+        return by_eights(b, chosen, places)
+    found = ir.Constant(floats(lanes), ir.Undefined)
+    for lane in range(lanes):
+        place = b.and_(b.extract_element(places, ir.Constant(I32, lane)), ir.Constant(I32, 15))
+        at = b.mul(b.zext(place, number(0).type), number(4))
+        found = b.insert_element(found, table.at(at, F32), ir.Constant(I32, lane))
+    return found
+
+
 def _shuffled(b: Any, name: str, known: Any, places: Any) -> Any:
     """Return what 16 bytes have at the places, by an instruction that looks up in each 16 bytes of a register."""
     bytes_ = ir.VectorType(I8, 4 * places.type.count)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -71,37 +72,6 @@ class _State:
     nested_offset: float
 
 
-class _AcrossRows:
-    """A matrix (N, K) of codes with a table, of which blocks do not end where rows do, so that it is read as floats."""
-
-    def __init__(
-        self,
-        tensors: Tensors,
-        parts: tuple[str, ...],
-        shape: tuple[int, int],
-        kind: str,
-        codes: Callable[[int, int], npt.NDArray[np.uint8]],
-        scales: Callable[[slice], Floats],
-        table: Floats,
-        size: int,
-    ) -> None:
-        self.parts: tuple[str, ...] = parts
-        self.shape: tuple[int, ...] = shape
-        self.kind = kind
-        self.bits = 16
-        self._tensors = tensors
-        self._codes, self._scales, self._table, self._size = codes, scales, table, size
-
-    def rows(self, rows: slice) -> Floats:
-        """Return some rows (n, K)."""
-        first, last = rows.start * self.shape[1], rows.stop * self.shape[1]
-        blocks = np.arange(first, last) // self._size
-        scales = self._scales(slice(first // self._size, -(-last // self._size)))
-        self._tensors.expect_finite(scales, self.parts[0])
-        weights: Floats = self._table[self._codes(first, last)] * scales[blocks - first // self._size]
-        return weights.reshape(-1, self.shape[1])
-
-
 def _four_bits(tensors: Tensors, name: str, kind: str) -> Matrix:
     absmax, table, nested, nested_table = (
         f"{name}.{part}" for part in ("absmax", "quant_map", "nested_absmax", "nested_quant_map")
@@ -139,18 +109,22 @@ def _four_bits(tensors: Tensors, name: str, kind: str) -> Matrix:
     size, known = state.size, np.array(tensors.array(table))
     if not (np.abs(known) <= 1).all():
         raise tensors.damaged(f"{table} has something else than numbers from -1 to 1")
-    if num_inputs % size:
-        kind = f"bitsandbytes {kind} in blocks of {size} across rows"
-        return _AcrossRows(tensors, tuple(parts), state.shape, kind, codes, scales, known, size)
-    per_row = num_inputs // size
+    # Blocks need not end where rows do, but all of these do.
+    group = gcd(num_inputs, size)
+
+    def scales_of(rows: slice) -> Floats:
+        first, last = rows.start * num_inputs, rows.stop * num_inputs
+        blocks = np.arange(first, last, group) // size
+        return scales(slice(first // size, -(-last // size)))[blocks - first // size].reshape(-1, num_inputs // group)
+
     return Grouped(
         tensors,
         tuple(parts),
         state.shape,
         4,
-        f"bitsandbytes {kind} in groups of {size}",
+        f"bitsandbytes {kind} in blocks of {size}",
         codes=lambda rows: codes(rows.start * num_inputs, rows.stop * num_inputs).reshape(-1, num_inputs),
-        scales=lambda rows: scales(slice(rows.start * per_row, rows.stop * per_row)).reshape(-1, per_row),
+        scales=scales_of,
         table=known,
     )
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from llmpar.models.checkpoints.four_bit_floats import four_bit_floats
 from llmpar.models.checkpoints.matrices import Grouped, Matrix, Read, contiguous_groups
 from llmpar.models.checkpoints.packing import unpack_rows, unpack_words
-from llmpar.models.checkpoints.scaled_floats import POWERS, ScaledFloats
+from llmpar.models.checkpoints.scaled_floats import POWERS, scaled_floats
 from llmpar.models.checkpoints.tensors import EIGHT_BIT_FLOATS, FLOATS, Tensors
 
 _LAYOUTS = (
@@ -149,7 +149,7 @@ def _floats(tensors: Tensors, module: str, known: list[dict[str, Any]]) -> Matri
         block = shapes[0]
     beside = f"{module}.weight_zero_point"
     parts = (beside,) if beside in tensors.shapes else ()
-    return ScaledFloats(tensors, weight, scale, block, "compressed-tensors, floats of 8 bits", parts)
+    return scaled_floats(tensors, weight, scale, block, "compressed-tensors, floats of 8 bits", parts)
 
 
 def _block(tensors: Tensors, told: object) -> tuple[int, int]:

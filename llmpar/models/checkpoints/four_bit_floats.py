@@ -15,7 +15,8 @@ from llmpar.models.checkpoints.tensors import EIGHT_BIT_FLOATS, Tensors, to_floa
 
 # As the OCP Microscaling Formats specification has E2M1.
 _POSITIVE = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-_TABLE = np.array([*_POSITIVE, *(-value for value in _POSITIVE)], np.float32)
+_DOUBLED = 2 * np.array([*_POSITIVE, *(-value for value in _POSITIVE)], np.float32)
+"""Twice what each code stands for, which is a whole number. Half of a scale is exact."""
 
 
 def four_bit_floats(tensors: Tensors, pairs: str, scale: str, kind: str, unit: str | None = None) -> Grouped:
@@ -45,10 +46,10 @@ def four_bit_floats(tensors: Tensors, pairs: str, scale: str, kind: str, unit: s
     def scales(rows: slice) -> npt.NDArray[Any]:
         stored = tensors.array(scale).reshape(num_rows, num_groups)[rows]
         if unit is None:
-            return to_floats(stored, "float8_e8m0fnu")
+            return to_floats(stored, "float8_e8m0fnu") / np.float32(2)
         with np.errstate(all="ignore"):  # what is no number then is found by whoever asked
             divided: npt.NDArray[Any] = to_floats(stored, tensors.dtype(scale)) / tensors.floats(unit).reshape(())
-        return divided
+        return divided / np.float32(2)
 
     return Grouped(
         tensors,
@@ -58,5 +59,5 @@ def four_bit_floats(tensors: Tensors, pairs: str, scale: str, kind: str, unit: s
         f"{kind}, floats of 4 bits in groups of {num_inputs // num_groups}",
         codes=lambda rows: unpack_bytes(tensors.array(pairs).reshape(num_rows, num_inputs // 2)[rows], 4),
         scales=scales,
-        table=_TABLE,
+        table=_DOUBLED,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmpar.models.checkpoints.matrices import Matrix
-from llmpar.models.checkpoints.scaled_floats import ScaledFloats
+from llmpar.models.checkpoints.scaled_floats import scaled_floats
 from llmpar.models.checkpoints.tensors import EIGHT_BIT_FLOATS, Tensors
 
 _SCALES = ("weight_scale_inv", "weight_scale")
@@ -41,5 +41,5 @@ def find(tensors: Tensors, options: Mapping[str, Any]) -> dict[str, Matrix]:
                 size, kind = (1, num_inputs), "FP8 in rows"
             else:
                 size, kind = (block[0], block[1]), f"FP8 in blocks of {block[0]} × {block[1]}"
-            found[weight] = ScaledFloats(tensors, weight, f"{module}.{suffix}", size, kind)
+            found[weight] = scaled_floats(tensors, weight, f"{module}.{suffix}", size, kind)
     return found

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from llmpar.engine.quantized import Floats, Quantized, Scales
 from llmpar.models.checkpoints.tensors import Tensors
 
+_LEAST_GROUP = 16  # neighbours that must share a scale for their codes to be kept (see `engine.cpu.grouped`)
 _TOGETHER = 32  # rows, which stay in a cache while they are computed
 Read = Callable[[slice], npt.NDArray[Any]]
 """Returns what a file has for some rows of a matrix."""
@@ -63,7 +64,8 @@ class Grouped:
         zeros: returns (n, G) integers, where they are not all 0.
         offsets: returns (n, G) float16 or float32, where there are such.
         table: (2^bits,) what codes stand for, if not themselves.
-        groups: the group (K,) of each input, where not K / G neighbours are one.
+        groups: the group (K,) of each input, where not K / G neighbours are one. Inputs of one group are put beside
+            each other then, if so many are that their codes can be kept.
     """
 
     def __init__(
@@ -83,28 +85,32 @@ class Grouped:
         self._tensors, self._code_bits, self._middle = tensors, bits, 1 << (bits - 1)
         self._codes, self._scales, self._zeros, self._table = codes, scales, zeros, table
         self._offsets = offsets
-        self._groups = groups
+        self._groups, self._order, self._members = groups, *_neighbours(groups)
+        num_groups = self._scales(slice(0, 1)).shape[1] if self._members is None else len(self._members)
+        is_kept = (groups is None or self._members is not None) and shape[1] // num_groups % _LEAST_GROUP == 0
         self.parts: tuple[str, ...] = parts
         self.shape: tuple[int, ...] = shape
         self.kind = kind
-        self.bits = bits if groups is None else 16
+        self.bits = bits if is_kept else 16
 
     def rows(self, rows: slice) -> Quantized | Floats:
-        """Return some rows (n, K), as floats where groups are not neighbours."""
+        """Return some rows (n, K), as floats where too few inputs of a group can be put beside each other."""
         codes, scales = self._codes(rows), self._scales(rows).astype(self._scale_type)
-        if self._groups is not None:
+        if self._groups is not None and self._members is None:
             return self._floats(codes, scales, rows)
-        if self._offsets is not None:
-            return Quantized(codes, self._code_bits, Scales(scales), Scales(self._offsets(rows)))
-        if self._zeros is None:
-            return Quantized(codes, self._code_bits, Scales(scales), table=self._table)
-        if self._is_centred:
-            signed = codes if codes.dtype == np.int8 else (codes - np.uint8(self._middle)).view(np.int8)
-            return Quantized(signed, self._code_bits, Scales(scales))
-        # The product of a zero and a scale is exact in two levels: it need not be rounded before it is added.
-        zeros = -self._zeros(rows).astype(np.int16)
-        offsets = Scales(zeros.astype(np.int8 if self._code_bits < 8 else np.float16), scales)
-        return Quantized(codes, self._code_bits, Scales(scales), offsets)
+        codes, scales = codes if self._order is None else codes[:, self._order], self._of_members(scales)
+        offsets = None if self._offsets is None else Scales(self._of_members(self._offsets(rows)))
+        if self._zeros is not None and self._is_centred:
+            codes = codes if codes.dtype == np.int8 else (codes - np.uint8(self._middle)).view(np.int8)
+        elif self._zeros is not None:
+            # The product of a zero and a scale is exact in two levels: it need not be rounded before it is added.
+            zeros = -self._of_members(self._zeros(rows)).astype(np.int16)
+            offsets = Scales(zeros.astype(np.int8 if self._code_bits < 8 else np.float16), scales)
+        return Quantized(codes, self._code_bits, Scales(scales), offsets, self._table, self._order)
+
+    def _of_members(self, numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return numbers (n, G) of groups for each run of neighbours, (n, R)."""
+        return numbers if self._members is None else numbers[:, self._members]
 
     def _floats(self, codes: npt.NDArray[Any], scales: npt.NDArray[Any], rows: slice) -> Floats:
         assert self._groups is not None
@@ -137,6 +143,25 @@ class Grouped:
         assert self._zeros
         is_signed = self._codes(slice(0, 1)).dtype == np.int8
         return bool((self._zeros(slice(0, self.shape[0])) == (0 if is_signed else self._middle)).all())
+
+
+def _neighbours(groups: npt.NDArray[Any] | None) -> tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
+    """Return an order (K,) of inputs in which those of a group are neighbours, and the group of each run (R,).
+
+    Runs are equally long, and as long as can be. The order is None where it is the inputs' own, and all is where runs
+    would be too short.
+
+    Args:
+        groups: the group (K,) of each input, or None.
+    """
+    if groups is None:
+        return None, None
+    order = np.argsort(groups, kind="stable")
+    sorted_groups = groups[order]
+    length = int(np.gcd.reduce(np.flatnonzero(np.diff(sorted_groups, append=-1)) + 1))
+    if length % _LEAST_GROUP:
+        return None, None
+    return None if np.array_equal(sorted_groups, groups) else order, sorted_groups[::length]
 
 
 def contiguous_groups(num_inputs: int, num_groups: int, size: int) -> npt.NDArray[np.int64] | None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from llmpar.engine.quantized import Floats
+from llmpar.engine.quantized import FLOATS_OF_4_EXPONENT_BITS, FLOATS_OF_5_EXPONENT_BITS, Floats
+from llmpar.models.checkpoints.matrices import Grouped, contiguous_groups
 from llmpar.models.checkpoints.tensors import EIGHT_BIT_FLOATS, FLOATS, Tensors, to_floats
 
 POWERS = ("uint8", "float8_e8m0fnu")
 """The types of scales that are powers of two: of each there is the exponent, plus 127."""
+_TABLES = {"float8_e4m3fn": FLOATS_OF_4_EXPONENT_BITS, "float8_e5m2": FLOATS_OF_5_EXPONENT_BITS}
 
 
-class ScaledFloats:
-    """A matrix (N, K) of floats of 8 bits. A weight is scale · float, which float32 holds.
+def scaled_floats(
+    tensors: Tensors, name: str, scale: str, block: tuple[int, int], kind: str, beside: tuple[str, ...] = ()
+) -> Grouped:
+    """Return a matrix (N, K) of floats of 8 bits. A weight is scale · float, which float32 holds.
 
     Args:
         tensors: the checkpoint's.
@@ -25,41 +30,34 @@ class ScaledFloats:
     Raises:
         ModelUnavailable: a tensor is missing, or of another type or shape.
     """
+    tensors.expect(name, EIGHT_BIT_FLOATS, (None, None))
+    num_rows, num_inputs = tensors.shapes[name]
+    height, width = block
+    grid = (-(-num_rows // height), -(-num_inputs // width))
+    flat = [(grid[0],)] * (grid[1] == 1) + [()] * (grid == (1, 1))
+    tensors.expect(scale, (*FLOATS, *POWERS), grid, *flat)
+    table = _TABLES[tensors.dtype(name)]
+    least = int(np.argmin(np.isfinite(table)))  # of the codes that stand for no number, without the sign
 
-    def __init__(
-        self,
-        tensors: Tensors,
-        name: str,
-        scale: str,
-        block: tuple[int, int],
-        kind: str,
-        beside: tuple[str, ...] = (),
-    ) -> None:
-        tensors.expect(name, EIGHT_BIT_FLOATS, (None, None))
-        num_rows, num_inputs = tensors.shapes[name]
-        grid = (-(-num_rows // block[0]), -(-num_inputs // block[1]))
-        flat = [(grid[0],)] * (grid[1] == 1) + [()] * (grid == (1, 1))
-        tensors.expect(scale, (*FLOATS, *POWERS), grid, *flat)
-        self._tensors, self._name, self._scale, self._block, self._grid = tensors, name, scale, block, grid
-        self.parts: tuple[str, ...] = (name, scale, *beside)
-        self.shape: tuple[int, ...] = (num_rows, num_inputs)
-        self.kind = kind
-        self.bits = 16  # no integers hold what floats of 8 bits do, and bfloat16 does
+    def codes(rows: slice) -> npt.NDArray[np.uint8]:
+        found = tensors.array(name)[rows]
+        if (found & np.uint8(127)).max(initial=0) >= least:
+            raise tensors.damaged(f"{name} has floats that are no finite numbers")
+        return found
 
-    def rows(self, rows: slice) -> Floats:
-        """Return some rows (n, K).
+    def scales(rows: slice) -> Floats:
+        dtype = tensors.dtype(scale)
+        stored = tensors.array(scale).reshape(grid)[np.arange(rows.start, rows.stop) // height]
+        return to_floats(stored, "float8_e8m0fnu" if dtype in POWERS else dtype)
 
-        Raises:
-            ModelUnavailable: a scale is no number that can be multiplied by.
-        """
-        height, width = self._block
-        dtype = self._tensors.dtype(self._scale)
-        stored = self._tensors.array(self._scale).reshape(self._grid)[rows.start // height : -(-rows.stop // height)]
-        scales = to_floats(stored, "float8_e8m0fnu" if dtype in POWERS else dtype)
-        self._tensors.expect_finite(scales, self._name)
-        values = self._tensors.floats(self._name, rows)
-        columns = np.arange(self.shape[1]) // width
-        for index, row in enumerate(range(rows.start // height, -(-rows.stop // height))):
-            start, stop = (max(0, edge - rows.start) for edge in (row * height, (row + 1) * height))
-            values[start:stop] *= scales[index, columns]
-        return values
+    return Grouped(
+        tensors,
+        (name, scale, *beside),
+        (num_rows, num_inputs),
+        8,
+        kind,
+        codes=codes,
+        scales=scales,
+        table=table,
+        groups=None if grid[1] == 1 else contiguous_groups(num_inputs, grid[1], width),
+    )

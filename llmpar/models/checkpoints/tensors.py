@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llmpar.engine.quantized import Floats
+from llmpar.engine.quantized import FLOATS_OF_4_EXPONENT_BITS, FLOATS_OF_5_EXPONENT_BITS, Floats
 from llmpar.errors import ModelUnavailable
 from llmpar.models.configuration import read_json
 from llmpar.models.mapped import MappedWeights, OtherFiles
@@ -166,24 +166,8 @@ def to_floats(values: npt.NDArray[Any], dtype: str) -> Floats:
     return found
 
 
-def _table_of_bytes(exponent: int, mantissa: int, specials: Mapping[int, float]) -> Floats:
-    """Return what each of the 256 bytes of a float with a sign stands for.
-
-    Args:
-        exponent: how many bits it has.
-        mantissa: how many bits it has.
-        specials: what bytes without the sign stand for that are no ordinary numbers.
-    """
-    codes = np.arange(128)
-    powers, steps = codes >> mantissa, codes & ((1 << mantissa) - 1)
-    bias = (1 << (exponent - 1)) - 1
-    values = np.ldexp(steps + (powers > 0) * float(1 << mantissa), np.maximum(powers, 1) - bias - mantissa)
-    values[list(specials)] = list(specials.values())
-    return np.concatenate([values, -values]).astype(np.float32)
-
-
 _TABLES = {
-    "float8_e4m3fn": _table_of_bytes(4, 3, {127: np.nan}),
-    "float8_e5m2": _table_of_bytes(5, 2, {124: np.inf, 125: np.nan, 126: np.nan, 127: np.nan}),
+    "float8_e4m3fn": FLOATS_OF_4_EXPONENT_BITS,
+    "float8_e5m2": FLOATS_OF_5_EXPONENT_BITS,
     "float8_e8m0fnu": np.append(np.ldexp(1.0, np.arange(255) - 127), np.nan).astype(np.float32),
 }

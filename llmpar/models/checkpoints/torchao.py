@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from llmpar.models.checkpoints.matrices import Grouped, Matrix
 from llmpar.models.checkpoints.packing import unpack_bytes
-from llmpar.models.checkpoints.scaled_floats import ScaledFloats
+from llmpar.models.checkpoints.scaled_floats import scaled_floats
 from llmpar.models.checkpoints.tensors import FLOATS, Tensors
 
 _PLAIN = "Tensor"
@@ -139,7 +139,7 @@ def _floats(tensors: Tensors, prefix: str, attributes: Mapping[str, Any]) -> Mat
     weight, scale = f"{prefix}qdata", f"{prefix}scale"
     tensors.expect(weight, ("float8_e4m3fn", "float8_e5m2"), (None, None))
     block = _block(tensors, prefix, attributes, tensors.shapes[weight])
-    return ScaledFloats(tensors, weight, scale, block, "torchao, floats of 8 bits")
+    return scaled_floats(tensors, weight, scale, block, "torchao, floats of 8 bits")
 
 
 _KINDS: Mapping[str, Callable[[Tensors, str, Mapping[str, Any]], Matrix]] = {

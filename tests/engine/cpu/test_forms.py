@@ -12,9 +12,14 @@ from support.forms import KINDS, Kind, Whole, bits_of, encoded, multiplied
 from llmpar.engine.cpu import grouped, kernels
 from llmpar.engine.cpu.dots import INPUT_GROUP, NIBBLES, OCTETS
 from llmpar.engine.cpu.projection import Projection
-from llmpar.engine.quantized import Quantized, Scales
+from llmpar.engine.quantized import FLOATS_OF_4_EXPONENT_BITS, FLOATS_OF_5_EXPONENT_BITS, Quantized, Scales
 
 Array = npt.NDArray[Any]
+# As bitsandbytes has NF4: where 16 equal shares of a normal distribution have their middles.
+_NORMAL = np.array(
+    [-1, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0, 0.0795803, 0.1609302, 0.2461123,
+     0.3379152, 0.4407098, 0.5626170, 0.7229568, 1], np.float32,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -40,6 +45,8 @@ def test_sums_of_any_scales_are_those_of_numpy(name: str) -> None:
         weights.scales.values[:] = random.standard_normal(weights.scales.values.shape)
     projection = Projection.keep(Whole(weights), None, kind.dot)
     x, scales = random.integers(-127, 128, (5, 256)), random.random((5, 8)).astype(np.float32)
+    if kind.dot.inputs is np.uint16:  # bfloat16 must hold their products
+        scales = np.exp2(np.rint(8 * scales))
     expected = (x * np.repeat(scales, INPUT_GROUP, axis=1).astype(np.float64)) @ weights.weights().T.astype(np.float64)
     error = np.abs(multiplied(projection, x, scales) - expected).max()
     assert error <= np.abs(expected).max() * 1e-6
@@ -62,7 +69,8 @@ def test_inputs_that_are_no_multiple_of_32_are_filled_up() -> None:
 
 @pytest.mark.parametrize(
     ("name", "bits"),
-    [("Q4_0", 4.5), ("Q4_1", 5), ("Q4_K", 4.625), ("Q5_K", 8.625), ("Q6_K", 8.5625), ("Q8_0", 8.5), ("AWQ", 4.3125),
+    [("quarters", 4.25), ("FP8", 8.125), ("FP8 for a channel", 8.0625), ("MXFP4", 4.5),
+     ("Q4_0", 4.5), ("Q4_1", 5), ("Q4_K", 4.625), ("Q5_K", 8.625), ("Q6_K", 8.5625), ("Q8_0", 8.5), ("AWQ", 4.3125),
      ("IQ4_XS", 4.3125), ("8 bits for a channel", 8.0625)],
 )  # fmt: skip
 def test_a_weight_takes_few_bits_more_than_in_its_file(name: str, bits: float) -> None:
@@ -82,13 +90,40 @@ def test_numbers_that_no_shorter_type_holds_stay_float32() -> None:
     assert np.array_equal(multiplied(projection, x, np.ones((3, 8))), expected)
 
 
+@pytest.mark.parametrize("table", [FLOATS_OF_4_EXPONENT_BITS, FLOATS_OF_5_EXPONENT_BITS, _NORMAL])
+@pytest.mark.parametrize("scales", ["float16", "float32"])
+def test_floats_are_multiplied_as_what_their_codes_stand_for(table: Array, scales: str) -> None:
+    """To the last bit, and each of them, which one input of 1 among zeros shows."""
+    codes = np.flatnonzero(np.isfinite(table)).astype(np.uint8)
+    random = np.random.default_rng(4)
+    drawn = np.stack([random.permutation(np.resize(codes, 256)) for _ in range(50)])
+    numbers = random.standard_normal((50, 4)).astype(scales)
+    weights = Quantized(drawn, 4 if len(table) == 16 else 8, Scales(numbers), table=table)
+    form = grouped.form_of(Whole(weights))
+    assert form
+    projection = Projection.keep(Whole(weights), None, form)
+    found = multiplied(projection, np.eye(256), np.ones((256, 8)))
+    assert np.array_equal(found, weights.weights().T)
+    alone = multiplied(projection, np.eye(256)[:1], np.ones((1, 8)))
+    assert np.array_equal(alone, found[:1])
+
+
+@pytest.mark.parametrize("name", ["quarters", "FP8"])
+def test_a_row_of_floats_is_the_same_whatever_the_others_are(name: str) -> None:
+    projection = Projection.keep(KINDS[name].draw(100, 256), None, KINDS[name].dot)
+    random = np.random.default_rng(5)
+    x, scales = random.standard_normal((20, 256)), random.random((20, 8))
+    together = multiplied(projection, x, scales)
+    for row in range(20):
+        assert np.array_equal(multiplied(projection, x[row : row + 1], scales[row : row + 1]), together[row : row + 1])
+
+
 def test_what_no_form_holds_has_none() -> None:
     whole = KINDS["Q4_0"].draw(48, 240).all
     eights = np.zeros((48, 30), np.float16)
-    normal = np.linspace(-1, 1, 16, dtype=np.float32)
+    normal = np.linspace(-1, 1, 256, dtype=np.float32)
     assert grouped.form_of(Whole(Quantized(whole.codes, 4, Scales(eights)))) is None, "groups of 8"
-    assert grouped.form_of(Whole(Quantized(whole.codes, 4, whole.scales, table=normal))) is None, "a table of fractions"
-    assert grouped.form_of(Whole(Quantized(whole.codes, 4, whole.scales, table=128 * normal))) is None, "beyond a byte"
+    assert grouped.form_of(Whole(Quantized(whole.codes, 8, whole.scales, table=normal))) is None, "a table of 256"
 
 
 def test_pieces_are_packed_as_the_whole_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,10 @@ from torch import nn
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.decoder import Decoder, Layer, Pass, Rope, Tokens
 from llmpar.engine.cpu.dots import DOTS
+from llmpar.engine.cpu.embedding import Embedding, StoredTable, make_table
 from llmpar.engine.cpu.grouped import NamedRows
-from llmpar.engine.cpu.making import AsFloats, OneBelowTheOther, Recipe, form_in, make_table
-from llmpar.engine.cpu.precision import PRECISIONS, Array, Floats, Precision, precisions_from
+from llmpar.engine.cpu.making import AsFloats, OneBelowTheOther, Recipe, form_in
+from llmpar.engine.cpu.precision import PRECISIONS, Floats, Precision, precisions_from
 from llmpar.engine.cpu.projection import Projection, WeightRows
 from llmpar.engine.model import Notify
 from llmpar.engine.pages import num_pages_of
@@ -166,9 +167,10 @@ class _Packer:
         self._note(packed, weights, form, np.zeros(0, np.float32) if bias is None else bias)
         return packed
 
-    def embedding(self, weight: torch.Tensor) -> Array:
-        """Return the embedding (V, H) as it is stored."""
-        table = make_table(self._source(weight), self.precision)
+    def embedding(self, weight: torch.Tensor) -> Embedding:
+        """Return the embedding (V, H); it stays where it is if that is in a file."""
+        kind, rows = self.precision.embedding, self.given.get(weight)
+        table: Embedding = StoredTable(rows, kind) if rows else make_table(_Tensor(weight), self.precision)
         self._note(table, [weight], None, np.zeros(0, np.float32), is_table=True)
         return table
 

@@ -21,8 +21,9 @@ import numpy as np
 
 from llmpar.engine.cpu.decoder import Decoder, Layer, Rope
 from llmpar.engine.cpu.dots import DOTS, Dot
+from llmpar.engine.cpu.embedding import StoredTable, as_array
 from llmpar.engine.cpu.making import Recipe
-from llmpar.engine.cpu.precision import PRECISIONS, Array, Precision
+from llmpar.engine.cpu.precision import PRECISIONS, Precision
 from llmpar.engine.cpu.projection import Projection
 from llmpar.integrity.checksums import checksum, checksum_of
 from llmpar.integrity.foundation import Foundation
@@ -53,6 +54,8 @@ def write(decoder: Decoder, file: Path, origin: str = "", recipes: Mapping[int, 
     def laid_down(value: Any) -> Any:
         nonlocal offset
         value = recipes.get(id(value), value)
+        if isinstance(value, StoredTable):
+            value = as_array(value)
         if isinstance(value, Precision | Dot):
             return value.name
         if is_dataclass(value):
@@ -87,7 +90,7 @@ def read(
     file: Path,
     origin: str = "",
     foundation: Foundation | None = None,
-    make: Callable[[Recipe], Projection | Array] | None = None,
+    make: Callable[[Recipe], Projection | StoredTable] | None = None,
 ) -> Decoder:
     """Return the decoder that `write` wrote; its arrays are the file's pages, read when they are used.
 

@@ -6,7 +6,9 @@ bits. A pass looks up one row for each of its tokens, which costs nothing beside
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,15 @@ class StoredTable:
         """V and H."""
         return self.rows.shape
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it has as an array."""
+        return prod(self.shape) * int(np.dtype(self.dtype).itemsize)
+
+    def parts(self) -> Iterator[Array]:
+        """Yield its rows, some (n, H) at a time."""
+        return (self[rows] for rows in pieces(self.shape[0], _ROWS))
+
     def __getitem__(self, places: slice | npt.NDArray[np.intp], /) -> Array:
         """Return some rows (n, H)."""
         return stored(floats(self.rows, places), self.dtype)
@@ -53,11 +64,6 @@ def make_table(source: WeightRows, precision: Precision) -> Array:
     for _ in side_by_side(put, pieces(source.shape[0], _ROWS)):
         pass
     return table
-
-
-def as_array(embedding: Embedding) -> Array:
-    """Return an embedding (V, H) as an array."""
-    return embedding[:] if isinstance(embedding, StoredTable) else embedding
 
 
 def looked_up(embedding: Embedding, ids: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], Array]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llmpar.engine.quantized import Floats, Quantized
+from llmpar.engine.quantized import Floats, Places, Quantized
 from llmpar.engine.source import WeightSource
 
 _TEXT = r"^(?:model\.)?language_model\."
@@ -63,7 +63,7 @@ class TextPart:
         """How many bits weights of the larger model have; see `WeightSource.bits`."""
         return self._source.bits
 
-    def rows(self, name: str, rows: slice) -> Quantized | Floats:
+    def rows(self, name: str, rows: slice | Places) -> Quantized | Floats:
         """Return some rows of a matrix (N, K), or elements of a vector (N,); see `WeightSource.rows`."""
         return self._source.rows(self._names[name], rows)
 

@@ -29,7 +29,7 @@ _LARGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 
 
 class OtherFiles(Exception):
-    """The files do not hold plainly what the model has, in one type; whoever can load it otherwise says why."""
+    """The files do not hold plainly what the model has; whoever can load it otherwise says why."""
 
 
 @dataclass(frozen=True, slots=True)

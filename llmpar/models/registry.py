@@ -229,8 +229,9 @@ class _Other(Exception):
 def _looked_at(path: Path, remark: Notify) -> int:
     """Return how many bits the weights of a GGUF file have, after a look at all that it says."""
     from llmpar.models.gguf.architecture import OtherArchitecture
-    from llmpar.models.gguf.model import config, open_weights, unknown_vocabulary
+    from llmpar.models.gguf.model import check_writes_text, config, open_weights, unknown_vocabulary
 
+    check_writes_text(path)
     try:
         fetch.check_counts(config(path), path.name)
         bits = open_weights(path).bits

@@ -7,6 +7,7 @@ from typing import Any
 
 import gguf
 import numpy as np
+from benchmarks.device.gguf_sizes import describe_sizes
 
 _KINDS = {"gemma3_text": "gemma3"}
 _NAMES = {
@@ -49,13 +50,7 @@ def write_model(path: Path, model: Any, kind: str = "F32", **fields: Any) -> Pat
     writer.add_key_value = add  # type: ignore[method-assign]
     for name, value in own.items():
         told(name, value, gguf.GGUFValueType.UINT32)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    describe_sizes(writer, config)
     _write_rotary(writer, config)
     head_dim = getattr(config, "head_dim", None)
     if head_dim and (architecture.startswith("gemma") or head_dim * config.num_attention_heads != config.hidden_size):

@@ -19,15 +19,7 @@ _PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
 
 
 def find(tensors: Tensors, options: Mapping[str, Any]) -> dict[str, Matrix]:
-    """Return the quantised weights of a checkpoint, by their parameters' names.
-
-    Args:
-        tensors: the checkpoint's.
-        options: what its configuration says of them.
-
-    Raises:
-        ModelUnavailable: it is damaged, or of a kind that is not read.
-    """
+    """Return the quantised weights of a checkpoint (see `opening.Find`)."""
     layout = str(options.get("version") or options.get("format") or "gemm").lower()
     if layout != "gemm":
         raise tensors.unknown(f"AWQ in the layout {layout!r}")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import gcd
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +19,8 @@ _STATE = ".quant_state.bitsandbytes__"
 _TYPES = ("nf4", "fp4")
 
 
-def find(tensors: Tensors, options: Mapping[str, Any]) -> dict[str, Matrix]:
-    """Return the quantised weights of a checkpoint, by their parameters' names.
-
-    Args:
-        tensors: the checkpoint's.
-        options: what its configuration says of them, which its tensors say better.
-
-    Raises:
-        ModelUnavailable: it is damaged, or of a kind that is not read.
-    """
-    del options
+def find(tensors: Tensors) -> dict[str, Matrix]:
+    """Return the quantised weights of a checkpoint (see `opening.Find`)."""
     found: dict[str, Matrix] = {}
     for kind in _TYPES:
         for name in tensors.ending(_STATE + kind):

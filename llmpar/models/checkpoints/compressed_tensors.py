@@ -27,15 +27,7 @@ _LAYOUTS = (
 
 
 def find(tensors: Tensors, options: Mapping[str, Any]) -> dict[str, Matrix]:
-    """Return the quantised weights of a checkpoint, by their parameters' names.
-
-    Args:
-        tensors: the checkpoint's.
-        options: what its configuration says of them.
-
-    Raises:
-        ModelUnavailable: it is damaged, or of a kind that is not read.
-    """
+    """Return the quantised weights of a checkpoint (see `opening.Find`)."""
     schemes = _schemes(tensors, options)
     for layout in (options.get("format"), *(scheme.get("format") for scheme in schemes)):
         if layout is not None and layout not in _LAYOUTS:

@@ -14,15 +14,7 @@ _SCALES = ("weight_scale_inv", "weight_scale")
 
 
 def find(tensors: Tensors, options: Mapping[str, Any]) -> dict[str, Matrix]:
-    """Return the quantised weights of a checkpoint, by their parameters' names.
-
-    Args:
-        tensors: the checkpoint's.
-        options: what its configuration says of them.
-
-    Raises:
-        ModelUnavailable: it is damaged, or of a kind that is not read.
-    """
+    """Return the quantised weights of a checkpoint (see `opening.Find`)."""
     block = options.get("weight_block_size")
     if block is not None and not (
         isinstance(block, list) and len(block) == 2 and all(isinstance(size, int) and size > 0 for size in block)

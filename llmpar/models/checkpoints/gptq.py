@@ -18,15 +18,7 @@ _FIRST, _SECOND = "gptq", "gptq_v2"
 
 
 def find(tensors: Tensors, options: Mapping[str, Any]) -> dict[str, Matrix]:
-    """Return the quantised weights of a checkpoint, by their parameters' names.
-
-    Args:
-        tensors: the checkpoint's.
-        options: what its configuration says of them.
-
-    Raises:
-        ModelUnavailable: it is damaged, or of a kind that is not read.
-    """
+    """Return the quantised weights of a checkpoint (see `opening.Find`)."""
     layout = options.get("checkpoint_format") or options.get("format") or _FIRST
     if layout not in (_FIRST, _SECOND) or options.get("is_marlin_format"):
         raise tensors.unknown(f"GPTQ in the layout {layout if layout != _FIRST else 'marlin'!r}")

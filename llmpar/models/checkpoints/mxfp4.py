@@ -6,25 +6,13 @@ Transformers' parameter is (E, K, N), each expert's matrix the other way round.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from llmpar.models.checkpoints.four_bit_floats import four_bit_floats
 from llmpar.models.checkpoints.matrices import Matrix
 from llmpar.models.checkpoints.tensors import Tensors
 
 
-def find(tensors: Tensors, options: Mapping[str, Any]) -> dict[str, Matrix]:
-    """Return the quantised weights of a checkpoint, by their parameters' names.
-
-    Args:
-        tensors: the checkpoint's.
-        options: what its configuration says of them, which changes nothing.
-
-    Raises:
-        ModelUnavailable: it is damaged.
-    """
-    del options
+def find(tensors: Tensors) -> dict[str, Matrix]:
+    """Return the quantised weights of a checkpoint (see `opening.Find`)."""
     return {
         name: four_bit_floats(tensors, f"{name}_blocks", f"{name}_scales", "MXFP4")
         for name in tensors.ending("_blocks")

@@ -15,16 +15,20 @@ from llmpar.models.checkpoints.tensors import Tensors
 from llmpar.models.configuration import read_json
 
 Find = Callable[[Tensors, Mapping[str, Any]], dict[str, Matrix]]
-"""Returns the quantised weights of a checkpoint by their parameters' names, by what its configuration says of them."""
+"""(a checkpoint's tensors, what its configuration says of them) → its quantised weights, by their parameters' names.
+
+It raises ModelUnavailable where the checkpoint is damaged, or of a kind that is not read. Of some formats the tensors
+tell all, and their `find` has no use for the configuration.
+"""
 FORMATS: Mapping[str, Find] = {
     "gptq": gptq.find,
     "awq": awq.find,
     "compressed-tensors": compressed_tensors.find,
     "fp8": fp8.find,
     "fbgemm_fp8": fp8.find,
-    "bitsandbytes": bitsandbytes.find,
-    "mxfp4": mxfp4.find,
-    "torchao": torchao.find,
+    "bitsandbytes": lambda tensors, _: bitsandbytes.find(tensors),
+    "mxfp4": lambda tensors, _: mxfp4.find(tensors),
+    "torchao": lambda tensors, _: torchao.find(tensors),
 }
 """The formats by the names that transformers gives them, its `quant_method`."""
 

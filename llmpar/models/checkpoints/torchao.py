@@ -17,17 +17,8 @@ from llmpar.models.checkpoints.tensors import FLOATS, Tensors
 _PLAIN = "Tensor"
 
 
-def find(tensors: Tensors, options: Mapping[str, Any]) -> dict[str, Matrix]:
-    """Return the quantised weights of a checkpoint, by their parameters' names.
-
-    Args:
-        tensors: the checkpoint's.
-        options: what its configuration says of them, which its files say better.
-
-    Raises:
-        ModelUnavailable: it is damaged, or of a kind that is not read.
-    """
-    del options
+def find(tensors: Tensors) -> dict[str, Matrix]:
+    """Return the quantised weights of a checkpoint (see `opening.Find`)."""
     if "tensor_names" not in tensors.metadata:
         raise tensors.unknown("torchao without metadata in its files")
     found: dict[str, Matrix] = {}

@@ -59,6 +59,18 @@ def chat_template(path: Path) -> str | None:
     return description.chat_template(open_file(path))
 
 
+def check_writes_text(path: Path) -> None:
+    """Raise ModelUnavailable if a file is of an encoder, which its vocabulary tells.
+
+    Raises:
+        ModelUnavailable: it is, or the file cannot be read, or is damaged.
+    """
+    file = open_file(path)
+    if file.fields.get("tokenizer.ggml.model") == vocabulary.WORD_PIECES:
+        kind = f"WordPiece, {vocabulary.WORD_PIECES!r}"
+        raise ModelUnavailable(f"{file.name!r}: has the vocabulary of an encoder ({kind}), which writes no text")
+
+
 def unknown_vocabulary(path: Path) -> str | None:
     """Return what a file calls the kind of its vocabulary if that is not known here for certain, None if it is.
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
 
 CONTROL, USER_DEFINED = 3, 4  # gguf.TokenType
+WORD_PIECES = "bert"
+"""What a file calls a vocabulary of WordPiece, which only encoders have: BERT and those that are like it."""
 
 
 class UnknownVocabulary(Exception):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from device.gguf_sizes import describe_sizes
 from device.shapes import CHATML, SHAPES, make_config, make_tokenizer
 
 _DEVIATION = 0.02
@@ -65,15 +66,9 @@ def _describe(writer: Any, shape: str, config: Any) -> None:
     tokens: list[str] = sorted(tokenizer["model"]["vocab"], key=tokenizer["model"]["vocab"].__getitem__)
     control = {token["id"] for token in tokenizer["added_tokens"]}
     writer.add_name(shape)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
+    describe_sizes(writer, config)
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_rope_freq_base(float(SHAPES[shape][1].get("rope_parameters", {}).get("rope_theta", 1e4)))
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")

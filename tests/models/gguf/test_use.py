@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 from support.gguf_files import write_gguf
 from support.gguf_models import write_model
@@ -54,6 +56,21 @@ def test_it_is_used_as_it_is_and_nothing_is_kept(file: Path, kept: Path) -> None
     assert loaded.context_length == 128
     assert said == []
     assert not kept.exists()
+
+
+def test_an_encoder_is_refused_by_its_vocabulary(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "encoder.gguf", "bert")
+    writer.add_tokenizer_model("bert")
+    writer.add_token_list(["[PAD]", "##s"])
+    writer.add_tensor("token_embd.weight", np.zeros((2, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(
+        ModelUnavailable, match=r"'encoder\.gguf': has the vocabulary of an encoder \(WordPiece, 'bert'\)"
+    ):
+        registry.resolve(str(tmp_path / "encoder.gguf"))
 
 
 def test_it_says_what_the_directory_made_of_it_says(file: Path, directory: Path) -> None:

@@ -104,7 +104,8 @@ def _four_bits(tensors: Tensors, name: str, kind: str) -> Matrix:
     def scales_of(rows: slice) -> Floats:
         first, last = rows.start * num_inputs, rows.stop * num_inputs
         blocks = np.arange(first, last, group) // size
-        return scales(slice(first // size, -(-last // size)))[blocks - first // size].reshape(-1, num_inputs // group)
+        found: Floats = scales(slice(first // size, -(-last // size)))[blocks - first // size]
+        return found.reshape(-1, num_inputs // group)
 
     return Grouped(
         tensors,

@@ -45,11 +45,12 @@ def four_bit_floats(tensors: Tensors, pairs: str, scale: str, kind: str, unit: s
 
     def scales(rows: slice) -> npt.NDArray[Any]:
         stored = tensors.array(scale).reshape(num_rows, num_groups)[rows]
-        if unit is None:
-            return to_floats(stored, "float8_e8m0fnu") / np.float32(2)
-        with np.errstate(all="ignore"):  # what is no number then is found by whoever asked
-            divided: npt.NDArray[Any] = to_floats(stored, tensors.dtype(scale)) / tensors.floats(unit).reshape(())
-        return divided / np.float32(2)
+        values = to_floats(stored, "float8_e8m0fnu" if unit is None else tensors.dtype(scale))
+        if unit is not None:
+            with np.errstate(all="ignore"):  # what is no number then is found by whoever asked
+                values /= tensors.floats(unit).reshape(())
+        values /= np.float32(2)
+        return values
 
     return Grouped(
         tensors,

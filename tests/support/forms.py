@@ -147,7 +147,7 @@ def form_results() -> dict[str, Array]:
     """Return what the kernel makes of fixed numbers in forms that differ in what it does."""
     found, random = {}, np.random.default_rng(3)
     x, scales = random.integers(-127, 128, (13, 256)), random.random((13, 8)).astype(np.float32) + 0.1
-    for name in FORMS_OF_EACH_KIND:
+    for name in (*FORMS_OF_EACH_KIND, *FORMS_OF_FLOATS):
         weights = KINDS[name].draw(100, 256).all
         numbers = (
             weights.scales if weights.scales.units is None else weights.scales._replace(values=weights.scales.units)
@@ -158,3 +158,4 @@ def form_results() -> dict[str, Array]:
 
 
 FORMS_OF_EACH_KIND = ("Q4_K", "IQ4_NL", "Q6_K", "Q8_0")
+FORMS_OF_FLOATS = ("quarters", "FP8")

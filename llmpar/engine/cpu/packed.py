@@ -56,7 +56,7 @@ def write(decoder: Decoder, file: Path, origin: str = "", recipes: Mapping[int, 
         value = recipes.get(id(value), value)
         if isinstance(value, Precision | Dot):
             return value.name
-        if is_dataclass(value):
+        if is_dataclass(value) and not isinstance(value, StoredTable):
             parts = {field.name: laid_down(getattr(value, field.name)) for field in fields(value)}
             return {"kind": type(value).__name__, **parts}
         if isinstance(value, tuple):

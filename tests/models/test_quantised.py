@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from support.forms import bits_of, multiplied
+from support.tiny_models import PARAMS, collected, generated
 
+from llmpar.engine.build import build_engine
 from llmpar.engine.cpu.decoder import Decoder, Pass, Tokens
 from llmpar.engine.cpu.dots import DOTS, INPUT_GROUP
 from llmpar.engine.cpu.making import form_in
@@ -59,6 +61,7 @@ FORMS = {
 """As what each checkpoint's codes are kept, and in how many bits a weight, scales counted, of a tiny matrix."""
 Q = "model.layers.0.self_attn.q_proj.weight"
 IDS = np.arange(1, 15, dtype=np.int32)
+PROMPTS = [[1, *(3 + (start * place) % 13 for place in range(1, 5 + start % 4))] for start in range(1, 13)]
 
 
 def logits_of(decoder: Decoder, ids: Any) -> Any:
@@ -154,3 +157,17 @@ def test_auto_knows_how_many_bits_they_have(name: str, bits: int, tmp_path: Path
         (directory / file).write_bytes((PLACE / name / file).read_bytes())
     (directory / "tokenizer.json").write_text(json.dumps({}))
     assert registry.resolve(str(directory)).source_bits == bits
+
+
+@pytest.mark.parametrize("name", ["bitsandbytes-nf4", "compressed-fp8-channel", "gptq-4-bits-act-order"])
+def test_answers_depend_on_neither_n_nor_batch(name: str) -> None:
+    def answers(workers: int, batch: int, precision: Any) -> list[list[int]]:
+        models = load_model(PLACE / name, "cpu", precision).models
+        return collected(build_engine(models, 64, frozenset({2}), workers, batch), PROMPTS, PARAMS)
+
+    assert answers(1, 1, "int8") == answers(2, 5, "int8")
+    skeleton = open_files(PLACE / name)
+    assert skeleton
+    model = skeleton.filled(torch.float32)
+    model.generation_config.eos_token_id = 2
+    assert answers(2, 5, "fp32") == generated(model, PROMPTS, PARAMS.max_new_tokens)

@@ -92,6 +92,20 @@ INLINE = Layout(newline=" ")
 """The layout of what must stay on its line: a heading, a table's cell, a line that is a record."""
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The record that a piece is a part of: the characters `start` to `end` of its block.
+
+    `names` are those of its cells, where they stand elsewhere: in the first row of a table. `delimiter` is the sign
+    between the cells.
+    """
+
+    start: int
+    end: int
+    names: tuple[str, ...] = ()
+    delimiter: str = ""
+
+
 class Writing(Protocol):
     """How answers are written in a document: the part of its format that whoever makes documents asks."""
 
@@ -108,7 +122,7 @@ class Writing(Protocol):
         """Return what a failed segment's target holds: the source behind the reason, or what says nothing."""
 
     def record(self, segment: Segment) -> str:
-        """Return the JSON object that a segment is a part of, as it is written in the document; "" if there is none."""
+        """Return the record that a segment is a part of as an object of JSON; "" if there is none."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,8 @@ class Segment:
     `text` is what a model reads: the same characters, with the line breaks of hard wrapping turned into spaces.
     `fault` tells why nobody can be asked about it; None if somebody can. `target` is the span of the block that its
     answer replaces, if that is not its own; `format` writes it there, and is None where no document is made of answers.
+    `around` stands on either side of what is written there. `parts` are the places in the target, in order, that an
+    answer is laid over, where these are several. `record` is what it is a part of, if that is a record.
     """
 
     block: Block
@@ -129,6 +145,9 @@ class Segment:
     fault: str | None = None
     target: tuple[int, int] | None = None
     format: Writing | None = None
+    around: tuple[str, str] = ("", "")
+    parts: tuple[tuple[int, int], ...] = ()
+    record: Record | None = None
 
     @cached_property
     def source(self) -> str:

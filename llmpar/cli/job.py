@@ -53,6 +53,7 @@ class Job:
     def __post_init__(self) -> None:
         if self.options.merge.reduce is not None:
             self.task = replace(self.task, reduce=self.options.merge.reduce, merge="reduce")
+        self.task = replace(self.task, merge=self._merge)
         fates = CUT_OR_LEFT_OUT if self._merge == "reduce" else None
         report = Report(self.noun, fates, shows_latency=self.noun == "message")
         translates = self._merge == "document" and self.options.model.engine != "echo"  # whose answers are the source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +41,22 @@ class Encoding:
                 f"{char!r} (U+{ord(char):04X}) cannot be written in {self.name}, the document's encoding; "
                 f"{setting('output_encoding', 'utf-8')} can write everything"
             ) from error
+
+    def lacking(self, text: str) -> str | None:
+        """Return the first character of a text that the encoding has no bytes for; None if it has all."""
+        if self.name.startswith("utf") or text.isascii():
+            return None
+        try:
+            text.encode(self.name, self.errors)
+        except UnicodeEncodeError as error:
+            return text[error.start]
+        return None
+
+    def spelled(self, text: str, spell: Callable[[str], str]) -> str:
+        """Return a text in which `spell` has written the characters that the encoding has no bytes for."""
+        if self.lacking(text) is None:
+            return text
+        return "".join(char if self.lacking(char) is None else spell(char) for char in text)
 
     def end(self) -> bytes:
         """Return what follows a document's last character: nothing, but an archive has something to say there."""
@@ -120,6 +137,9 @@ class Writing(Protocol):
 
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return what a failed segment's target holds: the source behind the reason, or what says nothing."""
+
+    def spell(self, char: str) -> str:
+        """Return how a character is written that the document's encoding lacks; itself if it cannot be."""
 
     def record(self, segment: Segment) -> str:
         """Return the record that a segment is a part of as an object of JSON; "" if there is none."""

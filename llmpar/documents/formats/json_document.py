@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Record, Segment
-from llmpar.documents.formats.json_place import parse_place, place_of, written
+from llmpar.documents.formats.json_place import escaped, parse_place, place_of, written
 from llmpar.documents.formats.json_text import Node, Step, is_exact, parse, parse_path, select
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
@@ -98,6 +98,10 @@ class JsonDocument(TextFormat):
         if fate == "skip" and segment.target is not None:  # a field of its own that is not there stays away
             return "null" if segment.target[0] < segment.target[1] else ""
         return json_text(f"[llmpar: {reason}] {segment.text}" if fate == "mark" else "")
+
+    def spell(self, char: str) -> str:
+        """Return a character as JSON escapes it, which may stand in strings alone."""
+        return escaped(char)
 
     def record(self, segment: Segment) -> str:
         """Return the record that a segment's text is a field of, on one line; "" where there is none."""

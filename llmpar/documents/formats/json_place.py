@@ -85,6 +85,11 @@ def written(answer: str, *, is_json: bool) -> str:
     return json_text(answer)
 
 
+def escaped(char: str) -> str:
+    """Return a character as a string of JSON can hold it in ASCII."""
+    return json.dumps(char)[1:-1]
+
+
 def _new(node: Node, members: dict[str, Node], text: str, names: Sequence[str]) -> Place:
     """Return the place of a new field at the end of an object, spaced as its other fields are."""
     values = list(members.values())

@@ -13,7 +13,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Record, Segment
-from llmpar.documents.formats.json_place import parse_place, place_of, written
+from llmpar.documents.formats.json_place import escaped, parse_place, place_of, written
 from llmpar.documents.formats.json_text import Node, Step, expect, is_exact, parse, parse_path, select, skip
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
@@ -76,6 +76,10 @@ class JsonLines(TextFormat):
                 return "null" if segment.target[0] < segment.target[1] else ""
             return segment.block.text[slice(*segment.target)] if fate == "mark" else ""
         return json_text(f"[llmpar: {reason}] {segment.text}" if fate == "mark" else "")
+
+    def spell(self, char: str) -> str:
+        """Return a character as JSON escapes it, which may stand in strings alone."""
+        return escaped(char)
 
     def record(self, segment: Segment) -> str:
         """Return the whole object that a segment's text is a field of, as it is written; "" where there is none."""

@@ -6,16 +6,19 @@ strings, and the Translate Toolkit is GPL, so that the lines are read here, afte
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from llmpar.documents.document import Layout, Segment
+from llmpar.documents.encodings import AUTO
 from llmpar.documents.formats.cues import Line, lines_of
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.units import newline_of
 from llmpar.documents.formats.whole import Damage, WholeFormat
+from llmpar.errors import setting
 
 _KEYWORD = re.compile(r"[ \t]*(domain|msgctxt|msgid_plural|msgid|msgstr)(?:\[(\d{1,3})\])?[ \t]*(?=\")")
 _STRING = re.compile(r'[ \t]*("(?:[^"\\]|\\.)*")[ \t]*')
@@ -79,7 +82,7 @@ class Po(WholeFormat):
             if entry.values["msgid"].text or "msgctxt" in entry.values:
                 pieces.extend(_pieces(entry, layout))
             else:
-                _check_charset(entry)
+                _check_charset(entry, self.reading.encodings.input)
         return pieces
 
     def write(self, segment: Segment, answer: str, column: int) -> str:  # noqa: ARG002 (strings are not wrapped)
@@ -160,12 +163,17 @@ def _append(value: _Value, line: Line) -> None:
     value.text += text
 
 
-def _check_charset(header: _Entry) -> None:
+def _check_charset(header: _Entry, encoding: str) -> None:
     """Raise Damage if the header says that the bytes are not what they were read as: answers would be garbled."""
     value = header.values.get("msgstr")
     charset = _CHARSET.search(value.text) if value else None
-    if value and charset and charset[1].lower() not in ("utf-8", "utf8", "charset", "ascii", "us-ascii"):
-        raise Damage(value.start, f"is in {charset[1]}; convert it (msgconv -t UTF-8), as answers come in UTF-8")
+    if value and charset and charset[1].upper() not in ("CHARSET", "ASCII", "US-ASCII"):
+        try:
+            is_same = encoding == AUTO or codecs.lookup(charset[1]).name == codecs.lookup(encoding).name
+        except LookupError:
+            is_same = False
+        if not is_same:
+            raise Damage(value.start, f"is in {charset[1]}, as it says; read it with {setting('encoding', charset[1])}")
 
 
 def _strings(source: str) -> str:

@@ -45,6 +45,10 @@ class WebVtt(WholeFormat):
         """Return the answer as lines of its cue."""
         return html.escape(in_cue(super().write(segment, answer, column)), quote=False)
 
+    def spell(self, char: str) -> str:
+        """Return a character by its number."""
+        return f"&#{ord(char)};"
+
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the source, or nothing."""
         return html.escape(in_cue(f"[llmpar: {reason}] {segment.text}"), quote=False) if fate == "mark" else ""

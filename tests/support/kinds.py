@@ -88,7 +88,7 @@ KINDS = [
         "a.srt",
         "1\n00:00:01,000 --> 00:00:02,000\n<i>One line\nand another.</i>\n\n2\n00:00:03,000 --> 00:00:04,000\n- Who?\n"
         "- Nobody <b>here</b>.\n\n3\n00:00:05,000 --> 00:00:06,000\n1984\n",
-        ("One line and another.", "Who?", "Nobody", "here"),
+        ("One line and another.", "Who?", "Nobody here."),
         srt_structure,
     ),
     Kind(

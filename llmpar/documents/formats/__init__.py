@@ -45,7 +45,7 @@ FORMATS = {
     "html": Entry(f"{_ROOM}.html_page", "Html", (".html", ".htm", ".xhtml", ".xht")),
     "srt": Entry(f"{_ROOM}.srt", "SubRip", (".srt",), ("cue_width",)),
     "vtt": Entry(f"{_ROOM}.vtt", "WebVtt", (".vtt",), ("cue_width",)),
-    "po": Entry(f"{_ROOM}.po", "Po", (".po", ".pot")),
+    "po": Entry(f"{_ROOM}.po", "Po", (".po", ".pot"), ("fuzzy",)),
     "properties": Entry(f"{_ROOM}.properties", "Properties", (".properties",)),
 }
 """The formats by their names, which users give."""

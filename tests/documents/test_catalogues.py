@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmpar.documents.document import Block, Document, Encoding, Result, Segment
@@ -146,6 +146,7 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
+@settings(deadline=None)
 @given(MESSAGES, st.data(), st.sampled_from(["", "pl", "fr"]), st.booleans(), st.sampled_from(["\n", "\r\n"]))
 def test_any_catalogue(messages: list[Any], data: Any, tag: str, fuzzy: bool, newline: str) -> None:
     source = HEAD + (f'"Plural-Forms: {RULES[tag]}\\n"\n' if tag else "") + "\n"

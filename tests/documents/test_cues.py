@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmpar.documents.document import Block, Document, Encoding, Result, Segment
@@ -104,6 +104,7 @@ def test_laying(answer: str, sources: list[str], parts: list[str]) -> None:
     assert lay(answer, sources) == parts
 
 
+@settings(deadline=None)
 @given(st.text("ab .,我!\n", max_size=60), st.lists(st.text("xyz", min_size=1, max_size=20), min_size=1, max_size=5))
 def test_laying_loses_nothing(answer: str, sources: list[str]) -> None:
     spaced = [f" {source}" if number else source for number, source in enumerate(sources)]
@@ -186,6 +187,7 @@ ANSWERS = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(CUES, st.data(), st.sampled_from(list(TIMES)), st.sampled_from(["\n", "\r\n"]), st.sampled_from([None, 12]))
 def test_no_answer_breaks_a_cue(cues: list[str], data: Any, suffix: str, newline: str, width: int | None) -> None:
     text = written(cues, suffix, newline)

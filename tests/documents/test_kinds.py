@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.kinds import KINDS, Kind, options_of
 from support.places import ROOT
@@ -93,6 +93,7 @@ class TestEach:
         expected = (GOLDEN / kind.name).read_bytes().decode()
         assert merged(*opened(kind), str.upper) == expected
 
+    @settings(deadline=None)
     @given(data=st.data())
     def test_any_answers_keep_the_structure(self, kind: Kind, data: st.DataObject) -> None:
         block, segments = opened(kind)
@@ -216,6 +217,7 @@ class TestTables:
         assert llmpar("split", "--column", "text", stdin=source).out == b"One.\n"
         assert llmpar("split", stdin=source).out == source
 
+    @settings(deadline=None)
     @given(
         st.lists(st.lists(st.text('ab,;"\n\t ', max_size=5), min_size=2, max_size=2), min_size=1, max_size=8),
         st.sampled_from([",", ";", "\t"]),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.program import Outcome
 
@@ -167,6 +167,7 @@ class TestFieldsForAnswers:
         with pytest.raises(UsageError, match=reason):
             split(text, name, **options)
 
+    @settings(deadline=None)
     @given(
         st.lists(
             st.dictionaries(st.sampled_from(["b", "c", "d e", ""]), st.integers() | TEXTS, max_size=3), max_size=4

@@ -158,9 +158,8 @@ class _Sentences:
     """
 
     def __init__(self, turns: list[_Turn], language: str) -> None:
-        self._language = find_language(language)
-        if self._language == "auto":
-            self._language = detect(" ".join(turn.text for turn in turns[:200]), "english")
+        self._language = language
+        self._head = turns[:200]
         # Where sentences have no stops, as in much of Chinese and in what machines wrote down, nobody can tell.
         self._can_tell = 4 * sum(bool(_STOP.search(turn.text)) for turn in turns) >= len(turns)
 
@@ -181,7 +180,12 @@ class _Sentences:
             return following.text.lstrip("….-—– ")[:1].islower()
         if sign != ".":
             return False
-        # An abbreviation may be what ends with a dot.
+        # An abbreviation may be what ends with a dot. Nothing else needs to know the language.
+        if self._head:
+            self._language = find_language(self._language)
+            if self._language == "auto":
+                self._language = detect(" ".join(one.text for one in self._head), "english")
+            self._head = []
         text = f"{turn.text[-200:]} {following.text[:100]}"
         border = min(len(turn.text), 200)
         return any(start < border < end for start, end in sentence_spans(text, self._language))

@@ -14,6 +14,8 @@ from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.segments import name_of_format
 from llmpar.errors import InputError, InputUnreadable, UsageError
 
+_OF_FOLDERS = ("include", "exclude", "gitignore", "format_options")
+
 
 class Effect:
     """Watches as what inputs are read, and refuses an option that none of them heeds.
@@ -82,7 +84,7 @@ def refuse_reading(given: InputOptions, name: str) -> None:
         UsageError: there is such an option. Folders may be searched all the same.
     """
     usual = InputOptions()
-    named = [member.name for member in fields(given) if member.name not in ("include", "exclude", "format_options")]
+    named = [member.name for member in fields(given) if member.name not in _OF_FOLDERS]
     idle = [option for option in named if getattr(given, option) != getattr(usual, option)]
     idle = [
         option for option in [*idle, *_given(given.format_options)] if not os.environ.get(f"LLMPAR_{option.upper()}")

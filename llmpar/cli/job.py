@@ -89,12 +89,18 @@ class Job:
                 self._merger(session, progress),
                 run.report,
                 lambda error: run.note_damage(error, progress),
+                lambda *document: self._remark(*document, progress),
             )
             with run.telling(progress, lambda: self._fate(pipeline)):
                 pipeline.run(self._parts(sources, session), output)
             given = self.options.output
             if given.copy_others and given.output_dir:
                 self.options.register.folders.copy_others(given.output_dir, given.wait)
+
+    def _remark(self, name: str, num_segments: int, num_failed: int, progress: Progress) -> None:
+        if len(self.files) > 1:
+            failed = f", {num_failed:,} failed" if num_failed else ""
+            progress.remark(f"{name}: {counted(num_segments, self.noun)}{failed}")
 
     def _merger(self, session: Session, progress: Progress) -> Merger:
         merge, on_error = self._merge, self.options.failures.on_error

@@ -89,7 +89,7 @@ class Job:
                 self._merger(session, progress),
                 run.report,
                 lambda error: run.note_damage(error, progress),
-                lambda *document: self._remark(*document, progress),
+                lambda name, num_segments, num_failed: self._remark(name, num_segments, num_failed, progress),
             )
             with run.telling(progress, lambda: self._fate(pipeline)):
                 pipeline.run(self._parts(sources, session), output)

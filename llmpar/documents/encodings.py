@@ -102,12 +102,18 @@ def _best(head: bytes) -> str | None:
     return next((name for name in _COMMON if name in names), best.encoding)
 
 
+def _is_text(head: bytes, name: str) -> bool:
+    text = head[: len(head) // 2 * 2].decode(name, "replace")
+    num_odd = sum(not (char.isprintable() or char.isspace()) or char == "\ufffd" for char in text)
+    return num_odd * 20 < len(text)
+
+
 def looks_like(data: bytes) -> str | None:
     """Return the name of an encoding that bytes may be text in, which are none in UTF-8; None if nobody can tell."""
     head = data[:_ADVISED_BY]
     for name, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
         # Most texts have many characters of Latin, or their spaces and newlines; other files have zeros in both places.
-        if zeros.count(0) * 8 > len(zeros) and head.count(0) == zeros.count(0):
+        if zeros.count(0) * 8 > len(zeros) and head.count(0) == zeros.count(0) and _is_text(head, name):
             return name
     text = head.decode("utf-8", "replace")
     num_damaged = text.count("\ufffd")

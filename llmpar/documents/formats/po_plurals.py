@@ -14,6 +14,7 @@ _RULE = re.compile(
 )
 _LANGUAGE = re.compile(r"^Language:[ \t]*([A-Za-z]{2,3}(?:[_-]\w+)*)", re.MULTILINE)
 _UNSET = (r'"Plural-Forms: nplurals=INTEGER; plural=EXPRESSION;\n"', r'"Language: \n"')  # as templates have them
+_MOST_FORMS = 8  # Arabic has 6
 _TRIED = 200  # numbers from 0 on, by which it is known what a form is for
 _PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[-+ #0]*[\d.$*]*[a-zA-Z]|\{[^{}]*\}")
 
@@ -80,7 +81,7 @@ def _usual(count: int, rule: str) -> tuple[int, str]:
 
 
 def _by_rule(count: int, rule: str) -> Plurals | None:
-    if not 1 <= count <= 20:
+    if not 1 <= count <= _MOST_FORMS:
         return None
     try:
         form_of = gettext.c2py(rule)

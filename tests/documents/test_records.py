@@ -197,3 +197,48 @@ class TestFieldsForAnswers:
         (tmp_path / "schema.json").write_text('{"type": "object"}')
         outcome = llmpar(*ECHO, "--into", "b", "--schema", str(tmp_path / "schema.json"), stdin=b'{"text": "{}"}\n')
         assert (outcome.code, outcome.out) == (0, b'{"text": "{}", "b": {}}\n'), outcome.err
+
+
+class TestWhatIsMissing:
+    SOURCE = '[\n{"a": {"b": "One."}},\n{"a": {"b": null}},\n{"a": {}},\n{"x": 1, "a": {"b": "Two."}},\n7\n]\n'
+
+    def test_in_a_document(self) -> None:
+        _, segments = split(self.SOURCE, "a.json", field=["[*].a.b"])
+        assert [segment.fault or segment.text for segment in segments] == [
+            "One.",
+            "line 3: what is named with field=[*].a.b is no string",
+            "line 4: what is named with field=[*].a.b is missing",
+            "Two.",
+            "line 6: what is named with field=[*].a.b is missing",
+        ]
+        for fate, null in (("keep", "null"), ("skip", '""'), ("mark", None)):
+            text = answered(self.SOURCE, "a.json", fate=fate, field=["[*].a.b"])
+            expected = self.SOURCE.replace("One.", "A").replace("Two.", "A")
+            if null is not None:
+                assert text == expected.replace("null", null)
+            assert json.loads(text)[2:] == json.loads(expected)[2:]
+
+    @pytest.mark.parametrize("fate", ["keep", "skip", "mark"])
+    def test_with_a_field_for_answers(self, fate: Any) -> None:
+        text = answered(self.SOURCE, "a.json", fate=fate, field=["[*].a.b"], into="c")
+        expected = self.SOURCE.replace('"One."}}', '"One."}, "c": "A"}').replace('"Two."}}', '"Two."}, "c": "A"}')
+        assert text == expected
+
+    def test_of_one_value(self, llmpar: Call, tmp_path: Path) -> None:
+        path = tmp_path / "a.json"
+        path.write_text('{"a": null,\n"b": "One."}')
+        for field, reason in (("a", "line 1: what is named with --field a is no string"), ("c.d", "is missing")):
+            outcome = llmpar("run", "{text}", "--engine", "echo", "--field", "b", "--field", field, str(path))
+            assert (outcome.code, reason in outcome.err, outcome.out) == (3, True, path.read_bytes()), outcome.err
+
+    def test_in_lines(self) -> None:
+        source = '{"a": [{"b": "One."}, {"b": null}, {}]}\n{"a": []}\n{}\n{"a": [{"b": "Two."}]}\n'
+        _, segments = split(source, "a.jsonl", field=["a[*].b"])
+        assert [segment.fault.split(";")[0] if segment.fault else segment.text for segment in segments] == [
+            "One.",
+            "line 1: field 'a[*].b' is no string",
+            "line 1: field 'a[*].b' is missing",
+            "line 3: field 'a[*].b' is missing",
+            "Two.",
+        ]
+        assert answered(source, "a.jsonl", field=["a[*].b"]) == source.replace("One.", "A").replace("Two.", "A")

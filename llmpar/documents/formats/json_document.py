@@ -9,14 +9,16 @@ from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Record, Segment
 from llmpar.documents.formats.json_place import escaped, parse_place, place_of, written
-from llmpar.documents.formats.json_text import Node, Step, is_exact, parse, parse_path, select
+from llmpar.documents.formats.json_text import Node, Step, is_exact, losses, names_fields, parse, parse_path, select
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
+from llmpar.documents.layout import NEWLINE
 from llmpar.documents.reader import Portion
 from llmpar.errors import InputError, UsageError, setting
 from llmpar.visible import json_text, one_line
 
 _STRING = Layout(newline="")
+_SHOWN = 200  # characters of what has no text, by which it is known
 
 
 class JsonDocument(TextFormat):
@@ -25,7 +27,7 @@ class JsonDocument(TextFormat):
     about: ClassVar[About] = About(
         "strings at the paths that are named",
         "all else",
-        "a record is an element of an outermost list; where there is none, the document",
+        "what is null or missing fails by itself; a record is an element of an outermost list, else the document",
         "read here with the scanner of Python's json",
     )
 
@@ -44,7 +46,7 @@ class JsonDocument(TextFormat):
 
         Raises:
             UsageError: the user names none, or a path is none.
-            InputError: (what is returned) it is no JSON, or there is no text at a path.
+            InputError: (what is returned) it is no JSON.
         """
         given = self.reading.options.field
         if not given:
@@ -67,17 +69,18 @@ class JsonDocument(TextFormat):
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{shown}: is no JSON: {error}") from error
             found: dict[int, Node] = {}
+            lost: list[Piece] = []
             records = _Records(tree)
             for path, steps in paths.items():
                 nodes = list(select(tree, steps))
-                if is_exact(steps) and not (nodes and isinstance(nodes[0].value, str)):
-                    reason = "is no string" if nodes else "is missing"
-                    raise InputError(f"{shown}: what is named with {setting('field', one_line(path))} {reason}")
                 found.update((node.start, node) for node in nodes if isinstance(node.value, str))
-                if is_exact(steps) and isinstance(tree.value, dict):
+                if is_exact(steps) and nodes and isinstance(tree.value, dict):
                     records.add(nodes[0], tree)
+                if names_fields(steps):
+                    lost += _lost(path, steps, tree, text, is_in_place=into is None)
             asked = [found[start] for start in sorted(found) if str(found[start].value).strip()]
-            yield from _placed(asked, records, into, text, shown)
+            placed = [*_placed(asked, records, into, text, shown), *lost]
+            yield from sorted(placed, key=lambda piece: piece.target or (piece.start, piece.end))
 
         return pieces
 
@@ -94,7 +97,9 @@ class JsonDocument(TextFormat):
         return json_text(before + answer.strip() + after)
 
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
-        """Return a mark and the text as a string of JSON, or what says nothing."""
+        """Return a mark and the text as a string of JSON, or what says nothing; what is missing has no place for it."""
+        if segment.fault is not None and segment.target is not None:
+            return ""
         if fate == "skip" and segment.target is not None:  # a field of its own that is not there stays away
             return "null" if segment.target[0] < segment.target[1] else ""
         return json_text(f"[llmpar: {reason}] {segment.text}" if fate == "mark" else "")
@@ -139,6 +144,18 @@ class _Records:
         if number >= 0 and node.end <= self._nodes[number].end:
             return self._nodes[number]
         return self._others.get(node.start)
+
+
+def _lost(path: str, steps: tuple[Step, ...], tree: Node, text: str, *, is_in_place: bool) -> Iterator[Piece]:
+    """Yield pieces that say what a path misses: a string in the place of a value, or a field in an object."""
+    named = f"what is named with {setting('field', one_line(path))}"
+    ends: list[int] | None = None  # of lines
+    for node, is_there in losses(tree, steps):
+        ends = ends or [newline.end() for newline in NEWLINE.finditer(text)]
+        line = 1 + bisect_right(ends, node.start)
+        fault = f"line {line}: {named} is {'no string' if is_there else 'missing'}"
+        target = None if is_there and is_in_place else (node.end, node.end)
+        yield Piece(node.start, node.end, text[node.start : node.end][:_SHOWN], _STRING, target, fault)
 
 
 def _placed(

@@ -14,7 +14,18 @@ from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Record, Segment
 from llmpar.documents.formats.json_place import escaped, parse_place, place_of, written
-from llmpar.documents.formats.json_text import Node, Step, expect, is_exact, parse, parse_path, select, skip
+from llmpar.documents.formats.json_text import (
+    Node,
+    Step,
+    expect,
+    is_exact,
+    losses,
+    names_fields,
+    parse,
+    parse_path,
+    select,
+    skip,
+)
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.layout import NEWLINE
@@ -196,6 +207,12 @@ class _Record:
             else:
                 tree = tree or parse(self.line)
                 nodes = list(select(tree, fields.paths[name]))
+                if names_fields(fields.paths[name]) and not is_exact(fields.paths[name]):
+                    for node, is_there in losses(tree, fields.paths[name]):
+                        if is_there:
+                            found[node.start] = name, node
+                        else:
+                            missing.append(name)
             exact = name not in fields.paths or is_exact(fields.paths[name])
             if exact and not nodes:
                 missing.append(name)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from llmpar.answering.attempts import Attempt, Policy, Step, begin, next_step, sampling_of
 from llmpar.answering.backend import Backend, Query, Reply
 from llmpar.answering.fitting import Fit, Size, fit_of, refusal
-from llmpar.answering.judging import KEPT, fault_of, result_of, sampling_for
+from llmpar.answering.judging import KEPT, fault_of, result_of, sampling_for, writable
 from llmpar.answering.memory import Memory, RecentResults
 from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, pend
 from llmpar.answering.splitting import halves_of, join
@@ -394,4 +394,5 @@ class Answers:
         if split := self._splits.pop(pending, None):
             self._join(split)
         else:
+            pending.result = result = writable(pending.question, result)
             self._report.add(result, time.monotonic() - pending.started)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
+from dataclasses import replace
+
 from llmpar.documents.document import Result
+from llmpar.errors import setting
 from llmpar.store.store import StoredAnswer
 from llmpar.tasks.checks import find_fault
 from llmpar.tasks.question import Question, Sampling
@@ -74,3 +78,26 @@ def result_of(
         num_attempts=answer.attempt + 1,
         seconds=answer.seconds,
     )
+
+
+def writable(question: Question, result: Result) -> Result:
+    """Return a result, failed if its answer has a character that its document's encoding cannot write.
+
+    Only what goes into the document is written in its encoding. A format may spell a character otherwise.
+    """
+    segment = result.segment
+    encoding = segment.block.document.encoding
+    if encoding.name.startswith("utf") or result.error is not None or question.task.merge != "document":
+        return result
+    if segment.format is None or result.answer == segment.text:
+        return result
+    text = segment.format.write(segment, result.answer, 0)
+    char = encoding.lacking(encoding.spelled(text, segment.format.spell))
+    if char is None:
+        return result
+    named = f"U+{ord(char):04X} ({unicodedata.name(char, 'no name')})"
+    fault = (
+        f"the answer has {named}, which {encoding.name}, the document's encoding, cannot write; "
+        f"{setting('output_encoding', 'utf-8')} can"
+    )
+    return replace(result, error=fault)

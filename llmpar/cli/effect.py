@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
+from llmpar.cli.options import InputOptions
 from llmpar.documents.formats import FORMATS
 from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.segments import name_of_format
 from llmpar.errors import InputError, InputUnreadable, UsageError
+
+_OF_FOLDERS = ("include", "exclude", "gitignore", "format_options")
 
 
 class Effect:
@@ -68,3 +71,26 @@ class Effect:
 
 def _given(options: FormatOptions) -> list[str]:
     return [member.name for member in fields(options) if getattr(options, member.name) != member.default]
+
+
+def refuse_reading(given: InputOptions, name: str) -> None:
+    """Refuse options that say how documents are read, for a command that reads none.
+
+    Args:
+        given: the user's.
+        name: the command's.
+
+    Raises:
+        UsageError: there is such an option. Folders may be searched all the same.
+    """
+    usual = InputOptions()
+    named = [member.name for member in fields(given) if member.name not in _OF_FOLDERS]
+    idle = [option for option in named if getattr(given, option) != getattr(usual, option)]
+    idle = [
+        option for option in [*idle, *_given(given.format_options)] if not os.environ.get(f"LLMPAR_{option.upper()}")
+    ]
+    if idle:
+        raise UsageError(
+            f"llmpar {name}: --{idle[0].replace('_', '-')} affects nothing here: requests are JSON lines in UTF-8, and "
+            "each holds its own messages; leave it out"
+        )

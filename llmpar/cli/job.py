@@ -18,7 +18,7 @@ from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordM
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.jobs.pipeline import Pipeline
-from llmpar.jobs.record_fields import names_in, with_record
+from llmpar.jobs.record_fields import RecordFields
 from llmpar.jobs.reduction import ReducingMerger, plant
 from llmpar.jobs.segmenting import Blocks, Fields, pack, with_neighbours
 from llmpar.reporting.progress import Progress
@@ -48,18 +48,20 @@ class Job:
     is_total: bool = False
     noun: str = "segment"
     _run: Run = field(init=False)
-    _names: tuple[str, ...] = field(init=False)  # in prompts, of fields that records have
+    _record_fields: RecordFields = field(init=False)
 
     def __post_init__(self) -> None:
         if self.options.merge.reduce is not None:
             self.task = replace(self.task, reduce=self.options.merge.reduce, merge="reduce")
+        self.task = replace(self.task, merge=self._merge)
         fates = CUT_OR_LEFT_OUT if self._merge == "reduce" else None
         report = Report(self.noun, fates, shows_latency=self.noun == "message")
         translates = self._merge == "document" and self.options.model.engine != "echo"  # whose answers are the source
         into = self.task.value("to_tag") if translates else ""
-        self._run = Run(self.task.name, self.files, self.options, report, into)
+        is_json = bool(self.task.form and self.task.form.schema)
+        self._run = Run(self.task.name, self.files, self.options, report, into, is_json)
         self.task = self._run.judged(self.task)
-        self._names = names_in(self.task)
+        self._record_fields = RecordFields(self.task)
 
     def run(self) -> int:
         """Do it, and return the exit code.
@@ -87,12 +89,18 @@ class Job:
                 self._merger(session, progress),
                 run.report,
                 lambda error: run.note_damage(error, progress),
+                lambda name, num_segments, num_failed: self._remark(name, num_segments, num_failed, progress),
             )
             with run.telling(progress, lambda: self._fate(pipeline)):
                 pipeline.run(self._parts(sources, session), output)
             given = self.options.output
             if given.copy_others and given.output_dir:
                 self.options.register.folders.copy_others(given.output_dir, given.wait)
+
+    def _remark(self, name: str, num_segments: int, num_failed: int, progress: Progress) -> None:
+        if len(self.files) > 1:
+            failed = f", {num_failed:,} failed" if num_failed else ""
+            progress.remark(f"{name}: {counted(num_segments, self.noun)}{failed}")
 
     def _merger(self, session: Session, progress: Progress) -> Merger:
         merge, on_error = self._merge, self.options.failures.on_error
@@ -162,7 +170,7 @@ class Job:
         return pack(blocks, session.budget(self.task), session.model.measure)
 
     def _question(self, segment: Segment, fields: Fields = ()) -> Question:
-        segment, said = with_record(segment, self._names)
+        segment, said = self._record_fields.of(segment)
         fields = (*fields, *said)
         if self.terms_in:
             fields = (*fields, ("terms", self.terms_in(segment.text)))

@@ -80,6 +80,9 @@ class InputOptions:
         list[str] | None,
         option("--exclude", help="Of folders, leave out the files that match.", panel="Input", metavar="PATTERN"),
     ] = None
+    gitignore: Annotated[
+        bool, option("--gitignore", help="Of folders, leave out what .gitignore files leave out.", panel="Input")
+    ] = False
     encoding_errors: Annotated[
         Literal["strict", "surrogateescape"],
         option("--encoding-errors", help="Refuse bytes that are no text, or carry them through.", panel="Input"),

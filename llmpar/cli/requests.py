@@ -10,6 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from llmpar.answering.flow import Part
+from llmpar.cli.effect import refuse_reading
 from llmpar.cli.options import RunOptions
 from llmpar.cli.run import Run, given_up
 from llmpar.documents.document import Block
@@ -47,6 +48,7 @@ class RequestRun:
         self._run = Run(
             "batch", self.files, self.options, Report("request", fates=("answered by an error", "answered by errors"))
         )
+        refuse_reading(self.options.input, "batch")
         given = self.options.sampling
         usual = Sampling()
         if any(getattr(given, name) != getattr(usual, name) for name in ("max_new_tokens", "temperature", "top_p")):

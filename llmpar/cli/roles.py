@@ -124,7 +124,11 @@ def expand_folders(roles: Mapping[str, tuple[str, Role]], values: dict[str, Any]
     folders = Folders()
     options = FormatOptions(**{name: values[name] for name in FormatOptions.__slots__ if name in values})
     selection = Selection(
-        tuple(values.get("include") or ()), tuple(values.get("exclude") or ()), options, values.get("output_dir")
+        tuple(values.get("include") or ()),
+        tuple(values.get("exclude") or ()),
+        bool(values.get("gitignore")),
+        options,
+        values.get("output_dir"),
     )
     for parameter, (_, role) in roles.items():
         if role in _DOCUMENTS and isinstance(values.get(parameter), list):

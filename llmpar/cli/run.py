@@ -59,6 +59,7 @@ class Run:
         options: the user's.
         report: counts what happens.
         into_language: the tag of the language that answers are in, "" for none.
+        is_json: whether answers are JSON.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Run:
     options: RunOptions
     report: Report = field(default_factory=Report)
     into_language: str = ""
+    is_json: bool = False
     _effect: Effect = field(init=False)
 
     def __post_init__(self) -> None:
@@ -174,7 +176,7 @@ class Run:
     def reading(self, unit: Unit) -> Reading:
         """Return how the inputs are read, into pieces of this unit."""
         reading = self.options.input.reading(unit)
-        return replace(reading, longest=self.longest, into_language=self.into_language)
+        return replace(reading, longest=self.longest, into_language=self.into_language, is_json=self.is_json)
 
     def show_counts(self, counts: Mapping[str, int], progress: Progress) -> None:
         """Print what a run would do, to those who ask beforehand."""

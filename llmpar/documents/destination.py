@@ -26,6 +26,7 @@ from llmpar.interrupts import shielded
 from llmpar.visible import one_line
 
 _SUFFIX = ".llmpar"
+_COMPARED_AT_ONCE = 1 << 20  # bytes
 _LONGEST_NAME = 255  # bytes, on all common file systems
 _POLL = 0.05  # seconds between looks at a lock that somebody holds
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -53,6 +54,7 @@ class FileWriter:
         partial: a file that takes what was written when the writer is abandoned; as it was if that is nothing.
         check: called right before the new content takes the name; what it raises prevents that.
         like: the file whose owner and mode the new one gets, by default the one that is replaced.
+        keeps_equal: whether a file that holds the new content already is left as it is, with its time.
 
     Raises:
         OutputUncreatable: the directory is missing or may not be written to, something is in the way there, or the file
@@ -68,6 +70,8 @@ class FileWriter:
         partial: Path | None = None,
         check: Callable[[], None] = lambda: None,
         like: Path | None = None,
+        *,
+        keeps_equal: bool = False,
     ) -> None:
         self._name = one_line(path)
         self._path = Path(os.path.realpath(path))
@@ -75,6 +79,7 @@ class FileWriter:
         self._partial = partial
         self._check = check
         self._like = like or self._path
+        self._keeps_equal = keeps_equal
         self._stream: BinaryIO | None = None  # None before the lock is held, and when all is over
         deadline = time.monotonic() + wait
         try:
@@ -105,6 +110,10 @@ class FileWriter:
         assert self._stream is not None
         with self._abandoned_on_failure():
             self._stream.flush()
+            if self._keeps_equal and _is_equal(self._path, self._temporary, self._like):
+                self._check()
+                self.abandon()
+                return
             os.fsync(self._stream.fileno())
             with shielded():
                 self._check()
@@ -320,6 +329,22 @@ def _adopt(descriptor: int, like: Path) -> None:
             mode &= 0o777  # set-user-ID was meant for another user
             _unless_refused(os.fchown, descriptor, -1, wanted.st_gid)
     _unless_refused(os.fchmod, descriptor, mode)
+
+
+def _is_equal(path: Path, other: Path, like: Path) -> bool:
+    """Tell whether a file holds what another does, with the mode that it is to have."""
+    try:
+        if not path.is_file() or path.stat().st_size != other.stat().st_size:
+            return False
+        if stat.S_IMODE(path.stat().st_mode) != stat.S_IMODE(like.stat().st_mode):
+            return False
+        with path.open("rb") as first, other.open("rb") as second:
+            while data := first.read(_COMPARED_AT_ONCE):
+                if data != second.read(_COMPARED_AT_ONCE):
+                    return False
+    except OSError:  # then it is replaced, and what is wrong is told there
+        return False
+    return True
 
 
 def _leads_to(path: Path, descriptor: int) -> bool:

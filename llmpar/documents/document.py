@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +41,22 @@ class Encoding:
                 f"{char!r} (U+{ord(char):04X}) cannot be written in {self.name}, the document's encoding; "
                 f"{setting('output_encoding', 'utf-8')} can write everything"
             ) from error
+
+    def lacking(self, text: str) -> str | None:
+        """Return the first character of a text that the encoding has no bytes for; None if it has all."""
+        if self.name.startswith("utf") or text.isascii():
+            return None
+        try:
+            text.encode(self.name, self.errors)
+        except UnicodeEncodeError as error:
+            return text[error.start]
+        return None
+
+    def spelled(self, text: str, spell: Callable[[str], str]) -> str:
+        """Return a text in which `spell` has written the characters that the encoding has no bytes for."""
+        if self.lacking(text) is None:
+            return text
+        return "".join(char if self.lacking(char) is None else spell(char) for char in text)
 
     def end(self) -> bytes:
         """Return what follows a document's last character: nothing, but an archive has something to say there."""
@@ -92,6 +109,20 @@ INLINE = Layout(newline=" ")
 """The layout of what must stay on its line: a heading, a table's cell, a line that is a record."""
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The record that a piece is a part of: the characters `start` to `end` of its block.
+
+    `names` are those of its cells, where they stand elsewhere: in the first row of a table. `delimiter` is the sign
+    between the cells.
+    """
+
+    start: int
+    end: int
+    names: tuple[str, ...] = ()
+    delimiter: str = ""
+
+
 class Writing(Protocol):
     """How answers are written in a document: the part of its format that whoever makes documents asks."""
 
@@ -107,8 +138,11 @@ class Writing(Protocol):
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return what a failed segment's target holds: the source behind the reason, or what says nothing."""
 
+    def spell(self, char: str) -> str:
+        """Return how a character is written that the document's encoding lacks; itself if it cannot be."""
+
     def record(self, segment: Segment) -> str:
-        """Return the JSON object that a segment is a part of, as it is written in the document; "" if there is none."""
+        """Return the record that a segment is a part of as an object of JSON; "" if there is none."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +152,8 @@ class Segment:
     `text` is what a model reads: the same characters, with the line breaks of hard wrapping turned into spaces.
     `fault` tells why nobody can be asked about it; None if somebody can. `target` is the span of the block that its
     answer replaces, if that is not its own; `format` writes it there, and is None where no document is made of answers.
+    `around` stands on either side of what is written there. `parts` are the places in the target, in order, that an
+    answer is laid over, where these are several. `record` is what it is a part of, if that is a record.
     """
 
     block: Block
@@ -129,6 +165,9 @@ class Segment:
     fault: str | None = None
     target: tuple[int, int] | None = None
     format: Writing | None = None
+    around: tuple[str, str] = ("", "")
+    parts: tuple[tuple[int, int], ...] = ()
+    record: Record | None = None
 
     @cached_property
     def source(self) -> str:

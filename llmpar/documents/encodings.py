@@ -12,6 +12,13 @@ from llmpar.errors import InputError, UsageError, setting
 
 AUTO = "auto"
 _GUESSED_BY = 1 << 20  # bytes that a guess is made by
+_ADVISED_BY = 1 << 14  # bytes that advice is made by
+# The encodings that files are in which are not in UTF-8, the likelier ones first. Rare ones are not guessed: a short
+# text of German would be taken for one of Iceland.
+_COMMON = [
+    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "koi8_r"),
+    *("cp932", "euc_jp", "gb18030", "big5", "cp949", "cp874", "utf_16", "utf_32"),
+]
 # These begin what they write with a mark, each time that they write.
 _WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}
 
@@ -77,12 +84,44 @@ def _named(field: str, name: str) -> str:
 
 
 def _guess(head: bytes, source: Source) -> str:
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(head).best()
+    best = _best(head)
     if best is None:
         raise InputError(f"{source.shown}: nobody can tell its encoding; name it with {setting('encoding', 'NAME')}")
-    return _named("encoding", best.encoding)
+    return _named("encoding", best)
+
+
+def _best(head: bytes) -> str | None:
+    from charset_normalizer import from_bytes
+
+    matches = from_bytes(head, cp_isolation=_COMMON)
+    best = matches.best()
+    if best is None:
+        return None
+    equals = [match for match in matches if (match.chaos, match.coherence) == (best.chaos, best.coherence)]
+    names = {name for match in equals for name in match.could_be_from_charset}
+    return next((name for name in _COMMON if name in names), best.encoding)
+
+
+def _is_text(head: bytes, name: str) -> bool:
+    text = head[: len(head) // 2 * 2].decode(name, "replace")
+    num_odd = sum(not (char.isprintable() or char.isspace()) or char == "\ufffd" for char in text)
+    return num_odd * 20 < len(text)
+
+
+def looks_like(data: bytes) -> str | None:
+    """Return the name of an encoding that bytes may be text in, which are none in UTF-8; None if nobody can tell."""
+    head = data[:_ADVISED_BY]
+    for name, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
+        # Most texts have many characters of Latin, or their spaces and newlines; other files have zeros in both places.
+        if zeros.count(0) * 8 > len(zeros) and head.count(0) == zeros.count(0) and _is_text(head, name):
+            return name
+    text = head.decode("utf-8", "replace")
+    num_damaged = text.count("\ufffd")
+    num_sound = sum(char > "\x7f" for char in text) - num_damaged
+    if b"\0" in head or num_sound > num_damaged:  # no text, or UTF-8 that is damaged in places
+        return None
+    best = _best(head)
+    return best.replace("_", "-") if best else None
 
 
 UTF_8 = Encodings()

@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from glob import glob, has_magic
+from itertools import takewhile
 from pathlib import Path
 
 from llmpar.documents.destination import FileWriter
 from llmpar.documents.formats import FORMATS, TEXTS
 from llmpar.documents.formats.options import FormatOptions
+from llmpar.documents.gitignore import Ignored
 from llmpar.documents.source import suffix_of
 from llmpar.errors import InputUnreadable, OutputUncreatable, WriteFailed, setting
 from llmpar.visible import one_line
@@ -26,12 +29,14 @@ class Selection:
         include: patterns of names or of paths in the folder; only what matches one is a document. None: all files
             whose names tell a format that needs no option, or has its option, and those that end in .txt.
         exclude: patterns of what is left alone.
+        gitignore: whether that is left alone, too, which git is told to ignore.
         options: the options of formats.
         outside: a folder in which nothing is looked for, as documents are written there.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    gitignore: bool = False
     options: FormatOptions = field(default_factory=FormatOptions)
     outside: Path | None = None
 
@@ -60,11 +65,13 @@ class Folders:
     def expand(self, sources: Sequence[str], selection: Selection) -> list[str]:
         """Return inputs with the documents of folders, in the order of their names, instead of the folders.
 
+        A pattern of paths (`*`, `?`, `[…]`, `**` for any folders) that is no file's name stands for those that match.
+
         Raises:
-            InputUnreadable: a folder has no document, or cannot be read.
+            InputUnreadable: a folder has no document, or cannot be read; or nothing matches a pattern.
         """
         found: list[str] = []
-        for source in sources:
+        for source in self._matched(sources, selection):
             if source == "-" or not os.path.isdir(source):  # noqa: PTH112 (Path's raises where a name is too long)
                 found.append(source)
                 continue
@@ -81,6 +88,21 @@ class Folders:
                     f"say which are with {setting('include', 'PATTERN')}, or name the files in it"
                 )
         return found
+
+    def _matched(self, sources: Sequence[str], selection: Selection) -> Iterator[str]:
+        for source in sources:
+            if source == "-" or not has_magic(source) or os.path.lexists(source):
+                yield source
+                continue
+            fixed = Path(*takewhile(lambda part: not has_magic(part), Path(source).parts[:-1]))
+            names = sorted(glob(source, recursive=True))  # noqa: PTH207 (Path's finds hidden files, too)
+            paths = [Path(name) for name in names]
+            files = [path for path in paths if path.is_file() and not selection.is_left(str(path.relative_to(fixed)))]
+            if not files:
+                raise InputUnreadable(f"{one_line(source)}: no file matches")
+            for path in files:
+                self.places[str(path)] = path.relative_to(fixed)
+                yield str(path)
 
     def place_of(self, source: str) -> Path:
         """Return where a document stands in its folder; the name alone of one that was not found in any."""
@@ -100,7 +122,7 @@ class Folders:
                 raise OutputUncreatable(f"{one_line(path)}: leads out of {one_line(directory)}; remove it first")
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                writer = FileWriter(path, wait, like=Path(source))
+                writer = FileWriter(path, wait, like=Path(source), keeps_equal=True)
                 try:
                     with Path(source).open("rb") as stream:
                         while data := stream.read(_COPIED_AT_ONCE):
@@ -120,14 +142,23 @@ def _files(folder: Path, selection: Selection) -> Iterator[tuple[Path, Path]]:
         raise InputUnreadable(f"{one_line(error.filename)}: cannot be read: {error.strerror}") from error
 
     outside = selection.outside and os.path.realpath(selection.outside)
+    ignored = Ignored(folder) if selection.gitignore else None
     for top, names, files in os.walk(folder, onerror=fail):
+        if ignored:
+            ignored.enter(Path(top))
         names[:] = sorted(
-            name for name in names if not name.startswith(".") and os.path.realpath(Path(top) / name) != outside
+            name
+            for name in names
+            if not name.startswith(".")
+            and os.path.realpath(Path(top) / name) != outside
+            and not (ignored and ignored.is_ignored(Path(top) / name, is_folder=True))
         )
         for name in sorted(files):
             path = Path(top) / name
             place = path.relative_to(folder)
-            if not name.startswith(".") and path.is_file() and not selection.is_left(place.as_posix()):
+            if name.startswith(".") or not path.is_file() or selection.is_left(place.as_posix()):
+                continue
+            if not (ignored and ignored.is_ignored(path)):
                 yield path, place
 
 

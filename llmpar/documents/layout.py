@@ -108,7 +108,8 @@ def joint(left: str, right: str) -> str:
 _UNBROKEN = re.compile(r"[ \t]*[^ \t]+")
 
 
-def _words(line: str) -> list[str]:
+def words_of(line: str) -> list[str]:
+    """Return the parts of a line between which it may be broken, each with the spaces before it."""
     words: list[str] = []
     for match in _UNBROKEN.finditer(line):
         word = match[0]
@@ -152,7 +153,7 @@ def fill(text: str, layout: Layout, column: int = 0) -> str:
 def _wrap(line: str, width: int, column: int, indent: int) -> Iterator[str]:
     current = ""
     fresh = column <= indent  # where nothing precedes a word, a new line would not help it
-    for word in _words(line):
+    for word in words_of(line):
         size = cells(word)
         if not fresh and column + cells(word.rstrip()) > width:
             yield current.rstrip()

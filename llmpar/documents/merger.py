@@ -23,6 +23,7 @@ _NEWLINES = ("\n", "\r")
 _LINE_REST = re.compile(r"\A[^\S\r\n]*(?:\r\n|\n|\r)?")  # what an answer below, which ends its line, has no use for
 
 
+_NOTHING = ("", "")
 _TEXT = TextFormat()  # of what stands in no document
 
 
@@ -214,6 +215,9 @@ def merge(
         else:
             column = cells(line) if wrapped and not interleaves else 0
             text = _format(segment).write(segment, result.answer, column)
+        if text and segment.around != _NOTHING and not (result.error is not None and segment.fault):
+            text = segment.around[0] + text + segment.around[1]
+        text = block.document.encoding.spelled(text, _format(segment).spell)
         if interleaves:
             newline = segment.layout.newline if segment.layout.newline in ("\r\n", "\r") else "\n"
             text = f"{segment.source}{newline}{segment.layout.indent}{text}{newline}"
@@ -231,7 +235,8 @@ def _failed(result: Result, on_error: OnError) -> str:
     segment = result.segment
     if on_error == "keep":
         return segment.block.text[slice(*(segment.target or (segment.start, segment.end)))]
-    return _format(segment).write_failure(segment, one_line(result.error), "skip" if on_error == "skip" else "mark")
+    reason = segment.block.document.encoding.spelled(one_line(result.error), lambda char: f"<U+{ord(char):04X}>")
+    return _format(segment).write_failure(segment, reason, "skip" if on_error == "skip" else "mark")
 
 
 def _format(segment: Segment) -> Writing:

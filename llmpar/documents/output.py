@@ -69,16 +69,20 @@ class _FilePerDocument:
         destinations: each source and its file.
         wait: seconds to wait for somebody else who writes one of them.
         suffix: of the copies that are kept of what is replaced, "" for none.
+        keeps_equal: whether a file that would not change is left as it is.
 
     Raises:
         Busy: somebody else writes one of the files, now or when its document begins.
         OutputUncreatable: something is in the way of one of them.
     """
 
-    def __init__(self, destinations: Sequence[tuple[str, Path]], wait: float, suffix: str = "") -> None:
+    def __init__(
+        self, destinations: Sequence[tuple[str, Path]], wait: float, suffix: str = "", *, keeps_equal: bool = False
+    ) -> None:
         self._paths = {Path(source): path for source, path in destinations}
         self._wait = wait
         self._suffix = suffix
+        self._keeps_equal = keeps_equal
         self._writer: FileWriter | None = None
         for path in self._paths.values():
             _refuse_irregular(_real(path))
@@ -93,7 +97,9 @@ class _FilePerDocument:
         assert document.path is not None
         source = document.path
         self._paths[source].parent.mkdir(parents=True, exist_ok=True)
-        self._writer = FileWriter(self._paths[source], self._wait, check=lambda: self._make_way(source))
+        self._writer = FileWriter(
+            self._paths[source], self._wait, check=lambda: self._make_way(source), keeps_equal=self._keeps_equal
+        )
         return self._writer
 
     def end(self) -> None:
@@ -122,7 +128,7 @@ class _FilePerDocument:
 class DirectoryOutput(_FilePerDocument):
     """Each document becomes a file of its own name in a directory, published when it is complete.
 
-    One that was found in a folder keeps its place in it.
+    One that was found in a folder keeps its place in it. A file that would not change is not touched.
 
     Args:
         directory: where they go.
@@ -159,7 +165,7 @@ class DirectoryOutput(_FilePerDocument):
                 raise OutputUncreatable(f"{one_line(path)}: leads out of {one_line(directory)}; remove it first")
             destinations.append((source, path))
         register.destinations(destinations, setting("output_dir"))
-        super().__init__(destinations, wait)
+        super().__init__(destinations, wait, keeps_equal=True)
 
 
 class InPlaceOutput(_FilePerDocument):

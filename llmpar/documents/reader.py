@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Literal, Protocol
 
 from llmpar.documents.document import Block, Document, Encoding, Unit, count_lines
-from llmpar.documents.encodings import UTF_8, Encodings
+from llmpar.documents.encodings import UTF_8, Encodings, looks_like
 from llmpar.documents.source import BOMS, Source
 from llmpar.errors import InputError, setting
 
@@ -125,7 +125,9 @@ class TextReader:
                 at = position - pending + error.start
                 remedy = "it is damaged, or not what its byte order mark says"
                 if not encoding.bom:
-                    remedy = (
+                    guess = looks_like(error.object)
+                    remedy = f"it looks like {guess}; " if guess else ""
+                    remedy += (
                         f"name what it is in with {setting('encoding', 'NAME')} ({setting('encoding', 'auto')} guesses)"
                     )
                     remedy += f", or carry such bytes through with {setting('encoding_errors', 'surrogateescape')}"
@@ -141,7 +143,9 @@ class TextReader:
         encoding = self._encoding
         if encoding.errors == "strict" and "\0" in text:
             at = position + len(encoding.encode(text[: text.index("\0")]))
-            raise InputError(f"{self._source.shown}: NUL at byte {at}; this is not text")
+            guess = looks_like(encoding.encode(text[: 1 << 12])) if encoding.name == "utf-8" and not at >> 12 else None
+            remedy = f", or it is {guess}; say so with {setting('encoding', guess)}" if guess else ""
+            raise InputError(f"{self._source.shown}: NUL at byte {at}; this is not text{remedy}")
 
     def _chunks(self) -> Iterator[bytes]:
         """Yield the bytes after the byte order mark, and an empty chunk at the end."""

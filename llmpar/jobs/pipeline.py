@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from llmpar.answering.flow import Flow, Part
-from llmpar.documents.document import Encoding
+from llmpar.documents.document import Encoding, Result
 from llmpar.documents.merger import Merger
 from llmpar.documents.output import Output
 from llmpar.documents.writer import Writer
 from llmpar.errors import InputError, LlmparError, SegmentFailed
 from llmpar.interrupts import shielded
 from llmpar.reporting.report import Report
+from llmpar.visible import one_line
 
 
 class Pipeline:
@@ -23,6 +24,7 @@ class Pipeline:
         report: counts what happens.
         damaged: called with the reason why a document could not be read to its end, or was changed before it was to be
             replaced; unless it raises, the others go on.
+        complete: called with the name of each document that is complete, how many segments it has, and how many failed.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Pipeline:
         merger: Merger,
         report: Report,
         damaged: Callable[[LlmparError], None] = lambda _: None,
+        complete: Callable[[str, int, int], None] = lambda *_: None,
     ) -> None:
         self.published: set[int] = set()
         """The documents that are complete, by index."""
@@ -40,6 +43,8 @@ class Pipeline:
         self._merger = merger
         self._report = report
         self._damaged = damaged
+        self._complete = complete
+        self._num_segments = self._num_failed = 0  # of the document that is being written
         self._gathered: list[bytes] = []
 
     def run(self, parts: Iterator[Part], output: Output) -> None:
@@ -75,10 +80,11 @@ class Pipeline:
             if block.first:
                 writer = output.begin(block.document)
                 encoding = self._merger.encoding(block.document)
+                self._num_segments = self._num_failed = 0
                 writer.write(encoding.bom)
             assert writer is not None
             try:
-                for text in self._merger.merge(block, part.segments, results):
+                for text in self._merger.merge(block, part.segments, self._counted(results)):
                     self._gathered.append(encoding.encode(text))
             except SegmentFailed:
                 self._hand_on(writer)
@@ -94,7 +100,9 @@ class Pipeline:
                 except InputError as changed:  # what was to be replaced is no longer what was read
                     damage = changed
                 else:
-                    self._report.finish_document()
+                    name = one_line(block.document.name)
+                    self._report.finish_document(name, self._num_segments, self._num_failed)
+                    self._complete(name, self._num_segments, self._num_failed)
             if damage:
                 output.drop()
                 self._report.miss_input()
@@ -106,6 +114,12 @@ class Pipeline:
         with shielded():
             output.finish()
             self.finished = True
+
+    def _counted(self, results: Iterator[Result]) -> Iterator[Result]:
+        for result in results:
+            self._num_segments += 1
+            self._num_failed += result.error is not None
+            yield result
 
     def _hand_on(self, writer: Writer) -> None:
         """Write what was gathered: at once, as each write is a chance for another thread to keep this one waiting."""

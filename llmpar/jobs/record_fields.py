@@ -3,37 +3,66 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 
 from llmpar.documents.document import Segment
+from llmpar.documents.formats.json_place import value_at
+from llmpar.documents.formats.json_text import is_exact, parse_path
+from llmpar.errors import UsageError
 from llmpar.jobs.segmenting import Fields
-from llmpar.tasks.task import QUESTION_FIELDS, Task, placeholders
+from llmpar.tasks.task import QUESTION_FIELDS, Task, field_names
 from llmpar.visible import json_text, one_line
 
 
-def names_in(task: Task) -> tuple[str, ...]:
-    """Return the names in a task's prompts that nobody but a record can give a value to."""
-    known = {*QUESTION_FIELDS, *(name for name, _ in task.values)}
-    named = placeholders(task.prompt) + placeholders(task.system or "")
-    return tuple(dict.fromkeys(name for name in named if name not in known))
+class RecordFields:
+    """The names in a task's prompts that nobody but a record can give a value to.
 
-
-def with_record(segment: Segment, names: Sequence[str]) -> tuple[Segment, Fields]:
-    """Return a segment and what its record says under these names.
-
-    A segment whose record lacks one of them has a fault. One that has no record, as in prose, says nothing.
+    Args:
+        task: what is asked.
     """
-    record = segment.format.record(segment) if names and segment.format and segment.fault is None else ""
-    if not record:
-        return segment, ()
-    said = json.loads(record)
-    if missing := [name for name in names if name not in said]:
-        there = ", ".join(map(one_line, said))
-        fault = f"line {segment.line}: has no field {missing[0]!r}, which the prompt names; there are: {there}"
-        return replace(segment, fault=fault), ()
-    values = {name: said[name] for name in names}
-    return segment, tuple(
-        (name, value if isinstance(value, str) else "" if value is None else json_text(value))
-        for name, value in values.items()
-    )
+
+    def __init__(self, task: Task) -> None:
+        known = {*QUESTION_FIELDS, *(name for name, _ in task.values)}
+        named = field_names(task.prompt) + field_names(task.system or "")
+        self.names = tuple(dict.fromkeys(name for name in named if name not in known))
+        """The names, which may be paths such as `review.title`."""
+        self._were_there = False
+
+    def of(self, segment: Segment) -> tuple[Segment, Fields]:
+        """Return a segment and what its record says under these names.
+
+        A segment whose record lacks one of them has a fault. One that has no record, as in prose, says nothing.
+
+        Raises:
+            UsageError: the first record of a run lacks one of them, so that the prompt means other records.
+        """
+        record = segment.format.record(segment) if self.names and segment.format and segment.fault is None else ""
+        if not record:
+            return segment, ()
+        said = json.loads(record, strict=False)
+        values = []
+        for name in self.names:
+            try:
+                value = _value(said, name)
+            except LookupError:
+                there = ", ".join(map(one_line, said))
+                fault = f"line {segment.line}: has no field {name!r}, which the prompt names; there are: {there}"
+                if not self._were_there:
+                    raise UsageError(f"{one_line(segment.block.document.name)}: {fault}") from None
+                return replace(segment, fault=fault), ()
+            values.append((name, value if isinstance(value, str) else "" if value is None else json_text(value)))
+        self._were_there = True
+        return segment, tuple(values)
+
+
+def _value(record: dict[str, object], name: str) -> object:
+    """Return what a field says, by its name or by its path; raise LookupError if there is none."""
+    if name in record:
+        return record[name]
+    try:
+        steps = parse_path(name)
+    except UsageError:
+        raise LookupError(name) from None
+    if not is_exact(steps):
+        raise LookupError(name)
+    return value_at(record, steps)

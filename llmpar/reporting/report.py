@@ -51,6 +51,7 @@ class Latencies:
 
 
 _STEP = math.log(1.02)
+_NAMED = 20  # documents that the summary names
 
 
 @dataclass(slots=True)
@@ -68,6 +69,8 @@ class Report:
     fates: tuple[str, str] | None = None
     shows_latency: bool = False
     num_documents: int = 0
+    num_documents_with_failures: int = 0
+    failures_by_document: list[str] = field(default_factory=list)
     num_unreadable: int = 0
     num_segments_read: int = 0
     num_segments_done: int = 0
@@ -96,9 +99,15 @@ class Report:
         self.num_segments_read += num_segments
         self.num_bytes_read += num_bytes
 
-    def finish_document(self) -> None:
-        """Count a document that is complete."""
+    def finish_document(self, name: str = "", num_segments: int = 0, num_failed: int = 0) -> None:
+        """Count a document that is complete, by its name, and remember what failed in it."""
         self.num_documents += 1
+        if num_failed:
+            self.num_documents_with_failures += 1
+            if len(self.failures_by_document) < _NAMED:
+                self.failures_by_document.append(
+                    f"  {name}: {num_failed:,} of {counted(num_segments, self.noun)} failed"
+                )
 
     def miss_input(self) -> None:
         """Count an input that cannot be read, or not to its end."""
@@ -169,7 +178,7 @@ class Report:
         return self.num_text_tokens_read * max(1.0, self.num_bytes_total / self.num_bytes_read)
 
     def summary(self, name: str, on_error: OnError = DEFAULT_ON_ERROR) -> str:
-        """Return the one line that a run leaves on stderr."""
+        """Return the line that a run leaves on stderr, and one for each of several documents in which some failed."""
         parts = [counted(self.num_segments_done, self.noun)]
         if self.num_documents != 1:
             parts[0] += f" of {counted(self.num_documents, 'document')}"
@@ -194,7 +203,12 @@ class Report:
         if self.shows_latency and self.latencies.first is not None:
             half, most = (self.latencies.quantile(share) for share in (0.5, 0.95))
             parts.append(f"first after {self.latencies.first:.1f} s, half within {half:.1f}, 95 % within {most:.1f}")
-        return f"llmpar {name}: " + ", ".join(parts)
+        lines = [f"llmpar {name}: " + ", ".join(parts)]
+        if self.num_documents > 1:
+            lines += self.failures_by_document
+            if (num_others := self.num_documents_with_failures - len(self.failures_by_document)) > 0:
+                lines.append(f"  and in {counted(num_others, 'other document')}")
+        return "\n".join(lines)
 
 
 def counted(number: int, noun: str) -> str:

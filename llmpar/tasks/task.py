@@ -22,6 +22,7 @@ QUESTION_FIELDS = ("text", "before", "after", "terms")
 """What a prompt may name that is another for each segment."""
 
 _NAMED = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+_FIELD = re.compile(r"\{([^\W\d][\w .\-]*(?:\[-?\d+\][\w .\-]*)*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,15 +163,20 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
     """Return a template with values for its names, all in one go: what a value says is never looked at again."""
     lines = []
     for line in template.split("\n"):
-        names = [name for name in _NAMED.findall(line) if name in values]
+        names = [name for name in _FIELD.findall(line) if name in values]
         if not names or any(values[name] for name in names):
-            lines.append(_NAMED.sub(lambda match: values.get(match[1], match[0]), line))
+            lines.append(_FIELD.sub(lambda match: values.get(match[1], match[0]), line))
     return "\n".join(lines).strip("\n")
 
 
 def placeholders(template: str) -> list[str]:
-    """Return the names in braces that a template has."""
+    """Return the names in braces that a template has, of those that a task may give values to."""
     return _NAMED.findall(template)
+
+
+def field_names(template: str) -> list[str]:
+    """Return the names in braces that a template has, of those that fields of records may have."""
+    return _FIELD.findall(template)
 
 
 def task_of_prompt(prompt: str, system: str | None = None) -> Task:

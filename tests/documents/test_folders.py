@@ -115,3 +115,87 @@ def test_a_folder_is_not_copied_onto_itself(tree: Path, llmpar: Call) -> None:
     outcome = llmpar(*ECHO, "--copy-others", "--output-dir", str(tree), str(tree / "a"), str(tree))
     assert outcome.code != 0, outcome.err
     assert written(tree) == before
+
+
+def test_a_rerun_touches_only_what_changed(tree: Path, tmp_path: Path, llmpar: Call) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    command = (*ECHO, "--copy-others", "--output-dir", str(out), str(tree))
+    assert llmpar(*command).code == 0
+    places = [path for path in sorted(out.rglob("*")) if path.is_file()]
+
+    def states() -> list[tuple[int, int]]:
+        return [(path.stat().st_ino, path.stat().st_mtime_ns) for path in places]
+
+    before = states()
+    assert llmpar(*command).code == 0
+    assert states() == before
+    (tree / "index.md").write_text("# Won\n")  # as long as before
+    (tree / "a" / "logo.png").write_bytes(b"\x89PNG\r\n\x1a\n\1")
+    (out / "a" / "notes.txt").chmod(0o600)
+    assert llmpar(*command).code == 0
+    changed = [path for path, was, now in zip(places, before, states(), strict=True) if was != now]
+    assert [path.relative_to(out).as_posix() for path in changed] == ["a/logo.png", "index.md"]
+    assert (out / "index.md").read_bytes() == b"# Won\n"
+    assert not [path for path in out.rglob(".*") if path.is_file()]
+
+
+def test_what_git_ignores_is_left_out_on_request(tree: Path, tmp_path: Path, llmpar: Call) -> None:
+    (tree / ".gitignore").write_text("*.txt\n/data.csv\nbuild/\n")
+    (tree / "a" / ".gitignore").write_text("!notes.txt\nb/film.*\n# index.md\n")
+    (tree / "build").mkdir()
+    (tree / "build" / "x.md").write_text("# No\n")
+    (tree / "x.txt").write_text("No.\n")
+    (tree.parent / ".gitignore").write_text("index.md\n")  # of no repository
+    for below, names in ((tree, ("index.md", "a/index.md", "a/notes.txt")), (tree / "a", ("index.md", "notes.txt"))):
+        out = tmp_path / f"out-{below.name}"
+        out.mkdir()
+        outcome = llmpar(*ECHO, "--gitignore", "--copy-others", "--output-dir", str(out), str(below))
+        assert outcome.code == 0, outcome.err
+        assert {name for name in written(out) if not name.endswith((".png", ".py"))} == set(names)
+    outcome = llmpar("split", str(tree), stdin=b"")
+    assert b"No" in outcome.out
+
+
+def test_above_the_folder_the_repository_counts(tree: Path, tmp_path: Path, llmpar: Call) -> None:
+    (tree / ".gitignore").write_text("notes.txt\n")
+    assert (tree / ".git").is_dir()
+    assert llmpar("split", "--gitignore", str(tree / "a"), stdin=b"").out == b"Two\nThree.\n"
+    (tree / "a" / "index.md").unlink()
+    (tree / "a" / "b" / "film.srt").unlink()
+    assert llmpar("split", "--gitignore", str(tree / "a"), stdin=b"").code == 66
+
+
+def test_patterns_of_paths(tree: Path, tmp_path: Path, llmpar: Call) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    outcome = llmpar(*ECHO, "--output-dir", str(out), str(tree / "**" / "*.md"), str(tree / "a" / "n?tes.txt"))
+    assert outcome.code == 0, outcome.err
+    assert written(out) == {
+        "index.md": FILES["index.md"],
+        "a/index.md": FILES["a/index.md"],
+        "notes.txt": FILES["a/notes.txt"],
+    }
+    outcome = llmpar(*ECHO, "--exclude", "a/*", str(tree / "**" / "*.md"))
+    assert outcome.out == b"# One\n"
+    outcome = llmpar(*ECHO, str(tree / "*.rst"))
+    assert (outcome.code, "no file matches" in outcome.err) == (66, True), outcome.err
+    (tree / "[x].md").write_bytes(b"# Named so\n")
+    assert llmpar(*ECHO, str(tree / "[x].md")).out == b"# Named so\n"
+
+
+def test_files_are_told_one_by_one(tmp_path: Path, llmpar: Call) -> None:
+    for number in range(25):
+        (tmp_path / f"{number:02}.jsonl").write_text(
+            '{"text": "One."}\n{"text": null}\n' if number else '{"text": "One."}\n'
+        )
+    outcome = llmpar("run", "{text}", "--engine", "echo", "-v", str(tmp_path))
+    assert outcome.code == 3
+    lines = outcome.err.splitlines()
+    assert f"llmpar: {tmp_path}/00.jsonl: 1 segment" in lines
+    assert f"llmpar: {tmp_path}/24.jsonl: 2 segments, 1 failed" in lines
+    summary = lines[lines.index(f"  {tmp_path}/01.jsonl: 1 of 2 segments failed") - 1 :]
+    assert summary[0].startswith("llmpar run: 49 segments of 25 documents, 24 failed")
+    assert [*summary[20:]] == [f"  {tmp_path}/20.jsonl: 1 of 2 segments failed", "  and in 4 other documents"]
+    quiet = llmpar("run", "{text}", "--engine", "echo", str(tmp_path / "01.jsonl"))
+    assert "of 2 segments failed" not in quiet.err

@@ -22,7 +22,7 @@ from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import DocumentMerger, merge
 from llmpar.documents.segments import split_text
-from llmpar.jobs.record_fields import names_in, with_record
+from llmpar.jobs.record_fields import RecordFields
 from llmpar.tasks.question import Question
 from llmpar.tasks.task import task_of_prompt
 
@@ -207,7 +207,7 @@ class TestCommand:
         assert "line 2: has no field 'title', which the prompt names; there are: text, id" in outcome.err
         assert "line 3: field 'text' is no string" in outcome.err
         assert outcome.out == path.read_bytes()
-        segment, fields = with_record(split(path.read_text())[1][0], names_in(task_of_prompt(prompt)))
+        segment, fields = RecordFields(task_of_prompt(prompt)).of(split(path.read_text())[1][0])
         (message,) = Question(segment, task_of_prompt(prompt), fields).messages
         assert message == ("user", "About Lamp {text} (5): One.")
 

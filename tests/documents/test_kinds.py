@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.kinds import KINDS, Kind, options_of
+from support.kinds import KINDS, Kind, options_of, words_of
 from support.places import ROOT
 from support.program import Outcome
 
@@ -93,6 +93,7 @@ class TestEach:
         expected = (GOLDEN / kind.name).read_bytes().decode()
         assert merged(*opened(kind), str.upper) == expected
 
+    @settings(deadline=None)
     @given(data=st.data())
     def test_any_answers_keep_the_structure(self, kind: Kind, data: st.DataObject) -> None:
         block, segments = opened(kind)
@@ -111,7 +112,7 @@ class TestEach:
     def test_a_run_of_the_program(self, kind: Kind, llmpar: Call, tmp_path: Path) -> None:
         path = tmp_path / kind.name
         path.write_bytes(kind.document.encode())
-        given = [word for name, values in kind.options for value in values for word in (f"--{name}", value)]
+        given = words_of(kind)
         outcome = llmpar("run", "{text}", "--engine", "echo", "-q", *given, str(path))
         assert outcome.code == 0, outcome.err
         if not kind.has_places_of_its_own:
@@ -159,7 +160,7 @@ def test_what_is_damaged_is_told_with_its_line(name: str, text: str, line: int) 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, text, _ in DAMAGED])
 def test_nothing_is_written_of_it(name: str, text: str, llmpar: Call, tmp_path: Path) -> None:
     kind = next(kind for kind in KINDS if kind.name == name)
-    given = [word for option, values in kind.options for value in values for word in (f"--{option}", value)]
+    given = words_of(kind)
     (tmp_path / name).write_text(text)
     outcome = llmpar("run", "{text}", "--engine", "echo", *given, "-o", str(tmp_path / "out"), str(tmp_path / name))
     assert outcome.code == 65, outcome.err
@@ -216,6 +217,7 @@ class TestTables:
         assert llmpar("split", "--column", "text", stdin=source).out == b"One.\n"
         assert llmpar("split", stdin=source).out == source
 
+    @settings(deadline=None)
     @given(
         st.lists(st.lists(st.text('ab,;"\n\t ', max_size=5), min_size=2, max_size=2), min_size=1, max_size=8),
         st.sampled_from([",", ";", "\t"]),

@@ -88,7 +88,15 @@ KINDS = [
         "a.srt",
         "1\n00:00:01,000 --> 00:00:02,000\n<i>One line\nand another.</i>\n\n2\n00:00:03,000 --> 00:00:04,000\n- Who?\n"
         "- Nobody <b>here</b>.\n\n3\n00:00:05,000 --> 00:00:06,000\n1984\n",
-        ("One line and another.", "Who?", "Nobody", "here"),
+        ("One line and another.", "Who?", "Nobody here."),
+        srt_structure,
+    ),
+    Kind(
+        "over.srt",
+        "1\n00:00:01,000 --> 00:00:02,000\nThe old keeper waits\nfor <i>the</i>\n\n2\n00:00:03,000 --> 00:00:04,000\n"
+        "ferry of Mr.\n\n3\n00:00:05,000 --> 00:00:06,000\n<b>Smith</b>.\n\n4\n00:00:07,000 --> 00:00:08,000\n- "
+        "Is it late?\n",
+        ("The old keeper waits for the ferry of Mr. Smith.", "Is it late?"),
         srt_structure,
     ),
     Kind(
@@ -107,6 +115,15 @@ KINDS = [
         'msgid "old"\nmsgstr "alt"\n\n#~ msgid "x"\n',
         ("%d boat", "%d boats", 'A "b"\nc', "old"),
         po_structure,
+        has_places_of_its_own=True,
+    ),
+    Kind(
+        "plural.po",
+        'msgid ""\nmsgstr ""\n"Plural-Forms: nplurals=3; plural=(n==1 ? 0 : n<5 ? 1 : 2);\\n"\n\n#, c-format\n'
+        'msgid "%d boat"\nmsgid_plural "%d boats"\nmsgstr[0] ""\nmsgstr[1] ""\nmsgstr[2] ""\n\nmsgid "b"\nmsgstr ""\n',
+        ("%d boat", "%d boats", "%d boats", "b"),
+        lambda text: po_structure(re.sub(r"(?m)^#, fuzzy\n|(?<=^#,) fuzzy,", "", text)),
+        (("fuzzy", True),),
         has_places_of_its_own=True,
     ),
     Kind(
@@ -146,14 +163,45 @@ KINDS = [
         lambda text: [json_structure(json.loads(line)) for line in text.split("\n") if line],
         (("field", ["t"]), ("field", ["u.v[*]"])),
     ),
+    Kind(
+        "into.jsonl",
+        '{"id": 1, "text": "One.", "u": {"v": "Two."}}\n\n{"text":"Three.","id":2,"u":{}}\n',
+        ("One.", "Three."),
+        lambda text: [
+            json_structure({**record, "u": {**record["u"], "v": ""}})
+            for record in (json.loads(line) for line in text.split("\n") if line)
+        ],
+        (("field", ["text"]), ("into", "u.v")),
+        has_places_of_its_own=True,
+    ),
+    Kind(
+        "into.json",
+        '{"all": [\n  {"text": "One.", "n": 1},\n  {"text": "Two.", "answer": {}}\n]}\n',
+        ("One.", "Two."),
+        lambda text: [json_structure({**record, "answer": ""}) for record in json.loads(text)["all"]],
+        (("field", ["all[*].text"]), ("into", "answer")),
+        has_places_of_its_own=True,
+    ),
 ]
 
 
 def options_of(kind: Kind) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in kind.options:
-        found.setdefault(name, []).extend(value)
+        if isinstance(value, list):
+            found.setdefault(name, []).extend(value)
+        else:
+            found[name] = value
     return found
+
+
+def words_of(kind: Kind) -> list[str]:
+    """Return the same as words of a command."""
+    words: list[str] = []
+    for name, value in kind.options:
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{name}"] if one is True else [f"--{name}", one]
+    return words
 
 
 def format_options(kind: Kind) -> FormatOptions:

@@ -39,13 +39,13 @@ _ROOM = "llmpar.documents.formats"
 FORMATS = {
     "plain": Entry(f"{_ROOM}.plain", "Plain"),
     "markdown": Entry(f"{_ROOM}.markdown", "Markdown", (".md", ".markdown", ".mkd", ".mdx", ".rmd", ".qmd")),
-    "jsonl": Entry(f"{_ROOM}.jsonl", "JsonLines", (".jsonl", ".ndjson"), ("field",)),
-    "json": Entry(f"{_ROOM}.json_document", "JsonDocument", (".json",), ("field",), "field"),
+    "jsonl": Entry(f"{_ROOM}.jsonl", "JsonLines", (".jsonl", ".ndjson"), ("field", "into")),
+    "json": Entry(f"{_ROOM}.json_document", "JsonDocument", (".json",), ("field", "into"), "field"),
     "csv": Entry(f"{_ROOM}.table", "Table", (".csv", ".tsv", ".tab"), ("column", "into", "no_header"), "column"),
     "html": Entry(f"{_ROOM}.html_page", "Html", (".html", ".htm", ".xhtml", ".xht")),
     "srt": Entry(f"{_ROOM}.srt", "SubRip", (".srt",), ("cue_width",)),
     "vtt": Entry(f"{_ROOM}.vtt", "WebVtt", (".vtt",), ("cue_width",)),
-    "po": Entry(f"{_ROOM}.po", "Po", (".po", ".pot")),
+    "po": Entry(f"{_ROOM}.po", "Po", (".po", ".pot"), ("fuzzy",)),
     "properties": Entry(f"{_ROOM}.properties", "Properties", (".properties",)),
 }
 """The formats by their names, which users give."""

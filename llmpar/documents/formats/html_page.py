@@ -94,6 +94,10 @@ class Html(WholeFormat):
         escaped = html.escape(fill(answer, INLINE), quote=False)
         return quote + escaped.replace(quote, "&quot;" if quote == '"' else "&#39;") + quote
 
+    def spell(self, char: str) -> str:
+        """Return a character by its number."""
+        return f"&#{ord(char)};"
+
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the source, or nothing; in an attribute, between quotes."""
         return self.write(segment, f"[llmpar: {reason}] {segment.text}" if fate == "mark" else "", 0)

@@ -112,6 +112,33 @@ def select(node: Node, steps: Sequence[Step]) -> Iterator[Node]:
             yield from select(inner[number], rest)
 
 
+def losses(node: Node, steps: Sequence[Step]) -> Iterator[tuple[Node, bool]]:
+    """Yield what a path misses that ends in a name or a number, and looks at no depth: see `names_fields`.
+
+    Yields:
+        A value that is no string where one is named, and True; or one that lacks what is named in it, and False.
+    """
+    if not steps:
+        if not isinstance(node.value, str):
+            yield node, True
+        return
+    step, rest = steps[0], steps[1:]
+    if step.kind == "all" and isinstance(node.value, (dict, list)):
+        for child in _children(node):
+            yield from losses(child, rest)
+        return
+    found = next(select(node, (step,)), None)
+    if found is None:
+        yield node, False
+    else:
+        yield from losses(found, rest)
+
+
+def names_fields(steps: Sequence[Step]) -> bool:
+    """Tell whether what a path names is missing where it is not found: one field of a value, or of each of several."""
+    return all(step.kind != "deep" for step in steps) and steps[-1].kind != "all"
+
+
 def _children(node: Node) -> Iterator[Node]:
     if isinstance(node.value, dict):
         yield from node.value.values()

@@ -12,19 +12,32 @@ from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import ClassVar, Literal
 
-from llmpar.documents.document import Block, Layout, Segment
-from llmpar.documents.formats.json_text import Node, Step, expect, is_exact, parse, parse_path, select, skip
+from llmpar.documents.document import Block, Layout, Record, Segment
+from llmpar.documents.formats.json_place import escaped, parse_place, place_of, written
+from llmpar.documents.formats.json_text import (
+    Node,
+    Step,
+    expect,
+    is_exact,
+    losses,
+    names_fields,
+    parse,
+    parse_path,
+    select,
+    skip,
+)
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.layout import NEWLINE
 from llmpar.documents.reader import Portion
-from llmpar.errors import setting
+from llmpar.errors import UsageError, setting
 from llmpar.visible import json_text, one_line
 
 FIELDS = ("text", "message", "content", "body", "prompt")
 """The fields that hold a record's text, unless the user names another: the first of them that is there."""
 
 _STRING = Layout(newline="")
+_NOTHING = ("", "")
 _SHOWN = 200  # characters of a record that is damaged or too long to be held, by which it is known
 _PLAIN_NAME = re.compile(r"[^.\[\]$*]+")
 
@@ -55,45 +68,50 @@ class JsonLines(TextFormat):
         """Return what yields the texts of each record; of what is none, a piece says why.
 
         Raises:
-            UsageError: a field's path is none.
+            UsageError: a field's path is none, or there are several texts for one place.
         """
-        fields = _Fields.named(self.reading.options.field)
+        fields = _Fields.named(self.reading.options.field, self.reading.options.into)
         return lambda block: _pieces(block, fields)
 
     def write(self, segment: Segment, answer: str, column: int) -> str:  # noqa: ARG002 (JSON has no layout)
-        """Return the answer as a string of JSON."""
-        return json_text(answer)
+        """Return the answer as a string of JSON, or as what it says if it is JSON for a field of its own."""
+        return written(answer, is_json=self.reading.is_json and self.reading.options.into is not None)
 
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the text as a string of JSON, or an empty string.
 
         A line that is no record has no place for a mark, and what is missing has none either.
         """
-        if segment.target is not None:
+        if segment.target is not None and (segment.fault is not None or fate == "skip"):
+            if segment.fault is None:  # a field of its own that is not there stays away
+                return "null" if segment.target[0] < segment.target[1] else ""
             return segment.block.text[slice(*segment.target)] if fate == "mark" else ""
         return json_text(f"[llmpar: {reason}] {segment.text}" if fate == "mark" else "")
 
+    def spell(self, char: str) -> str:
+        """Return a character as JSON escapes it, which may stand in strings alone."""
+        return escaped(char)
+
     def record(self, segment: Segment) -> str:
         """Return the whole object that a segment's text is a field of, as it is written; "" where there is none."""
-        if segment.block.part or (segment.target and segment.target[0] < segment.target[1]):
-            return ""
-        text = segment.block.text
-        start = max(text.rfind("\n", 0, segment.start), text.rfind("\r", 0, segment.start)) + 1
-        newline = NEWLINE.search(text, segment.end)
-        return text[start : newline.start() if newline else len(text)].strip()
+        return segment.block.text[segment.record.start : segment.record.end] if segment.record else ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Fields:
-    """Which fields are asked about: their names and, for those that are paths, the steps."""
+    """Which fields are asked about: their names and, for those that are paths, the steps; and where answers go."""
 
     names: tuple[str, ...]
     paths: dict[str, tuple[Step, ...]]
+    into: tuple[Step, ...] | None
 
     @staticmethod
-    def named(given: Sequence[str] | None) -> _Fields:
+    def named(given: Sequence[str] | None, into: str | None) -> _Fields:
         names = tuple(dict.fromkeys(given or ()))
-        return _Fields(names, {name: parse_path(name) for name in names if not _PLAIN_NAME.fullmatch(name)})
+        if into is not None and len(names) > 1:
+            raise UsageError(f"{setting('into')} takes the answers to one field; name one with {setting('field')}")
+        paths = {name: parse_path(name) for name in names if not _PLAIN_NAME.fullmatch(name)}
+        return _Fields(names, paths, None if into is None else parse_place(into))
 
 
 def _pieces(block: Block, fields: _Fields) -> Iterator[Piece]:
@@ -119,19 +137,30 @@ def _record(line: str, start: int, number: int, fields: _Fields) -> Iterator[Pie
     try:
         found = _Record.read(line)
         nodes, faults = found.chosen(fields)
+        place = None
+        if fields.into is not None:
+            if len(nodes) > 1:
+                raise ValueError(f"has {len(nodes)} texts, and {setting('into')} takes one answer")  # noqa: TRY301
+            place = place_of(parse(line), line, fields.into)
     except (ValueError, RecursionError) as error:
         fault = f"line {number} {_reason(error)}"
         yield Piece(first, last, line.strip()[:_SHOWN], _STRING, (first, last), fault)
         return
+    record = Record(first, last)
+    target = around = None
+    if place is not None:
+        target, around = (start + place.start, start + place.end), place.around
     for name, node in nodes:
+        begin, end = start + node.start, start + node.end
         if isinstance(node.value, str):
-            yield Piece(start + node.start, start + node.end, node.value.strip(), _STRING)
+            yield Piece(begin, end, node.value.strip(), _STRING, target, None, around or _NOTHING, record=record)
         else:
             fault = f"line {number}: field {one_line(name)!r} is no string{found.remedy}"
-            yield Piece(start + node.start, start + node.end, line[node.start : node.end], _STRING, fault=fault)
+            elsewhere = None if target is None else (last, last)
+            yield Piece(begin, end, line[node.start : node.end], _STRING, elsewhere, fault, record=record)
     for name in faults:
         fault = f"line {number}: field {one_line(name)!r} is missing{found.remedy}"
-        yield Piece(first, last, line.strip()[:_SHOWN], _STRING, (last, last), fault)
+        yield Piece(first, last, line.strip()[:_SHOWN], _STRING, (last, last), fault, record=record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +207,12 @@ class _Record:
             else:
                 tree = tree or parse(self.line)
                 nodes = list(select(tree, fields.paths[name]))
+                if names_fields(fields.paths[name]) and not is_exact(fields.paths[name]):
+                    for node, is_there in losses(tree, fields.paths[name]):
+                        if is_there:
+                            found[node.start] = name, node
+                        else:
+                            missing.append(name)
             exact = name not in fields.paths or is_exact(fields.paths[name])
             if exact and not nodes:
                 missing.append(name)

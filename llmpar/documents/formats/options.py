@@ -13,8 +13,9 @@ class FormatOptions:
     Args:
         field: names or paths of fields of JSON, whose texts are asked about.
         column: names or numbers (from 1) of a table's columns that are asked about.
-        into: the name of the column that answers go into; None for their own.
+        into: the name of the column, or the path of the field, that answers go into; None for their own.
         no_header: whether a table has no row that names its columns.
+        fuzzy: whether new translations of a catalogue are marked as fuzzy.
         cue_width: the cells that a line of subtitles may have.
     """
 
@@ -36,13 +37,20 @@ class FormatOptions:
     into: str | None = option(
         default=None,
         metadata={
-            "help": "The column of a table that answers go into, perhaps a new one. Default: their own.",
-            "metavar": "NAME",
+            "help": "The column of a table, or field of JSON (answer, review.answer), that answers go into, perhaps "
+            "a new one. Default: their own.",
+            "metavar": "NAME|PATH",
         },
     )
     no_header: bool = option(
         default=False,
         metadata={"help": "A table's first row is one like the others; its columns have numbers."},
+    )
+    fuzzy: bool = option(
+        default=False,
+        metadata={
+            "help": "New translations of a catalogue (PO) are marked as fuzzy: somebody must look at them first."
+        },
     )
     cue_width: int | None = option(
         default=None,

@@ -61,20 +61,22 @@ class Properties(WholeFormat):
         if not segment.block.text.isascii():
             return spelled
         # Java before version 9 reads such files as Latin-1; one that is ASCII is safe in any encoding.
-        units = (spelled.encode("utf-16-be", "surrogatepass")[i : i + 2] for i in range(0, 2 * _length(spelled), 2))
-        return "".join(
-            chr(unit[1]) if unit[0] == 0 and unit[1] < 0x80 else f"\\u{int.from_bytes(unit, 'big'):04X}"
-            for unit in units
-        )
+        return _units(spelled)
+
+    def spell(self, char: str) -> str:
+        """Return a character by its units of UTF-16."""
+        return _units(char)
 
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the source as a value, or nothing."""
         return self.write(segment, f"[llmpar: {reason}] {segment.text}", 0) if fate == "mark" else ""
 
 
-def _length(text: str) -> int:
-    """Return the units of UTF-16 that a text has."""
-    return len(text) + sum(char > "\uffff" for char in text)
+def _units(text: str) -> str:
+    """Return a text in ASCII, with the units of UTF-16 for other characters."""
+    encoded = text.encode("utf-16-be", "surrogatepass")
+    units = (int.from_bytes(encoded[i : i + 2], "big") for i in range(0, len(encoded), 2))
+    return "".join(chr(unit) if unit < 0x80 else f"\\u{unit:04X}" for unit in units)
 
 
 def _said(value: str, line: Line) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
-from llmpar.documents.document import Block, Layout, Unit, Writing
+from llmpar.documents.document import Block, Layout, Record, Unit, Writing
 from llmpar.documents.encodings import UTF_8, Encodings
 from llmpar.documents.formats.options import NO_OPTIONS, FormatOptions
 from llmpar.documents.reader import LONGEST_HELD
@@ -25,6 +25,7 @@ class Reading:
         errors: what becomes of bytes that are not valid text; "surrogateescape" carries them through.
         into_language: the tag (BCP 47) of the language that answers are in, for formats that say theirs; "" for none.
         encodings: what bytes mean, and what they are written as.
+        is_json: whether answers are JSON, which formats of JSON can hold as what it says.
         longest: the most characters that are held at a time of one record, or of one document that is one piece.
     """
 
@@ -35,6 +36,7 @@ class Reading:
     errors: Literal["strict", "surrogateescape"] = "strict"
     into_language: str = ""
     encodings: Encodings = UTF_8
+    is_json: bool = False
     longest: int = LONGEST_HELD
 
 
@@ -53,6 +55,9 @@ class Piece:
         layout: how the prose stands on the page.
         target: the characters of the block that the answer replaces, as start and end; of equal ones the place where
             it is inserted. None for the piece's own. Targets come in the order of their pieces and do not overlap.
+        around: what stands on either side of an answer, or of a mark, that is written there.
+        parts: the places in the target that an answer is laid over, in order; () if it stands in one.
+        record: what it is a part of; None for no record.
         fault: why nobody can be asked about it; None if somebody can.
     """
 
@@ -62,6 +67,9 @@ class Piece:
     layout: Layout
     target: tuple[int, int] | None = None
     fault: str | None = None
+    around: tuple[str, str] = ("", "")
+    parts: tuple[tuple[int, int], ...] = ()
+    record: Record | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,15 @@ import re
 from typing import ClassVar, Literal
 
 from llmpar.documents.document import Segment
-from llmpar.documents.formats.cues import ARROW, Line, cue_layout, cue_pieces, in_cue, lines_of
+from llmpar.documents.formats.cues import (
+    ARROW,
+    Line,
+    cue_layout,
+    cue_pieces,
+    lines_of,
+    write_failure_in_cues,
+    write_in_cues,
+)
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.whole import Damage, WholeFormat
 
@@ -26,7 +34,7 @@ class SubRip(WholeFormat):
     about: ClassVar[About] = About(
         "what a speaker says in a cue",
         "numbers, times, tags",
-        "a tag inside a sentence parts it, and so does the end of a cue",
+        "a sentence over several tags or cues is one piece; its answer is laid over them in proportion",
     )
 
     what: ClassVar[str] = "subtitles"
@@ -39,15 +47,15 @@ class SubRip(WholeFormat):
         """
         cues = _cues(lines_of(text))
         layout = cue_layout(cues, text, self.reading.options.cue_width)
-        return [piece for cue in cues for piece in cue_pieces(cue, layout, str)]
+        return list(cue_pieces(cues, layout, str, self.reading.language))
 
     def write(self, segment: Segment, answer: str, column: int) -> str:
-        """Return the answer as lines of its cue."""
-        return _harmless(in_cue(super().write(segment, answer, column)))
+        """Return the answer as lines of its cue, or of its cues."""
+        return write_in_cues(segment, answer, column, _harmless)
 
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the source, or nothing."""
-        return _harmless(in_cue(f"[llmpar: {reason}] {segment.text}")) if fate == "mark" else ""
+        return write_failure_in_cues(segment, f"[llmpar: {reason}]" if fate == "mark" else "", _harmless)
 
 
 def _harmless(answer: str) -> str:

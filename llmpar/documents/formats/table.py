@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from llmpar.documents.document import Block, Layout, Segment, count_lines
+from llmpar.documents.document import Block, Layout, Record, Segment, count_lines
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.rows import DELIMITERS, OpenQuote, Row, RowCutter, event_of, row_at, sniff, unquoted
 from llmpar.documents.formats.text import TextFormat
@@ -21,7 +21,7 @@ from llmpar.documents.layout import NEWLINE
 from llmpar.documents.reader import TextReader
 from llmpar.documents.source import Source, suffix_of
 from llmpar.errors import InputError, UsageError, setting
-from llmpar.visible import one_line
+from llmpar.visible import json_text, one_line
 
 _NEEDS_QUOTES = re.compile(rf'[{DELIMITERS}"\r\n]|\A\s|\s\Z')
 _TABS = (".tsv", ".tab")
@@ -89,6 +89,14 @@ class Table(TextFormat):
             return segment.block.text[slice(*segment.target)] if segment.target else ""
         return self.write(segment, f"[llmpar: {reason}] {segment.text}", 0) if fate == "mark" else ""
 
+    def record(self, segment: Segment) -> str:
+        """Return what the cells of a segment's row say, by the names of their columns."""
+        if segment.record is None:
+            return ""
+        text, names = segment.block.text, segment.record.names
+        row = row_at(text, segment.record.start, event_of(segment.record.delimiter))
+        return json_text(dict(zip(names, (unquoted(text[start:end]) for start, end in row.cells), strict=False)))
+
 
 @dataclass(slots=True)
 class _Columns:
@@ -107,6 +115,7 @@ class _Columns:
     delimiter: str | None = None
     _event: re.Pattern[str] = re.compile("")
     _names: list[str] | None = None
+    _head: tuple[str, ...] = ()  # the names, where the first row has them
     _places: dict[int, int] = field(default_factory=dict)  # column of the answer → column of the text
     _newline: str = "\n"
 
@@ -162,7 +171,8 @@ class _Columns:
             if said:
                 said = NEWLINE.sub("\n", said)
                 place = None if target == asked else cells[target]
-                yield Piece(*cells[asked], said, Layout(newline=self._newline), place)
+                record = Record(cells[0][0], row.after, self._head, self.delimiter or "") if self._head else None
+                yield Piece(*cells[asked], said, Layout(newline=self._newline), place, record=record)
 
     def _rows(self, block: Block) -> Iterator[tuple[Row, bool]]:
         """Yield the rows of a block, and whether each is the table's head."""
@@ -184,6 +194,7 @@ class _Columns:
 
     def _name(self, names: list[str], shown: str) -> None:
         self._names = names
+        self._head = () if self.no_header else tuple(names)
         asked = [_number(name, names, shown, no_header=self.no_header) for name in self.asked or ()]
         if self.into is None:
             self._places = {number: number for number in asked}

@@ -47,6 +47,10 @@ class TextFormat:
         """Return a mark and the source, or nothing."""
         return f"[llmpar: {reason}] {segment.source}" if fate == "mark" else ""
 
+    def spell(self, char: str) -> str:
+        """Return the character: plain text has no other way to write it."""
+        return char
+
     def record(self, segment: Segment) -> str:  # noqa: ARG002 (formats with records use it)
         """Return "": prose has no records."""
         return ""

@@ -11,7 +11,15 @@ import re
 from typing import ClassVar, Literal
 
 from llmpar.documents.document import Segment
-from llmpar.documents.formats.cues import ARROW, Line, cue_layout, cue_pieces, in_cue, lines_of
+from llmpar.documents.formats.cues import (
+    ARROW,
+    Line,
+    cue_layout,
+    cue_pieces,
+    lines_of,
+    write_failure_in_cues,
+    write_in_cues,
+)
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.whole import Damage, WholeFormat
 
@@ -26,7 +34,7 @@ class WebVtt(WholeFormat):
     about: ClassVar[About] = About(
         "what a speaker says in a cue",
         "names, times, settings, tags, NOTE, STYLE, REGION",
-        "a tag inside a sentence parts it, and so does the end of a cue",
+        "a sentence over several tags or cues is one piece; its answer is laid over them in proportion",
     )
 
     what: ClassVar[str] = "subtitles"
@@ -39,15 +47,24 @@ class WebVtt(WholeFormat):
         """
         cues = _cues(lines_of(text))
         layout = cue_layout(cues, text, self.reading.options.cue_width)
-        return [piece for cue in cues for piece in cue_pieces(cue, layout, html.unescape)]
+        return list(cue_pieces(cues, layout, html.unescape, self.reading.language))
 
     def write(self, segment: Segment, answer: str, column: int) -> str:
-        """Return the answer as lines of its cue."""
-        return html.escape(in_cue(super().write(segment, answer, column)), quote=False)
+        """Return the answer as lines of its cue, or of its cues."""
+        return write_in_cues(segment, answer, column, _escaped, " ")
 
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the source, or nothing."""
-        return html.escape(in_cue(f"[llmpar: {reason}] {segment.text}"), quote=False) if fate == "mark" else ""
+        return write_failure_in_cues(segment, f"[llmpar: {reason}]" if fate == "mark" else "", _escaped, " ")
+
+    def spell(self, char: str) -> str:
+        """Return a character by its number."""
+        return f"&#{ord(char)};"
+
+
+def _escaped(text: str) -> str:
+    """Return a text in which nothing is a tag or a character's name."""
+    return html.escape(text, quote=False)
 
 
 def _cues(lines: list[Line]) -> list[list[Line]]:

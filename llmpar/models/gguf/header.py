@@ -194,7 +194,8 @@ def _split(raw: npt.NDArray[np.uint8], places: npt.NDArray[np.int64]) -> list[st
         is_text[places + byte] = False
     parted = raw.copy()
     parted[places + _LENGTH.size - 1] = 0  # one byte of each length is left, before its text
-    found = parted[is_text].tobytes().decode("utf-8", "replace").split("\0")  # a token may be a part of a character
+    joined: bytes = parted[is_text].tobytes()
+    found = joined.decode("utf-8", "replace").split("\0")  # a token may be a part of a character
     if len(found) == len(places) + 1:
         return found[1:]
     ends = [*places[1:].tolist(), len(raw)]  # some have zeros

@@ -117,7 +117,8 @@ class Segment:
 
     `text` is what a model reads: the same characters, with the line breaks of hard wrapping turned into spaces.
     `fault` tells why nobody can be asked about it; None if somebody can. `target` is the span of the block that its
-    answer replaces, if that is not its own; `format` writes it there, and is None where no document is made of answers.
+    answer replaces, if that is not its own; `format` writes it there, and is None where no document is made of answers;
+    `place` tells it in what the piece stands, where that makes a difference.
     """
 
     block: Block
@@ -129,6 +130,7 @@ class Segment:
     fault: str | None = None
     target: tuple[int, int] | None = None
     format: Writing | None = None
+    place: str = ""
 
     @cached_property
     def source(self) -> str:

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from llmpar.documents.document import INLINE, Block, Segment
 from llmpar.documents.formats.protocol import About, Piece
-from llmpar.documents.formats.tags import Token, tokens
+from llmpar.documents.formats.tags import COPIED, Token, tokens
 from llmpar.documents.formats.whole import Damage, WholeFormat
 from llmpar.documents.language import detect
 from llmpar.documents.layout import fill
@@ -18,9 +18,6 @@ from llmpar.documents.sentences import find_language, sentence_spans
 from llmpar.documents.source import Source
 
 _READ = ("alt", "title", "placeholder", "aria-label")
-_COPIED = frozenset(
-    ("script", "style", "pre", "code", "kbd", "samp", "var", "textarea", "svg", "math", "xmp", "iframe")
-)
 _VOID = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr")
 )
@@ -136,7 +133,7 @@ class _Elements:
         if not self.is_strict and token.name in _END_PARAGRAPH:
             self._close_implied(("p",), _AROUND_PARAGRAPH)
         is_code, translates = self._open[-1][1:3] if self._open else (False, True)
-        is_code |= token.name in _COPIED
+        is_code |= token.name in COPIED
         for attribute in token.attributes:
             value = attribute.value(self.text).strip().lower()
             if attribute.name == "translate":

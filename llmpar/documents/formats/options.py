@@ -16,6 +16,7 @@ class FormatOptions:
         into: the name of the column that answers go into; None for their own.
         no_header: whether a table has no row that names its columns.
         cue_width: the cells that a line of subtitles may have.
+        front_matter: whether a Markdown file's title, description and summary are asked about.
     """
 
     field: list[str] | None = option(
@@ -52,6 +53,10 @@ class FormatOptions:
             "min": 10,
             "max": 1000,
         },
+    )
+    front_matter: bool = option(
+        default=False,
+        metadata={"help": "Ask about the title, description and summary in a Markdown file's front matter, too."},
     )
 
 

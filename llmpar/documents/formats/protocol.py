@@ -54,6 +54,7 @@ class Piece:
         target: the characters of the block that the answer replaces, as start and end; of equal ones the place where
             it is inserted. None for the piece's own. Targets come in the order of their pieces and do not overlap.
         fault: why nobody can be asked about it; None if somebody can.
+        place: in what it stands, where its format writes answers in more than one way; "" for the usual place.
     """
 
     start: int
@@ -62,6 +63,7 @@ class Piece:
     layout: Layout
     target: tuple[int, int] | None = None
     fault: str | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from dataclasses import replace
 from llmpar.answering.attempts import Attempt, Policy, Step, begin, next_step, sampling_of
 from llmpar.answering.backend import Backend, Query, Reply
 from llmpar.answering.fitting import Fit, Size, fit_of, refusal
-from llmpar.answering.judging import KEPT, fault_of, result_of, sampling_for
+from llmpar.answering.judging import KEPT, PARTS, fault_of, fault_of_marks, result_of, said_by, sampling_for
 from llmpar.answering.memory import Memory, RecentResults
 from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, pend
-from llmpar.answering.splitting import halves_of, join
+from llmpar.answering.splitting import Parts, halves_of, join, parts_after
 from llmpar.documents.document import Result
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
 from llmpar.reporting.report import Report
@@ -56,7 +56,7 @@ class Answers:
         self._backend: Backend | None = None
         self._running: dict[int, Running] = {}
         self._in_flight: dict[bytes, InFlight] = {}
-        self._splits: dict[Pending, Split] = {}  # by half
+        self._splits: dict[Pending, Split] = {}  # by part
         self._replaced: set[Pending] = set()  # those whose answers of earlier runs have gone
         self._recent = RecentResults()
         self._next_id = 0
@@ -167,7 +167,7 @@ class Answers:
     def _needs_no_model(self, pending: Pending) -> bool:
         """Leave a text as it is that no model need see."""
         question = pending.question
-        if question.conversation or not (leaves(question.task, question.text) or not question.text.strip()):
+        if question.conversation or not (leaves(question.task, said_by(question)) or not question.text.strip()):
             return False
         self._finish(pending, StoredAnswer(0, "", KEPT, 0, 0), None)
         return True
@@ -201,6 +201,8 @@ class Answers:
             if attempt is not None:
                 return attempt
             answer = known[-1]
+            if self._part(pending, answer):
+                return None
         self._report.read_tokens(answer.num_prompt_tokens)
         self._finish(pending, answer, self._fault(pending, answer), cached=True)
         return None
@@ -292,6 +294,7 @@ class Answers:
             room=room,
             can_extend=bool(reply.continuation),
             can_split=is_full and halves_of(pending.question, self._policy.overflow) is not None,
+            can_part=parts_after(pending.question, answer) is not None,
             deadly=reply.deadly,
             is_ending=self._is_ending,
         )
@@ -305,6 +308,10 @@ class Answers:
             return
         if reply.finish_reason != "error":  # a matter of the machine and of this moment
             self._keep(pending, answer)
+        if step is Step.PART:
+            self._report.spend_tokens(running.num_prompt_tokens)
+            self._part(pending, answer)
+            return
         if step is Step.FINISH:
             self._finish(pending, answer, fault, worker=reply.worker)
             return
@@ -331,24 +338,37 @@ class Answers:
     def _split(self, pending: Pending, num_prompt_tokens: int) -> bool:
         """Ask about each half of a text; return whether it has halves."""
         halves = halves_of(pending.question, self._policy.overflow)
-        if halves is None:
-            return False
+        return halves is not None and self._ask_parts(pending, halves, num_prompt_tokens)
+
+    def _part(self, pending: Pending, answer: StoredAnswer) -> bool:
+        """Ask about each text between marks if the last answer to all of it lost them; return whether it did."""
+        parts = parts_after(pending.question, answer)
+        return parts is not None and self._ask_parts(
+            pending, parts, answer.num_prompt_tokens, answer.attempt + 1, PARTS
+        )
+
+    def _ask_parts(
+        self, pending: Pending, parts: Parts, num_prompt_tokens: int, attempt: int = 0, finish_reason: str = "stop"
+    ) -> bool:
         self._in_flight.setdefault(pending.key, InFlight(num_prompt_tokens))
-        parts = tuple(pend(part, pending.memory) for part in halves.questions)
-        split = Split(pending, halves.joint, parts)
-        for half in parts:
-            self._splits[half] = split
-        for half in parts:
-            if attempt := self._start(half):
-                self._ask(half, attempt, half.question.prompt)
+        asked = tuple(pend(part, pending.memory) for part in parts.questions)
+        split = Split(pending, parts.joints, asked, attempt, finish_reason)
+        for part in asked:
+            self._splits[part] = split
+        for part in asked:
+            if begun := self._start(part):
+                self._ask(part, begun, part.question.prompt)
         return True
 
     def _join(self, split: Split) -> None:
-        """Make one answer of those to both halves, when they are there."""
-        results = [half.result for half in split.halves if half.result is not None]
-        if len(results) < len(split.halves):
+        """Make one answer of those to all parts, when they are there."""
+        results = [part.result for part in split.parts if part.result is not None]
+        if len(results) < len(split.parts):
             return
-        answer, fault = join(results, split.joint)
+        answer, fault = join(results, split.joints)
+        if fault is None:
+            fault = fault_of_marks(split.whole.question, answer.text)
+            answer = replace(answer, attempt=split.attempt, finish_reason=split.finish_reason)
         if fault is None:
             self._keep(split.whole, answer)
         cached, cut = all(result.cached for result in results), any(result.cut for result in results)

@@ -52,11 +52,21 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A question that waits for the answers to its halves."""
+    """A question that waits for the answers to parts of its text, and what stands around these; see `splitting`.
+
+    Args:
+        whole: the question.
+        joints: what stands before, between and behind the answers.
+        parts: the questions about the parts.
+        attempt: the number that the joined answer has, of those to the question.
+        finish_reason: the joined answer's, if all is well with its parts.
+    """
 
     whole: Pending
-    joint: str
-    halves: tuple[Pending, ...]
+    joints: tuple[str, ...]
+    parts: tuple[Pending, ...]
+    attempt: int = 0
+    finish_reason: str = "stop"
 
 
 def pend(question: Question, memory: Memory) -> Pending:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
+from llmpar.documents.marks import Mark
 from llmpar.errors import InputError, setting
 
 Unit = Literal["sentence", "paragraph", "line", "document"]
@@ -104,6 +105,9 @@ class Writing(Protocol):
             column: the cells (columns of a terminal) that are taken on the target's first line, for wrapping.
         """
 
+    def objection(self, segment: Segment, answer: str) -> str | None:
+        """Return why an answer cannot stand there, as the end of "the answer …"; None if it can."""
+
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return what a failed segment's target holds: the source behind the reason, or what says nothing."""
 
@@ -118,7 +122,7 @@ class Segment:
     `text` is what a model reads: the same characters, with the line breaks of hard wrapping turned into spaces.
     `fault` tells why nobody can be asked about it; None if somebody can. `target` is the span of the block that its
     answer replaces, if that is not its own; `format` writes it there, and is None where no document is made of answers;
-    `place` tells it in what the piece stands, where that makes a difference.
+    `marks` are what the marks in its text stand for.
     """
 
     block: Block
@@ -130,7 +134,7 @@ class Segment:
     fault: str | None = None
     target: tuple[int, int] | None = None
     format: Writing | None = None
-    place: str = ""
+    marks: tuple[Mark, ...] = ()
 
     @cached_property
     def source(self) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 from llmpar.documents.document import INLINE, Segment
 from llmpar.documents.formats.protocol import Piece
+from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.layout import NEWLINE, fill
 
 _FENCE = re.compile(r"(---|\+\+\+)[ \t]*(?:\r\n|\n|\r)(?=[\w\"'#-].*[:=#])")
@@ -49,21 +51,31 @@ def front_matter_pieces(text: str, end: int) -> Iterator[Piece]:
             said = _said(found["value"])
             if said is not None and said.strip():
                 place = found.span("value")
-                yield Piece(*place, " ".join(said.split()), INLINE, place, place="value")
+                yield Piece(*place, " ".join(said.split()), INLINE, place, writing=_WRITING)
         at = newline.end() if newline else end
 
 
-def write_value(segment: Segment, answer: str) -> str:
-    """Return an answer as a value: as its source is written where that says the same, else in double quotes."""
-    source = segment.source
-    answer = fill(answer, INLINE)
-    if answer == segment.text:
-        return source
-    if source[0] == "'" and answer.isprintable() and "'" not in answer:
-        return f"'{answer}'"
-    if source[0] not in "\"'" and _BARE.fullmatch(answer) and not _NO_TEXT.fullmatch(answer):
-        return answer
-    return json.dumps(answer, ensure_ascii=False)
+class FrontMatterValue(TextFormat):
+    """Writes answers as values: as their sources are written where that says the same, else in double quotes."""
+
+    def write(self, segment: Segment, answer: str, column: int) -> str:  # noqa: ARG002 (values are not wrapped)
+        """Return an answer as a value."""
+        source = segment.source
+        answer = fill(answer, INLINE)
+        if answer == segment.text:
+            return source
+        if source[0] == "'" and answer.isprintable() and "'" not in answer:
+            return f"'{answer}'"
+        if source[0] not in "\"'" and _BARE.fullmatch(answer) and not _NO_TEXT.fullmatch(answer):
+            return answer
+        return json.dumps(answer, ensure_ascii=False)
+
+    def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
+        """Return a mark and the source as a value, or an empty one."""
+        return self.write(segment, f"[llmpar: {reason}] {segment.text}" if fate == "mark" else "", 0)
+
+
+_WRITING = FrontMatterValue()
 
 
 def _said(value: str) -> str | None:

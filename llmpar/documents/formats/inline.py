@@ -5,8 +5,9 @@ Knows no syntax: a format says which characters are text, which are markup, and 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -14,8 +15,12 @@ from llmpar.documents.document import Layout, Unit
 from llmpar.documents.formats.protocol import Piece, Reading
 from llmpar.documents.language import detect
 from llmpar.documents.layout import NEWLINE
+from llmpar.documents.marks import Mark, first_number
+from llmpar.documents.placeholders import placeholder_spans
 from llmpar.documents.sentences import find_language, sentence_spans
 
+_TAG = re.compile(r"<(?P<end>/?)(?P<name>[A-Za-z][A-Za-z0-9-]{0,30})(?:\s[^<>]*?)?(?P<alone>/?)>")
+_EMPTY = ("br", "hr", "img", "wbr")
 _WORD = "Code"  # what sentences are looked for with, where a word stands that is copied
 
 
@@ -109,6 +114,8 @@ def pieces_of(
         layout: how it stands on the page.
     """
     told = "".join(bit.shown for bit in bits)
+    if reading.marks != "none":
+        bits = list(with_placeholders(bits))
     for part in _between_breaks(bits, reading.unit):
         run = Run(part)
         if reading.unit == "sentence":
@@ -118,7 +125,80 @@ def pieces_of(
         for start, end in spans:
             inside = _inside(run, start, end)
             if any(char.isalpha() for bit in inside if bit.kind == "text" for char in bit.shown):
-                yield Piece(inside[0].start, inside[-1].end, as_written(inside, block), layout)
+                said, marks = marked(inside, block) if reading.marks != "none" else (as_written(inside, block), ())
+                yield Piece(inside[0].start, inside[-1].end, said, layout, marks=marks)
+
+
+def with_placeholders(bits: Iterable[Bit]) -> Iterator[Bit]:
+    """Yield bits, of which addresses and placeholders in texts are words that are copied."""
+    for bit in bits:
+        at = 0
+        for start, end in placeholder_spans(bit.shown) if bit.is_plain else ():
+            if at < start:
+                yield bit.cut(at, start)
+            yield Bit("word", bit.start + start, bit.start + end)
+            at = end
+        if at < len(bit.shown) or not bit.shown:
+            yield bit.cut(at, len(bit.shown)) if at else bit
+
+
+def marked(bits: Sequence[Bit], block: str) -> tuple[str, tuple[Mark, ...]]:
+    """Return what a reader sees of bits, with marks for markup, and what the marks stand for.
+
+    What opens and closes in these bits is a pair; all other markup stands for itself.
+    """
+    closings = {bit.pair: bit for bit in bits if bit.kind == "close"}
+    number = first_number("".join(bit.shown for bit in bits))
+    parts: list[str] = []
+    marks: dict[int, Mark] = {}  # those of pairs by pair, others by what no pair is
+    for index, bit in enumerate(bits):
+        if bit.kind in ("text", "soft", "set"):
+            parts.append(bit.shown)
+            continue
+        source = block[bit.start : bit.end]
+        if bit.kind == "close" and bit.pair in marks:
+            parts.append(marks[bit.pair].closes)
+            continue
+        if bit.kind == "open" and bit.pair in closings:
+            closing = closings[bit.pair]
+            mark = marks[bit.pair] = Mark(number, source, block[closing.start : closing.end])
+        else:
+            mark = marks[-1 - index] = Mark(number, source)
+        parts.append(mark.opens)
+        number += 1
+    return "".join(parts), tuple(marks.values())
+
+
+def marked_piece(piece: Piece, reading: Reading) -> Piece:
+    """Return a piece of a format without markup of its own: placeholders, addresses and tags in its text are marks."""
+    if reading.marks == "none":
+        return piece
+    said, marks = _marked_text(piece.text)
+    return replace(piece, text=said, marks=marks)
+
+
+def _marked_text(text: str) -> tuple[str, tuple[Mark, ...]]:
+    bits: list[Bit] = []
+    opened: list[tuple[str, int]] = []
+    at = 0
+    for tag in [*_TAG.finditer(text), None]:
+        end = tag.start() if tag else len(text)
+        if at < end:
+            bits.append(Bit("text", at, end, text[at:end]))
+        if tag is None:
+            break
+        at = tag.end()
+        name = tag["name"].lower()
+        if tag["end"] and any(name == other for other, _ in opened):
+            while (other := opened.pop())[0] != name:
+                bits[other[1]] = replace(bits[other[1]], kind="atom", pair=-1)
+            bits.append(Bit("close", *tag.span(), pair=other[1]))
+        elif tag["end"] or tag["alone"] or name in _EMPTY:
+            bits.append(Bit("atom", *tag.span()))
+        else:
+            opened.append((name, len(bits)))
+            bits.append(Bit("open", *tag.span(), pair=len(bits)))
+    return marked(list(with_placeholders(bits)), text)
 
 
 def as_written(bits: Sequence[Bit], block: str) -> str:

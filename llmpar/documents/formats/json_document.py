@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Segment
+from llmpar.documents.formats.inline import marked_piece
 from llmpar.documents.formats.json_text import Node, is_exact, parse, parse_path, select
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
+from llmpar.documents.marks import restored
 from llmpar.documents.reader import Portion
 from llmpar.errors import InputError, UsageError, setting
 from llmpar.visible import json_text, one_line
@@ -69,8 +71,9 @@ class JsonDocument(TextFormat):
                 found.update((node.start, node) for node in nodes if isinstance(node.value, str))
             for start in sorted(found):
                 node = found[start]
-                if str(node.value).strip():
-                    yield Piece(node.start, node.end, str(node.value).strip(), _STRING)
+                if said := str(node.value).strip():
+                    piece = Piece(node.start, node.end, said, _STRING)
+                    yield marked_piece(piece, self.reading) if self.reading.marks == "all" else piece
 
         return pieces
 
@@ -79,8 +82,9 @@ class JsonDocument(TextFormat):
         value = json.loads(segment.source, strict=False)
         stripped = value.strip()
         before, after = value[: value.index(stripped)], value[value.index(stripped) + len(stripped) :]
-        return json_text(before + answer.strip() + after)
+        return json_text(before + restored(answer.strip(), segment.marks) + after)
 
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the text as a string of JSON, or an empty string."""
-        return json_text(f"[llmpar: {reason}] {segment.text}" if fate == "mark" else "")
+        said = f"[llmpar: {reason}] {restored(segment.text, segment.marks)}"
+        return json_text(said if fate == "mark" else "")

@@ -20,24 +20,30 @@ from llmpar.documents.layout import NEWLINE, cells, joint, soft_breaks
 
 _ALERT = re.compile(r"\[![A-Za-z]+\][+-]?(?=[ \t]|\n|\Z)")
 
+Kind = Literal["paragraph", "underlined", "heading", "cell", "html"]
+
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """A block that holds text, or one of HTML (`html`): the characters `start` to `end`, container prefixes included.
 
     Args:
-        kind: what it is.
+        kind: what it is; a heading is one that begins with #, or one whose lines are `underlined`.
         start: in characters from the document's start.
         end: the same.
         bits: its text and its markup; none of HTML.
         layout: how it stands on the page.
+        content: the same without the prefixes of containers, as the parser has it.
+        places: where in the document that stands.
     """
 
-    kind: Literal["paragraph", "heading", "cell", "html"]
+    kind: Kind
     start: int
     end: int
     bits: tuple[Bit, ...] = ()
     layout: Layout = INLINE
+    content: str = ""
+    places: Places = field(default_factory=lambda: Places())
 
 
 def leaves_of(text: str, start: int, *, is_mdx: bool) -> tuple[Iterator[Leaf], Env]:
@@ -86,7 +92,7 @@ class _Lines:
 
 
 @dataclass(slots=True)
-class _Places:
+class Places:
     """Where the characters of a block's content stand in the document: runs that are the same in both."""
 
     firsts: list[int] = field(default_factory=list)  # of each run in the content
@@ -102,6 +108,11 @@ class _Places:
         index = bisect_right(self.firsts, at) - 1
         return self.places[index] + at - self.firsts[index]
 
+    def at(self, place: int) -> int:
+        """Return which character of the content stands there."""
+        index = max(bisect_right(self.places, place) - 1, 0)
+        return self.firsts[index] + place - self.places[index]
+
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield the parts of a span of the content that are the same in the document."""
         index = bisect_right(self.firsts, start)
@@ -112,7 +123,7 @@ class _Places:
 
 
 def _leaves(tokens: list[Token], lines: _Lines, parser: MarkdownIt, env: Env) -> Iterator[Leaf]:
-    row: Iterator[_Places] = iter(())
+    row: Iterator[Places] = iter(())
     row_starts: dict[int, int] = {}
     for index, token in enumerate(tokens):
         if token.type == "table_open":
@@ -135,12 +146,13 @@ def _leaves(tokens: list[Token], lines: _Lines, parser: MarkdownIt, env: Env) ->
             else:
                 is_first = tokens[index - 2].type == "blockquote_open"
                 places = _of_paragraph(token, lines)
-                yield _leaf("paragraph", token.content, places, lines, signs, may_be_alert=is_first)
+                kind: Kind = "underlined" if opening == "heading_open" else "paragraph"
+                yield _leaf(kind, token.content, places, lines, signs, may_be_alert=is_first)
 
 
-def _of_paragraph(token: Token, lines: _Lines) -> _Places:
+def _of_paragraph(token: Token, lines: _Lines) -> Places:
     assert token.map is not None
-    places, at, line = _Places(), 0, token.map[0]
+    places, at, line = Places(), 0, token.map[0]
     for content in token.content.split("\n"):
         body = content.lstrip(" \t")
         # A line of the content ends as the line of the document does, but for blanks.
@@ -152,15 +164,15 @@ def _of_paragraph(token: Token, lines: _Lines) -> _Places:
     return places
 
 
-def _of_heading(token: Token, lines: _Lines, markup: str) -> _Places:
+def _of_heading(token: Token, lines: _Lines, markup: str) -> Places:
     assert token.map is not None
     line = lines.of(token.map[0]).replace("\0", "\ufffd")
-    places = _Places()
+    places = Places()
     places.add(0, lines.starts[token.map[0]] + line.index(token.content, line.index(markup) + len(markup)))
     return places
 
 
-def _cells(line: str, start: int, place: int) -> Iterator[_Places]:
+def _cells(line: str, start: int, place: int) -> Iterator[Places]:
     """Yield the places of a row's cells, in which a backslash before a pipe is no part of the content.
 
     Args:
@@ -186,7 +198,7 @@ def _cells(line: str, start: int, place: int) -> Iterator[_Places]:
             del cell[0]
         while cell and line[cell[-1]] in MD_TRIM_CHARS:
             del cell[-1]
-        places = _Places()
+        places = Places()
         for index, at in enumerate(cell):
             if index == 0 or at != cell[index - 1] + 1:
                 places.add(index, place + at)
@@ -195,9 +207,9 @@ def _cells(line: str, start: int, place: int) -> Iterator[_Places]:
 
 
 def _leaf(
-    kind: Literal["paragraph", "heading", "cell"],
+    kind: Kind,
     content: str,
-    places: _Places,
+    places: Places,
     lines: _Lines,
     signs: list[Sign],
     *,
@@ -208,8 +220,8 @@ def _leaf(
         signs = [Sign("atom", 0, alert.end()), *(sign for sign in signs if sign.start >= alert.end())]
     bits = list(_bits(content, signs, places))
     start, end = places.of(0), places.of(len(content) - 1) + 1
-    if kind != "paragraph":
-        return Leaf(kind, start, end, tuple(bits))
+    if kind in ("heading", "cell"):
+        return Leaf(kind, start, end, tuple(bits), INLINE, content, places)
     contents = [line.strip() or "-" for line in content.split("\n")]
     is_soft = soft_breaks(contents)
     if alert and is_soft:
@@ -223,7 +235,8 @@ def _leaf(
     head = lines.text[lines.starts[first] : start]
     indent = lines.text[lines.starts[first + 1] : places.of(content.index("\n") + 1)] if is_soft else ""
     width = max(cells(lines.of(line)) for line in range(first, first + len(contents))) if any(is_soft) else 0
-    return Leaf(kind, start, end, tuple(bits), Layout(width, indent if is_soft else _below(head), lines.newline))
+    layout = Layout(width, indent if is_soft else _below(head), lines.newline)
+    return Leaf(kind, start, end, tuple(bits), layout, content, places)
 
 
 def _below(head: str) -> str:
@@ -231,7 +244,7 @@ def _below(head: str) -> str:
     return "".join(char if char in "> \t" else " " for char in head)
 
 
-def _bits(content: str, signs: list[Sign], places: _Places) -> Iterator[Bit]:
+def _bits(content: str, signs: list[Sign], places: Places) -> Iterator[Bit]:
     at = 0
     for sign in sorted(signs, key=lambda sign: sign.start):
         if sign.start < at:
@@ -246,7 +259,7 @@ def _bits(content: str, signs: list[Sign], places: _Places) -> Iterator[Bit]:
     yield from _texts(content, at, len(content), places)
 
 
-def _texts(content: str, start: int, end: int, places: _Places) -> Iterator[Bit]:
+def _texts(content: str, start: int, end: int, places: Places) -> Iterator[Bit]:
     for first, last in places.runs(start, end):
         begin = first
         if first in places.firsts[1:] and content[first] == "|":  # behind a backslash

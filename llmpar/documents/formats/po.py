@@ -13,9 +13,11 @@ from typing import ClassVar, Literal
 
 from llmpar.documents.document import Layout, Segment
 from llmpar.documents.formats.cues import Line, lines_of
+from llmpar.documents.formats.inline import marked_piece
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.units import newline_of
 from llmpar.documents.formats.whole import Damage, WholeFormat
+from llmpar.documents.marks import restored
 
 _KEYWORD = re.compile(r"[ \t]*(domain|msgctxt|msgid_plural|msgid|msgstr)(?:\[(\d{1,3})\])?[ \t]*(?=\")")
 _STRING = re.compile(r'[ \t]*("(?:[^"\\]|\\.)*")[ \t]*')
@@ -80,13 +82,13 @@ class Po(WholeFormat):
                 pieces.extend(_pieces(entry, layout))
             else:
                 _check_charset(entry)
-        return pieces
+        return [marked_piece(piece, self.reading) for piece in pieces]
 
     def write(self, segment: Segment, answer: str, column: int) -> str:  # noqa: ARG002 (strings are not wrapped)
         """Return the answer as a string that begins and ends with a newline where the message does."""
         source = _unescape(_strings(segment.source))
         begin, end = (source[:1] if source[:1] == "\n" else ""), ("\n" if source[1:].endswith("\n") else "")
-        return _quoted(begin + answer.strip() + end, segment.layout.newline)
+        return _quoted(begin + restored(answer.strip(), segment.marks) + end, segment.layout.newline)
 
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the message as a string, or an empty string."""

@@ -9,8 +9,11 @@ from typing import ClassVar, Literal, Protocol
 from llmpar.documents.document import Block, Layout, Unit, Writing
 from llmpar.documents.encodings import UTF_8, Encodings
 from llmpar.documents.formats.options import NO_OPTIONS, FormatOptions
+from llmpar.documents.marks import Mark
 from llmpar.documents.reader import LONGEST_HELD
 from llmpar.documents.source import Source
+
+Marking = Literal["none", "markup", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class Reading:
         into_language: the tag (BCP 47) of the language that answers are in, for formats that say theirs; "" for none.
         encodings: what bytes mean, and what they are written as.
         longest: the most characters that are held at a time of one record, or of one document that is one piece.
+        marks: whether markup and placeholders inside a piece come as marks, which answers must keep: in what people
+            write for others to read ("markup"), also in the fields of data ("all"), or nowhere ("none").
     """
 
     unit: Unit = "sentence"
@@ -36,6 +41,7 @@ class Reading:
     into_language: str = ""
     encodings: Encodings = UTF_8
     longest: int = LONGEST_HELD
+    marks: Marking = "none"
 
 
 DEFAULT_READING = Reading()
@@ -54,7 +60,8 @@ class Piece:
         target: the characters of the block that the answer replaces, as start and end; of equal ones the place where
             it is inserted. None for the piece's own. Targets come in the order of their pieces and do not overlap.
         fault: why nobody can be asked about it; None if somebody can.
-        place: in what it stands, where its format writes answers in more than one way; "" for the usual place.
+        marks: what the marks in its text stand for.
+        writing: how answers are written there, where that is not how its format does it.
     """
 
     start: int
@@ -63,7 +70,8 @@ class Piece:
     layout: Layout
     target: tuple[int, int] | None = None
     fault: str | None = None
-    place: str = ""
+    marks: tuple[Mark, ...] = ()
+    writing: Writing | None = None
 
 
 @dataclass(frozen=True, slots=True)

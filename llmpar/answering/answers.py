@@ -16,7 +16,7 @@ from llmpar.answering.backend import Backend, Query, Reply
 from llmpar.answering.fitting import Fit, Size, fit_of, refusal
 from llmpar.answering.judging import KEPT, PARTS, fault_of, fault_of_marks, result_of, said_by, sampling_for
 from llmpar.answering.memory import Memory, RecentResults
-from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, pend
+from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, answer_of, pend
 from llmpar.answering.splitting import Parts, halves_of, join, parts_after
 from llmpar.documents.document import Result
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
@@ -284,7 +284,7 @@ class Answers:
         running = self._running.pop(reply.id)
         pending, attempt = running.pending, running.attempt
         room = backend.context_length - running.num_prompt_tokens - reply.num_output_tokens
-        answer = self._answer(running, reply)
+        answer = answer_of(running, reply)
         fault = reply.error if reply.finish_reason == "error" else self._fault(pending, answer)
         is_full = reply.finish_reason == "length" and room <= 0
         step = next_step(
@@ -317,17 +317,6 @@ class Answers:
             return
         again = attempt.following() if step is Step.RETRY else attempt.failed(deadly=reply.deadly)
         self._submit(backend, replace(running, attempt=again, seconds=0.0), attempt.limit)
-
-    def _answer(self, running: Running, reply: Reply) -> StoredAnswer:
-        is_conversation = running.pending.question.conversation is not None
-        return StoredAnswer(
-            running.attempt.number,
-            reply.text if is_conversation else reply.text.strip(),
-            reply.finish_reason,
-            running.num_prompt_tokens,
-            reply.num_output_tokens,
-            running.seconds + reply.seconds,
-        )
 
     def _drawn(self, question: Question) -> Sampling:
         return sampling_for(question, self._sampling)

@@ -26,11 +26,21 @@ def fault_of(question: Question, answer: StoredAnswer, sampling: Sampling) -> st
     num_tokens = answer.num_output_tokens
     if answer.finish_reason == "length" and not question.conversation and not is_cut(question, answer, sampling):
         return f"the answer did not end within {num_tokens:,} tokens"
-    said = without_marks(answer.text, question.segment.marks)
-    fault = find_fault(question.task.checks, said_by(question), said, answer.finish_reason)
+    fault = _fault_of_text(question, answer)
     if fault and answer.finish_reason == "loop":
         return f"{fault} (stopped after {num_tokens:,} tokens)"
     return fault or fault_of_marks(question, answer.text)
+
+
+def loses_marks(question: Question, answer: StoredAnswer) -> bool:
+    """Tell whether an answer that came to its end would do, but for its marks."""
+    is_whole = answer.finish_reason == "stop" and _fault_of_text(question, answer) is None
+    return is_whole and fault_of_marks(question, answer.text) is not None
+
+
+def _fault_of_text(question: Question, answer: StoredAnswer) -> str | None:
+    said = without_marks(answer.text, question.segment.marks)
+    return find_fault(question.task.checks, said_by(question), said, answer.finish_reason)
 
 
 def said_by(question: Question) -> str:

@@ -6,8 +6,10 @@ import time
 from dataclasses import dataclass, field
 
 from llmpar.answering.attempts import Attempt
+from llmpar.answering.backend import Reply
 from llmpar.answering.memory import Memory
 from llmpar.documents.document import Result
+from llmpar.store.store import StoredAnswer
 from llmpar.tasks.question import Prompt, Question
 from llmpar.tasks.task import Task
 
@@ -67,6 +69,19 @@ class Split:
     parts: tuple[Pending, ...]
     attempt: int = 0
     finish_reason: str = "stop"
+
+
+def answer_of(running: Running, reply: Reply) -> StoredAnswer:
+    """Return the answer that a reply makes; a conversation's is taken as it comes, white space included."""
+    is_conversation = running.pending.question.conversation is not None
+    return StoredAnswer(
+        running.attempt.number,
+        reply.text if is_conversation else reply.text.strip(),
+        reply.finish_reason,
+        running.num_prompt_tokens,
+        reply.num_output_tokens,
+        running.seconds + reply.seconds,
+    )
 
 
 def pend(question: Question, memory: Memory) -> Pending:

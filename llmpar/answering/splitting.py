@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llmpar.answering.attempts import Overflow
-from llmpar.answering.judging import fault_of_marks
+from llmpar.answering.judging import loses_marks
 from llmpar.documents.document import Result
 from llmpar.documents.marks import split_at_marks
 from llmpar.documents.pieces import halve
@@ -60,9 +60,8 @@ def between_marks(question: Question) -> Parts | None:
 
 
 def parts_after(question: Question, answer: StoredAnswer) -> Parts | None:
-    """Return the questions of `between_marks` if an answer came to its end and fails for its marks, else None."""
-    is_lost = answer.finish_reason == "stop" and fault_of_marks(question, answer.text) is not None
-    return between_marks(question) if is_lost else None
+    """Return the questions of `between_marks` if an answer would do but for its marks, else None."""
+    return between_marks(question) if loses_marks(question, answer) else None
 
 
 def join(results: Sequence[Result], joints: Sequence[str]) -> tuple[StoredAnswer, str | None]:

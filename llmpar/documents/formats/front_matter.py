@@ -31,7 +31,7 @@ def end_of_front_matter(text: str) -> int:
     opening = _FENCE.match(text)
     if opening is None:
         return 0
-    closing = re.compile(rf"^(?:{re.escape(opening[1])}|\.\.\.)[ \t]*(?:\r\n|\n|\r|\Z)", re.MULTILINE)
+    closing = re.compile(rf"(?:{re.escape(opening[1])}|\.\.\.)[ \t]*(?:\r\n|\n|\r|\Z)")
     at = opening.end()
     while at < len(text):
         if found := closing.match(text, at):

@@ -247,8 +247,7 @@ def _joined(run: Run, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
                 opening = openings.get(bit.pair, at)
                 first = bisect_right(lasts, opening)  # the first that ends behind it
                 last = bisect_left(firsts, at) - 1  # the last that begins before
-                is_around = opening <= firsts[first] and at >= lasts[last] and not bit.is_one
-                if first < last and not is_around:
+                if first < last and (bit.is_one or opening > firsts[first] or at < lasts[last]):
                     joints.update(range(first, last))
                 # "See **A. B.** and go on.": what goes on in lower case is the same sentence.
                 if last + 1 < len(spans) and lasts[last] == at and run.text[firsts[last + 1]].islower():

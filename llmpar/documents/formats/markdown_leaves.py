@@ -21,6 +21,7 @@ from llmpar.documents.layout import NEWLINE, cells, joint, soft_breaks
 _ALERT = re.compile(r"\[![A-Za-z]+\][+-]?(?=[ \t]|\n|\Z)")
 
 Kind = Literal["paragraph", "underlined", "heading", "cell", "html"]
+_TASK = re.compile(r"\[[ xX]\](?=[ \t])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +145,9 @@ def _leaves(tokens: list[Token], lines: _Lines, parser: MarkdownIt, env: Env) ->
                 places = _of_heading(token, lines, tokens[index - 1].markup)
                 yield _leaf("heading", token.content, places, lines, signs)
             else:
-                is_first = tokens[index - 2].type == "blockquote_open"
                 places = _of_paragraph(token, lines)
                 kind: Kind = "underlined" if opening == "heading_open" else "paragraph"
-                yield _leaf(kind, token.content, places, lines, signs, may_be_alert=is_first)
+                yield _leaf(kind, token.content, places, lines, signs, above=tokens[index - 2].type)
 
 
 def _of_paragraph(token: Token, lines: _Lines) -> Places:
@@ -213,11 +213,11 @@ def _leaf(
     lines: _Lines,
     signs: list[Sign],
     *,
-    may_be_alert: bool = False,
+    above: str = "",
 ) -> Leaf:
-    alert = _ALERT.match(content) if may_be_alert else None
-    if alert:
-        signs = [Sign("atom", 0, alert.end()), *(sign for sign in signs if sign.start >= alert.end())]
+    alert = _ALERT.match(content) if above == "blockquote_open" else None
+    if begins := alert or (_TASK.match(content) if above == "list_item_open" else None):
+        signs = [Sign("atom", 0, begins.end()), *(sign for sign in signs if sign.start >= begins.end())]
     bits = list(_bits(content, signs, places))
     start, end = places.of(0), places.of(len(content) - 1) + 1
     if kind in ("heading", "cell"):

@@ -67,7 +67,8 @@ def _pattern(sign: str, pattern: re.Pattern[str], kind: str) -> Callable[[StateI
     """Return a rule for what begins with a sign and matches a pattern."""
 
     def rule(state: StateInline, silent: bool) -> bool:
-        if state.src[state.pos] != sign:
+        # Who looks for the end of a link's text takes what begins with a bracket for a link, in which there is none.
+        if state.src[state.pos] != sign or (silent and sign == "["):
             return False
         match = pattern.match(state.src, state.pos, state.posMax)
         return match is not None and _take(state, silent, match.end(), kind)

@@ -281,7 +281,11 @@ class Surroundings:
                 after = min(at(bits[last + 1].end - 1) + 1, after + _SEEN)
         head = content[before:begin]
         # What is cut is no beginning of a line.
-        return (f"x {head}" if before else head), content[begin:stop], content[stop:after].rstrip("\\")
+        found = (f"x {head}" if before else head), content[begin:stop], content[stop:after].rstrip("\\")
+        if self._leaf.kind != "cell":
+            return found
+        first_part, second, third = (part.replace("|", "\\|") for part in found)
+        return first_part, second, third
 
 
 _MARKUP = ("open", "close", "atom", "word")

@@ -38,7 +38,7 @@ ROOMS = {
     "engine.cuda": ("errors", "engine", "engine.generic"),
     "engine.generic": ("errors", "engine"),
     "engine.ranks": ("errors", "engine"),
-    "models.gguf": ("errors", "engine.cpu.nibbles", "engine.quantized"),  # what its weights become, and how
+    "models.gguf": ("errors", "engine.cpu.block_codes", "engine.quantized"),  # what its weights become, and how
     # What a model is loaded as, how it is tried, and how memory says that it is full:
     "models": (
         *GROUND,

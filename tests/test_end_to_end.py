@@ -51,8 +51,8 @@ def test_greedy_fp32_equals_generate(tmp_path: Path) -> None:
     tokenizer, loaded = ChatTokenizer(path), load_model(path, "cpu", "fp32")
     text = (ROOT / "sample_data" / "story.txt").read_text(encoding="utf-8")
     segments = split_text(text, Reading())[1]
-    prompts = [tokenizer.encode_messages(task.messages(segment.text)) for segment in segments[:: len(segments) // 6]]
-    assert len({len(prompt) for prompt in prompts}) > 3
+    prompts = [tokenizer.encode_messages(task.messages(segment.text)) for segment in segments[:: len(segments) // 3]]
+    assert len({len(prompt) for prompt in prompts}) > 2
     if path.is_file():  # transformers reads it in its own way
         convert.from_gguf(path, tmp_path, lambda _: None)
         path = tmp_path
@@ -61,14 +61,14 @@ def test_greedy_fp32_equals_generate(tmp_path: Path) -> None:
     for prompt in prompts:
         ids = torch.tensor([prompt])
         output = model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, do_sample=False, pad_token_id=0
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0
         )
         answer = output[0, len(prompt) :].tolist()
         expected.append([token for token in answer if token not in loaded.stop_ids])
     for workers in (1, 4):
         with build_engine(loaded.models, loaded.context_length, loaded.stop_ids, workers, 3) as engine:
             for index, prompt in enumerate(prompts):
-                engine.submit(Request(index, prompt, SamplingParams(10)))
+                engine.submit(Request(index, prompt, SamplingParams(8)))
             ends = [engine.collect(timeout=120) for _ in prompts]
         found = {end.id: list(end.output_ids) for end in ends if end}
         assert [found[index] for index in range(len(prompts))] == expected

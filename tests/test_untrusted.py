@@ -609,7 +609,7 @@ class TestOffline:
         done = shell("run", "x", "--offline", "-m", "owner/repo", env={"HF_HOME": str(tmp_path)}, input=b"a")
         assert done.returncode == 69
         assert done.stderr.count(b"\n") == 1
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
 
 
 class TestCron:

@@ -115,7 +115,8 @@ class LocalModel:
         Raises:
             ModelUnavailable: a device is not on this machine, or a process cannot be started.
         """
-        if self._begun is None and (devices := self._devices_apart()):
+        # What was found damaged must be told of first: what is begun has a foundation of its own.
+        if self._begun is None and self._foundation.damage is None and (devices := self._devices_apart()):
             self._begun = self._begin(devices)
 
     def open(self, examples: Sequence[Prompt]) -> Backend:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.intp]
+"""Numbers of rows (n,), in any order."""
 
 
 class Scales(NamedTuple):
@@ -29,6 +31,24 @@ class Scales(NamedTuple):
         return values * np.repeat(self.units.astype(np.float32), values.shape[1] // self.units.shape[1], axis=1)
 
 
+class Codes(Protocol):
+    """Codes (N, K): an array, or what becomes one when it is wanted (as `cpu.block_codes.BlockCodes` do)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many rows and columns there are."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the array."""
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Return some rows (n, K)."""
+
+    def __array__(self) -> npt.NDArray[Any]:
+        """Return the array (N, K)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quantized:
     """Some rows (N, K) of a matrix of weights. A weight is scale · code + offset, or scale · table[code] + offset.
@@ -38,7 +58,7 @@ class Quantized:
     where that is not themselves.
     """
 
-    codes: npt.NDArray[Any]
+    codes: Codes
     bits: int
     scales: Scales
     offsets: Scales | None = None
@@ -51,7 +71,8 @@ class Quantized:
 
     def weights(self) -> Floats:
         """Return the weights (N, K) that these stand for."""
-        codes = self.codes.astype(np.float32) if self.table is None else self.table[self.codes]
+        found = np.asarray(self.codes)
+        codes = found.astype(np.float32) if self.table is None else self.table[found]
         grouped = codes.reshape(len(codes), -1, self.group) * self.scales.floats()[..., None]
         if self.offsets is not None:
             grouped += self.offsets.floats()[..., None]

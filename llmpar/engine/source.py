@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from llmpar.engine.quantized import Floats, Quantized
+from llmpar.engine.quantized import Floats, Places, Quantized
 
 
 class WeightSource(Protocol):
@@ -22,10 +22,11 @@ class WeightSource(Protocol):
     def bits(self) -> int:
         """How many bits the longest of those that make up most of the weights have: 4 to 8, 16 or 32."""
 
-    def rows(self, name: str, rows: slice) -> Quantized | Floats:
+    def rows(self, name: str, rows: slice | Places) -> Quantized | Floats:
         """Return some rows of a matrix (N, K), or elements of a vector (N,), as their file has them.
 
-        All rows of one matrix are of one kind: Quantized with one group, table and type of scales, or float32.
+        All neighbouring rows of one matrix are of one kind: Quantized with one group, table and type of scales, or
+        float32. Those at some places, as an embedding's, may be float32 in any case.
         """
 
     def kind(self, name: str) -> str:
@@ -47,11 +48,11 @@ class SourceRows:
         """How many rows and columns it has."""
         return self.source.shapes[self.name]
 
-    def __getitem__(self, rows: slice, /) -> Quantized | Floats:
+    def __getitem__(self, rows: slice | Places, /) -> Quantized | Floats:
         """Return some rows (n, K), or elements (n,) of a vector, as the file has them."""
         return self.source.rows(self.name, rows)
 
-    def floats(self, rows: slice = slice(None)) -> Floats:
+    def floats(self, rows: slice | Places = slice(None)) -> Floats:
         """Return some rows (n, K), or elements (n,) of a vector, in float32."""
         found = self[rows]
         # A mapped file is not writable, which torch does not like.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,22 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelUnavailable(f"{str(file)!r}: is damaged: not an object")
     return content
+
+
+def quantization(directory: Path) -> Mapping[str, Any] | None:
+    """Return what a directory's config.json says of quantised weights; None if it says that they are plain.
+
+    Raises:
+        ModelUnavailable: it is damaged.
+    """
+    config = read_json(directory / "config.json")
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, dict) else {}):
+        for name, method in (("quantization_config", None), ("compression_config", "compressed-tensors")):
+            options = part.get(name)
+            if options is None:
+                continue
+            if not isinstance(options, dict):
+                raise ModelUnavailable(f"{str(directory / 'config.json')!r}: is damaged: {name} is no object")
+            return {"quant_method": method} | options if method else options
+    return None

@@ -22,7 +22,6 @@ from llmpar.models.sums import is_weights
 
 if TYPE_CHECKING:
     from llmpar.engine.cpu.decoder import Decoder
-    from llmpar.engine.cpu.making import Recipe
     from llmpar.engine.cuda.model import CudaModel
     from llmpar.engine.generic.model import TorchModel
     from llmpar.engine.model import EngineModel
@@ -267,13 +266,11 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     native = _torch_precision(precision)
     dtype = getattr(torch, TORCH_TYPES[native])
     skeleton = open_files(path)
-    recipes: dict[int, Recipe] = {}
     try:
         if skeleton:
-            with skeleton.reading(extent := skeleton.extent):
-                decoder = from_transformers.build_closest(
-                    skeleton.module, precision, notify, skeleton.give_back, skeleton.rows, extent, recipes
-                )
+            stored = from_transformers.Stored(skeleton.rows, skeleton.give_back, skeleton.extent)
+            with skeleton.reading(skeleton.extent):
+                decoder = from_transformers.build_closest(skeleton.module, precision, notify, stored)
         else:
             model = _from_pretrained(path, "auto" if is_kept else torch.float32)
             decoder = from_transformers.build_closest(model, precision, notify)
@@ -291,7 +288,7 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
         foundation.confirm()  # what is damaged must not become a pack that looks sound
         keep_pack(file, partial(packed.write, decoder, origin=origin), notify)
     if plan and skeleton:
-        plan.keep(decoder, recipes, notify)
+        plan.keep(decoder, stored.recipes, notify)
     return _of_decoder(decoder, path, foundation)
 
 

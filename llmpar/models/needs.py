@@ -87,15 +87,10 @@ def num_bytes(
         precision: the one that it is packed for.
         kept: how many bytes a weight takes in those that are not packed, but kept as they are.
     """
-    from llmpar.engine.cpu.precision import PRECISIONS
-
     per_weight, total = _bytes_per_weight(precision), float(_BESIDE)
     is_tied = not any(name.endswith(_HEAD) for name in shapes)
     for name, shape in shapes.items():
-        if name.endswith(_EMBEDDING):
-            total += prod(shape) * np.dtype(PRECISIONS[precision].embedding).itemsize
-            total += prod(shape) * kept.get(name, per_weight) if is_tied else 0
-        else:
+        if is_tied or not name.endswith(_EMBEDDING):  # whose rows stay in the file until they are looked up
             total += prod(shape) * (kept.get(name, per_weight) if len(shape) > 1 else 4)
     return int(total)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmpar.errors import ModelUnavailable
-from llmpar.models.configuration import is_gguf
+from llmpar.models.configuration import is_gguf, quantization
 
 if TYPE_CHECKING:
     from llmpar.engine.generic.skeleton import Skeleton
@@ -19,8 +19,6 @@ def is_ours_alone(path: Path) -> bool:
     Raises:
         ModelUnavailable: its configuration is damaged.
     """
-    from llmpar.models.checkpoints.opening import quantization
-
     return is_gguf(path) or quantization(path) is not None
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from llmpar.errors import ModelUnavailable
 from llmpar.models import cache, fetch
-from llmpar.models.configuration import is_gguf
+from llmpar.models.configuration import is_gguf, quantization
 from llmpar.models.names import DEFAULT_MODEL as DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -277,12 +277,12 @@ def _hub(repository: str, revision: str | None, name: str, offline: bool, notify
 
 
 def _directory(path: Path, name: str, notify: Notify, warn: Notify) -> ModelFiles:
-    from llmpar.models.checkpoints.opening import open_source, quantization
-
     bits = fetch.inspect(path, name)
-    quantised = open_source(path) if quantization(path) is not None else None
-    if quantised:
-        bits = quantised.bits
+    if quantization(path) is not None:
+        from llmpar.models.checkpoints.opening import open_source  # it imports numpy
+
+        quantised = open_source(path)
+        bits = quantised.bits if quantised else bits
     # Marian's SentencePiece models are read as they are: no tokenizer.json can say the same.
     if any((path / file).exists() for file in ("tokenizer.json", "source.spm")):
         return cache.ModelFiles(name, path, bits)

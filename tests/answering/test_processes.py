@@ -226,7 +226,7 @@ class TestEnds:
         wait_until(lambda: sum(status.num_done for status in backend._servers[0].statuses) == 8 or backend._attend(0))
         begun = time.monotonic()
         backend.close(timeout=0)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30
         found = backend.drain()
         good = [reply for reply in found if reply.error is None]
         assert len(good) >= 8

@@ -39,11 +39,12 @@ _HEADER = [
     "first s",
     "sentences/s",
     "range",
-    "× llama.cpp",
+    "× the other",
     "peak MB",
     "file MB",
     "disk MB",
 ]
+_PEERS = ("llama.cpp", "OpenVINO int8")
 _LINE = "Rewrite the sentence in simpler words: the cat sat on the mat.\n"
 _DISTURBED = 0.05  # share of the processors that others may use before a turn says so
 
@@ -61,7 +62,7 @@ def main() -> int:
     options = _options()
     paths = {name: _path(name, options.directory) for name in options.models}
     jobs = {name: make_job(str(path), options.sentences, options.max_new_tokens) for name, path in paths.items()}
-    contenders = [(name, one) for name, path in paths.items() for one in _contenders(options, path)]
+    contenders = [(name, one) for name, path in paths.items() for one in _contenders(options, name, path)]
     print(describe_machine(), next(iter(jobs.values())), sep="\n", flush=True)
     measured = {(name, one.name): Measured() for name, one in contenders}
     for _ in range(options.rounds):
@@ -84,6 +85,9 @@ def _options() -> argparse.Namespace:
     add("--precisions", type=_words, default=["auto"], help="llmpar's")
     add("--llama-server", metavar="PATH", help="llama.cpp's server")
     add("--llama-slots", type=int, default=32, help="sequences at once")
+    add("--openvino", metavar="PYTHON", help="an interpreter with openvino-genai")
+    add("--openvino-model", metavar="DIR", help="what `--openvino-of` is, exported with int8 weights")
+    add("--openvino-of", metavar="MODEL", default="1b", help="the model beside which OpenVINO has its turns")
     add("--sentences", type=int, default=64, help="how many of the story's are asked")
     add("--max-new-tokens", type=int, default=32, help="where an answer is cut")
     add("--rounds", type=int, default=3, help="turns for each engine on each model")
@@ -105,13 +109,16 @@ def _path(name: str, directory: Path) -> Path:
     return (make_gguf(shape, kind, directory) if kind else make_model(shape, directory)).resolve()
 
 
-def _contenders(options: argparse.Namespace, path: Path) -> Iterator[Contender]:
+def _contenders(options: argparse.Namespace, name: str, path: Path) -> Iterator[Contender]:
     for precision in options.precisions:
         settings = {"precision": precision, "threads": 0, "batch_size": 0}
         yield Contender(f"llmpar {precision}", "llmpar", settings, model=str(path))
     if options.llama_server and path.suffix == ".gguf":
         settings = {"command": options.llama_server, "num_slots": options.llama_slots}
         yield Contender("llama.cpp", "llama_server", settings, model=str(path))
+    if options.openvino and name == options.openvino_of:
+        settings = {"num_sequences": options.sentences, "batched_tokens": 256}  # its own default
+        yield Contender("OpenVINO int8", "openvino", settings, options.openvino, options.openvino_model)
 
 
 def _measure(name: str, contender: Contender, job: Job, found: Measured) -> None:
@@ -158,7 +165,8 @@ def _rows(paths: dict[str, Path], measured: dict[tuple[str, str], Measured]) -> 
     for (name, engine), one in measured.items():
         if not one.turns:
             continue
-        peer = measured.get((name, "llama.cpp"), Measured()).turns
+        other = next((peer for peer in _PEERS if (name, peer) in measured), "")
+        peer = measured[name, other].turns if other else []
         rates = [turn.rate for turn in one.turns]
         ratios = [ours.rate / theirs.rate for ours, theirs in zip(one.turns, peer, strict=False)]
         path = paths[name]
@@ -170,7 +178,7 @@ def _rows(paths: dict[str, Path], measured: dict[tuple[str, str], Measured]) -> 
             f"{median(one.first):.1f}" if one.first else "",
             f"{median(rates):.2f}",
             f"{min(rates):.2f}–{max(rates):.2f}",
-            f"{median(ratios):.2f}" if ratios and engine != "llama.cpp" else "",
+            f"{median(ratios):.2f}" if ratios and engine != other else "",
             f"{median(turn.peak_memory for turn in one.turns) / 1e6:,.0f}",
             f"{sum(file.stat().st_size for file in files) / 1e6:,.0f}",
             f"{one.disk / 1e6:,.0f}",

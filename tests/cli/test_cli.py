@@ -26,6 +26,7 @@ from llmpar.reporting.report import Report
 Call = Callable[..., Outcome]
 Shell = Callable[..., "subprocess.CompletedProcess[bytes]"]
 ARTICLE = str(ROOT / "sample_data" / "article.txt")
+CODE = str(ROOT / "llmpar" / "cli")
 ECHO = ("run", "--engine", "echo", "x")
 UNITS = ("sentence", "paragraph", "line", "document")
 
@@ -270,7 +271,7 @@ class TestBadInput:
             (["split", "--language", "klingon"], 2, "unknown language"),
             (["run", "x", "/does/not/exist"], 66, "/does/not/exist: cannot be read: No such file"),
             (["split", "/does/not/exist"], 66, "No such file"),
-            (["run", "x", "/usr"], 66, "is a directory"),
+            (["run", "x", CODE], 66, "is a directory in which no file is a document by its name"),
             (["run", "--prompt-file", "/does/not/exist"], 66, "No such file"),
             (["run", "x", "-o", "/does/not/exist"], 73, "cannot be created"),
             (["run", "x", "--output-dir", "/does/not/exist", ARTICLE], 73, "is not a directory"),

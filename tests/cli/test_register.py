@@ -347,7 +347,7 @@ class TestPipes:
         outcome = llmpar(*arguments, stdin=b"Text.")
         assert (outcome.code, outcome.out) == (124, b""), outcome.err
         assert outcome.err == "llmpar: the time is up (0.3 s)\n"
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
 
     def test_a_device_without_end_is_refused(self, llmpar: Call) -> None:
         outcome = llmpar("run", "--engine", "echo", "--prompt-file", "/dev/zero", stdin=b"Text.")

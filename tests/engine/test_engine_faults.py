@@ -377,7 +377,7 @@ class TestDeath:
         started = time.monotonic()
         engine.close(timeout=0)
         found = engine.drain()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 10
         assert [end.id for end in found if not end.error] == [0, 1, 2]
         assert {end.id for end in found if end.error} == {4, 5}
         runner.go_on.set()

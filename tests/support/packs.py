@@ -7,9 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from llmpar.engine.cpu.embedding import StoredTable
+
 
 def same(a: Any, b: Any) -> bool:
-    """Tell whether two decoders, or parts of them, are equal to the last bit and of the same types."""
+    """Tell whether two decoders, or parts of them, are equal to the last bit and of the same types.
+
+    An embedding that stays in its file is equal to an array of the same numbers.
+    """
+    if isinstance(a, StoredTable) or isinstance(b, StoredTable):
+        return same(a[:], b[:])
     if is_dataclass(a):
         return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
     if isinstance(a, tuple):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from llmpar.engine.constraint import WORD, Mask
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.attention import SPAN
+from llmpar.engine.cpu.embedding import Embedding, looked_up
 from llmpar.engine.cpu.precision import Array, Floats, Precision, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection
@@ -60,7 +61,7 @@ class Decoder:
     precision: Precision
     layers: tuple[Layer, ...]
     ropes: tuple[Rope, ...]
-    embedding: Array  # (V, H) float32, or uint16 for bfloat16
+    embedding: Embedding  # (V, H) float32, or uint16 for bfloat16
     embedding_scale: float
     final_norm: Floats
     head: Projection
@@ -166,7 +167,8 @@ class Pass:
         epsilon = np.float32(decoder.epsilon)
         where = (tokens.positions, tokens.rows, tokens.tables)
         self._reach(int(tokens.positions.max()) + 1)
-        kernels.embed(tokens.ids, decoder.embedding, np.float32(decoder.embedding_scale), hidden)
+        places, table = looked_up(decoder.embedding, tokens.ids)
+        kernels.embed(places, table, np.float32(decoder.embedding_scale), hidden)
         for index, layer in enumerate(decoder.layers):
             self._multiply_normed(everyone, layer.attention_norm, layer.qkv, self._qkv)
             kernels.place(

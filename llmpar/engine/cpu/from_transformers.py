@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,10 @@ from torch import nn
 from llmpar.engine.cpu import kernels
 from llmpar.engine.cpu.decoder import Decoder, Layer, Pass, Rope, Tokens
 from llmpar.engine.cpu.dots import DOTS
+from llmpar.engine.cpu.embedding import Embedding, StoredTable, make_table
 from llmpar.engine.cpu.grouped import NamedRows
-from llmpar.engine.cpu.making import AsFloats, OneBelowTheOther, Recipe, form_in, make_table
-from llmpar.engine.cpu.precision import PRECISIONS, Array, Floats, Precision, precisions_from
+from llmpar.engine.cpu.making import AsFloats, OneBelowTheOther, Recipe, form_in
+from llmpar.engine.cpu.precision import PRECISIONS, Floats, Precision, precisions_from
 from llmpar.engine.cpu.projection import Projection, WeightRows
 from llmpar.engine.model import Notify
 from llmpar.engine.pages import num_pages_of
@@ -31,35 +31,44 @@ class TooFar(OtherShape):
     """The decoder does not do what the model does: its precision is too short, or the model's arithmetic is another."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Weights of a model that are in its files.
+
+    Args:
+        rows: what takes the place of some of the model's weights, by these: matrices (rows, columns) as a file has
+            them. They are kept so where the precision is of whole numbers and has at least as many bits as they have.
+        used: is given each weight, a matrix (rows, columns) of the model's own, when it has been packed. Of a precision
+            that is passed over, weights are read once more.
+        extent: how much of the model is tried (see `parts.Extent`); None for all.
+        recipes: is told what each part of the decoder was made of, by its `id`, where that was in a file.
+    """
+
+    rows: Mapping[torch.Tensor, NamedRows] = field(default_factory=dict)
+    used: Callable[[torch.Tensor], None] = lambda _: None
+    extent: Extent | None = None
+    recipes: dict[int, Recipe] = field(default_factory=dict)
+
+
 @torch.inference_mode()
 @np.errstate(all="ignore")  # weights that are no numbers come out far from anything, which is said in our words
-def build_decoder(
-    model: Any,
-    name: PrecisionName,
-    used: Callable[[torch.Tensor], None] = lambda _: None,
-    given: Mapping[torch.Tensor, NamedRows] = MappingProxyType({}),
-    extent: Extent | None = None,
-    recipes: dict[int, Recipe] | None = None,
-) -> Decoder:
+def build_decoder(model: Any, name: PrecisionName, stored: Stored | None = None) -> Decoder:
     """Return a decoder with the weights of a causal language model, packed for the precision of this name.
 
     Args:
         model: one of transformers.
         name: the precision's.
-        used: is given each weight, a matrix (rows, columns) of the model's own, when it has been packed.
-        given: what takes the place of some of the model's weights, by these: matrices (rows, columns) as a file has
-            them. They are kept so where the precision is of whole numbers and has at least as many bits as they have.
-        extent: how much of the model is tried (see `parts.Extent`); None for all.
-        recipes: is told what each part of the decoder was made of, by its `id`, where that was given.
+        stored: those of its weights that are in its files, where some are.
 
     Raises:
         OtherShape: the model has parts that decoders lack.
         TooFar: the decoder does not do what the model does.
     """
+    stored = stored or Stored()
+    extent = stored.extent
     parts, precision = take_apart(model, extent), PRECISIONS[name]
-    recipes = {} if recipes is None else recipes
-    recipes.clear()  # of a precision that was passed over
-    packer = _Packer(precision, used, given, recipes)
+    stored.recipes.clear()  # of a precision that was passed over
+    packer = _Packer(precision, stored)
     decoder = Decoder(
         precision=precision,
         layers=tuple(packer.layer(layer) for layer in parts.layers),
@@ -86,45 +95,32 @@ def build_decoder(
     return decoder
 
 
-def build_closest(
-    model: Any,
-    name: PrecisionName,
-    notify: Notify,
-    used: Callable[[torch.Tensor], None] = lambda _: None,
-    given: Mapping[torch.Tensor, NamedRows] = MappingProxyType({}),
-    extent: Extent | None = None,
-    recipes: dict[int, Recipe] | None = None,
-) -> Decoder:
+def build_closest(model: Any, name: PrecisionName, notify: Notify, stored: Stored | None = None) -> Decoder:
     """Return a decoder in the precision of this name, or in the next longer one that does what the model does.
 
     Args:
         model: see `build_decoder`.
         name: of the precision.
         notify: is told of each that is passed over.
-        used: see `build_decoder`; of a precision that is passed over, weights (rows, columns) are read once more.
-        given: see `build_decoder`, matrices (rows, columns) as a file has them.
-        extent: see `build_decoder`.
-        recipes: see `build_decoder`.
+        stored: see `build_decoder`.
 
     Raises:
         OtherShape: there is none.
     """
     for tried, longer in pairwise(precisions_from(name)):
         try:
-            return build_decoder(model, tried, used, given, extent, recipes)
+            return build_decoder(model, tried, stored)
         except TooFar as reason:
             notify(f"{tried} is passed over for {longer}: {reason}")
-    return build_decoder(model, "fp32", used, given, extent, recipes)
+    return build_decoder(model, "fp32", stored)
 
 
 @dataclass(frozen=True, slots=True)
 class _Packer:
-    """Packs weights for a precision; `used` is given each when it is not needed any more."""
+    """Packs weights for a precision."""
 
     precision: Precision
-    used: Callable[[torch.Tensor], None]
-    given: Mapping[torch.Tensor, NamedRows]
-    recipes: dict[int, Recipe]
+    stored: Stored
 
     def layer(self, parts: LayerParts) -> Layer:
         head_norms = parts.head_norms
@@ -160,35 +156,36 @@ class _Packer:
         weights = [linear.weight for linear in linears]
         form = self._form(weights[0])
         if form:
-            packed = Projection.keep(self.given[weights[0]], bias, DOTS[form])
+            packed = Projection.keep(self.stored.rows[weights[0]], bias, DOTS[form])
         else:
             packed = Projection.pack(OneBelowTheOther([self._source(each) for each in weights]), bias, self.precision)
         self._note(packed, weights, form, np.zeros(0, np.float32) if bias is None else bias)
         return packed
 
-    def embedding(self, weight: torch.Tensor) -> Array:
-        """Return the embedding (V, H) as it is stored."""
-        table = make_table(self._source(weight), self.precision)
+    def embedding(self, weight: torch.Tensor) -> Embedding:
+        """Return the embedding (V, H); it stays where it is if that is in a file."""
+        kind, rows = self.precision.embedding, self.stored.rows.get(weight)
+        table: Embedding = StoredTable(rows, kind) if rows else make_table(_Tensor(weight), self.precision)
         self._note(table, [weight], None, np.zeros(0, np.float32), is_table=True)
         return table
 
     def _form(self, weight: torch.Tensor) -> str | None:
         """Return the form in which a weight (rows, columns) is kept as its file has it, None if it is not."""
-        return form_in(self.given[weight], self.precision) if weight in self.given else None
+        return form_in(self.stored.rows[weight], self.precision) if weight in self.stored.rows else None
 
     def _source(self, weight: torch.Tensor) -> WeightRows:
         """Return what the numbers of a weight (rows, columns) are read from."""
-        return AsFloats(self.given[weight]) if weight in self.given else _Tensor(weight)
+        return AsFloats(self.stored.rows[weight]) if weight in self.stored.rows else _Tensor(weight)
 
     def _note(
         self, made: object, weights: list[torch.Tensor], form: str | None, bias: Floats, *, is_table: bool = False
     ) -> None:
         """Remember what something was made of, weights (rows, columns) and a bias (N,), and that they were used."""
-        if all(weight in self.given for weight in weights):
-            names = tuple(self.given[weight].name for weight in weights)
-            self.recipes[id(made)] = Recipe(names, self.precision, form, bias, is_table)
+        if all(weight in self.stored.rows for weight in weights):
+            names = tuple(self.stored.rows[weight].name for weight in weights)
+            self.stored.recipes[id(made)] = Recipe(names, self.precision, form, bias, is_table)
         for weight in weights:
-            self.used(weight)
+            self.stored.used(weight)
 
 
 def _floats(tensor: torch.Tensor | None) -> Floats:

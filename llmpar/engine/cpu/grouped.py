@@ -13,15 +13,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from llmpar.engine.cpu.compiled import kernel
+from llmpar.engine.cpu.block_codes import BlockCodes
 from llmpar.engine.cpu.dots import INPUT_GROUP, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot
 from llmpar.engine.cpu.precision import PANEL, Array, Floats, by_panel, round_up
-from llmpar.engine.quantized import Quantized, Scales
+from llmpar.engine.quantized import Places, Quantized, Scales
 from llmpar.engine.resources import usable_cores
 
 _SHORTEST = 16  # inputs of a group
 _PIECE = 1 << 20  # codes that are packed at once
-_RUN = 32  # words of a row that are moved at once: rows of a panel may lie so that they push each other out of a cache
 _MOST_SIGNED = 127
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -37,8 +36,8 @@ class StoredRows(Protocol):
     def shape(self) -> tuple[int, ...]:
         """How many rows and columns it has."""
 
-    def __getitem__(self, rows: slice, /) -> Quantized | Floats:
-        """Return some rows (n, K)."""
+    def __getitem__(self, rows: slice | Places, /) -> Quantized | Floats:
+        """Return some rows (n, K): neighbouring ones, or those at some places."""
 
 
 class NamedRows(StoredRows, Protocol):
@@ -96,7 +95,8 @@ def pack(rows: StoredRows, dot: Dot) -> Grouped:
 
     def put(panels: slice) -> tuple[Numbers, Numbers | None]:
         some = _codes(rows, slice(panels.start * PANEL, panels.stop * PANEL))
-        _lay(some.codes, dot, width, words[panels], is_signed=is_signed)
+        codes = some.codes if isinstance(some.codes, BlockCodes) else BlockCodes.of(np.asarray(some.codes))
+        codes.lay(dot.inputs_per_word, dot.middle, words[panels])
         scales = _of_panels(some.scales, some.group, width)
         return scales, None if some.offsets is None else _of_panels(some.offsets, some.group, width)
 
@@ -123,7 +123,7 @@ def _codes(rows: StoredRows, part: slice) -> Quantized:
     return found
 
 
-def floats(rows: StoredRows, part: slice) -> Floats:
+def floats(rows: StoredRows, part: slice | Places) -> Floats:
     """Return some rows (n, K) of a matrix in float32."""
     found = rows[part]
     return found.weights() if isinstance(found, Quantized) else np.asarray(found, np.float32)
@@ -138,52 +138,6 @@ def side_by_side(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> It
     """Yield what the work makes of each item, in order, computed by as many threads as there are cores."""
     with ThreadPoolExecutor(usable_cores()) as pool:
         yield from pool.map(work, items)
-
-
-def _lay(codes: Array, dot: Dot, width: int, words: Array, *, is_signed: bool) -> None:
-    """Set words (P, K/k, PANEL) to codes (N, C)."""
-    if codes.shape[1] < width:
-        codes = np.pad(codes, ((0, 0), (0, width - codes.shape[1])))
-    fours = np.ascontiguousarray(codes).view(np.uint32)
-    if dot.input_words == 2:
-        flipped = 0x08080808 if is_signed else 0
-        _lay_nibbles(fours, np.uint32(0x0F0F0F0F), np.uint32(flipped), words)
-    else:
-        # A signed code has its sign in all upper bits.
-        mask, middle = (1 << dot.bits) - 1, dot.middle if is_signed else 0
-        _lay_bytes(fours, np.uint32(mask * 0x01010101), np.uint32(middle * 0x01010101), words)
-
-
-@kernel
-def _lay_nibbles(fours: Any, mask: Any, flipped: Any, words: Any) -> None:
-    """Set words (P, K/8, PANEL) to codes of rows (N, K/4): four in the lower halves of bytes, four in the upper."""
-    count = fours.shape[0]
-    for panel in range(words.shape[0]):
-        for first in range(0, words.shape[1], _RUN):
-            end = min(first + _RUN, words.shape[1])
-            for channel in range(words.shape[2]):
-                row = panel * words.shape[2] + channel
-                if row < count:
-                    for word in range(first, end):
-                        lower = (fours[row, 2 * word] & mask) ^ flipped
-                        upper = (fours[row, 2 * word + 1] & mask) ^ flipped
-                        words[panel, word, channel] = lower | (upper << np.uint32(4))
-                else:
-                    for word in range(first, end):
-                        words[panel, word, channel] = np.uint32(0)
-
-
-@kernel
-def _lay_bytes(fours: Any, mask: Any, flipped: Any, words: Any) -> None:
-    """Set words (P, K/4, PANEL) to codes of rows (N, K/4)."""
-    count = fours.shape[0]
-    for panel in range(words.shape[0]):
-        for first in range(0, words.shape[1], _RUN):
-            end = min(first + _RUN, words.shape[1])
-            for channel in range(words.shape[2]):
-                row = panel * words.shape[2] + channel
-                for word in range(first, end):
-                    words[panel, word, channel] = (fours[row, word] & mask) ^ flipped if row < count else np.uint32(0)
 
 
 def _of_panels(scales: Scales, group: int, width: int) -> Numbers:

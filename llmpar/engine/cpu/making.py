@@ -9,12 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmpar.engine.cpu.dots import DOTS
-from llmpar.engine.cpu.floats import stored
-from llmpar.engine.cpu.grouped import StoredRows, floats, form_of, pieces, side_by_side
-from llmpar.engine.cpu.precision import Array, Floats, Precision
+from llmpar.engine.cpu.embedding import StoredTable
+from llmpar.engine.cpu.grouped import NamedRows, StoredRows, floats, form_of
+from llmpar.engine.cpu.precision import Floats, Precision
 from llmpar.engine.cpu.projection import Projection, WeightRows
-
-_ROWS = 4096  # of an embedding, that are in float32 at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ def form_in(rows: StoredRows, precision: Precision) -> str | None:
     return found.name if found else None
 
 
-def make(recipe: Recipe, rows_of: Callable[[str], StoredRows]) -> Projection | Array:
+def make(recipe: Recipe, rows_of: Callable[[str], NamedRows]) -> Projection | StoredTable:
     """Return the projection, or the embedding (V, H), that a recipe is for.
 
     Args:
@@ -48,23 +46,11 @@ def make(recipe: Recipe, rows_of: Callable[[str], StoredRows]) -> Projection | A
     """
     rows = [rows_of(name) for name in recipe.names]
     if recipe.is_table:
-        return make_table(AsFloats(rows[0]), recipe.precision)
+        return StoredTable(rows[0], recipe.precision.embedding)
     bias = recipe.bias if recipe.bias.size else None
     if recipe.form:
         return Projection.keep(rows[0], bias, DOTS[recipe.form])
     return Projection.pack(OneBelowTheOther([AsFloats(each) for each in rows]), bias, recipe.precision)
-
-
-def make_table(source: WeightRows, precision: Precision) -> Array:
-    """Return an embedding (V, H) as it is stored, made a piece at a time."""
-    table = np.empty(source.shape, precision.embedding)
-
-    def put(rows: slice) -> None:
-        table[rows] = stored(source[rows], precision.embedding)
-
-    for _ in side_by_side(put, pieces(source.shape[0], _ROWS)):
-        pass
-    return table
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ import numpy as np
 
 from llmpar.engine.cpu.decoder import Decoder, Layer, Rope
 from llmpar.engine.cpu.dots import DOTS, Dot
+from llmpar.engine.cpu.embedding import StoredTable
 from llmpar.engine.cpu.making import Recipe
 from llmpar.engine.cpu.precision import PRECISIONS, Array, Precision
 from llmpar.engine.cpu.projection import Projection
@@ -47,7 +48,7 @@ def write(decoder: Decoder, file: Path, origin: str = "", recipes: Mapping[int, 
         origin: tells what it was made of from anything else.
         recipes: what is written in the place of a part, by its `id`; all that is missing is then made again.
     """
-    arrays: list[np.ndarray[Any, Any]] = []
+    arrays: list[Array | StoredTable] = []
     offset = 0
 
     def laid_down(value: Any) -> Any:
@@ -55,13 +56,13 @@ def write(decoder: Decoder, file: Path, origin: str = "", recipes: Mapping[int, 
         value = recipes.get(id(value), value)
         if isinstance(value, Precision | Dot):
             return value.name
-        if is_dataclass(value):
+        if is_dataclass(value) and not isinstance(value, StoredTable):
             parts = {field.name: laid_down(getattr(value, field.name)) for field in fields(value)}
             return {"kind": type(value).__name__, **parts}
         if isinstance(value, tuple):
             return [laid_down(part) for part in value]
-        if isinstance(value, np.ndarray):
-            place = {"dtype": value.dtype.str, "shape": value.shape, "offset": offset}
+        if isinstance(value, np.ndarray | StoredTable):
+            place = {"dtype": np.dtype(value.dtype).str, "shape": value.shape, "offset": offset}
             arrays.append(value)
             offset += -(-value.nbytes // _ALIGNMENT) * _ALIGNMENT
             return place
@@ -77,9 +78,10 @@ def write(decoder: Decoder, file: Path, origin: str = "", recipes: Mapping[int, 
             out.write(part)
 
 
-def _laid_out(arrays: list[np.ndarray[Any, Any]]) -> Iterator[Any]:
+def _laid_out(arrays: list[Array | StoredTable]) -> Iterator[Any]:
     for array in arrays:
-        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        for part in array.parts() if isinstance(array, StoredTable) else (array,):
+            yield np.ascontiguousarray(part).reshape(-1).view(np.uint8)
         yield bytes(-array.nbytes % _ALIGNMENT)
 
 
@@ -87,7 +89,7 @@ def read(
     file: Path,
     origin: str = "",
     foundation: Foundation | None = None,
-    make: Callable[[Recipe], Projection | Array] | None = None,
+    make: Callable[[Recipe], Projection | StoredTable] | None = None,
 ) -> Decoder:
     """Return the decoder that `write` wrote; its arrays are the file's pages, read when they are used.
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from llmpar.engine.quantized import Floats, Quantized, Scales
+from llmpar.engine.quantized import Floats, Places, Quantized, Scales
 from llmpar.models.checkpoints.tensors import Tensors
 
 _TOGETHER = 32  # rows, which stay in a cache while they are computed
@@ -44,7 +44,7 @@ class Plain:
         self.kind = tensors.dtype(name)
         self.bits = 32 if self.kind in ("float32", "float64") else 16
 
-    def rows(self, rows: slice) -> Floats:
+    def rows(self, rows: slice | Places) -> Floats:
         """Return a part of the tensor, of any shape, along its first axis."""
         return self._tensors.floats(self.parts[0], rows)
 

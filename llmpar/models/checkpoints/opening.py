@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from llmpar.engine.source import WeightSource
-from llmpar.errors import ModelUnavailable
 from llmpar.models.checkpoints import awq, bitsandbytes, compressed_tensors, fp8, gptq, mxfp4, torchao
 from llmpar.models.checkpoints.matrices import Matrix
 from llmpar.models.checkpoints.source import CheckpointSource
 from llmpar.models.checkpoints.tensors import Tensors
-from llmpar.models.configuration import read_json
+from llmpar.models.configuration import quantization
 
 Find = Callable[[Tensors, Mapping[str, Any]], dict[str, Matrix]]
 """Returns the quantised weights of a checkpoint by their parameters' names, by what its configuration says of them."""
@@ -48,25 +47,6 @@ def open_source(directory: Path) -> WeightSource | None:
     if not found:
         raise tensors.damaged(f"its config.json says that its weights are quantised ({method}), and none is")
     return CheckpointSource(tensors, found)
-
-
-def quantization(directory: Path) -> Mapping[str, Any] | None:
-    """Return what a directory's config.json says of quantised weights; None if it says that they are plain.
-
-    Raises:
-        ModelUnavailable: it is damaged.
-    """
-    config = read_json(directory / "config.json")
-    text = config.get("text_config")
-    for part in (config, text if isinstance(text, dict) else {}):
-        for name, method in (("quantization_config", None), ("compression_config", "compressed-tensors")):
-            options = part.get(name)
-            if options is None:
-                continue
-            if not isinstance(options, dict):
-                raise ModelUnavailable(f"{str(directory / 'config.json')!r}: is damaged: {name} is no object")
-            return {"quant_method": method} | options if method else options
-    return None
 
 
 def _method(options: Mapping[str, Any]) -> str:

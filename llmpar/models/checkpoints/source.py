@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from math import prod
 
-from llmpar.engine.quantized import Floats, Quantized
+import numpy as np
+
+from llmpar.engine.quantized import Floats, Places, Quantized
 from llmpar.models.checkpoints.matrices import Matrix, Plain
 from llmpar.models.checkpoints.tensors import EIGHT_BIT_FLOATS, FLOATS, INTEGERS, Tensors
 
@@ -71,14 +73,19 @@ class CheckpointSource:
                 return bits
         return 32
 
-    def rows(self, name: str, rows: slice) -> Quantized | Floats:
+    def rows(self, name: str, rows: slice | Places) -> Quantized | Floats:
         """Return some rows of a matrix (N, K), or elements of a vector (N,); see `WeightSource.rows`.
 
         Raises:
             ModelUnavailable: what the file has there is damaged.
         """
         matrix = self._matrices[name]
-        return matrix.rows(slice(*rows.indices(matrix.shape[0])[:2]))
+        if isinstance(rows, slice):
+            return matrix.rows(slice(*rows.indices(matrix.shape[0])[:2]))
+        if isinstance(matrix, Plain):
+            return matrix.rows(rows)
+        found = [matrix.rows(slice(place, place + 1)) for place in rows.tolist()]
+        return np.concatenate([each.weights() if isinstance(each, Quantized) else each for each in found])
 
     def kind(self, name: str) -> str:
         """Return what the form of a weight is called."""

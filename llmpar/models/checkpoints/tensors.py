@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llmpar.engine.quantized import Floats
+from llmpar.engine.quantized import Floats, Places
 from llmpar.errors import ModelUnavailable
 from llmpar.models.configuration import read_json
 from llmpar.models.mapped import MappedWeights, OtherFiles
@@ -90,7 +90,7 @@ class Tensors:
         """Return a tensor of any shape as the file has it; see `MappedWeights.array`."""
         return self._mapped.array(name)
 
-    def floats(self, name: str, rows: slice = slice(None)) -> Floats:
+    def floats(self, name: str, rows: slice | Places = slice(None)) -> Floats:
         """Return a part of a tensor of floats of any shape along its first axis, as float32."""
         values = self._mapped.array(name)
         return to_floats(values[rows] if values.ndim else values, self.dtype(name))

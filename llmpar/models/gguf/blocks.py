@@ -8,13 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from llmpar.engine.quantized import Floats, Quantized, Scales
 from llmpar.models.gguf.kinds import Kind
+
+if TYPE_CHECKING:
+    from llmpar.engine.cpu.block_codes import BlockCodes
 
 Array = npt.NDArray[Any]
 
@@ -87,19 +90,26 @@ class _Blocks:
         assert fields is not None, "a layout has names"
         return int(fields[name][1])
 
-    def codes(self) -> Array:
-        """Return the codes (N, K), uint8, that the bytes named "low" hold in their halves."""
-        from llmpar.engine.cpu.nibbles import put_nibbles
+    def codes(self, *, high_bits: int = 0, zero: int = 0) -> BlockCodes:
+        """Return the codes (N, K) that the bytes named "low" hold in their halves.
 
-        count, half = _RUNS.get(self.kind.name, (1, 16))
-        codes = np.empty((len(self.raw), self.raw.shape[1] // self.kind.size * count * 2 * half), np.uint8)
-        put_nibbles(self.raw, self.kind.size, self.start("low"), count, half, codes)
-        return codes
+        Args:
+            high_bits: how many more bits of each the bytes named "high" hold.
+            zero: what is subtracted from each.
+        """
+        from llmpar.engine.cpu.block_codes import BlockCodes, BlockLayout
+
+        size, group = self.kind.size, self.kind.group
+        runs, half = _RUNS.get(self.kind.name, (1, 16))
+        planes = group // 32 * high_bits // 8
+        high = self.start("high") if high_bits else 0
+        layout = BlockLayout(size, group, self.start("low"), runs, half, high, planes, high_bits, zero)
+        return BlockCodes(self.raw, layout, is_signed=bool(zero))
 
 
 def _four_signed(blocks: _Blocks) -> Quantized:
     """Return what Q4_0 blocks say."""
-    return Quantized(_around_zero(blocks.codes(), 8), 4, Scales(blocks.part("scale")))
+    return Quantized(blocks.codes(zero=8), 4, Scales(blocks.part("scale")))
 
 
 def _four_with_offsets(blocks: _Blocks) -> Quantized:
@@ -109,32 +119,20 @@ def _four_with_offsets(blocks: _Blocks) -> Quantized:
 
 def _five_signed(blocks: _Blocks) -> Quantized:
     """Return what Q5_0 blocks say."""
-    return Quantized(_around_zero(_five_bits(blocks), 16), 5, Scales(blocks.part("scale")))
+    return Quantized(blocks.codes(high_bits=1, zero=16), 5, Scales(blocks.part("scale")))
 
 
 def _five_with_offsets(blocks: _Blocks) -> Quantized:
     """Return what Q5_1 blocks say."""
-    return Quantized(_five_bits(blocks), 5, Scales(blocks.part("scale")), Scales(blocks.part("offset")))
-
-
-def _five_bits(blocks: _Blocks) -> Array:
-    from llmpar.engine.cpu.nibbles import add_bits
-
-    codes = blocks.codes()
-    add_bits(blocks.raw, blocks.kind.size, blocks.start("high"), codes)
-    return codes
-
-
-def _around_zero(codes: Array, zero: int) -> Array:
-    """Return codes (N, K) less their zero, as int8; they are changed for it."""
-    signed = codes.view(np.int8)
-    signed -= np.int8(zero)
-    return signed
+    return Quantized(blocks.codes(high_bits=1), 5, Scales(blocks.part("scale")), Scales(blocks.part("offset")))
 
 
 def _eight(blocks: _Blocks) -> Quantized:
     """Return what Q8_0 blocks say."""
-    return Quantized(blocks.part("codes"), 8, Scales(blocks.part("scale")))
+    from llmpar.engine.cpu.block_codes import BlockCodes, BlockLayout
+
+    layout = BlockLayout(blocks.kind.size, blocks.kind.group, blocks.start("codes"), runs=0)
+    return Quantized(BlockCodes(blocks.raw, layout, is_signed=True), 8, Scales(blocks.part("scale")))
 
 
 def _four_k(blocks: _Blocks) -> Quantized:
@@ -144,15 +142,11 @@ def _four_k(blocks: _Blocks) -> Quantized:
 
 def _five_k(blocks: _Blocks) -> Quantized:
     """Return what Q5_K blocks say: those of Q4_K with a fifth bit."""
-    from llmpar.engine.cpu.nibbles import add_planes
-
-    codes = blocks.codes()
-    add_planes(blocks.raw, blocks.kind.size, blocks.start("high"), 1, 1, codes)
-    return Quantized(codes, 5, *_scales_of_k(blocks))
+    return Quantized(blocks.codes(high_bits=1), 5, *_scales_of_k(blocks))
 
 
 def _scales_of_k(blocks: _Blocks) -> tuple[Scales, Scales]:
-    from llmpar.engine.cpu.nibbles import put_six_bits
+    from llmpar.engine.cpu.block_codes import put_six_bits
 
     rows, count = blocks.parts.shape
     scales, offsets = np.empty((rows, 8 * count), np.uint8), np.empty((rows, 8 * count), np.uint8)
@@ -162,11 +156,7 @@ def _scales_of_k(blocks: _Blocks) -> tuple[Scales, Scales]:
 
 def _six_k(blocks: _Blocks) -> Quantized:
     """Return what Q6_K blocks say: groups of 16, and two more bits of each code."""
-    from llmpar.engine.cpu.nibbles import add_planes
-
-    codes = blocks.codes()
-    add_planes(blocks.raw, blocks.kind.size, blocks.start("high"), 2, 2, codes)
-    return Quantized(_around_zero(codes, 32), 6, Scales(blocks.part("scales"), blocks.part("scale")))
+    return Quantized(blocks.codes(high_bits=2, zero=32), 6, Scales(blocks.part("scales"), blocks.part("scale")))
 
 
 def _table_of_32(blocks: _Blocks) -> Quantized:
@@ -179,7 +169,7 @@ def _table_of_256(blocks: _Blocks) -> Quantized:
     packed = blocks.parts["scales"]
     low = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:-1], 8)
     high = (blocks.parts["high"][..., None] >> np.arange(0, 16, 2, dtype=np.uint16) & 3).astype(np.uint8)
-    scales = _around_zero(low | high << 4, 32)
+    scales = (low | high << 4).view(np.int8) - np.int8(32)
     return Quantized(blocks.codes(), 4, Scales(_flat(scales), blocks.part("scale")), table=_IQ4)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from llmpar.engine.quantized import Places
 from llmpar.errors import ModelUnavailable
 from llmpar.models.gguf.header import Damaged, Header, Tensor, read_header
 from llmpar.models.gguf.parts import parts_of
@@ -56,15 +57,14 @@ class GgufFile:
         """Return what the file says under a name that begins with the architecture's, as "block_count"."""
         return self.fields.get(f"{self.architecture}.{name}", default)
 
-    def rows(self, name: str, rows: slice) -> npt.NDArray[np.uint8]:
+    def rows(self, name: str, rows: slice | Places) -> npt.NDArray[np.uint8]:
         """Return the bytes (N, bytes) of some rows of a tensor; they are read from the file when they are used."""
         place = self.tensors[name]
         tensor = place.tensor
         width = tensor.shape[-1] // tensor.kind.group * tensor.kind.size
-        first, last, _ = rows.indices(tensor.size // width)
-        count = max(0, last - first)
-        flat = np.frombuffer(self._maps[place.file], np.uint8, count * width, tensor.start + first * width)
-        return flat.reshape(count, width)
+        flat = np.frombuffer(self._maps[place.file], np.uint8, tensor.size, tensor.start)
+        found: npt.NDArray[np.uint8] = flat.reshape(-1, width)[rows]
+        return found
 
     def give_back(self, name: str) -> None:
         """Let go of the memory that a tensor's pages take; they are read again if they are used again."""

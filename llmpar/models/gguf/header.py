@@ -13,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
+import numpy.typing as npt
+
 from llmpar.models.gguf.kinds import KINDS, Kind
 
 MAGIC = b"GGUF"
@@ -170,14 +173,30 @@ class _Reader:
         if count * _LENGTH.size > end - position:
             raise Damaged("it is truncated: its header goes on beyond its end")
         unpack: Callable[[Buffer, int], tuple[int]] = _LENGTH.unpack_from
-        found = []
+        begin, places = position, []
         for _ in range(count):
-            if position + 8 > end:
+            places.append(position)
+            if position + _LENGTH.size > end:
                 raise Damaged("it is truncated: its header goes on beyond its end")
-            first = position + 8
-            position = first + unpack(data, position)[0]
-            if position > end:
-                raise Damaged("it is truncated: its header goes on beyond its end")
-            found.append(data[first:position].decode("utf-8", "replace"))  # a token may be a part of a character
+            position += _LENGTH.size + unpack(data, position)[0]
+        if position > end:
+            raise Damaged("it is truncated: its header goes on beyond its end")
         self.position = position
-        return found
+        if not places:
+            return []
+        return _split(np.frombuffer(data, np.uint8, position - begin, begin), np.array(places, np.int64) - begin)
+
+
+def _split(raw: npt.NDArray[np.uint8], places: npt.NDArray[np.int64]) -> list[str]:
+    """Return the texts among bytes (n,), before each of which there is its length, at these places."""
+    is_text = np.ones(len(raw), bool)
+    for byte in range(_LENGTH.size - 1):
+        is_text[places + byte] = False
+    parted = raw.copy()
+    parted[places + _LENGTH.size - 1] = 0  # one byte of each length is left, before its text
+    found = parted[is_text].tobytes().decode("utf-8", "replace").split("\0")  # a token may be a part of a character
+    if len(found) == len(places) + 1:
+        return found[1:]
+    ends = [*places[1:].tolist(), len(raw)]  # some have zeros
+    firsts = (places + _LENGTH.size).tolist()
+    return [raw[first:end].tobytes().decode("utf-8", "replace") for first, end in zip(firsts, ends, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from llmpar.engine.quantized import Floats, Quantized, Scales
+from llmpar.engine.quantized import Floats, Places, Quantized, Scales
 from llmpar.models.gguf.architecture import architecture_of, parameter_names, sizes_of
 from llmpar.models.gguf.blocks import Array, unpack
 from llmpar.models.gguf.config import config_of
@@ -86,7 +86,7 @@ class GgufWeights:
         """Return what the file calls the form of a tensor."""
         return self._file.tensors[self._names[name]].tensor.kind.name
 
-    def rows(self, name: str, rows: slice) -> Quantized | Floats:
+    def rows(self, name: str, rows: slice | Places) -> Quantized | Floats:
         """Return some rows of a matrix (N, K), or elements of a vector (N,); see `source.WeightSource`."""
         own = self._names[name]
         tensor = self._file.tensors[own].tensor

@@ -18,7 +18,7 @@ from support.tiny_models import PARAMS, PREFIX, answer, generated, make, prompts
 from llmpar.engine.cpu import from_transformers, packed
 from llmpar.engine.cpu.decoder import Decoder, Pass, Tokens
 from llmpar.engine.cpu.dots import SIXES
-from llmpar.engine.cpu.from_transformers import build_closest, build_decoder
+from llmpar.engine.cpu.from_transformers import Stored, build_closest, build_decoder
 from llmpar.engine.cpu.precision import PRECISIONS
 from llmpar.engine.pages import num_pages_of
 from llmpar.engine.parts import Extent
@@ -59,7 +59,7 @@ def given(model: Any, found: dict[str, Whole]) -> dict[torch.Tensor, Whole]:
 
 def built(name: str, precision: Any) -> Decoder:
     model, found = quantised(name)
-    return build_decoder(model, precision, given=given(model, found))
+    return build_decoder(model, precision, Stored(given(model, found)))
 
 
 def logits(model: Decoder, ids: Any) -> Any:
@@ -121,7 +121,7 @@ def test_a_precision_that_is_passed_over_reads_them_again(monkeypatch: pytest.Mo
     monkeypatch.setitem(PRECISIONS, "int8", replace(PRECISIONS["int8"], tolerance=0))
     model, found = quantised("llama")
     said: list[str] = []
-    decoder = build_closest(model, "int8", said.append, given=given(model, found))
+    decoder = build_closest(model, "int8", said.append, Stored(given(model, found)))
     assert forms(decoder)[0] == ["bf16"]
     assert len(said) == 1
 
@@ -138,5 +138,5 @@ def test_only_the_extent_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     for layer in model.model.layers[2:]:  # as a skeleton computes what is behind
         for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
             linear.forward = lambda inputs: inputs.new_zeros(*inputs.shape[:-1], 64)
-    decoder = build_decoder(model, "int8", given=rows, extent=Extent(2, (slice(0, 300),)))
+    decoder = build_decoder(model, "int8", Stored(rows, extent=Extent(2, (slice(0, 300),))))
     assert (seen, len(decoder.layers)) == ([2], 3)

@@ -201,10 +201,10 @@ class Answers:
             if attempt is not None:
                 return attempt
             answer = known[-1]
-            if self._part(pending, answer):
-                return None
         self._report.read_tokens(answer.num_prompt_tokens)
-        self._finish(pending, answer, self._fault(pending, answer), cached=True)
+        fault = self._fault(pending, answer)
+        if fault is None or not self._part(pending, answer):
+            self._finish(pending, answer, fault, cached=True)
         return None
 
     def _ask(self, pending: Pending, attempt: Attempt, prompt: Prompt) -> None:
@@ -294,7 +294,7 @@ class Answers:
             room=room,
             can_extend=bool(reply.continuation),
             can_split=is_full and halves_of(pending.question, self._policy.overflow) is not None,
-            can_part=parts_after(pending.question, answer) is not None,
+            can_part=fault is not None and parts_after(pending.question, answer) is not None,
             deadly=reply.deadly,
             is_ending=self._is_ending,
         )
@@ -308,9 +308,7 @@ class Answers:
             return
         if reply.finish_reason != "error":  # a matter of the machine and of this moment
             self._keep(pending, answer)
-        if step is Step.PART:
-            self._report.spend_tokens(running.num_prompt_tokens)
-            self._part(pending, answer)
+        if step is Step.PART and self._part(pending, answer):
             return
         if step is Step.FINISH:
             self._finish(pending, answer, fault, worker=reply.worker)
@@ -326,28 +324,24 @@ class Answers:
 
     def _split(self, pending: Pending, num_prompt_tokens: int) -> bool:
         """Ask about each half of a text; return whether it has halves."""
-        halves = halves_of(pending.question, self._policy.overflow)
-        return halves is not None and self._ask_parts(pending, halves, num_prompt_tokens)
+        if halves := halves_of(pending.question, self._policy.overflow):
+            self._ask_parts(pending, halves, num_prompt_tokens)
+        return halves is not None
 
     def _part(self, pending: Pending, answer: StoredAnswer) -> bool:
         """Ask about each text between marks if the last answer to all of it lost them; return whether it did."""
-        parts = parts_after(pending.question, answer)
-        return parts is not None and self._ask_parts(
-            pending, parts, answer.num_prompt_tokens, answer.attempt + 1, PARTS
-        )
+        if parts := parts_after(pending.question, answer):
+            self._report.spend_tokens(answer.num_prompt_tokens)
+            self._ask_parts(pending, parts, answer.num_prompt_tokens, answer.attempt + 1, PARTS)
+        return parts is not None
 
-    def _ask_parts(
-        self, pending: Pending, parts: Parts, num_prompt_tokens: int, attempt: int = 0, finish_reason: str = "stop"
-    ) -> bool:
-        self._in_flight.setdefault(pending.key, InFlight(num_prompt_tokens))
+    def _ask_parts(self, pending: Pending, parts: Parts, num_tokens: int, number: int = 0, end: str = "stop") -> None:
+        self._in_flight.setdefault(pending.key, InFlight(num_tokens))
         asked = tuple(pend(part, pending.memory) for part in parts.questions)
-        split = Split(pending, parts.joints, asked, attempt, finish_reason)
-        for part in asked:
-            self._splits[part] = split
+        self._splits.update(dict.fromkeys(asked, Split(pending, parts.joints, asked, number, end)))
         for part in asked:
             if begun := self._start(part):
                 self._ask(part, begun, part.question.prompt)
-        return True
 
     def _join(self, split: Split) -> None:
         """Make one answer of those to all parts, when they are there."""

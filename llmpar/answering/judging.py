@@ -51,6 +51,8 @@ def said_by(question: Question) -> str:
 def fault_of_marks(question: Question, answer: str) -> str | None:
     """Return why an answer cannot stand in the document for its text, as a clause for people; None if it can."""
     segment = question.segment
+    if answer == segment.text:  # what stands there can stand there
+        return None
     fault = find_lost_mark(segment.text, answer, segment.marks)
     if fault is None and segment.format is not None:
         fault = segment.format.objection(segment, answer)

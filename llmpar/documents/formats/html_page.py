@@ -16,7 +16,7 @@ from llmpar.documents.formats.tags import COPIED, Token, tokens
 from llmpar.documents.formats.whole import Damage, WholeFormat
 from llmpar.documents.language import detect
 from llmpar.documents.layout import fill
-from llmpar.documents.marks import split_at_marks
+from llmpar.documents.marks import find_lost_mark, split_at_marks
 from llmpar.documents.sentences import find_language, sentence_spans
 from llmpar.documents.source import Source
 
@@ -113,6 +113,8 @@ class Html(WholeFormat):
     def write(self, segment: Segment, answer: str, column: int) -> str:  # noqa: ARG002 (HTML is not wrapped)
         """Return the answer with what HTML must not hold as it is, between the quotes of its attribute."""
         if segment.target is None:
+            if find_lost_mark(segment.text, answer, segment.marks):
+                return segment.source
             return "".join(
                 html.escape(part, quote=False) if isinstance(part, str) else part.markup
                 for part in split_at_marks(fill(answer, INLINE), segment.marks)

@@ -16,6 +16,7 @@ from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.formats.units import whole_piece
 from llmpar.documents.formats.whole import Damage
+from llmpar.documents.marks import find_lost_mark
 from llmpar.documents.reader import Portion
 
 
@@ -25,6 +26,10 @@ class _HtmlBlock(Html):
     def write(self, segment: Segment, answer: str, column: int) -> str:
         """Return the answer as HTML; the source, if there is none."""
         return Html.write(self, segment, answer, column) if answer.strip() else segment.source
+
+    def objection(self, segment: Segment, answer: str) -> str | None:
+        """Return why an answer cannot be written: its marks are not the source's, or it is blank."""
+        return find_lost_mark(segment.text, answer, segment.marks) or (None if answer.strip() else "is empty")
 
 
 class Markdown(TextFormat):

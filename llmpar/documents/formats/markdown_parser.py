@@ -191,7 +191,8 @@ def signs_of(content: str, parser: MarkdownIt, env: Env) -> list[Sign]:
         parser: of `parser_for`.
         env: what its block parser found in the document.
     """
-    return _paired(list(_flat(parser.inline.parse(content, parser, env, []), 0)))
+    found = _flat(parser.inline.parse(content, parser, env, []), 0)
+    return _paired(sorted(found, key=lambda one: one.start))
 
 
 @dataclass(slots=True)

@@ -9,8 +9,9 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
+from markdown_it.common.utils import MD_TRIM_CHARS
 from markdown_it.token import Token
 
 from llmpar.documents.document import Layout, Segment
@@ -20,7 +21,7 @@ from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.layout import NEWLINE, fill
 from llmpar.documents.marks import Place, find_lost_mark, split_at_marks
 
-_BETWEEN_LINES = re.compile(r"[ \t]*(?:\r\n|\n|\r)[ \t>]*")
+_BETWEEN_LINES = re.compile(r"(?:\r\n|\n|\r)[ \t>]*")
 _BLANK, _BREAK = "\ufdd0", "\ufdd1"  # noncharacters: what must not be wrapped in markup, and markup of several lines
 _SIGNS = re.compile(
     r"""
@@ -77,6 +78,8 @@ class MarkdownText(TextFormat):
 
     def objection(self, segment: Segment, answer: str) -> str | None:
         """Return why an answer cannot be written: its marks are not the source's, or it would parse otherwise."""
+        if answer == segment.text:
+            return None
         if fault := find_lost_mark(segment.text, answer, segment.marks):
             return fault
         return "would be other markup than its source is" if self._written(segment, answer, 0) is None else None
@@ -86,18 +89,16 @@ class MarkdownText(TextFormat):
         said = self._escaped(f"[llmpar: {reason}]", _ALL_SIGNS) + " " if fate == "mark" else ""
         if fate == "skip" and not f"{self.before[-1:]}{self.after[:1]}".strip():
             return ""
-        is_safe = self._shape(said + self.source) == self._shape(self.source)
-        return said + segment.source if fate == "mark" and is_safe else segment.source
+        return said + segment.source if fate == "mark" and self._is_alike(said + self.source) else segment.source
 
     def _written(self, segment: Segment, answer: str, column: int) -> str | None:
         if find_lost_mark(segment.text, answer, segment.marks) or not answer.strip():
             return None
-        wanted = self._shape(self.source)
         parts = _spaced(list(split_at_marks(_flat(answer, segment), segment.marks)))
         layout = segment.layout
         for signs, edge in _WAYS:
             lines = self._lines(parts, signs, edge, layout, column)
-            if self._shape("\n".join(_BETWEEN_LINES.sub("\n", line) for line in lines)) == wanted:
+            if self._is_alike("\n".join(_BETWEEN_LINES.sub("\n", line) for line in lines)):
                 return (layout.newline + layout.indent).join(lines)
         return None
 
@@ -133,7 +134,9 @@ class MarkdownText(TextFormat):
         """Return a text with what would be markup escaped: the signs that a pattern finds, and those of its place."""
         text = signs.sub(lambda match: "&amp;" if match[0] == "&" else f"\\{match[0]}", text)
         text = re.sub(r"(?<!\\)[{}<]", r"\\\g<0>", text) if self.is_mdx else _BRACE.sub("&#123;", text)
-        return re.sub(r"(?<!\\)\|", r"\\|", text) if self.kind in ("cell", "underlined") else text
+        if self.kind == "underlined":  # a pipe above a line of dashes is a table's, even behind a backslash
+            return re.sub(r"\\?\|", "&#124;", text)
+        return re.sub(r"(?<!\\)\|", r"\\|", text) if self.kind == "cell" else text
 
     def _opened(self, line: str) -> str:
         """Return a line that is one of a paragraph, whatever it begins with."""
@@ -145,8 +148,15 @@ class MarkdownText(TextFormat):
         at = match.start("dot") if match["dot"] else 0
         return f"{line[:at]}\\{line[at:]}"
 
-    def _shape(self, text: str) -> object:
-        return _shape_of(self.kind, self.before, text, self.after, self.is_mdx, _Known(self.env))
+    def _is_alike(self, text: str) -> bool:
+        """Tell whether a text in the piece's place is one block as its source is, with the same markup."""
+        known = _Known(self.env)
+        blocks, markup = _parsed(self.kind, self.before, text, self.after, self.is_mdx, known)
+        is_heading, is_cell = self.kind == "heading", self.kind == "cell"
+        wanted = "" if is_cell else "heading_open inline heading_close" if is_heading else _PARAGRAPH
+        return blocks == wanted and markup == _markup(
+            (self.before + self.source + self.after).strip(MD_TRIM_CHARS), self.is_mdx, known
+        )
 
 
 def _closes_pair(part: str | Place) -> bool:
@@ -177,7 +187,7 @@ def _spaced(parts: list[str | Place]) -> list[str | Place]:
             if isinstance(inner_part, str) and inner_part[:1].isspace():
                 parts[index + 1] = inner_part.lstrip()
                 _give(parts, index - 1, at_start=False)
-    return parts
+    return [part for part in parts if part != ""]
 
 
 def _give(parts: list[str | Place], index: int, *, at_start: bool) -> None:
@@ -202,21 +212,27 @@ class _Known:
         return id(self.env)
 
 
-@lru_cache(maxsize=1024)
-def _shape_of(kind: str, before: str, text: str, after: str, is_mdx: bool, known: _Known) -> object:
-    """Return the structure of a text in its surroundings: its blocks, and its markup without texts and in no order."""
-    parser = parser_for(is_mdx=is_mdx)
+_PARAGRAPH = "paragraph_open inline paragraph_close"
+
+
+def _parsed(kind: Kind, before: str, text: str, after: str, is_mdx: bool, known: _Known) -> tuple[str, object]:
+    """Return the blocks that a text makes with what stands around it, "" for a cell, and the markup in the first."""
     content = before + text + after
     if kind == "cell":
-        if re.search(r"(?<!\\)\|", content) or "\n" in content:
-            return None
-        content = content.replace("\\|", "|")
-        return _tree(content, signs_of(content, parser, known.env))
+        is_broken = "\n" in content or re.search(r"(?<!\\)\|", content)
+        return "|" if is_broken else "", _markup(content, is_mdx, known)
     tokens: list[Token] = []
-    env: dict[str, Any] = {"references": dict(known.env.get("references", {}))} if "]:" in content else known.env
+    env: Env = {"references": dict(known.env.get("references", {}))} if "]:" in content else known.env
+    parser = parser_for(is_mdx=is_mdx)
     parser.block.parse(f"# {content}" if kind == "heading" else content, parser, env, tokens)
-    contents = [token.content for token in tokens if token.type == "inline"]
-    return [token.type for token in tokens], [_tree(one, signs_of(one, parser, known.env)) for one in contents]
+    inside = next((token.content for token in tokens if token.type == "inline"), "")
+    return " ".join(token.type for token in tokens), _markup(inside, is_mdx, known)
+
+
+@lru_cache(maxsize=1024)
+def _markup(content: str, is_mdx: bool, known: _Known) -> object:
+    """Return the markup in a content, without texts and in no order."""
+    return _tree(content, signs_of(content, parser_for(is_mdx=is_mdx), known.env))
 
 
 def _tree(content: str, signs: list[Sign]) -> object:
@@ -280,8 +296,9 @@ class Surroundings:
             if last + 1 < len(bits):
                 after = min(at(bits[last + 1].end - 1) + 1, after + _SEEN)
         head = content[before:begin]
-        # What is cut is no beginning of a line.
-        found = (f"x {head}" if before else head), content[begin:stop], content[stop:after].rstrip("\\")
+        tail = content[stop:after].rstrip("\\")
+        # What is cut is no beginning of a line, and no end of the block.
+        found = (f"x {head}" if before else head), content[begin:stop], (f"{tail}x" if tail.endswith("\n") else tail)
         if self._leaf.kind != "cell":
             return found
         first_part, second, third = (part.replace("|", "\\|") for part in found)

@@ -87,8 +87,10 @@ class Tags(html.parser.HTMLParser):
 
 
 PAGE = (
-    "<!DOCTYPE html>\n<html lang=en><title>Fish &amp; chips</title>\n<p>See <b>the <i>old</i> docs</b> and <code>x &lt; y"
-    '</code>, {{ name }}.  Then <a href="x">go</a>.<br>New\nline <!-- c --> ok. <a href=y title="Titled">Its link</a> more.'
+    "<!DOCTYPE html>\n<html lang=en><title>Fish &amp; chips</title>\n<p>See <b>the <i>old</i> docs</b> "
+    "and <code>x &lt; y"
+    '</code>, {{ name }}.  Then <a href="x">go</a>.<br>New\nline <!-- c --> ok. <a href=y '
+    'title="Titled">Its link</a> more.'
     "\n<ul><li>One <em>two</em><li>Three http://a.b/c, <span translate=no>four</span>.</ul><p>Open <b>end</html>\n"
 )
 
@@ -107,8 +109,10 @@ def test_a_page() -> None:
     ]  # fmt: skip
     assert answered(PAGE, str) == PAGE
     assert answered(PAGE, str.upper) == (
-        "<!DOCTYPE html>\n<html lang=en><title>FISH &amp; CHIPS</title>\n<p>SEE <b>THE <i>OLD</i> DOCS</b> AND <code>x &lt;"
-        ' y</code>, {{ name }}.  THEN <a href="x">GO</a>.<br>NEW LINE <!-- c --> OK. <a href=y title="TITLED">ITS LINK</a>'
+        "<!DOCTYPE html>\n<html lang=en><title>FISH &amp; CHIPS</title>\n<p>SEE <b>THE <i>OLD</i> DOCS</b> "
+        "AND <code>x &lt;"
+        ' y</code>, {{ name }}.  THEN <a href="x">GO</a>.<br>NEW LINE <!-- c --> OK. <a href=y '
+        'title="TITLED">ITS LINK</a>'
         " MORE.\n<ul><li>ONE <em>TWO</em><li>THREE http://a.b/c, <span translate=no>four</span>.</ul><p>OPEN <b>END"
         "</html>\n"
     )

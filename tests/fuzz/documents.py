@@ -14,7 +14,7 @@ from llmpar.documents.formats import find_format, make_format
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.merger import merge
-from llmpar.documents.reader import TextReader
+from llmpar.documents.reader import TextReader, portion_of
 from llmpar.documents.segments import Splitter
 from llmpar.documents.source import Source
 from llmpar.errors import InputError

@@ -30,7 +30,7 @@ ROOMS = {
     "smallfile": ("errors", "visible"),
     "integrity": (*GROUND,),
     "documents": (*GROUND,),
-    "tasks": (*GROUND, "documents.document", "documents.language"),
+    "tasks": (*GROUND, "documents.document", "documents.language", "documents.marks", "documents.placeholders"),
     "batches": (*GROUND,),
     "store": (*GROUND,),
     "engine": ("errors", "integrity"),  # token ids alone; `build` chooses among the rooms below
@@ -70,6 +70,7 @@ ROOMS = {
         *GROUND,
         "integrity",
         "documents.document",
+        "documents.marks",
         "documents.pieces",
         "tasks",
         "store",

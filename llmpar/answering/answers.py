@@ -14,10 +14,19 @@ from dataclasses import replace
 from llmpar.answering.attempts import Attempt, Policy, Step, begin, next_step, sampling_of
 from llmpar.answering.backend import Backend, Query, Reply
 from llmpar.answering.fitting import Fit, Size, fit_of, refusal
-from llmpar.answering.judging import KEPT, fault_of, result_of, sampling_for, writable
+from llmpar.answering.judging import (
+    KEPT,
+    PARTS,
+    fault_of,
+    fault_of_marks,
+    result_of,
+    said_by,
+    sampling_for,
+    writable,
+)
 from llmpar.answering.memory import Memory, RecentResults
-from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, pend
-from llmpar.answering.splitting import halves_of, join
+from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, answer_of, pend
+from llmpar.answering.splitting import Parts, halves_of, join, parts_after
 from llmpar.documents.document import Result
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
 from llmpar.reporting.report import Report
@@ -56,7 +65,7 @@ class Answers:
         self._backend: Backend | None = None
         self._running: dict[int, Running] = {}
         self._in_flight: dict[bytes, InFlight] = {}
-        self._splits: dict[Pending, Split] = {}  # by half
+        self._splits: dict[Pending, Split] = {}  # by part
         self._replaced: set[Pending] = set()  # those whose answers of earlier runs have gone
         self._recent = RecentResults()
         self._next_id = 0
@@ -167,7 +176,7 @@ class Answers:
     def _needs_no_model(self, pending: Pending) -> bool:
         """Leave a text as it is that no model need see."""
         question = pending.question
-        if question.conversation or not (leaves(question.task, question.text) or not question.text.strip()):
+        if question.conversation or not (leaves(question.task, said_by(question)) or not question.text.strip()):
             return False
         self._finish(pending, StoredAnswer(0, "", KEPT, 0, 0), None)
         return True
@@ -202,7 +211,9 @@ class Answers:
                 return attempt
             answer = known[-1]
         self._report.read_tokens(answer.num_prompt_tokens)
-        self._finish(pending, answer, self._fault(pending, answer), cached=True)
+        fault = self._fault(pending, answer)
+        if fault is None or not self._part(pending, answer):
+            self._finish(pending, answer, fault, cached=True)
         return None
 
     def _ask(self, pending: Pending, attempt: Attempt, prompt: Prompt) -> None:
@@ -282,7 +293,7 @@ class Answers:
         running = self._running.pop(reply.id)
         pending, attempt = running.pending, running.attempt
         room = backend.context_length - running.num_prompt_tokens - reply.num_output_tokens
-        answer = self._answer(running, reply)
+        answer = answer_of(running, reply)
         fault = reply.error if reply.finish_reason == "error" else self._fault(pending, answer)
         is_full = reply.finish_reason == "length" and room <= 0
         step = next_step(
@@ -292,6 +303,7 @@ class Answers:
             room=room,
             can_extend=bool(reply.continuation),
             can_split=is_full and halves_of(pending.question, self._policy.overflow) is not None,
+            can_part=fault is not None and parts_after(pending.question, answer) is not None,
             deadly=reply.deadly,
             is_ending=self._is_ending,
         )
@@ -305,22 +317,13 @@ class Answers:
             return
         if reply.finish_reason != "error":  # a matter of the machine and of this moment
             self._keep(pending, answer)
+        if step is Step.PART and self._part(pending, answer):
+            return
         if step is Step.FINISH:
             self._finish(pending, answer, fault, worker=reply.worker)
             return
         again = attempt.following() if step is Step.RETRY else attempt.failed(deadly=reply.deadly)
         self._submit(backend, replace(running, attempt=again, seconds=0.0), attempt.limit)
-
-    def _answer(self, running: Running, reply: Reply) -> StoredAnswer:
-        is_conversation = running.pending.question.conversation is not None
-        return StoredAnswer(
-            running.attempt.number,
-            reply.text if is_conversation else reply.text.strip(),
-            reply.finish_reason,
-            running.num_prompt_tokens,
-            reply.num_output_tokens,
-            running.seconds + reply.seconds,
-        )
 
     def _drawn(self, question: Question) -> Sampling:
         return sampling_for(question, self._sampling)
@@ -330,25 +333,34 @@ class Answers:
 
     def _split(self, pending: Pending, num_prompt_tokens: int) -> bool:
         """Ask about each half of a text; return whether it has halves."""
-        halves = halves_of(pending.question, self._policy.overflow)
-        if halves is None:
-            return False
-        self._in_flight.setdefault(pending.key, InFlight(num_prompt_tokens))
-        parts = tuple(pend(part, pending.memory) for part in halves.questions)
-        split = Split(pending, halves.joint, parts)
-        for half in parts:
-            self._splits[half] = split
-        for half in parts:
-            if attempt := self._start(half):
-                self._ask(half, attempt, half.question.prompt)
-        return True
+        if halves := halves_of(pending.question, self._policy.overflow):
+            self._ask_parts(pending, halves, num_prompt_tokens)
+        return halves is not None
+
+    def _part(self, pending: Pending, answer: StoredAnswer) -> bool:
+        """Ask about each text between marks if the last answer to all of it lost them; return whether it did."""
+        if parts := parts_after(pending.question, answer):
+            self._report.spend_tokens(answer.num_prompt_tokens)
+            self._ask_parts(pending, parts, answer.num_prompt_tokens, answer.attempt + 1, PARTS)
+        return parts is not None
+
+    def _ask_parts(self, pending: Pending, parts: Parts, num_tokens: int, number: int = 0, end: str = "stop") -> None:
+        self._in_flight.setdefault(pending.key, InFlight(num_tokens))
+        asked = tuple(pend(part, pending.memory) for part in parts.questions)
+        self._splits.update(dict.fromkeys(asked, Split(pending, parts.joints, asked, number, end)))
+        for part in asked:
+            if begun := self._start(part):
+                self._ask(part, begun, part.question.prompt)
 
     def _join(self, split: Split) -> None:
-        """Make one answer of those to both halves, when they are there."""
-        results = [half.result for half in split.halves if half.result is not None]
-        if len(results) < len(split.halves):
+        """Make one answer of those to all parts, when they are there."""
+        results = [part.result for part in split.parts if part.result is not None]
+        if len(results) < len(split.parts):
             return
-        answer, fault = join(results, split.joint)
+        answer, fault = join(results, split.joints)
+        if fault is None:
+            fault = fault_of_marks(split.whole.question, answer.text)
+            answer = replace(answer, attempt=split.attempt, finish_reason=split.finish_reason)
         if fault is None:
             self._keep(split.whole, answer)
         cached, cut = all(result.cached for result in results), any(result.cut for result in results)

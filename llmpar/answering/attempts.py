@@ -78,6 +78,7 @@ class Step(Enum):
     EXTEND = "the answer goes on where it was cut"
     SPLIT = "each half of the text is asked about by itself"
     REPEAT = "the same is asked once more"
+    PART = "each text between marks is asked about by itself"
     RETRY = "the next attempt is made"
     FINISH = "this is the result, good or not"
 
@@ -90,6 +91,7 @@ def next_step(
     room: int,
     can_extend: bool = True,
     can_split: bool = False,
+    can_part: bool = False,
     deadly: bool = False,
     is_ending: bool = False,
 ) -> Step:
@@ -102,6 +104,7 @@ def next_step(
         room: tokens that the context has left after prompt and answer.
         can_extend: whether the backend can go on with an answer that was cut.
         can_split: whether the text can be asked about in halves.
+        can_part: whether the answer lost markup, and what stands between that can be asked about by itself.
         deadly: whether workers were lost over it.
         is_ending: whether nothing more is asked, as the run ends.
     """
@@ -115,7 +118,7 @@ def next_step(
             return Step.SPLIT  # no answer to the whole has room
     if is_faulty and attempt.number < attempt.last and not is_ending:
         return Step.RETRY
-    return Step.FINISH
+    return Step.PART if is_faulty and can_part and not is_ending else Step.FINISH
 
 
 def begin(known: Sequence[tuple[int, str]], policy: Policy) -> Attempt | None:

@@ -6,13 +6,14 @@ import unicodedata
 from dataclasses import replace
 
 from llmpar.documents.document import Result
+from llmpar.documents.marks import find_lost_mark, without_marks
 from llmpar.errors import setting
 from llmpar.store.store import StoredAnswer
 from llmpar.tasks.checks import find_fault
 from llmpar.tasks.question import Question, Sampling
 
-KEPT = "kept"
-"""The finish reason of what no model needs to see."""
+KEPT, PARTS = "kept", "parts"
+"""Finish reasons: of what no model needs to see, and of what was put together from answers to texts between marks."""
 
 
 def sampling_for(question: Question, sampling: Sampling) -> Sampling:
@@ -24,11 +25,42 @@ def fault_of(question: Question, answer: StoredAnswer, sampling: Sampling) -> st
     """Return what is wrong with an answer, as a clause for people; None if it will do."""
     if answer.finish_reason == KEPT:
         return None
+    if answer.finish_reason == PARTS:  # each of which was judged by itself
+        return fault_of_marks(question, answer.text)
     num_tokens = answer.num_output_tokens
     if answer.finish_reason == "length" and not question.conversation and not is_cut(question, answer, sampling):
         return f"the answer did not end within {num_tokens:,} tokens"
-    fault = find_fault(question.task.checks, question.text, answer.text, answer.finish_reason)
-    return f"{fault} (stopped after {num_tokens:,} tokens)" if fault and answer.finish_reason == "loop" else fault
+    fault = _fault_of_text(question, answer)
+    if fault and answer.finish_reason == "loop":
+        return f"{fault} (stopped after {num_tokens:,} tokens)"
+    return fault or fault_of_marks(question, answer.text)
+
+
+def loses_marks(question: Question, answer: StoredAnswer) -> bool:
+    """Tell whether an answer that came to its end would do, but for its marks."""
+    is_whole = answer.finish_reason == "stop" and _fault_of_text(question, answer) is None
+    return is_whole and fault_of_marks(question, answer.text) is not None
+
+
+def _fault_of_text(question: Question, answer: StoredAnswer) -> str | None:
+    said = without_marks(answer.text, question.segment.marks)
+    return find_fault(question.task.checks, said_by(question), said, answer.finish_reason)
+
+
+def said_by(question: Question) -> str:
+    """Return the text of a question without its marks."""
+    return without_marks(question.text, question.segment.marks)
+
+
+def fault_of_marks(question: Question, answer: str) -> str | None:
+    """Return why an answer cannot stand in the document for its text, as a clause for people; None if it can."""
+    segment = question.segment
+    if answer == segment.text:  # what stands there can stand there
+        return None
+    fault = find_lost_mark(segment.text, answer, segment.marks)
+    if fault is None and segment.format is not None:
+        fault = segment.format.objection(segment, answer)
+    return f"the answer {fault}" if fault else None
 
 
 def is_cut(question: Question, answer: StoredAnswer, sampling: Sampling) -> bool:

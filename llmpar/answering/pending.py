@@ -6,8 +6,10 @@ import time
 from dataclasses import dataclass, field
 
 from llmpar.answering.attempts import Attempt
+from llmpar.answering.backend import Reply
 from llmpar.answering.memory import Memory
 from llmpar.documents.document import Result
+from llmpar.store.store import StoredAnswer
 from llmpar.tasks.question import Prompt, Question
 from llmpar.tasks.task import Task
 
@@ -52,11 +54,34 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A question that waits for the answers to its halves."""
+    """A question that waits for the answers to parts of its text, and what stands around these; see `splitting`.
+
+    Args:
+        whole: the question.
+        joints: what stands before, between and behind the answers.
+        parts: the questions about the parts.
+        attempt: the number that the joined answer has, of those to the question.
+        finish_reason: the joined answer's, if all is well with its parts.
+    """
 
     whole: Pending
-    joint: str
-    halves: tuple[Pending, ...]
+    joints: tuple[str, ...]
+    parts: tuple[Pending, ...]
+    attempt: int = 0
+    finish_reason: str = "stop"
+
+
+def answer_of(running: Running, reply: Reply) -> StoredAnswer:
+    """Return the answer that a reply makes; a conversation's is taken as it comes, white space included."""
+    is_conversation = running.pending.question.conversation is not None
+    return StoredAnswer(
+        running.attempt.number,
+        reply.text if is_conversation else reply.text.strip(),
+        reply.finish_reason,
+        running.num_prompt_tokens,
+        reply.num_output_tokens,
+        running.seconds + reply.seconds,
+    )
 
 
 def pend(question: Question, memory: Memory) -> Pending:

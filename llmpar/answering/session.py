@@ -148,7 +148,7 @@ def _examples_of(question: Question) -> list[Question]:
         return [question]
     found = []
     for text in _DIFFERENT:
-        segment = replace(question.segment, text=text)
+        segment = replace(question.segment, text=text, marks=())
         for name in (None, *(name for name, _ in question.fields)):
             fields = tuple((field, text if field == name else "") for field, _ in question.fields)
             found.append(replace(question, segment=segment, fields=fields))

@@ -1,4 +1,7 @@
-"""A question whose text does not fit → two about its halves, and their answers → one. Knows no backend."""
+"""A question → questions about parts of its text, and their answers → one. Knows no backend.
+
+A text that does not fit is asked about in halves, and one whose answers lose its marks in the texts between them.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llmpar.answering.attempts import Overflow
+from llmpar.answering.judging import loses_marks
 from llmpar.documents.document import Result
+from llmpar.documents.marks import split_at_marks
 from llmpar.documents.pieces import halve
 from llmpar.store.store import StoredAnswer
 from llmpar.tasks.question import Question
 
 
 @dataclass(frozen=True, slots=True)
-class Halves:
-    """Questions about the two halves of a text, and what stands between their answers."""
+class Parts:
+    """Questions about parts of a text, and what stands before, between and behind their answers: one more than they."""
 
-    questions: tuple[Question, Question]
-    joint: str
+    questions: tuple[Question, ...]
+    joints: tuple[str, ...]
 
 
-def halves_of(question: Question, overflow: Overflow) -> Halves | None:
+def halves_of(question: Question, overflow: Overflow) -> Parts | None:
     """Return a question's halves, None if it has none: what is asked must make sense of a part."""
     if overflow == "error" or question.conversation or question.form:
         return None
@@ -30,17 +35,41 @@ def halves_of(question: Question, overflow: Overflow) -> Halves | None:
     first, joint, second = halves
 
     def part(text: str) -> Question:
-        return replace(question, segment=replace(question.segment, text=text))
+        # Markup that is torn is no markup for the document: what can stand there is told of the whole answer.
+        return replace(question, segment=replace(question.segment, text=text, format=None))
 
-    return Halves((part(first), part(second)), joint)
+    return Parts((part(first), part(second)), ("", joint, ""))
 
 
-def join(results: Sequence[Result], joint: str) -> tuple[StoredAnswer, str | None]:
-    """Return the answer that those to the halves make together, and the first fault among them."""
+def between_marks(question: Question) -> Parts | None:
+    """Return questions about the texts between a text's marks, None if there are no marks, or no words between them."""
+    segment = question.segment
+    if not segment.marks:
+        return None
+    joints, questions = [""], []
+    for one in split_at_marks(segment.text, segment.marks):
+        if not isinstance(one, str) or not any(char.isalpha() for char in one):
+            joints[-1] += one if isinstance(one, str) else one.form
+            continue
+        said = one.strip()
+        start = one.index(said)
+        joints[-1] += one[:start]
+        questions.append(replace(question, segment=replace(segment, text=said, marks=(), format=None)))
+        joints.append(one[start + len(said) :])
+    return Parts(tuple(questions), tuple(joints)) if questions else None
+
+
+def parts_after(question: Question, answer: StoredAnswer) -> Parts | None:
+    """Return the questions of `between_marks` if an answer would do but for its marks, else None."""
+    return between_marks(question) if loses_marks(question, answer) else None
+
+
+def join(results: Sequence[Result], joints: Sequence[str]) -> tuple[StoredAnswer, str | None]:
+    """Return the answer that those to parts make together, and the first fault among them."""
     fault = next((result.error for result in results if result.error is not None), None)
     answer = StoredAnswer(
         0,
-        joint.join(result.answer for result in results),
+        joints[0] + "".join(result.answer + joint for result, joint in zip(results, joints[1:], strict=True)),
         next((result.finish_reason for result in results if result.error is not None), "stop"),
         sum(result.num_prompt_tokens for result in results),
         sum(result.num_output_tokens for result in results),

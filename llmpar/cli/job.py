@@ -13,7 +13,7 @@ from llmpar.answering.session import Session
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run, given_up
 from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit
-from llmpar.documents.formats.protocol import Format
+from llmpar.documents.formats.protocol import Format, Marking
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
 from llmpar.errors import InputError, InputUnreadable, UsageError
@@ -61,6 +61,7 @@ class Job:
         is_json = bool(self.task.form and self.task.form.schema)
         self._run = Run(self.task.name, self.files, self.options, report, into, is_json)
         self.task = self._run.judged(self.task)
+        self._run.marks = self._marking
         self._record_fields = RecordFields(self.task)
 
     def run(self) -> int:
@@ -75,6 +76,19 @@ class Job:
     @property
     def _unit(self) -> Unit:
         return self.options.input.unit or self.task.unit
+
+    @property
+    def _marking(self) -> Marking:
+        """Where markup inside pieces becomes marks: where an answer says the same as its piece, and takes its place."""
+        given, merge = self.options.input.marks, self.options.merge
+        stands_in = self._merge == "document" and not merge.interleave and self.task.form is None
+        if given and not stands_in:
+            raise UsageError("--marks needs answers in the places of their pieces (--merge document)")
+        if not stands_in or given is False or (self.task.chunk is not None and not self.options.input.unit):
+            return "none"
+        if given or "invariants" in self.task.checks:
+            return "all"
+        return "markup" if self._unit in ("sentence", "line") else "none"
 
     @property
     def _merge(self) -> Merge:

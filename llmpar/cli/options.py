@@ -71,6 +71,12 @@ class InputOptions:
         option("--input-format", help="How the text is marked up; auto goes by the file's name.", panel="Input"),
     ] = DEFAULT_READING.format
     format_options: FormatOptions = DEFAULT_READING.options
+    marks: Annotated[
+        bool | None,
+        option("--marks/--no-marks", help="Markup and placeholders inside a piece become numbered marks that answers "
+               "must keep. Default: where sentences or lines are answered in their places, and for translate.",
+               panel="Input"),
+    ] = None  # fmt: skip
     include: Annotated[
         list[str] | None,
         option("--include", help="Of folders, take the files that match; several times for several.", panel="Input",

@@ -10,12 +10,13 @@ from typing import Protocol, TypeVar
 from llmpar.answering.attempts import Policy
 from llmpar.answering.backend import Model
 from llmpar.answering.choice import ModelChoice, longest_held, open_model
+from llmpar.answering.judging import PARTS
 from llmpar.answering.session import Session
 from llmpar.cli.effect import Effect
 from llmpar.cli.limits import check_options
 from llmpar.cli.options import RunOptions, settings_of
 from llmpar.documents.document import Block, Result, Segment, Unit
-from llmpar.documents.formats.protocol import Format, Reading
+from llmpar.documents.formats.protocol import Format, Marking, Reading
 from llmpar.documents.output import SingleOutput
 from llmpar.documents.segments import read_segments
 from llmpar.documents.sentences import find_language
@@ -60,6 +61,7 @@ class Run:
         report: counts what happens.
         into_language: the tag of the language that answers are in, "" for none.
         is_json: whether answers are JSON.
+        marks: where markup inside pieces becomes marks.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Run:
     report: Report = field(default_factory=Report)
     into_language: str = ""
     is_json: bool = False
+    marks: Marking = "none"
     _effect: Effect = field(init=False)
 
     def __post_init__(self) -> None:
@@ -176,7 +179,13 @@ class Run:
     def reading(self, unit: Unit) -> Reading:
         """Return how the inputs are read, into pieces of this unit."""
         reading = self.options.input.reading(unit)
-        return replace(reading, longest=self.longest, into_language=self.into_language, is_json=self.is_json)
+        return replace(
+            reading,
+            longest=self.longest,
+            into_language=self.into_language,
+            is_json=self.is_json,
+            marks=self.marks,
+        )
 
     def show_counts(self, counts: Mapping[str, int], progress: Progress) -> None:
         """Print what a run would do, to those who ask beforehand."""
@@ -246,6 +255,8 @@ class Run:
         def note(result: Result) -> None:
             nonlocal num_failed
             records.add(result)
+            if result.finish_reason == PARTS and not result.cached:
+                progress.remark(f"{result.segment}: answers lost its markup; put together from what stands between")
             if result.error is None or self.options.failures.on_error == "fail":  # the end of the run says it
                 return
             num_failed += 1

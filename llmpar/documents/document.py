@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
+from llmpar.documents.marks import Mark
 from llmpar.errors import InputError, setting
 
 Unit = Literal["sentence", "paragraph", "line", "document"]
@@ -135,6 +136,9 @@ class Writing(Protocol):
             column: the cells (columns of a terminal) that are taken on the target's first line, for wrapping.
         """
 
+    def objection(self, segment: Segment, answer: str) -> str | None:
+        """Return why an answer cannot stand there, as the end of "the answer …"; None if it can."""
+
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return what a failed segment's target holds: the source behind the reason, or what says nothing."""
 
@@ -153,7 +157,8 @@ class Segment:
     `fault` tells why nobody can be asked about it; None if somebody can. `target` is the span of the block that its
     answer replaces, if that is not its own; `format` writes it there, and is None where no document is made of answers.
     `around` stands on either side of what is written there. `parts` are the places in the target, in order, that an
-    answer is laid over, where these are several. `record` is what it is a part of, if that is a record.
+    answer is laid over, where these are several. `record` is what it is a part of, if that is a record. `marks` are
+    what the marks in its text stand for.
     """
 
     block: Block
@@ -168,6 +173,7 @@ class Segment:
     around: tuple[str, str] = ("", "")
     parts: tuple[tuple[int, int], ...] = ()
     record: Record | None = None
+    marks: tuple[Mark, ...] = ()
 
     @cached_property
     def source(self) -> str:

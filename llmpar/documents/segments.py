@@ -37,7 +37,7 @@ class Splitter:
         """
         segments = [
             Segment(block, index, piece.start, piece.end, piece.text, piece.layout, piece.fault, piece.target,
-                    self._format, piece.around, piece.parts, piece.record)
+                    piece.writing or self._format, piece.around, piece.parts, piece.record, piece.marks)
             for index, piece in enumerate(self._pieces(block), self._count)
         ]  # fmt: skip
         self._count += len(segments)

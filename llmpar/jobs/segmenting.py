@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from llmpar.documents.document import INLINE, Block, Layout, Segment, count_lines
+from llmpar.documents.marks import without_marks
 
 Blocks = Iterator[tuple[Block, list[Segment]]]
 """The blocks of one document, in order, each with its segments."""
@@ -147,7 +148,7 @@ def with_neighbours(blocks: Blocks, count: int) -> Iterator[tuple[Block, list[Se
 
 def _told(segment: Segment) -> str:
     """Return what a neighbour may know of a segment: nothing, if it is damaged."""
-    return "" if segment.fault else segment.text
+    return "" if segment.fault else without_marks(segment.text, segment.marks)
 
 
 def _joined(texts: Iterable[str]) -> str:

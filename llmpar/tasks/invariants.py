@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from llmpar.documents.placeholders import ADDRESS, AFTER_ADDRESS, MAIL, PLACEHOLDER
+
 _MOST_SPELLED_OUT = 31
 _HTML = (
     "a|abbr|b|big|br|cite|code|del|div|em|font|h[1-6]|hr|i|img|ins|kbd|li|mark|ol|p|pre|q|samp|small|span|strike|strong"
@@ -22,13 +24,12 @@ _HTML = (
 _VERBATIM = re.compile(
     r"""
     (?<!`)`[^`\n]+`(?!`)                                                        # code
-    | (?P<address>(?:\bhttps?://|\bftp://|\bwww\.)[!\#-;=?-\[\]_a-z~]+)           # as far as it is ASCII
-    | (?<![\w.+-])[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+            # an e-mail address
-    | \$?\{\{[^{}\n]{1,80}\}\} | \$\{[^{}\n]{1,80}\} | \{[^{}\s]{0,80}\}        # {{x}}, ${VAR}, {name}
-    | (?<![\w$])\$[A-Za-z_][A-Za-z0-9_]*                                        # $VAR
-    | (?<![\d%])%(?:\([A-Za-z0-9_]{1,80}\)|\d{1,2}\$)?[-+0\#]?\d{0,3}(?:\.\d{1,3})?[sdifgxXuc@](?![A-Za-z0-9])
+    | (?P<address>ADDRESS) | MAIL | PLACEHOLDER
     | (?P<tag></?(?:HTML|\d{1,2})(?=[\s/>]))                                    # <b>; what it holds is read on its own
-    """.replace("HTML", _HTML),
+    """.replace("HTML", _HTML)
+    .replace("ADDRESS", ADDRESS)
+    .replace("MAIL", MAIL)
+    .replace("PLACEHOLDER", PLACEHOLDER),
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
 _GROUP = r"[.,'’٬，\u00a0\u202f\u2009\ ]"
@@ -52,7 +53,6 @@ _SCALE = re.compile(
     r"|[十百千万萬億亿兆천만억백])|k\b|bn\b",
     re.IGNORECASE,
 )
-_AFTER_ADDRESS = ".,;:!?)]}>*'\""
 
 
 _MOST_SHOWN = 60  # characters
@@ -109,7 +109,7 @@ def _invariants(text: str) -> Iterator[_Invariant]:
         if match["tag"]:
             yield _Invariant(f"{token}>", token.lower())
         else:
-            token = token.rstrip(_AFTER_ADDRESS) if match["address"] else token
+            token = token.rstrip(AFTER_ADDRESS) if match["address"] else token
             yield _Invariant(token, token)
     yield from _numbers(text, start, len(text))
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from llmpar.documents.document import Segment
+from llmpar.documents.marks import show_marks
 from llmpar.errors import UsageError
 from llmpar.messages import Message
 from llmpar.tasks.task import Form, Task
@@ -108,7 +109,7 @@ class Question:
         """What the model is told."""
         if self.conversation:
             return self.conversation.messages
-        return self.task.messages(self.text, self.fields)
+        return self.task.messages(self.text, (*self.fields, ("kept_marks", show_marks(self.text, self.segment.marks))))
 
     @property
     def prompt(self) -> Prompt:

@@ -18,8 +18,10 @@ from llmpar.tasks.checks import DEFAULT_CHECKS
 
 Skip = Literal["untranslatable", "translated"]
 PLACEHOLDER = "{text}"
-QUESTION_FIELDS = ("text", "before", "after", "terms")
+QUESTION_FIELDS = ("text", "before", "after", "terms", "kept_marks")
 """What a prompt may name that is another for each segment."""
+
+_KEEP_MARKS = "Keep these marks around the words that they belong to, and in their places: {kept_marks}"
 
 _NAMED = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _FIELD = re.compile(r"\{([^\W\d][\w .\-]*(?:\[-?\d+\][\w .\-]*)*)\}")
@@ -99,7 +101,11 @@ class Task:
         """Return what the model is told about `text`; nothing in it or in `fields` is interpreted."""
         values = {**dict(self.values), **dict(fields), "text": text}
         prompt = _filled(self.prompt, values)
-        user: Message = ("user", prompt if PLACEHOLDER in self.prompt else f"{prompt}\n\n{text}")
+        if PLACEHOLDER not in self.prompt:
+            prompt = f"{prompt}\n\n{text}"
+        if values.get("kept_marks") and "{kept_marks}" not in f"{self.prompt}{self.system}":
+            prompt = f"{prompt}\n\n{_filled(_KEEP_MARKS, values)}"
+        user: Message = ("user", prompt)
         return (user,) if self.system is None else (("system", _filled(self.system, values)), user)
 
     def max_new_tokens(self, num_text_tokens: int) -> int:

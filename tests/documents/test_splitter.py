@@ -16,8 +16,9 @@ from llmpar.documents import source as source_module
 from llmpar.documents.document import Block, Document, Encoding, Result, Segment, Unit
 from llmpar.documents.formats import find_format, make_format
 from llmpar.documents.formats.protocol import Reading
+from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.merger import merge
-from llmpar.documents.reader import TextReader, portion_of
+from llmpar.documents.reader import TextReader
 from llmpar.documents.segments import Splitter, split_text
 from llmpar.documents.source import Source
 from llmpar.errors import UsageError
@@ -55,8 +56,10 @@ class Pipe:
 def segments_of(data: bytes, name: str, unit: Unit, size: int = 1 << 20) -> list[tuple[Block, list[Segment]]]:
     with patch.object(source_module, "_open", lambda _: Pipe(data, size)):
         reader = TextReader(0, Source(name), "surrogateescape")
-    splitter = Splitter(make_format(Reading(unit), find_format("auto", Path(name))))
-    return [(block, splitter.split(block)) for block in reader.blocks(portion_of(unit))]
+    made = make_format(Reading(unit), find_format("auto", Path(name)))
+    assert isinstance(made, TextFormat)
+    splitter = Splitter(made)
+    return [(block, splitter.split(block)) for block in reader.blocks(made.portion)]
 
 
 def encode(text: str) -> bytes:
@@ -172,7 +175,7 @@ def test_front_matter_is_no_prose_at_any_pace(unit: Unit, size: int) -> None:
 def test_blanks_inside_a_line_are_no_blank_line_at_any_pace() -> None:
     data = b"a" * (1 << 18) + b" " * 300_000 + b"Prose.\n"
     for size in (5000, 1 << 20):
-        texts = [segment.text for _, found in segments_of(data, "x.md", "line", size) for segment in found]
+        texts = [segment.text for _, found in segments_of(data, "x.txt", "line", size) for segment in found]
         assert texts[-1] == "Prose."
 
 

@@ -12,6 +12,7 @@ from llmpar.documents import source as source_module
 from llmpar.documents.document import Block, Result, Segment, Unit
 from llmpar.documents.formats import find_format, make_format
 from llmpar.documents.formats.protocol import Reading
+from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.merger import merge
 from llmpar.documents.reader import TextReader, portion_of
 from llmpar.documents.segments import Splitter
@@ -55,9 +56,11 @@ def round_trip(random: Random, record: dict[str, Any]) -> None:
     def read(longest: int) -> list[tuple[Block, list[Segment]]] | str:
         with patch.object(source_module, "_open", lambda _: Pipe(data, random, longest)):
             reader = TextReader(0, Source(name), errors)
-        splitter = Splitter(make_format(Reading(unit, language, format_), find_format(format_, reader.document.path)))
+        made = make_format(Reading(unit, language, format_), find_format(format_, reader.document.path))
+        assert isinstance(made, TextFormat)
+        splitter = Splitter(made)
         try:
-            return [(block, splitter.split(block)) for block in reader.blocks(portion_of(unit))]
+            return [(block, splitter.split(block)) for block in reader.blocks(made.portion)]
         except InputError as error:
             return str(error)
 

@@ -38,7 +38,9 @@ class Entry:
 _ROOM = "llmpar.documents.formats"
 FORMATS = {
     "plain": Entry(f"{_ROOM}.plain", "Plain"),
-    "markdown": Entry(f"{_ROOM}.markdown", "Markdown", (".md", ".markdown", ".mkd", ".mdx", ".rmd", ".qmd")),
+    "markdown": Entry(
+        f"{_ROOM}.markdown", "Markdown", (".md", ".markdown", ".mkd", ".mdx", ".rmd", ".qmd"), ("front_matter",)
+    ),
     "jsonl": Entry(f"{_ROOM}.jsonl", "JsonLines", (".jsonl", ".ndjson"), ("field", "into")),
     "json": Entry(f"{_ROOM}.json_document", "JsonDocument", (".json",), ("field", "into"), "field"),
     "csv": Entry(f"{_ROOM}.table", "Table", (".csv", ".tsv", ".tab"), ("column", "into", "no_header"), "column"),

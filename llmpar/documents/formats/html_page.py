@@ -9,18 +9,18 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from llmpar.documents.document import INLINE, Block, Segment
+from llmpar.documents.formats.html_runs import Runs, nested
+from llmpar.documents.formats.inline import Bit, Languages, pieces_of
 from llmpar.documents.formats.protocol import About, Piece
-from llmpar.documents.formats.tags import Token, tokens
+from llmpar.documents.formats.tags import COPIED, Token, tokens
 from llmpar.documents.formats.whole import Damage, WholeFormat
 from llmpar.documents.language import detect
 from llmpar.documents.layout import fill
+from llmpar.documents.marks import find_lost_mark, split_at_marks
 from llmpar.documents.sentences import find_language, sentence_spans
 from llmpar.documents.source import Source
 
 _READ = ("alt", "title", "placeholder", "aria-label")
-_COPIED = frozenset(
-    ("script", "style", "pre", "code", "kbd", "samp", "var", "textarea", "svg", "math", "xmp", "iframe")
-)
 _VOID = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr")
 )
@@ -52,7 +52,7 @@ class Html(WholeFormat):
     about: ClassVar[About] = About(
         "texts between tags, by unit; alt, title, placeholder, aria-label",
         "scripts, styles, pre, code, svg, math, comments, translate=no, {% %} and {{ }}",
-        "a tag inside a sentence parts it; in XHTML a tag that does not close what is open is damage",
+        "in XHTML a tag that does not close what is open is damage; a tag with such an attribute parts its sentence",
     )
 
     what: ClassVar[str] = "page"
@@ -69,6 +69,8 @@ class Html(WholeFormat):
         Raises:
             Damage: something is opened and never closed; in XHTML, a tag that does not close what was last opened.
         """
+        if self.reading.marks != "none":
+            return list(self._with_marks(text))
         pieces: list[Piece] = []
         elements = _Elements(text, is_strict=text.lstrip("\ufeff").startswith("<?xml"))
         sentences = _Sentences(self.reading.language) if self.reading.unit == "sentence" else None
@@ -83,10 +85,40 @@ class Html(WholeFormat):
         elements.end()
         return pieces
 
+    def _with_marks(self, text: str) -> Iterator[Piece]:
+        """Yield the prose of a page, in which tags inside of sentences are marks; see `find`."""
+        elements = _Elements(text, is_strict=text.lstrip("\ufeff").startswith("<?xml"))
+        languages, runs = Languages(self.reading.language), Runs(text)
+
+        def pieces(bits: list[Bit]) -> Iterator[Piece]:
+            return pieces_of(nested(bits), text, self.reading, languages, INLINE)
+
+        for token in tokens(text):
+            if token.kind == "text":
+                if not elements.is_copied:
+                    runs.add_text(token)
+                continue
+            was_copied, attributes = elements.is_copied, []
+            if token.kind == "end":
+                elements.close(token)
+            elif not elements.open(token):
+                attributes = list(_attributes(text, token))
+            is_copied = elements.is_copied
+            for bits in runs.add_tag(token, was_copied=was_copied, is_copied=is_copied, parts=bool(attributes)):
+                yield from pieces(bits)
+            yield from attributes
+        elements.end()
+        yield from pieces(runs.end())
+
     def write(self, segment: Segment, answer: str, column: int) -> str:  # noqa: ARG002 (HTML is not wrapped)
         """Return the answer with what HTML must not hold as it is, between the quotes of its attribute."""
         if segment.target is None:
-            return html.escape(fill(answer, INLINE), quote=False)
+            if find_lost_mark(segment.text, answer, segment.marks):
+                return segment.source
+            return "".join(
+                html.escape(part, quote=False) if isinstance(part, str) else part.markup
+                for part in split_at_marks(fill(answer, INLINE), segment.marks)
+            )
         source = segment.block.text[slice(*segment.target)]
         if answer == segment.text:
             return source
@@ -140,7 +172,7 @@ class _Elements:
         if not self.is_strict and token.name in _END_PARAGRAPH:
             self._close_implied(("p",), _AROUND_PARAGRAPH)
         is_code, translates = self._open[-1][1:3] if self._open else (False, True)
-        is_code |= token.name in _COPIED
+        is_code |= token.name in COPIED
         for attribute in token.attributes:
             value = attribute.value(self.text).strip().lower()
             if attribute.name == "translate":

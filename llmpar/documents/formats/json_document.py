@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Record, Segment
+from llmpar.documents.formats.inline import marked_piece
 from llmpar.documents.formats.json_place import escaped, parse_place, place_of, written
 from llmpar.documents.formats.json_text import Node, Step, is_exact, losses, names_fields, parse, parse_path, select
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.layout import NEWLINE
+from llmpar.documents.marks import restored
 from llmpar.documents.reader import Portion
 from llmpar.errors import InputError, UsageError, setting
 from llmpar.visible import json_text, one_line
@@ -79,8 +81,10 @@ class JsonDocument(TextFormat):
                 if names_fields(steps):
                     lost += _lost(path, steps, tree, text, is_in_place=into is None)
             asked = [found[start] for start in sorted(found) if str(found[start].value).strip()]
-            placed = [*_placed(asked, records, into, text, shown), *lost]
-            yield from sorted(placed, key=lambda piece: piece.target or (piece.start, piece.end))
+            placed = list(_placed(asked, records, into, text, shown))
+            if self.reading.marks == "all":
+                placed = [marked_piece(piece, self.reading) for piece in placed]
+            yield from sorted([*placed, *lost], key=lambda piece: piece.target or (piece.start, piece.end))
 
         return pieces
 
@@ -90,11 +94,11 @@ class JsonDocument(TextFormat):
         One that is JSON and goes into a field of its own is written as what it says.
         """
         if segment.target is not None:
-            return written(answer, is_json=self.reading.is_json)
+            return written(restored(answer, segment.marks), is_json=self.reading.is_json)
         value = json.loads(segment.source, strict=False)
         stripped = value.strip()
         before, after = value[: value.index(stripped)], value[value.index(stripped) + len(stripped) :]
-        return json_text(before + answer.strip() + after)
+        return json_text(before + restored(answer.strip(), segment.marks) + after)
 
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the text as a string of JSON, or what says nothing; what is missing has no place for it."""
@@ -102,7 +106,8 @@ class JsonDocument(TextFormat):
             return ""
         if fate == "skip" and segment.target is not None:  # a field of its own that is not there stays away
             return "null" if segment.target[0] < segment.target[1] else ""
-        return json_text(f"[llmpar: {reason}] {segment.text}" if fate == "mark" else "")
+        said = f"[llmpar: {reason}] {restored(segment.text, segment.marks)}"
+        return json_text(said if fate == "mark" else "")
 
     def spell(self, char: str) -> str:
         """Return a character as JSON escapes it, which may stand in strings alone."""

@@ -1,135 +1,95 @@
-"""Markdown: plain text whose code, formulas, HTML and link targets are copied, and whose table cells are prose."""
+"""Markdown: headings, paragraphs, items, cells, link texts, alt texts and footnotes are prose; all else is copied."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import ClassVar
 
-from llmpar.documents.document import Block
-from llmpar.documents.formats.plain import PlainParagraphs, closes_fence, opening_fence
+from llmpar.documents.document import Block, Segment
+from llmpar.documents.formats.front_matter import end_of_front_matter, front_matter_pieces
+from llmpar.documents.formats.html_page import Html
+from llmpar.documents.formats.inline import Languages, pieces_of
+from llmpar.documents.formats.markdown_leaves import leaves_of
+from llmpar.documents.formats.markdown_text import MarkdownText, Surroundings
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
-from llmpar.documents.formats.units import ProseLine, UnitPieces
+from llmpar.documents.formats.units import whole_piece
+from llmpar.documents.formats.whole import Damage
+from llmpar.documents.marks import find_lost_mark
+from llmpar.documents.reader import Portion
 
-# A line of MDX that loads or defines a component. Prose hardly has quotation marks or an equals sign behind such words.
-_MODULE = re.compile(
-    r"import\s+(?:[\w$*{}\s,]+\s+from\s+)?(?:\"[^\"]+\"|'[^']+');?\s*"
-    r"|export\s+(?:(?:const|let|var)\s+[\w$]+\s*=|default\s+(?:function|class|\(|\{)|(?:async\s+)?function\b|\{|\*).*"
-)
-_MATH = re.compile(r"[ \t>]*(\$\$|\\\[)")
-_TABLE_RULE = re.compile(r"[ \t>]*(?:\|[ \t]*)?:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+(?:\|[ \t]*)?")
-_CELL = re.compile(r"(?:\\.|`[^`]*`|[^|\\])+")
-_REFERENCE = re.compile(r"[ ]{0,3}\[[^\]]+\]:[ \t]*\S+.*")
-_TAGS = re.compile(r"[ \t]*(?:(?:<!--(?:(?!-->).)*-->|</?[A-Za-z][^<>]*>)[ \t]*)+")
-_HTML = re.compile(r"[ \t]*<(!--|(?:script|style|pre)\b)", re.IGNORECASE)
-_FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*")
-_FIELD = re.compile(r"[\w\"'#-].*[:=#]")
-_CODE = re.compile(r"(?: {4}| {0,3}\t)[ \t]*\S")
-_ITEM = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)])[ \t]")
+
+class _HtmlBlock(Html):
+    """HTML between lines of Markdown: a line that is blank would end it."""
+
+    def write(self, segment: Segment, answer: str, column: int) -> str:
+        """Return the answer as HTML; the source, if there is none."""
+        return Html.write(self, segment, answer, column) if answer.strip() else segment.source
+
+    def objection(self, segment: Segment, answer: str) -> str | None:
+        """Return why an answer cannot be written: its marks are not the source's, or it is blank."""
+        return find_lost_mark(segment.text, answer, segment.marks) or (None if answer.strip() else "is empty")
 
 
 class Markdown(TextFormat):
-    """Text with Markdown's markup."""
+    """Text with Markdown's markup: CommonMark, tables, footnotes, formulas, alerts, containers, template tags, MDX."""
 
     about: ClassVar[About] = About(
-        "headings, paragraphs, items, cells",
-        "front matter, code, formulas, HTML, reference definitions, imports of MDX",
-        "links and emphasis go to the model as they are written",
+        "headings, paragraphs, items, cells, link and alt texts, footnotes; texts in HTML; on request the title, "
+        "description and summary of front matter",
+        "code, formulas, link targets, labels, reference definitions, attributes, front matter, ::: lines, {% %} and "
+        "{{ }}, imports, exports and components of MDX",
+        "what is nested more than 20 deep is copied",
+        "markdown-it-py, whose inline rules are made to record places",
     )
+
+    @property
+    def portion(self) -> Portion:
+        """Return "document": what a reference is may be said further down."""
+        return "document"
 
     def pieces(self) -> Callable[[Block], Iterator[Piece]]:
-        """Return what yields the pieces of a document's blocks."""
-        return UnitPieces(MarkdownParagraphs(), self.reading).pieces
+        """Return what yields the pieces of a document, which is one block.
 
+        Raises:
+            UsageError: the language is unknown.
+        """
+        languages = Languages(self.reading.language)
 
-class MarkdownParagraphs(PlainParagraphs):
-    """Finds the paragraphs of Markdown (`units.Paragraphs`)."""
+        def pieces(block: Block) -> Iterator[Piece]:
+            text = block.text
+            if self.reading.unit == "document":
+                yield from whole_piece(text)
+                return
+            start = end_of_front_matter(text)
+            if start and self.reading.options.front_matter:
+                yield from front_matter_pieces(text, start)
+            path = block.document.path
+            is_mdx = path is not None and ".mdx" in path.suffixes
+            leaves, env = leaves_of(text, start, is_mdx=is_mdx)
+            for leaf in leaves:
+                if leaf.kind == "html":
+                    yield from self._of_html(text, leaf.start, leaf.end)
+                    continue
+                around = Surroundings(leaf) if self.reading.marks != "none" else None
+                for piece in pieces_of(leaf.bits, text, self.reading, languages, leaf.layout):
+                    if around:
+                        places = around.of(piece.start, piece.end)
+                        writing = MarkdownText(self.reading, leaf.kind, *places, env, is_mdx)
+                        yield replace(piece, writing=writing)
+                    else:
+                        yield piece
 
-    atoms = re.compile(
-        r"`[^`]*`|!?\[[^\[\]]*\](?:\([^()\s]*\)|\[[^\[\]]*\])|\$[^$\s](?:[^$]*[^$\s])?\$|<[A-Za-z/!][^<>]*>"
-    )
+        return pieces
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._closing = ""  # what ends the fence, formula, HTML or front matter that we are in
-        self._started = False
-        self._front = ""  # the document's first line, where front matter may begin; the next line tells
-        self._in_table = False
-        self._in_list = False
-        self._may_be_code = True  # nothing but blank lines or code stands directly above
-
-    def verbatim(self, text: str, head: int, end: int) -> tuple[ProseLine, ...] | None:
-        """Return None for an ordinary line, else its prose: a table's cells, or nothing."""
-        line = text[head:end]
-        started, self._started = self._started, True
-        if self._closing:
-            if self._closes(line):
-                self._closing = ""
-            return ()
-        front, self._front = self._front, ""
-        if front and _FIELD.match(line):
-            self._closing = front
-            return ()
-        if not started and (opening := _FRONT_MATTER.fullmatch(line)):
-            self._front = opening[1]
-            return ()
-        if not line.strip():
-            if end < len(text):  # otherwise the line may go on in the next block
-                self._may_be_code, self._in_table = True, False
-            return ()
-        if self._is_code(line):
-            return ()
-        self._may_be_code = False
-        if self._opens(line):
-            return ()
-        if _TABLE_RULE.fullmatch(line):
-            self._in_table = True
-            return ()
-        if _REFERENCE.fullmatch(line) or _TAGS.fullmatch(line) or _MODULE.fullmatch(line):
-            return ()
-        row = line.strip(" \t>")
-        if (self._in_table and "|" in row) or (len(row) > 1 and row[0] == row[-1] == "|"):
-            return tuple(_cells(text, head, end))
-        return None
-
-    def _is_code(self, line: str) -> bool:
-        """Tell whether an indented line is code: not below a paragraph, and not inside a list."""
-        if not line[0].isspace():
-            self._in_list = bool(_ITEM.match(line))
-            return False
-        if _ITEM.match(line):
-            self._in_list = True
-        return self._may_be_code and not self._in_list and bool(_CODE.match(line))
-
-    def _opens(self, line: str) -> bool:
-        if fence := opening_fence(line):
-            self._closing = fence
-            return True
-        if math := _MATH.match(line):
-            closing = {"$$": "$$", "\\[": "\\]"}[math[1]]
-            self._closing = "" if closing in line[math.end() :] else closing
-            return True
-        if (html := _HTML.match(line)) and not _TAGS.fullmatch(line):
-            closing = "-->" if html[1] == "!--" else f"</{html[1].lower()}>"
-            if closing not in line.lower():
-                self._closing = closing
-                return True
-        return False
-
-    def _closes(self, line: str) -> bool:
-        if self._closing in ("---", "+++"):
-            return line.rstrip() in (self._closing, "...")
-        if self._closing[0] in "`~":
-            return closes_fence(line, self._closing)
-        return self._closing in line.lower()
-
-
-def _cells(text: str, head: int, end: int) -> list[ProseLine]:
-    found = []
-    for match in _CELL.finditer(text, head, end):
-        cell = match[0].strip(" \t>")
-        if any(char.isalpha() for char in cell):
-            start = match.start() + match[0].index(cell)
-            found.append(ProseLine(start, start, start, start + len(cell)))
-    return found
+    def _of_html(self, text: str, start: int, end: int) -> Iterator[Piece]:
+        """Yield the pieces of a block of HTML; one that is damaged, or not complete, is copied."""
+        html = _HtmlBlock(self.reading)
+        try:
+            found = html.find(text[start:end])
+        except Damage:
+            return
+        for piece in found:
+            target = (piece.target[0] + start, piece.target[1] + start) if piece.target else None
+            yield replace(piece, start=piece.start + start, end=piece.end + start, target=target, writing=html)

@@ -17,6 +17,7 @@ class FormatOptions:
         no_header: whether a table has no row that names its columns.
         fuzzy: whether new translations of a catalogue are marked as fuzzy.
         cue_width: the cells that a line of subtitles may have.
+        front_matter: whether a Markdown file's title, description and summary are asked about.
     """
 
     field: list[str] | None = option(
@@ -60,6 +61,10 @@ class FormatOptions:
             "min": 10,
             "max": 1000,
         },
+    )
+    front_matter: bool = option(
+        default=False,
+        metadata={"help": "Ask about the title, description and summary in a Markdown file's front matter, too."},
     )
 
 

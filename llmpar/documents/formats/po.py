@@ -15,11 +15,13 @@ from typing import ClassVar, Literal
 from llmpar.documents.document import Block, Layout, Segment
 from llmpar.documents.encodings import AUTO
 from llmpar.documents.formats.cues import Line, lines_of
+from llmpar.documents.formats.inline import marked_piece
 from llmpar.documents.formats.laying import composed
 from llmpar.documents.formats.po_plurals import Plurals, plurals_of, with_language
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.units import newline_of
 from llmpar.documents.formats.whole import Damage, WholeFormat
+from llmpar.documents.marks import restored
 from llmpar.documents.source import Source
 from llmpar.errors import setting
 
@@ -98,13 +100,13 @@ class Po(WholeFormat):
             else:
                 header = _check_charset(entry, self.reading.encodings.input)
                 plurals = plurals_of(header, self.reading.into_language)
-        return pieces
+        return [marked_piece(piece, self.reading) for piece in pieces]
 
     def write(self, segment: Segment, answer: str, column: int) -> str:  # noqa: ARG002 (strings are not wrapped)
         """Return the answer as a string that begins and ends with a newline where the message does."""
         source = _unescape(_strings(segment.source))
         begin, end = (source[:1] if source[:1] == "\n" else ""), ("\n" if source[1:].endswith("\n") else "")
-        text = _quoted(begin + answer.strip() + end, segment.layout.newline)
+        text = _quoted(begin + restored(answer.strip(), segment.marks) + end, segment.layout.newline)
         if not segment.parts:
             return text
         flags = segment.parts[0][0]

@@ -11,8 +11,10 @@ from typing import ClassVar, Literal
 
 from llmpar.documents.document import Layout, Segment
 from llmpar.documents.formats.cues import Line, lines_of
+from llmpar.documents.formats.inline import marked_piece
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.whole import Damage, WholeFormat
+from llmpar.documents.marks import restored
 
 _KEY = re.compile(r"[ \t\f]*(?:[^\s\\=:]|\\.)*[ \t\f]*[=:]?[ \t\f]*")
 _CONTINUES = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")
@@ -50,12 +52,12 @@ class Properties(WholeFormat):
                 last = following
             said = _said("".join(parts), line)
             if any(char.isalpha() for char in said):
-                pieces.append(Piece(start, last.end, said.strip(), _VALUE))
+                pieces.append(marked_piece(Piece(start, last.end, said.strip(), _VALUE), self.reading))
         return pieces
 
     def write(self, segment: Segment, answer: str, column: int) -> str:  # noqa: ARG002 (values are not wrapped)
         """Return the answer on one line, with what has a meaning there spelled out; non-ASCII as the source has it."""
-        spelled = "".join(_SPELLED.get(char, char) for char in answer.strip())
+        spelled = "".join(_SPELLED.get(char, char) for char in restored(answer.strip(), segment.marks))
         if spelled.startswith(("=", ":")):  # it may stand behind a key that has no such sign
             spelled = f"\\{spelled}"
         if not segment.block.text.isascii():

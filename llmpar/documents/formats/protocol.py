@@ -9,8 +9,11 @@ from typing import ClassVar, Literal, Protocol
 from llmpar.documents.document import Block, Layout, Record, Unit, Writing
 from llmpar.documents.encodings import UTF_8, Encodings
 from llmpar.documents.formats.options import NO_OPTIONS, FormatOptions
+from llmpar.documents.marks import Mark
 from llmpar.documents.reader import LONGEST_HELD
 from llmpar.documents.source import Source
+
+Marking = Literal["none", "markup", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class Reading:
         encodings: what bytes mean, and what they are written as.
         is_json: whether answers are JSON, which formats of JSON can hold as what it says.
         longest: the most characters that are held at a time of one record, or of one document that is one piece.
+        marks: whether markup and placeholders inside a piece come as marks, which answers must keep: in what people
+            write for others to read ("markup"), also in the fields of data ("all"), or nowhere ("none").
     """
 
     unit: Unit = "sentence"
@@ -38,6 +43,7 @@ class Reading:
     encodings: Encodings = UTF_8
     is_json: bool = False
     longest: int = LONGEST_HELD
+    marks: Marking = "none"
 
 
 DEFAULT_READING = Reading()
@@ -59,6 +65,8 @@ class Piece:
         parts: the places in the target that an answer is laid over, in order; () if it stands in one.
         record: what it is a part of; None for no record.
         fault: why nobody can be asked about it; None if somebody can.
+        marks: what the marks in its text stand for.
+        writing: how answers are written there, where that is not how its format does it.
     """
 
     start: int
@@ -70,6 +78,8 @@ class Piece:
     around: tuple[str, str] = ("", "")
     parts: tuple[tuple[int, int], ...] = ()
     record: Record | None = None
+    marks: tuple[Mark, ...] = ()
+    writing: Writing | None = None
 
 
 @dataclass(frozen=True, slots=True)

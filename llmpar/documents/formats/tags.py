@@ -19,6 +19,8 @@ _SPACE = re.compile(r"[\s/]*")
 _BLANK = re.compile(r"\s*")
 _ATTRIBUTE = re.compile(r"=?[^\s/>=]*")
 _BARE_VALUE = re.compile(r"[^\s>]*")
+COPIED = frozenset(("script", "style", "pre", "code", "kbd", "samp", "var", "textarea", "svg", "math", "xmp", "iframe"))
+"""Elements whose texts are no prose."""
 _RAW = ("script", "style", "xmp", "iframe", "noembed", "noframes", "title", "textarea")
 _ENDS = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in _RAW}
 _SCRIPT = re.compile(r"<script[\s/>]", re.IGNORECASE)
@@ -87,6 +89,12 @@ def tokens(text: str) -> Iterator[Token]:
             at = begin = end
     if begin < len(text):
         yield Token("text", begin, len(text))
+
+
+def tag_name(tag: str) -> tuple[str, bool, bool]:
+    """Return the name in a tag, "" for none, whether the tag closes, and whether it stands for itself (`<x/>`)."""
+    name = _NAME.match(tag)
+    return name[1] if name else "", tag.startswith("</"), tag.endswith("/>")
 
 
 def _closing(text: str, at: int, sign: str, what: str, behind: int = 2) -> int:

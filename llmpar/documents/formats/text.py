@@ -43,6 +43,10 @@ class TextFormat:
         """Return an answer set as its source is set."""
         return fill(answer, segment.layout, column)
 
+    def objection(self, segment: Segment, answer: str) -> str | None:  # noqa: ARG002 (formats with markup use them)
+        """Return None: prose may be anything."""
+        return None
+
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the source, or nothing."""
         return f"[llmpar: {reason}] {segment.source}" if fate == "mark" else ""

@@ -65,6 +65,14 @@ def newline_of(text: str) -> str:
     return match[0] if match else "\n"
 
 
+def whole_piece(text: str) -> Iterator[Piece]:
+    """Yield a text as one piece, but for the white space around it; nothing, if there is nothing else."""
+    content = text.strip()
+    if content:
+        start = len(text) - len(text.lstrip())
+        yield Piece(start, start + len(content), NEWLINE.sub("\n", content), Layout(newline=newline_of(text)))
+
+
 class Paragraphs(Protocol):
     """Finds the paragraphs of one document, block after block. It may remember what stood in earlier blocks."""
 
@@ -103,11 +111,7 @@ class UnitPieces:
         """Yield the pieces of the document's next block."""
         text = block.text
         if self._unit == "document":
-            content = text.strip()
-            if content:
-                start = len(text) - len(text.lstrip())
-                layout = Layout(newline=newline_of(text))
-                yield Piece(start, start + len(content), NEWLINE.sub("\n", content), layout)
+            yield from whole_piece(text)
             return
         for paragraph in self._found.paragraphs(text, apart=self._unit == "line"):
             if self._unit == "line":

@@ -26,6 +26,7 @@ from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import merge
 from llmpar.documents.segments import read_segments, split_text
+from llmpar.documents.sentences import _WIDEST_WINDOW
 from llmpar.errors import InputError, UsageError
 
 Call = Callable[..., Outcome]
@@ -347,3 +348,13 @@ def test_the_cases_are_there() -> None:
 )
 def test_no_line_of_an_answer_is_taken_for_the_times_of_a_cue(answer: str, written: str) -> None:
     assert srt._harmless(answer) == written
+
+
+@pytest.mark.parametrize("marks", ["none", "markup"])
+@pytest.mark.parametrize("reference", ["&a;", "&NotEqualTilde;"])  # one that is none, and one that is two characters
+def test_a_reference_where_a_long_sentence_is_cut_stays_whole(marks: Any, reference: str) -> None:
+    text = f"<p>{'x' * (_WIDEST_WINDOW - 1)}{reference}y</p>\n"
+    _, segments = split_text(text, Reading(marks=marks), Document(0, "a.html", Path("a.html"), Encoding()))
+    assert len(segments) == 2
+    assert segments[0].end <= segments[1].start
+    assert "".join(segment.source for segment in segments) == text[3:-5]

@@ -233,8 +233,18 @@ def _texts(text: str, token: Token, sentences: _Sentences | None) -> Iterator[Pi
             first = said.index(content)
             spans = sentences.spans(content) if sentences else iter([(0, len(content))])
             for start, end in spans:
-                yield Piece(starts[first + start], ends[first + end - 1], content[start:end], INLINE)
+                # What is too long for one piece is cut anywhere, and a reference is one thing.
+                begin, stop = (_after_reference(starts, first + place) - first for place in (start, end))
+                if begin < stop:
+                    yield Piece(starts[first + begin], ends[first + stop - 1], content[begin:stop], INLINE)
         at = template.end() if template else token.end
+
+
+def _after_reference(starts: list[int], place: int) -> int:
+    """Return the first place from this one on, of characters that begin where `starts` says, that is in no reference."""
+    while 0 < place < len(starts) and starts[place] == starts[place - 1]:
+        place += 1
+    return place
 
 
 def _read(text: str, start: int, end: int) -> tuple[str, list[int], list[int]]:

@@ -100,6 +100,16 @@ class Run:
         self.text = "".join(parts)
         self.starts.append(length)
 
+    def edge(self, place: int) -> int:
+        """Return the first place from this one on that is not inside of what is written otherwise, as a reference is.
+
+        What is too long for one piece is cut anywhere.
+        """
+        index = bisect_right(self.starts, place) - 1
+        if index < len(self.bits) and self.bits[index].kind == "text" and not self.bits[index].is_plain:
+            return place if place == self.starts[index] else self.starts[index + 1]
+        return place
+
 
 def pieces_of(
     bits: Sequence[Bit], block: str, reading: Reading, languages: Languages, layout: Layout
@@ -123,7 +133,7 @@ def pieces_of(
         else:
             spans = [(0, len(run.text))]
         for start, end in spans:
-            inside = _inside(run, start, end)
+            inside = _inside(run, run.edge(start), run.edge(end))
             if any(char.isalpha() for bit in inside if bit.kind == "text" for char in bit.shown):
                 said, marks = marked(inside, block) if reading.marks != "none" else (as_written(inside, block), ())
                 yield Piece(inside[0].start, inside[-1].end, said, layout, marks=marks)

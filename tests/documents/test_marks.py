@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from support.markdown_structure import disturbed
 
 from llmpar.documents.document import INLINE, Document, Encoding, Result
 from llmpar.documents.formats.inline import marked_piece
+from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import Piece, Reading
 from llmpar.documents.marks import Mark, find_lost_mark, restored, show_marks, without_marks
 from llmpar.documents.merger import merge
@@ -123,3 +125,28 @@ def test_a_page() -> None:
 def test_no_answer_changes_a_pages_tags(chance: random.Random) -> None:
     written = answered(PAGE, lambda text: disturbed(text, chance))
     assert sorted(Tags(written).found) == sorted(Tags(PAGE).found), written
+
+
+FIELDS = {
+    "a.csv": ('text,id\n"Hi {name}, <b>see</b> https://a.example/x",7\n', {"column": ["text"]}),
+    "a.jsonl": ('{"text": "Hi {name}, <b>see</b> https://a.example/x", "id": 7}\n', {"field": ["text"]}),
+    "a.json": ('[{"text": "Hi {name}, <b>see</b> https://a.example/x"}]\n', {"field": ["$..text"]}),
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_fields_of_data_have_marks_where_all_are_wanted(name: str) -> None:
+    text, options = FIELDS[name]
+    document = Document(0, name, Path(name), Encoding())
+
+    def merged(marks: Any, answer: Any) -> tuple[list[str], str]:
+        reading = Reading(options=FormatOptions(**options), marks=marks)
+        block, segments = split_text(text, reading, document)
+        results = iter([Result(segment, answer(segment.text)) for segment in segments])
+        return [segment.text for segment in segments], "".join(merge(block, segments, results))
+
+    asked, echoed = merged("all", str)
+    assert asked == ["Hi <1/>, <2>see</2> <3/>"]
+    assert echoed == text
+    assert merged("all", str.upper)[1] == text.replace("Hi", "HI").replace("see", "SEE")
+    assert merged("markup", str)[0] == ["Hi {name}, <b>see</b> https://a.example/x"]

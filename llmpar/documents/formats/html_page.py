@@ -241,7 +241,7 @@ def _texts(text: str, token: Token, sentences: _Sentences | None) -> Iterator[Pi
 
 
 def _after_reference(starts: list[int], place: int) -> int:
-    """Return the first place from this one on, of characters that begin where `starts` says, that is in no reference."""
+    """Return the first place from this one on that is in no reference; `starts` says where each character begins."""
     while 0 < place < len(starts) and starts[place] == starts[place - 1]:
         place += 1
     return place

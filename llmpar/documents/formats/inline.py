@@ -187,6 +187,12 @@ def marked_piece(piece: Piece, reading: Reading) -> Piece:
     return replace(piece, text=said, marks=marks)
 
 
+def marked_fields(pieces: Iterable[Piece], reading: Reading) -> Iterator[Piece]:
+    """Yield pieces that are fields of data, as `marked_piece` makes them if marks are wanted there, too."""
+    for piece in pieces:
+        yield marked_piece(piece, reading) if reading.marks == "all" and piece.fault is None else piece
+
+
 def _marked_text(text: str) -> tuple[str, tuple[Mark, ...]]:
     bits: list[Bit] = []
     opened: list[tuple[str, int]] = []

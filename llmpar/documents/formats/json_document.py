@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Record, Segment
-from llmpar.documents.formats.inline import marked_piece
+from llmpar.documents.formats.inline import marked_fields
 from llmpar.documents.formats.json_place import escaped, parse_place, place_of, written
 from llmpar.documents.formats.json_text import Node, Step, is_exact, losses, names_fields, parse, parse_path, select
 from llmpar.documents.formats.protocol import About, Piece
@@ -81,9 +81,7 @@ class JsonDocument(TextFormat):
                 if names_fields(steps):
                     lost += _lost(path, steps, tree, text, is_in_place=into is None)
             asked = [found[start] for start in sorted(found) if str(found[start].value).strip()]
-            placed = list(_placed(asked, records, into, text, shown))
-            if self.reading.marks == "all":
-                placed = [marked_piece(piece, self.reading) for piece in placed]
+            placed = marked_fields(_placed(asked, records, into, text, shown), self.reading)
             yield from sorted([*placed, *lost], key=lambda piece: piece.target or (piece.start, piece.end))
 
         return pieces

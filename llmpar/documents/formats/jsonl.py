@@ -13,6 +13,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Record, Segment
+from llmpar.documents.formats.inline import marked_fields
 from llmpar.documents.formats.json_place import escaped, parse_place, place_of, written
 from llmpar.documents.formats.json_text import (
     Node,
@@ -29,6 +30,7 @@ from llmpar.documents.formats.json_text import (
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.layout import NEWLINE
+from llmpar.documents.marks import restored
 from llmpar.documents.reader import Portion
 from llmpar.errors import UsageError, setting
 from llmpar.visible import json_text, one_line
@@ -71,11 +73,13 @@ class JsonLines(TextFormat):
             UsageError: a field's path is none, or there are several texts for one place.
         """
         fields = _Fields.named(self.reading.options.field, self.reading.options.into)
-        return lambda block: _pieces(block, fields)
+        return lambda block: marked_fields(_pieces(block, fields), self.reading)
 
     def write(self, segment: Segment, answer: str, column: int) -> str:  # noqa: ARG002 (JSON has no layout)
         """Return the answer as a string of JSON, or as what it says if it is JSON for a field of its own."""
-        return written(answer, is_json=self.reading.is_json and self.reading.options.into is not None)
+        return written(
+            restored(answer, segment.marks), is_json=self.reading.is_json and self.reading.options.into is not None
+        )
 
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the text as a string of JSON, or an empty string.
@@ -86,7 +90,8 @@ class JsonLines(TextFormat):
             if segment.fault is None:  # a field of its own that is not there stays away
                 return "null" if segment.target[0] < segment.target[1] else ""
             return segment.block.text[slice(*segment.target)] if fate == "mark" else ""
-        return json_text(f"[llmpar: {reason}] {segment.text}" if fate == "mark" else "")
+        said = f"[llmpar: {reason}] {restored(segment.text, segment.marks)}"
+        return json_text(said if fate == "mark" else "")
 
     def spell(self, char: str) -> str:
         """Return a character as JSON escapes it, which may stand in strings alone."""

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from llmpar.documents.document import Block, Layout, Record, Segment, count_lines
+from llmpar.documents.formats.inline import marked_fields
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.rows import DELIMITERS, OpenQuote, Row, RowCutter, event_of, row_at, sniff, unquoted
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.formula import without_formula
 from llmpar.documents.layout import NEWLINE
+from llmpar.documents.marks import restored
 from llmpar.documents.reader import TextReader
 from llmpar.documents.source import Source, suffix_of
 from llmpar.errors import InputError, UsageError, setting
@@ -69,13 +71,13 @@ class Table(TextFormat):
             nonlocal columns
             if columns is None:
                 columns = _Columns(options.column, options.into, options.no_header, _tab(block.document.path))
-            return columns.pieces(block)
+            return marked_fields(columns.pieces(block), self.reading)
 
         return pieces
 
     def write(self, segment: Segment, answer: str, column: int) -> str:  # noqa: ARG002 (cells are not wrapped)
         """Return the answer as a cell says it, between quotes if its place has some, or it needs them."""
-        text = NEWLINE.sub(lambda _: segment.layout.newline, answer.strip())
+        text = NEWLINE.sub(lambda _: segment.layout.newline, restored(answer.strip(), segment.marks))
         if answer != segment.text:
             text = without_formula(text)
         start, end = segment.target or (segment.start, segment.end)

@@ -574,8 +574,8 @@ class TestProcess:
     def test_a_signal_while_the_model_loads_is_a_signal(self, tiny_model: Path) -> None:
         code = (
             "import signal, sys\n"
-            "import llmpar.models.opening as opening\n"
-            "opening.open_files = lambda *a, **k: signal.raise_signal(signal.SIGTERM)\n"
+            "import llmpar.models.load as load\n"
+            "load.watch = lambda *a, **k: signal.raise_signal(signal.SIGTERM)\n"
             f"sys.argv = ['llmpar', 'run', 'x', '--model', {str(tiny_model)!r}]\n"
             "from llmpar.cli.main import main; main()\n"
         )

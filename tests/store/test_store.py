@@ -142,12 +142,12 @@ class TestPinnedKeys:
     @pytest.mark.parametrize(
         ("options", "key"),
         [
-            ([], "c0121063172cc11639ebefc5dc63aed08da245c0aa1f44b7408e85bab2a37308"),
+            ([], "4ca6dc6f03761409374c0ed1c74224e2fbf59021bfe8fdf4b70bc75becec88f6"),
             (
                 ["--max-new-tokens", "12", "--temperature", "0.7", "--top-p", "0.9", "--seed", "3"],
-                "4403d790347d27d3e6df212d4ce77480b762c88478aab51a12a9bd6a7682b023",
+                "a8e9f490e0e187b77d483431d613a602b7238895bd2b5fde89973589e13bc2af",
             ),
-            (["--max-repeats", "0"], "1ddb6d05ec952b286084c43b28f1b876ed00c64b9dcd14ecea62bfbaaba5253e"),
+            (["--max-repeats", "0"], "5508c8150ed565215e37835934c4b9c4409e5b32285ee7bcfcde12086e13b710"),
         ],
     )
     def test_of_a_command(self, llmpar: Call, tmp_path: Path, options: list[str], key: str) -> None:
@@ -161,14 +161,14 @@ class TestPinnedKeys:
         request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
         files = ("--store", str(tmp_path / "store"), "--log", str(tmp_path / "log"))
         assert llmpar("batch", "--engine", "echo", *files, stdin=json.dumps(request).encode()).code == 0
-        expected = "b7a62dc85dde838efccee52e6fac8b264ead4e2fc1047fe6f44e27ed45387819"
+        expected = "efa643d218e98520fb20cf25e9dd4d868f614614387645b08e0fa372e9b48533"
         assert json.loads((tmp_path / "log").read_text())["key"] == expected
 
     @pytest.mark.parametrize(
         ("sampling", "key"),
         [
-            (Sampling(), "c0121063172cc11639ebefc5dc63aed08da245c0aa1f44b7408e85bab2a37308"),
-            (Sampling(12, 0.7, 0.9, 3), "4403d790347d27d3e6df212d4ce77480b762c88478aab51a12a9bd6a7682b023"),
+            (Sampling(), "4ca6dc6f03761409374c0ed1c74224e2fbf59021bfe8fdf4b70bc75becec88f6"),
+            (Sampling(12, 0.7, 0.9, 3), "a8e9f490e0e187b77d483431d613a602b7238895bd2b5fde89973589e13bc2af"),
         ],
     )
     def test_of_python(self, tmp_path: Path, sampling: Sampling, key: str) -> None:

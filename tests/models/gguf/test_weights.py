@@ -69,7 +69,8 @@ def logits(model: Any) -> torch.Tensor:
 def test_logits_are_the_originals(tmp_path: Path, name: str) -> None:
     model = original(name)
     found = reopened(write_model(tmp_path / "m.gguf", model))
-    assert (logits(found) == logits(model)).all()
+    # Equal weights that lie otherwise in memory are summed up in another order at times.
+    assert torch.allclose(logits(found), logits(model), rtol=0, atol=1e-5)
 
 
 def test_every_architecture_is_tried() -> None:

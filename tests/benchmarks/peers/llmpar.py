@@ -40,13 +40,13 @@ def open_peer(setup: Setup) -> Iterator[Peer]:
 
 def open_engine(setup: Setup, remarks: list[str]) -> Engine:
     """Load the model: all that is known here of how llmpar does it."""
-    from pathlib import Path
-
     from llmpar.engine.build import build_engine
     from llmpar.models.load import load_model
+    from llmpar.models.registry import resolve
 
-    options = setup.options
-    loaded = load_model(Path(setup.model), options.get("device", "cpu"), options["precision"], notify=remarks.append)
+    options, files = setup.options, resolve(setup.model, offline=True)
+    arguments = (options.get("device", "cpu"), options["precision"], files.source_bits)
+    loaded = load_model(files.path, *arguments, notify=remarks.append)
     return build_engine(
         loaded.models,
         loaded.context_length,

@@ -149,3 +149,12 @@ def test_a_run_on_stdin(llmpar: Call) -> None:
     for options in ((), ("--marks",), ("--no-marks",), ("-u", "paragraph"), ("-u", "document"), ("--front-matter",)):
         outcome = llmpar("run", "{text}", "--engine", "echo", "-q", *options, stdin=source)
         assert (outcome.code, outcome.out) == (0, source), outcome.err
+
+
+@pytest.mark.parametrize("answer", ["- One", "1. One", "# One", "> One", "+ One"])
+def test_an_answer_in_a_row_without_a_pipe_before_it_opens_nothing(answer: str) -> None:
+    source = "Head | Tail\n---- | ----\nCell | End\n\n> A | B\n> - | -\n> Cell | End\n"
+    written = answered(source, lambda text: answer if text == "Cell" else text)
+    assert structure(written) == structure(source), written
+    assert written != source
+    assert answered(source, str) == source

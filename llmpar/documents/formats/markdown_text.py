@@ -44,6 +44,7 @@ _WAYS = ((_SIGNS, ""), (_ALL_SIGNS, ""), (_SIGNS, "entity"), (_ALL_SIGNS, "entit
 """How an answer is written until it parses as its source: with few signs escaped, with all, and with what stands
 outside of a pair and touches it as an entity, which is a sign and no letter for the parser, or with a blank between."""
 _BRACE = re.compile(r"\{(?=[{%#:.]|\Z)")
+_CONTAINERS = re.compile(r"(?:[\s>]|[-+*]\s|\d{1,9}[.)]\s)*")
 _OPENING = re.compile(  # how a line begins that is no line of a paragraph
     r"(?:\#{1,6}(?=\s|\Z)|[-+*](?=\s|\Z)|>|[=-]+(?=\s*\Z)|~~~|:::|[|:-][-:|\ ]*\Z|\d{1,9}(?P<dot>[.)])(?=\s|\Z))"
 )
@@ -98,6 +99,8 @@ class MarkdownText(TextFormat):
         layout = segment.layout
         for signs, edge in _WAYS:
             lines = self._lines(parts, signs, edge, layout, column)
+            if self.kind == "cell" and _begins_line(segment):  # of a table whose rows have no pipe before them
+                lines[0] = self._as_text(lines[0])
             if self._is_alike("\n".join(_BETWEEN_LINES.sub("\n", line) for line in lines)):
                 return (layout.newline + layout.indent).join(lines)
         return None
@@ -140,8 +143,10 @@ class MarkdownText(TextFormat):
 
     def _opened(self, line: str) -> str:
         """Return a line that is one of a paragraph, whatever it begins with."""
-        if self.kind in ("heading", "cell"):
-            return line
+        return line if self.kind in ("heading", "cell") else self._as_text(line)
+
+    def _as_text(self, line: str) -> str:
+        """Return a line that opens nothing."""
         match = _OPENING.match(line)
         if match is None:
             return f"&#{ord(line[0])};{line[1:]}" if _MODULE.match(line) else line
@@ -157,6 +162,13 @@ class MarkdownText(TextFormat):
         return blocks == wanted and markup == _markup(
             (self.before + self.source + self.after).strip(MD_TRIM_CHARS), self.is_mdx, known
         )
+
+
+def _begins_line(segment: Segment) -> bool:
+    """Tell whether nothing but what opens containers stands before a piece in its line."""
+    text = segment.block.text
+    first = max(text.rfind("\n", 0, segment.start), text.rfind("\r", 0, segment.start)) + 1
+    return _CONTAINERS.fullmatch(text, first, segment.start) is not None
 
 
 def _closes_pair(part: str | Place) -> bool:

@@ -14,16 +14,7 @@ from dataclasses import replace
 from llmpar.answering.attempts import Attempt, Policy, Step, begin, next_step, sampling_of
 from llmpar.answering.backend import Backend, Query, Reply
 from llmpar.answering.fitting import Fit, Size, fit_of, refusal
-from llmpar.answering.judging import (
-    KEPT,
-    PARTS,
-    fault_of,
-    fault_of_marks,
-    result_of,
-    said_by,
-    sampling_for,
-    writable,
-)
+from llmpar.answering.judging import KEPT, PARTS, fault_of, result_of, said_by, sampling_for, writable
 from llmpar.answering.memory import Memory, RecentResults
 from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, answer_of, pend
 from llmpar.answering.splitting import Parts, halves_of, join, parts_after
@@ -357,10 +348,7 @@ class Answers:
         results = [part.result for part in split.parts if part.result is not None]
         if len(results) < len(split.parts):
             return
-        answer, fault = join(results, split.joints)
-        if fault is None:
-            fault = fault_of_marks(split.whole.question, answer.text)
-            answer = replace(answer, attempt=split.attempt, finish_reason=split.finish_reason)
+        answer, fault = join(split, results)
         if fault is None:
             self._keep(split.whole, answer)
         cached, cut = all(result.cached for result in results), any(result.cut for result in results)

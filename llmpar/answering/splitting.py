@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llmpar.answering.attempts import Overflow
-from llmpar.answering.judging import loses_marks
+from llmpar.answering.judging import fault_of_marks, loses_marks
+from llmpar.answering.pending import Split
 from llmpar.documents.document import Result
 from llmpar.documents.marks import split_at_marks
 from llmpar.documents.pieces import halve
@@ -64,15 +65,16 @@ def parts_after(question: Question, answer: StoredAnswer) -> Parts | None:
     return between_marks(question) if loses_marks(question, answer) else None
 
 
-def join(results: Sequence[Result], joints: Sequence[str]) -> tuple[StoredAnswer, str | None]:
-    """Return the answer that those to parts make together, and the first fault among them."""
-    fault = next((result.error for result in results if result.error is not None), None)
+def join(split: Split, results: Sequence[Result]) -> tuple[StoredAnswer, str | None]:
+    """Return the answer that those to all parts make together, and what is wrong with it: the first part's fault."""
+    failed = next((result for result in results if result.error is not None), None)
+    texts = (result.answer + joint for result, joint in zip(results, split.joints[1:], strict=True))
     answer = StoredAnswer(
-        0,
-        joints[0] + "".join(result.answer + joint for result, joint in zip(results, joints[1:], strict=True)),
-        next((result.finish_reason for result in results if result.error is not None), "stop"),
+        split.attempt if failed is None else 0,
+        split.joints[0] + "".join(texts),
+        split.finish_reason if failed is None else failed.finish_reason,
         sum(result.num_prompt_tokens for result in results),
         sum(result.num_output_tokens for result in results),
         sum(result.seconds for result in results),
     )
-    return answer, fault
+    return answer, failed.error if failed else fault_of_marks(split.whole.question, answer.text)

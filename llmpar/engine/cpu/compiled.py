@@ -25,7 +25,9 @@ from llmpar.paths import cache_dir, make_private
 
 if config.DISABLE_JIT:  # by the program that we are part of, which imported Numba before us
     raise ModelUnavailable("Numba must not compile here (NUMBA_DISABLE_JIT), and no kernel runs otherwise; unset it")
-_OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+# Without fastmath, which lets LLVM order and contract sums as it likes: otherwise on each processor, and otherwise in
+# two kernels of one, where an answer would depend on how many are computed beside it.
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 
 def source_digest() -> str:

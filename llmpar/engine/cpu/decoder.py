@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from llmpar.engine.constraint import WORD, Mask
 from llmpar.engine.cpu import kernels
+from llmpar.engine.cpu.angles import turn
 from llmpar.engine.cpu.attention import SPAN
 from llmpar.engine.cpu.embedding import Embedding, looked_up
 from llmpar.engine.cpu.precision import Array, Floats, Precision, round_up
@@ -211,7 +212,9 @@ class Pass:
         out = np.empty((round_up(len(hidden), TILE_ROWS), decoder.head.num_outputs), np.float32)
         _multiply(inputs, decoder.head, out, len(hidden))
         logits = out[: len(hidden), : decoder.vocabulary]
-        return np.tanh(logits / decoder.softcap) * np.float32(decoder.softcap) if decoder.softcap else logits
+        if decoder.softcap:
+            kernels.bend(logits, np.float32(decoder.softcap))
+        return logits
 
     def _inputs_of(self, projection: Projection) -> _Inputs:
         """Return the room for a projection's inputs, shared by all of its kind: each is read before the next one."""
@@ -274,9 +277,7 @@ class Pass:
         for index, rope in enumerate(self._decoder.ropes):
             if len(self._angles[index][0]) < length:
                 places = np.arange(round_up(length, 1024), dtype=np.float32)
-                angles = places[:, None] * rope.frequencies
-                scaling = np.float32(rope.scaling)
-                self._angles[index] = (np.cos(angles) * scaling, np.sin(angles) * scaling)
+                self._angles[index] = turn(places[:, None] * rope.frequencies, rope.scaling)
 
 
 def _multiply(

@@ -10,10 +10,21 @@ import numpy as np
 
 from llmpar.engine.cpu.attention import SPAN, WIDE_SPAN, score_tile, value_tile
 from llmpar.engine.cpu.compiled import inlined, kernel
-from llmpar.engine.cpu.floats import INFINITE, NAN, encode, magnitude, narrowed, widened
+from llmpar.engine.cpu.floats import (
+    INFINITE,
+    LOWEST,
+    NAN,
+    encode,
+    float_of_ordered,
+    magnitude,
+    narrowed,
+    ordered,
+    widened,
+)
 from llmpar.engine.cpu.precision import PANEL
 from llmpar.engine.cpu.product import TILE_COLUMNS, TILE_ROWS, close_tiles, open_tiles, product_tile
-from llmpar.engine.cpu.vector import bits_of_float, float_of_bits, nearest
+from llmpar.engine.cpu.sums import sum_of, sum_of_squares
+from llmpar.engine.cpu.vector import bits_of_float, float_of_bits, fused, nearest
 from llmpar.engine.finite import NO_TOKEN
 from llmpar.engine.pages import PAGE
 
@@ -24,7 +35,7 @@ _ZERO, _HALF, _ONE, _TWO = (np.float32(x) for x in (0, 0.5, 1, 2))
 _LOG2_E, _LN2_HIGH, _LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 _LEAST, _MOST = np.float32(-87), np.float32(88)
 _GELU_SCALE, _GELU_CUBE = np.float32(0.7978845608), np.float32(0.044715)
-_LOWEST = np.finfo(np.float32).min  # fastmath knows no infinity
+_LOWEST = np.finfo(np.float32).min
 _E3, _E4, _E5, _E6, _E7 = (np.float32(1 / n) for n in (6, 24, 120, 720, 5040))
 
 
@@ -33,8 +44,9 @@ def _exp(x):
     """Return e to the x, to the last bit or two of float32; plain arithmetic, so that LLVM computes 16 at once."""
     x = min(max(x, _LEAST), _MOST)
     n = nearest(x * _LOG2_E)
-    r = x - n * _LN2_HIGH - n * _LN2_LOW
-    series = _ONE + r * (_ONE + r * (_HALF + r * (_E3 + r * (_E4 + r * (_E5 + r * (_E6 + r * _E7))))))
+    r = fused(n, -_LN2_LOW, fused(n, -_LN2_HIGH, x))
+    series = fused(r, fused(r, fused(r, fused(r, fused(r, fused(r, _E7, _E6), _E5), _E4), _E3), _HALF), _ONE)
+    series = fused(r, series, _ONE)
     return series * float_of_bits(np.int32(np.int32(n) + np.int32(127)) << np.int32(23))
 
 
@@ -78,7 +90,7 @@ def likeliest(x, scales, weights, bias, vocabulary, masks, masked, ids):
         The others as in `product`.
     """
     num_rows = len(ids)
-    best = np.full(num_rows, _LOWEST, np.float32)
+    best = np.full(num_rows, LOWEST, np.int32)  # in their order
     most = np.zeros(num_rows, np.int32)  # the largest magnitude
     part = np.empty((x.shape[0], PANEL), np.float32)
     ids[:] = NO_TOKEN
@@ -101,21 +113,21 @@ def likeliest(x, scales, weights, bias, vocabulary, masks, masked, ids):
                         channel = first + column
                         if not (masks[masked[row], channel >> 5] >> np.uint32(channel & 31)) & np.uint32(1):
                             part[row, column] = _LOWEST
-                largest, furthest = _LOWEST, most[row]
+                largest, furthest = LOWEST, most[row]
                 for column in range(width):
-                    largest = max(largest, part[row, column])
+                    largest = max(largest, ordered(part[row, column]))
                     furthest = max(furthest, magnitude(part[row, column]))
                 most[row] = furthest
                 if largest > best[row]:
                     best[row] = largest
                     for column in range(width):
-                        if part[row, column] == largest:
+                        if ordered(part[row, column]) == largest:
                             ids[row] = first + column
                             break
     close_tiles(weights)
     for row in range(num_rows):
         # Minus infinity alone is as far away as infinity, and may be.
-        if most[row] > INFINITE or bits_of_float(best[row]) >= INFINITE:
+        if most[row] > INFINITE or best[row] >= INFINITE:
             ids[row] = NO_TOKEN
 
 
@@ -144,9 +156,7 @@ def embed(ids, table, scale, hidden):
 @inlined
 def _norm(x, start, length, weight, epsilon, out):
     """Set out[:length] to the root mean square norm of x[start : start + length] (Zhang & Sennrich 2019)."""
-    total = _ZERO
-    for k in range(length):
-        total += x[start + k] * x[start + k]
+    total = sum_of_squares(x, start, length)
     factor = _ONE / np.sqrt(total / np.float32(length) + epsilon)
     for k in range(length):
         out[k] = x[start + k] * factor * weight[k]
@@ -187,6 +197,14 @@ def activate(gate_up, width, kind, out, scales, num_rows):
                 inner = _GELU_SCALE * gate * (_ONE + _GELU_CUBE * gate * gate)
                 values[k] = _HALF * gate * (_ONE + _tanh(inner)) * line[width + k]
         encode(values, out, row, scales)
+
+
+@kernel
+def bend(scores, most):
+    """Bend scores (M, N) in place, so that they stay within `most` (the softcap of Gemma 2)."""
+    for row in range(scores.shape[0]):
+        for k in range(scores.shape[1]):
+            scores[row, k] = most * _tanh(scores[row, k] / most)
 
 
 @kernel
@@ -334,16 +352,15 @@ def attend(qkv, positions, rows, tables, keys, values, layer, heads, window, sof
                 if softcap > _ZERO:
                     for k in range(len(seen)):
                         seen[k] = softcap * _tanh(seen[k] / softcap)
-                largest = _LOWEST
+                last = LOWEST
                 for k in range(len(seen)):
-                    largest = max(largest, seen[k])
-                total = _ZERO
+                    last = max(last, ordered(seen[k]))
+                largest = float_of_ordered(last)
                 for k in range(len(seen)):
-                    weight = _exp(seen[k] - largest)
-                    seen[k] = weight
-                    total += weight
+                    seen[k] = _exp(seen[k] - largest)
+                share = _ONE / sum_of(seen, 0, len(seen))
                 for k in range(len(seen)):
-                    seen[k] /= total
+                    seen[k] *= share
             for page in range(begin // PAGE, position // PAGE + 1):
                 start = max(begin, page * PAGE)
                 length = min(end, (page + 1) * PAGE) - start

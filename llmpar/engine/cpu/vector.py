@@ -175,6 +175,16 @@ def nearest(_: Any, x: Any) -> Any:
 
 
 @intrinsic
+def fused(_: Any, x: Any, y: Any, total: Any) -> Any:
+    """Return x · y + total of three float32, rounded once."""
+
+    def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
+        return b.call(function(b, "llvm.fma.f32", F32, [F32] * 3), values)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
+
+
+@intrinsic
 def float_of_bits(_: Any, bits: Any) -> Any:
     """Return the float32 whose bits are those of an int32."""
 

@@ -5,6 +5,8 @@ Those of numpy and of C libraries differ in their last bits from one processor t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +21,7 @@ _COSINE = (-1 / 2, 1 / 24, -1 / 720, 1 / 40320, -1 / 3628800, 1 / 479001600, -1 
 
 
 @inlined
-def _series(square, terms):
+def _series(square: Any, terms: Any) -> Any:
     total = 0.0
     for k in range(len(terms)):
         total = total * square + terms[len(terms) - 1 - k]
@@ -27,7 +29,7 @@ def _series(square, terms):
 
 
 @kernel
-def _turn(angles, scaling, cosines, sines):
+def _turn(angles: Any, scaling: Any, cosines: Any, sines: Any) -> None:
     for row in range(angles.shape[0]):
         for k in range(angles.shape[1]):
             angle = np.float64(angles[row, k])

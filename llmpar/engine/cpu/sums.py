@@ -45,7 +45,7 @@ def _added(b: Any, array: Any, start: Any, length: Any, add: Callable[[Any, Any]
 
 
 @intrinsic
-def sum_of(_: Any, x: Any, start: Any, length: Any) -> Any:  # noqa: ARG001 (typed by the signature)
+def sum_of(_: Any, x: Any, start: Any, length: Any) -> Any:
     """Return the sum of x[start : start + length], of an array (N,) of float32."""
 
     def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
@@ -56,7 +56,7 @@ def sum_of(_: Any, x: Any, start: Any, length: Any) -> Any:  # noqa: ARG001 (typ
 
 
 @intrinsic
-def sum_of_squares(_: Any, x: Any, start: Any, length: Any) -> Any:  # noqa: ARG001 (typed by the signature)
+def sum_of_squares(_: Any, x: Any, start: Any, length: Any) -> Any:
     """Return the sum of the squares of x[start : start + length], of an array (N,) of float32."""
 
     def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:

@@ -27,12 +27,13 @@ from support.kernel_cases import (
     widen,
 )
 
-from llmpar.engine.cpu import kernels
+from llmpar.engine.cpu import elementary, kernels
 from llmpar.engine.cpu.compiled import kernel
 from llmpar.engine.cpu.floats import narrowed, to_bf16
 from llmpar.engine.cpu.precision import PRECISIONS, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection
+from llmpar.engine.cpu.team import ALONE
 from llmpar.engine.precision_names import PrecisionName
 
 """How far a rounded number may be from its oracle, relative to the largest of its row."""
@@ -108,7 +109,7 @@ class TestLikeliest:
         bits[:, :vocabulary] = allowed
         masks = np.packbits(bits, axis=1, bitorder="little").view(np.uint32)
         kernels.likeliest(
-            case.inputs.values, case.inputs.scales, p.weights,
+            ALONE, case.inputs.values, case.inputs.scales, p.weights,
             nothing if bias is None else bias, vocabulary, masks, masked, ids,
         )  # fmt: skip
         return ids.tolist()
@@ -156,21 +157,23 @@ class TestRows:
         hidden[5] *= 1e5
         rows = np.array([5, 0, 2, 2, 8])
         room = Encoded.room(5, 64, precision)
-        kernels.norm(np.ascontiguousarray(hidden[:, :42]), rows, weight, EPSILON, room.values, room.scales)
+        kernels.norm(ALONE, np.ascontiguousarray(hidden[:, :42]), rows, weight, EPSILON, room.values, room.scales)
         assert close(room.decoded(5, 42), normed(hidden[rows, :42], weight), precision)
         assert not room.decoded(5, 64)[:, 42:].any(), "the padding holds something"
 
     def test_each_group_has_a_scale_of_its_own(self, precision: PrecisionName) -> None:
         hidden, weight = gaussian(4, 128), np.repeat([1e-3, 1e3], 64).astype(np.float32)
         room = Encoded.room(4, 128, precision, 2 if PRECISIONS[precision].group else 0)
-        kernels.norm(hidden, np.arange(4), weight, EPSILON, room.values, room.scales)
+        kernels.norm(ALONE, hidden, np.arange(4), weight, EPSILON, room.values, room.scales)
         found, expected = room.decoded(4, 128), normed(hidden, weight)
         assert close(found[:, :64], expected[:, :64], precision)
         assert close(found[:, 64:], expected[:, 64:], precision)
 
     def test_a_row_of_zeros_stays_one(self, precision: PrecisionName) -> None:
         room = Encoded.room(2, 64, precision)
-        kernels.norm(np.zeros((2, 64), np.float32), np.arange(2), gaussian(64), EPSILON, room.values, room.scales)
+        kernels.norm(
+            ALONE, np.zeros((2, 64), np.float32), np.arange(2), gaussian(64), EPSILON, room.values, room.scales
+        )
         assert not room.decoded(2, 64).any()
 
     @pytest.mark.parametrize("kind", [kernels.SILU, kernels.GELU_TANH])
@@ -184,12 +187,12 @@ class TestRows:
         else:
             expected = 0.5 * gate * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3))) * up
         room = Encoded.room(rows, 64, precision)
-        kernels.activate(gate_up, width, kind, room.values, room.scales, rows)
+        kernels.activate(ALONE, gate_up, width, kind, room.values, room.scales, rows)
         assert close(room.decoded(rows, width), expected, precision)
         assert not room.decoded(rows, 64)[:, width:].any(), "the padding holds something"
         together = room.values.copy()
         for row in range(rows):
-            kernels.activate(gate_up[row : row + 1].copy(), width, kind, room.values, room.scales, 1)
+            kernels.activate(ALONE, gate_up[row : row + 1].copy(), width, kind, room.values, room.scales, 1)
             assert np.array_equal(room.values[0], together[row]), "a row depends on the others"
 
 
@@ -279,7 +282,7 @@ class TestAttention:
 @kernel
 def _exponentials(x: Array, out: Array) -> None:
     for k in range(len(x)):
-        out[k] = kernels._exp(x[k])
+        out[k] = elementary.exp(x[k])
 
 
 @kernel

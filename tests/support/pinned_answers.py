@@ -16,7 +16,7 @@ from llmpar.engine.cpu.precision import PRECISIONS, Precision
 from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.request import SamplingParams
-from support.tiny_models import collected
+from support.engines import collected
 
 ANSWERS: dict[PrecisionName, str] = {
     "fp32": "c1a68f37628e7ce8f73b6c0131d510054324f0cf3cee4f53c99254cd5cf2e7be",
@@ -83,11 +83,11 @@ def made(name: PrecisionName) -> Decoder:
     )
 
 
-def digest(name: PrecisionName, workers: int = 2, batch: int = 12) -> str:
+def digest(name: PrecisionName, workers: int = 2, batch: int = 12, patience: float = 60) -> str:
     """Return the digest of 64 answers to prompts of 1 to 60 tokens, greedy."""
     draw = random.Random(3)
     asked = [[draw.randrange(3, _VOCABULARY) for _ in range(draw.randrange(1, 60))] for _ in range(64)]
     engine = build_engine([CpuModel(made(name))], 256, frozenset({2}), workers, batch, ())
-    answers = collected(engine, asked, SamplingParams(16))
+    answers = collected(engine, asked, SamplingParams(16), patience)
     assert len({tuple(answer) for answer in answers}) > 60, "they hardly differ"
     return hashlib.sha256(repr(answers).encode()).hexdigest()

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support.engines import collected
 from support.pinned_answers import made
-from support.tiny_models import collected
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.cpu import team

@@ -71,14 +71,16 @@ def test_a_damaged_pack_is_made_again_and_told(directory: Path, kept: Path) -> N
 
 
 def test_what_was_used_longest_ago_goes_first(directory: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for precision in ("bf16", "int8"):
+    made: dict[str, Path] = {}
+    for precision in ("bf16", "int8", "int4"):
         decoder(directory, precision)
-    sizes = {pack: pack.stat().st_size for pack in kept.iterdir()}
-    bf16, int8 = sorted(sizes, key=lambda pack: -sizes[pack])
+        (made[precision],) = set(kept.iterdir()) - set(made.values())
+    monkeypatch.setattr(packs, "_MOST_BYTES", sum(pack.stat().st_size for pack in made.values()) - 1)
+    made["int4"].unlink()
+    bf16, int8 = made["bf16"], made["int8"]
     os.utime(bf16, (1, 1))
     os.utime(int8, (2, 2))
     decoder(directory, "bf16")  # is used, and so newer than the other
-    monkeypatch.setattr(packs, "_MOST_BYTES", sizes[bf16] + sizes[int8] - 1)
     decoder(directory, "int4")
     assert bf16.exists()
     assert not int8.exists()

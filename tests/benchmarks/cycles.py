@@ -46,7 +46,6 @@ class Processor:
 PROCESSORS = (
     Processor("alderlake", "avx2,avxvnni,fma,f16c", 64, "two VPDPBUSD of 32 bytes"),
     Processor("znver3", "avx2,fma,f16c", 64, "two VPMADDUBSW of 32 bytes, before they are added"),
-    Processor("znver4", "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", 64, "one VPDPBUSD of 64 bytes"),
     Processor("neoverse-v2", "neon,dotprod,fp-armv8,fullfp16", 64, "four SDOT of 16 bytes", "aarch64-linux-gnu"),
 )
 # Bytes that an instruction multiplies, in registers of 16 bytes, by how its mnemonic begins.
@@ -86,17 +85,19 @@ def compiled(precision: str) -> str:
     return found
 
 
-def inner_loop(text: str) -> list[str]:
+def inner_loop(text: str, comment: str) -> list[str]:
     """Return the instructions of the block with most dot products that jumps to its own beginning."""
-    blocks, name = {}, ""
+    loops: list[list[str]] = []
+    name, lines = "", []
     for line in text.splitlines():
         if label := re.match(r"^(\.\w+):", line):
-            name = label[1]
-            blocks[name] = []
+            name, lines = label[1], []
         elif name and re.match(r"^\s+[a-z{]", line):
-            blocks[name].append(line.split("#")[0].split("//")[0].rstrip())
-    loops = [lines for name, lines in blocks.items() if any(re.search(rf"\s{re.escape(name)}$", one) for one in lines)]
-    return max(loops, key=lambda lines: sum(_multiplied(one) for one in lines))
+            lines.append(line.split(comment)[0].rstrip())
+            if re.search(rf"\s{re.escape(name)}$", lines[-1]):
+                loops.append(lines)
+                name = ""
+    return max(loops, key=lambda lines: sum(map(_multiplied, lines)))
 
 
 def _multiplied(line: str) -> int:
@@ -135,7 +136,7 @@ def main() -> None:
             continue
         for index, precision in enumerate(_PRECISIONS):
             given = arguments.assembly and arguments.assembly[index].read_text()
-            loop = inner_loop(given or assembly(processor, precision))
+            loop = inner_loop(given or assembly(processor, precision), "#" if processor.triple == _HERE else "//")
             taken, products = cycles(arguments.mca, processor, loop), sum(map(_multiplied, loop))
             rows.append(
                 f"| {processor.name} | {precision} | {taken:.1f} | {len(loop)} | {products / taken:.1f} | "

@@ -89,11 +89,11 @@ def find(path: Path, precision: PrecisionName, version: int) -> PackPlace | None
     entry = place_of(path)
     if is_entry(entry):
         return PackPlace(entry / f"pack-{precision}-{version}", origin(entry, precision), is_others=False)
-    if not path.is_dir() or quantization(path):
-        return None
     try:
-        identities = [_identity(file) for file in sorted(path.iterdir()) if file.is_file()]
         place = others()
+        if not path.is_dir() or quantization(path):
+            return None
+        identities = [_identity(file) for file in sorted(path.iterdir()) if file.is_file()]
     except (OSError, WriteFailed):
         return None
     digest = hashlib.sha256(json.dumps([precision, version, identities]).encode()).hexdigest()

@@ -19,6 +19,7 @@ from llmpar.engine.pages import PAGE, Pages, num_pages_of
 from llmpar.engine.request import Request, Sequence
 from llmpar.engine.sampler import draw
 
+_KEPT_SHARE, _KEPT_PAGES = 4, 4  # prompts are kept in a quarter of all pages, or in four for each slot
 _PASS_TOKENS = 256  # of prompts, read at once: enough for the products, few enough for the caches
 
 
@@ -93,7 +94,8 @@ class DecoderRunner:
         num_shared = len(self._prefix.keys)
         self._keys[:num_shared], self._values[:num_shared] = self._prefix.keys, self._prefix.values
         longest = self._num_pages * PAGE
-        self._pages = Pages(self.num_slots, self._num_pages, longest, self._prefix.ids)
+        most_kept = min(self._num_pages // _KEPT_SHARE, _KEPT_PAGES * self.num_slots)
+        self._pages = Pages(self.num_slots, self._num_pages, longest, self._prefix.ids, most_kept)
         self._lookups: dict[int, Lookup] = {}  # by slot
         self._num_read: dict[int, int] = {}  # tokens of a sequence whose keys and values are there, by slot
 
@@ -108,10 +110,14 @@ class DecoderRunner:
 
     def prefill(self, sequences: list[Sequence]) -> None:
         """Read the prompts of new sequences, and append the first token to each; more, where no other can come."""
+        admitted: list[Sequence] = []
         for sequence in sequences:
+            if self._pages.waits(sequence.request):
+                self._read_prompts(admitted)
+                admitted = []
             self._admit(sequence)
-            self._append_forced(sequence)
-        self._read(sequences, may_guess=False)
+            admitted.append(sequence)
+        self._read_prompts(admitted)
 
     def decode(self, sequences: list[Sequence]) -> None:
         """Append the next token to each of the sequences, which are all that live.
@@ -134,6 +140,14 @@ class DecoderRunner:
         if copied:
             source, target = copied
             self._keys[target], self._values[target] = self._keys[source], self._values[source]
+
+    def _read_prompts(self, sequences: list[Sequence]) -> None:
+        """Read the prompts of sequences, of which no two are worth reading one after the other, and share them."""
+        for sequence in sequences:
+            self._append_forced(sequence)
+        self._read(sequences, may_guess=False)
+        read = [each for each in sequences if self._num_read[each.slot] >= len(each.request.prompt_ids)]
+        self._pages.share(read)
 
     def _read(self, sequences: list[Sequence], *, may_guess: bool) -> None:
         """Read the tokens that sequences have and have not read, and append what follows."""

@@ -173,7 +173,12 @@ class CudaRunner:
         width = max(num_pages_of(len(request.prompt_ids) + request.params.max_new_tokens) for request in asked)
         numbers = self._stream.send(
             np.array(
-                [slots, [len(request.prompt_ids) - 1 for request in asked], [read > 0 for read in num_read]], np.int32
+                [
+                    slots,
+                    [len(request.prompt_ids) - 1 for request in asked],
+                    [read >= max(1, self._cache.prefix_length) for read in num_read],
+                ],
+                np.int32,
             )
         )
         chances = self._stream.send(

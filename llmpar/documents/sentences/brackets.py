@@ -1,0 +1,25 @@
+"""No sentence ends inside of a bracket that closes soon."""
+
+from __future__ import annotations
+
+from llmpar.documents.sentences.border import REACH
+
+NARROW = ("()", "[]")
+WIDE = ("（）", "《》", "〈〉", "【】", "()")
+_LONGEST = 200  # characters behind the border in which the bracket must close
+_EYES = ":;=8"  # before a bracket they make a face of it
+
+
+def is_inside(text: str, start: int, end: int, pairs: tuple[str, ...]) -> bool:
+    """Tell whether a bracket is open at `end` that was opened in the sentence from `start` on, and closes soon."""
+    start = max(start, end - REACH)
+    for opening, closing in pairs:
+        at = text.rfind(opening, start, end)
+        if (
+            at >= 0
+            and text.rfind(closing, at, end) < 0
+            and text[at - 1 : at] not in (*_EYES,)
+            and text.find(closing, end, end + _LONGEST) >= 0
+        ):
+            return True
+    return False

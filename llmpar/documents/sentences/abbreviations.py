@@ -8,16 +8,24 @@ from dataclasses import dataclass
 from functools import cache
 
 from llmpar.documents.sentences.border import Border
-from llmpar.documents.sentences.punkt import begins
+from llmpar.documents.sentences.punkt import opens
 
 # "p.s." opens a postscript; "M." is French for Mr.
 _NEVER = {
-    "english": frozenset({"p.s", "ps", "vs", "n.b", "fig", "figs", "eq"}),
+    "english": frozenset({"p.s", "ps", "vs", "n.b", "fig", "figs", "eq", "mt", "n°"}),
     "french": frozenset({"m", "mm", "mme", "mmes", "mlle", "mlles", "mgr", "me", "st", "ste"}),
     "german": frozenset({"ca", "vgl", "bzw", "sog", "inkl", "evtl", "z.b", "d.h", "u.a", "o.ä", "z.t", "i.d.r"}),
-    "spanish": frozenset({"av", "avda", "sr", "sra", "srta", "dr", "dra", "p.ej"}),
+    "spanish": frozenset({"av", "avda", "sr", "sra", "srta", "dr", "dra", "p.ej", "ene", "feb", "abr", "ago", "oct", "nov", "dic"}),
     "turkish": frozenset({"bkz", "örn", "prof", "doç", "dr", "av", "sn", "yrd"}),
 }
+# Of scripts that Punkt has no tables for: their words are no other language's.
+_ANYWHERE = frozenset({"डॉ", "प्रो", "श्री", "रु", "सं", "पं", "ഡോ", "ശ്രീ"})
+# What often ends a sentence, too: it goes on before lower case, a number or a bracket.
+_BEFORE_LOWER = frozenset({
+    "etc", "al", "usw", "itd", "itp", "ecc", "m.fl", "osv", "vb", "a.m", "p.m", "т.д", "т.п",
+    "co", "ltd", "inc", "corp", "bros", "jr", "sr",
+})  # fmt: skip
+_CLOCK = frozenset({"a.m", "p.m"})
 # "l'art. 5": the article is a word of its own.
 _ELIDING = frozenset({"french", "italian"})
 _ELIDED = re.compile(r".*['’]")
@@ -69,11 +77,13 @@ def goes_on(border: Border) -> bool | None:
         word = _ELIDED.sub("", word)
     known = _prefixes(tables.language)
     before_digit = border.after[:1].isdigit()
-    if word in known.never or (before_digit and (word in known.numeric or word in tables.abbreviations)):
+    if word in _BEFORE_LOWER and (border.goes_on_low or before_digit or border.opener[:1] in ("(", "[")):
         return False
-    may_begin = begins(border.after, tables) is True or (
-        border.goes_on_high and border.after.lower() in tables.starters
-    )
+    if word in _CLOCK and border.goes_on_high and border.after[-1:] != ".":
+        return True
+    if word in known.never or word in _ANYWHERE or (before_digit and (word in known.numeric or word in tables.abbreviations)):
+        return False
+    may_begin = opens(border.after, tables)
     if word in known.mostly and not may_begin:
         return False
     return _initials(border, may_begin=may_begin)

@@ -92,6 +92,11 @@ def begins(word: str, known: Tables) -> bool | None:
     return None
 
 
+def opens(word: str, known: Tables) -> bool:
+    """Tell whether a word's letters say that it begins a sentence, or it often does."""
+    return word[:1].isupper() and (begins(word, known) is True or word.lower() in known.starters)
+
+
 def ends(word: str, after: str, known: Tables) -> bool:
     """Tell whether a sentence ends between a word that a full stop follows, and the next word.
 

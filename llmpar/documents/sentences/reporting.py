@@ -32,13 +32,14 @@ _KOREAN = re.compile(
     r"(?:말했다|물었다|대답했다|외쳤다|속삭였다|소리쳤다|말했습니다|물었습니다)[.,]"
 )
 _ARABIC = re.compile(
-    r"(?:و|ف)?(?:قال|قالت|سأل|سألت|سأله|سألته|سألها|أجاب|أجابت|صاح|صاحت|همس|همست|رد|ردت|صرخ|صرخت|هتف|هتفت|تساءل|تساءلت)\s"
+    r"(?:و|ف)?(?:قال|قالت|سأل|سألت|سأله|سألته|سألها|أجاب|أجابت|صاح|صاحت|همس|همست|رد|ردت|صرخ|صرخت|هتف|هتفت|تساءل|تساءلت)[\s.،]"
     r"|(?:[\u0600-\u06ff]+\s){0,2}(?:گفت|پرسید|پاسخ داد|فریاد زد)[.،]"
     r"|(?:[\u0600-\u06ff]+\s){0,3}(?:نے\s)?(?:کہا|پوچھا)[۔،]"
 )
 _HINDI = re.compile(r"(?:[\u0900-\u097f]+\s){0,4}(?:कहा|पूछा|बोला|बोली|बोले|चिल्लाया|चिल्लाई|फुसफुसाया|फुसफुसाई)\s?[।,]")
+_MALAYALAM = re.compile(r"(?:[\u0d00-\u0d7f]+\s){0,3}(?:ചോദിച്ചു|പറഞ്ഞു|വിളിച്ചു|മന്ത്രിച്ചു)[.,]")
 _CASELESS = {
-    **dict.fromkeys(("h", "k"), (_JAPANESE, _CHINESE)), "g": (_KOREAN,), "a": (_ARABIC,), "d": (_HINDI,),
+    **dict.fromkeys(("h", "k"), (_JAPANESE, _CHINESE)), "g": (_KOREAN,), "a": (_ARABIC,), "d": (_HINDI,), "m": (_MALAYALAM,),
 }  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def goes_on(border: Border) -> bool | None:
         if border.closers.strip("*_~`") or border.opener[:1] in _DASHES:
             return False
         # People write English in lower case throughout; in other languages, "? demanda-t-il" is much more frequent.
-        if border.tables.language != "english" and not border.is_stop and not border.marks.strip("!?"):
+        if border.tables.language != "english" and not border.is_stop and not border.marks.strip("!?;\u037e"):
             return False
         if border.after in _WORDS.get(border.tables.language, ()):
             return False
@@ -80,4 +81,6 @@ def _script(char: str) -> str:
         return "k"
     if "\u3400" <= char <= "\u9fff":
         return "h"
+    if "\u0d00" <= char <= "\u0d7f":
+        return "m"
     return "g" if "\uac00" <= char <= "\ud7a3" else ""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from llmpar.documents.sentences import abbreviations, brackets, clauses, ellipsis, numbers, quotations, reporting, tails
 from llmpar.documents.sentences.border import Border
 from llmpar.documents.sentences.languages import find_language
-from llmpar.documents.sentences.punkt import Tables, begins, ends, tables
+from llmpar.documents.sentences.punkt import Tables, ends, opens, tables
 from llmpar.documents.sentences.scan import END, GREEK_END, border_at
 
 _WORD = re.compile(r"[^\W_]")
@@ -93,7 +93,7 @@ def _found(text: str, known: Tables) -> Iterator[tuple[int, int]]:
                 start = end
             continue
         border = border_at(text, known, start, match)
-        if border is None or not (_is_glued(border) if kind == "glued" else _ends(border)):
+        if border is None or not KINDS[kind or ""](border):
             continue
         if kind == "narrow":
             tails.tail(border)
@@ -114,7 +114,15 @@ def _is_glued(border: Border) -> bool:
     """Tell whether two sentences stand here without a space: the second begins with a word that opens sentences."""
     whole = border.text[max(border.start, border.at - 60) : border.at].rsplit(None, 1)
     is_address = not whole or not whole[-1].lstrip("\"'([“‘«").isalpha()
-    return not is_address and begins(border.after, border.tables) is True
+    return not is_address and (border.marks == "?" or opens(border.after, border.tables))
+
+
+def _is_weak(border: Border) -> bool:
+    """Tell whether a semicolon ends a sentence: before a word that opens sentences."""
+    return opens(border.after, border.tables) and _bracket(border) is None
+
+
+KINDS = {"narrow": _ends, "glued": _is_glued, "weak": _is_weak}
 
 
 def _wide_end(text: str, start: int, match: re.Match[str]) -> int:

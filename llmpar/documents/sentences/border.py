@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmpar.documents.sentences.punkt import Tables
+from llmpar.documents.sentences.tables import Tables
 
 REACH = 400
 """How many characters a rule looks back from a border, or ahead, at most; what is further away decides nothing."""

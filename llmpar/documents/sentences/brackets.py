@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from llmpar.documents.sentences.border import REACH
 
-NARROW = ("()", "[]")
-WIDE = ("（）", "《》", "〈〉", "【】", "()")
+NARROW = (("(", ")"), ("[", "]"))
+WIDE = (("（", "）"), ("《", "》"), ("〈", "〉"), ("【", "】"), ("(", ")"))
 _LONGEST = 200  # characters behind the border in which the bracket must close
 _EYES = ":;=8"  # before a bracket they make a face of it
 
 
-def is_inside(text: str, start: int, end: int, pairs: tuple[str, ...]) -> bool:
+def is_inside(text: str, start: int, end: int, pairs: tuple[tuple[str, str], ...]) -> bool:
     """Tell whether a bracket is open at `end` that was opened in the sentence from `start` on, and closes soon."""
     start = max(start, end - REACH)
     for opening, closing in pairs:

@@ -9,7 +9,7 @@ LONGEST = 1000
 """Characters that a piece may have where there is a clause to cut it at."""
 LONGEST_WIDE = 400
 """The same for Chinese, Japanese and their like, whose characters say more."""
-LONGEST_UNMARKED = 160
+SHORT = LONGEST_UNMARKED = 160
 """The same for Thai and Lao, where a space ends a clause, and nothing more is written at a sentence's end."""
 WIDEST = 65_536
 """What is cut anywhere, if it has not one space."""

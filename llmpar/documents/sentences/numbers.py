@@ -11,9 +11,12 @@ _LABEL = re.compile(r"[(\[]?(?:\d{1,3}|[^\W\d_]|[IVXLC]{1,5})[.)]+\Z")
 _LONGEST_ORDINAL = 2  # digits; a year ends a sentence more often
 
 
+LONGEST_LABEL = 8
+
+
 def is_label(sentence: str) -> bool:
     """Tell whether a piece is a bare number or letter, which belongs to what follows: "3.", "b)"."""
-    return len(sentence) < 9 and bool(_LABEL.match(sentence))
+    return _LABEL.match(sentence) is not None
 
 
 def goes_on(border: Border) -> bool | None:

@@ -1,4 +1,4 @@
-"""Reporting clauses stay with their speech: "Really?" she asked. — Правда? — спросила она. 「はい。」と言った。
+"""Reporting clauses stay with their speech: "Really?" she asked; — Правда? — спросила она; 「はい。」と言った.
 
 Where a script has capitals, the clause begins in lower case, unless it begins with a name. Where it has none, it is
 known by its verb, which is one of a few.
@@ -39,7 +39,8 @@ _ARABIC = re.compile(
 _HINDI = re.compile(r"(?:[\u0900-\u097f]+\s){0,4}(?:कहा|पूछा|बोला|बोली|बोले|चिल्लाया|चिल्लाई|फुसफुसाया|फुसफुसाई)\s?[।,]")
 _MALAYALAM = re.compile(r"(?:[\u0d00-\u0d7f]+\s){0,3}(?:ചോദിച്ചു|പറഞ്ഞു|വിളിച്ചു|മന്ത്രിച്ചു)[.,]")
 _CASELESS = {
-    **dict.fromkeys(("h", "k"), (_JAPANESE, _CHINESE)), "g": (_KOREAN,), "a": (_ARABIC,), "d": (_HINDI,), "m": (_MALAYALAM,),
+    "h": (_JAPANESE, _CHINESE), "k": (_JAPANESE, _CHINESE), "g": (_KOREAN,), "a": (_ARABIC,), "d": (_HINDI,),
+    "m": (_MALAYALAM,),
 }  # fmt: skip
 
 

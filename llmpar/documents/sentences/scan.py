@@ -5,31 +5,35 @@ from __future__ import annotations
 import re
 
 from llmpar.documents.sentences.border import Border
-from llmpar.documents.sentences.punkt import Tables
+from llmpar.documents.sentences.tables import Tables
 
 # Chinese and Japanese; Arabic and Urdu; Devanagari; Armenian; Ethiopic; Burmese; Khmer; Tibetan; Mongolian; Thai ๚๛.
 _STOPS = "。！？｡؟۔।॥։።፧፨။៕។༎།᠃᠉๚๛"
 _CLOSERS = "」』”’）》】〉〕］｝\"'»›)\\]"
-# A colon typed for the Armenian full stop. An ellipsis, or a Latin mark typed after a wide character, ends a sentence only in text without spaces.
+# A colon may be typed for the Armenian full stop. An ellipsis, or a Latin mark typed after a wide character, ends a
+# sentence only in text without spaces.
 _WIDE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_TAIL = rf"[{_CLOSERS}]*(?:[*_~`]+(?=\s|$))?"
 _WIDE_END = (
-    rf"(?:[{_STOPS}]+[{_STOPS}!?…]*|(?<=[\u0561-\u0587»]):(?=\s|$)|(?<=[{_WIDE}])(?:…+|⋯+|[!?]+)[{_STOPS}!?…]*)[{_CLOSERS}]*(?:[*_~`]+(?=\s|$))?"
+    rf"(?:(?<=[{_STOPS}])[{_STOPS}!?…]*|(?<=[{_WIDE}][!?…⋯])[!?…⋯]*[{_STOPS}!?…]*|(?<=[\u0561-\u0587]:)(?=\s|$))"
+    rf"{_TAIL}"
 )
-
 # Marks, and what closes behind them. Marks may go on after a space ("wait . . ."), and a guillemet may follow one.
 # Each character can be matched in one way only: the time grows with the length.
 _BEHIND = r"[.!?…‽\"'”’»›“‘«‹)\]}」』】》〉）*_~`]*"
 _SPACED = r"[ \u00a0\u202f](?:[.!?…](?=[\s.!?…]|\Z)|[»›](?=[\s,.;:!?)\]]|\Z))"
-_NARROW_END = rf"[.!?…‽]{_BEHIND}(?:{_SPACED}{_BEHIND})*(?=\s)"
+_NARROW_END = rf"(?<=[.!?…‽]){_BEHIND}(?:{_SPACED}{_BEHIND})*(?=\s)"
 # "Really?Nobody knows.The end.": two words of letters, with nothing between them but a mark.
-_GLUED_END = r"(?<=[a-zß-ÿ][a-zß-ÿ])[.!?](?=[A-ZÀ-Þ][a-zß-ÿ]*[\s,])"
-
+_GLUED_END = r"(?<=[a-zß-ÿ][a-zß-ÿ][.!?])(?=[A-ZÀ-Þ][a-zß-ÿ]*[\s,])"
 # A semicolon is a weak stop: the next word must say that a sentence begins.
-_WEAK_END = r";(?=\s+[¿¡]?[^\W\d_a-z])"
+_WEAK_END = r"(?<=;)(?=\s+[¿¡]?[^\W\d_a-z])"
 
-END = re.compile(rf"(?P<wide>{_WIDE_END})|(?P<narrow>{_NARROW_END})|(?P<glued>{_GLUED_END})|(?P<weak>{_WEAK_END})")
+# All begin with one set of characters, and look back from behind it: so nothing else of the text is looked at twice.
+END = re.compile(
+    rf"[.!?…‽;:⋯{_STOPS}](?:(?P<wide>{_WIDE_END})|(?P<narrow>{_NARROW_END})|(?P<glued>{_GLUED_END})|(?P<weak>{_WEAK_END}))"
+)
 """Matches where a sentence may end, and says by the name of its last group what kind of place that is."""
-GREEK_END = re.compile(END.pattern.replace("[.!?…‽]", "[.!?…‽;\u037e]"))
+GREEK_END = re.compile(END.pattern.replace("[.!?…‽", "[.!?…‽;\u037e"))
 """The same for Greek, whose question mark looks like a semicolon."""
 
 _NEXT = re.compile(r"\s*([^\w\s]{0,20}(?:\s+(?=\w))?)((?:\w[^\s\"”»“,;:!?)\]}…]*)?)")

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from llmpar.documents.sentences import abbreviations, brackets, clauses, ellipsis, numbers, quotations, reporting, tails
 from llmpar.documents.sentences.border import Border
 from llmpar.documents.sentences.languages import find_language
-from llmpar.documents.sentences.punkt import Tables, ends, opens, tables
+from llmpar.documents.sentences.punkt import ends, opens
 from llmpar.documents.sentences.scan import END, GREEK_END, border_at
+from llmpar.documents.sentences.tables import Tables, tables
 
 _WORD = re.compile(r"[^\W_]")
+_SIGNS = re.compile('["“”„«»‹›‘(\\[]')  # that open what no sentence may end in
 
 
 def _bracket(border: Border) -> bool | None:
@@ -54,38 +56,46 @@ def sentence_spans(text: str, language: str) -> Iterator[tuple[int, int]]:
         UsageError: no such language.
     """
     known = tables(find_language(language))
-    held: tuple[int, int] | None = None
-    joins = False  # the piece that is held is a label, or has no word: it joins what follows
+    begin, end = -1, -1  # the piece that is held
+    joins = False  # it is a label, or has no word: it joins what follows
     for first, last in _found(text, known):
-        span = _stripped(text, first, last)
-        if span is None:
+        while last > first and text[last - 1].isspace():
+            last -= 1
+        while first < last and text[first].isspace():
+            first += 1
+        if first == last:
             continue
-        has_word = _WORD.search(text, *span) is not None
-        if held and (joins or not has_word):
-            held = held[0], span[1]
+        if begin >= 0 and (joins or not _has_word(text, first, last)):
+            end = last
         else:
-            if held:
-                yield from clauses.cut(text, *held)
-            held = span
-        joins = _WORD.search(text, *held) is None or numbers.is_label(text[held[0] : held[1]])
-    if held:
-        yield from clauses.cut(text, *held)
+            if begin >= 0:
+                if end - begin > clauses.SHORT:
+                    yield from clauses.cut(text, begin, end)
+                else:
+                    yield begin, end
+            begin, end = first, last
+        joins = end - begin <= numbers.LONGEST_LABEL and (
+            numbers.is_label(text[begin:end]) or not _has_word(text, begin, end)
+        )
+    if begin >= 0:
+        yield from clauses.cut(text, begin, end)
 
 
-def _stripped(text: str, start: int, end: int) -> tuple[int, int] | None:
-    piece = text[start:end]
-    kept = piece.strip()
-    if not kept:
-        return None
-    start += len(piece) - len(piece.lstrip())
-    return start, start + len(kept)
+def _has_word(text: str, start: int, end: int) -> bool:
+    return text[start].isalnum() or _WORD.search(text, start, end) is not None
 
 
 def _found(text: str, known: Tables) -> Iterator[tuple[int, int]]:
     start = 0
     pattern = GREEK_END if known.language == "greek" else END
+    length = len(text)
     for match in pattern.finditer(text):
-        kind = match.lastgroup
+        at, end = match.span()
+        kind = match.lastgroup or ""
+        if end - at == 1 and kind == "narrow" and end + 1 < length and _is_plain(text, start, at, known):
+            yield start, end
+            start = end + 1
+            continue
         if kind == "wide":
             end = _wide_end(text, start, match)
             if end:
@@ -93,13 +103,26 @@ def _found(text: str, known: Tables) -> Iterator[tuple[int, int]]:
                 start = end
             continue
         border = border_at(text, known, start, match)
-        if border is None or not KINDS[kind or ""](border):
+        if border is None or not KINDS[kind](border):
             continue
         if kind == "narrow":
             tails.tail(border)
         yield start, border.end
         start = border.next
-    yield start, len(text)
+    yield start, length
+
+
+def _is_plain(text: str, start: int, at: int, known: Tables) -> bool:
+    """Tell whether no rule can be against a border, as with most: a word that nothing shortens, a mark, a capital.
+
+    Saying so at once makes the whole three times as fast.
+    """
+    if not ("A" <= text[at + 2] <= "Z" and text[at + 1] == " ") or _SIGNS.search(text, start, at):
+        return False
+    if text[at] != ".":
+        return text[at] != "…"
+    word = text[text.rfind(" ", start, at) + 1 or start : at]
+    return len(word) > 1 and word.isalpha() and word.lower() not in known.suspects
 
 
 def _ends(border: Border) -> bool:

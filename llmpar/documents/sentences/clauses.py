@@ -41,6 +41,8 @@ def cut(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
             last -= 1
         yield start, last
         start = at
+        while text[start].isspace():
+            start += 1
     yield start, end
 
 

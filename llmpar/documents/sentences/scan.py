@@ -19,8 +19,8 @@ _WIDE_END = (
     rf"{_TAIL}"
 )
 # Marks, and what closes behind them. Marks may go on after a space ("wait . . ."), and a guillemet may follow one.
-# Each character can be matched in one way only: the time grows with the length.
-_BEHIND = r"[.!?…‽\"'”’»›“‘«‹)\]}」』】》〉）*_~`]*"
+# Each character can be matched in one way only, and few are taken at a time: the time grows with the length.
+_BEHIND = r"[.!?…‽\"'”’»›“‘«‹)\]}」』】》〉）*_~`]{0,40}"
 _SPACED = r"[ \u00a0\u202f](?:[.!?…](?=[\s.!?…]|\Z)|[»›](?=[\s,.;:!?)\]]|\Z))"
 _NARROW_END = rf"(?<=[.!?…‽]){_BEHIND}(?:{_SPACED}{_BEHIND})*(?=\s)"
 # "Really?Nobody knows.The end.": two words of letters, with nothing between them but a mark.

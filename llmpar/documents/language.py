@@ -25,6 +25,8 @@ _FUNCTION_WORDS = {
     "swedish": "och det att är som en på för av med inte den till var har ett om men jag från",
     "turkish": "ve bir bu için de da ile çok daha gibi olarak ne ama kadar olan değil sonra var",
 }
+FUNCTION_WORDS = {language: frozenset(words.split()) for language, words in _FUNCTION_WORDS.items()}
+"""By language, the words that stand in nearly every text."""
 _VOTES: dict[str, list[str]] = {}
 for _language, _words in _FUNCTION_WORDS.items():
     for _word in _words.split():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 from llmpar.documents.sentences.border import Border
-from llmpar.documents.sentences.prefixes import ANYWHERE, BEFORE_LOWER, CLOCK
+from llmpar.documents.sentences.prefixes import ANYWHERE, BEFORE_DIGIT, BEFORE_LOWER, CLOCK, RUSSIAN_TITLES
 from llmpar.documents.sentences.punkt import opens
 
 # "l'art. 5": the article is a word of its own.
 _ELIDING = frozenset({"french", "italian"})
 _ELIDED = re.compile(r".*['’]")
-_INITIALS = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]\Z")
+_AND_SO_ON = re.compile(r"и т\. ?[дп]\Z")
+_INITIALS = re.compile(r"(?:[^\W\d_]\.-?)+[^\W\d_]\Z")
 
 
 def goes_on(border: Border) -> bool | None:
@@ -23,6 +24,7 @@ def goes_on(border: Border) -> bool | None:
     if tables.language in _ELIDING:
         word = _ELIDED.sub("", word)
     known = tables.prefixes
+    start = max(border.start, border.at - 8)
     before_digit = border.after[:1].isdigit()
     if word in BEFORE_LOWER and (border.goes_on_low or before_digit or border.opener[:1] in ("(", "[")):
         return False
@@ -31,12 +33,20 @@ def goes_on(border: Border) -> bool | None:
     if (
         word in known.never
         or word in ANYWHERE
-        or (before_digit and (word in known.numeric or word in tables.abbreviations))
+        or (before_digit and (word in known.numeric or word in BEFORE_DIGIT or word in tables.abbreviations))
     ):
         return False
+    if tables.language == "russian" and border.goes_on_high and _AND_SO_ON.search(border.text[start : border.at]):
+        return True
+    if word == "я":  # "I", and no initial
+        return True
+    if tables.language == "russian" and len(word) > 1 and border.goes_on_high and border.after[-1:] != ".":
+        return word not in RUSSIAN_TITLES
     may_begin = opens(border.after, tables)
     if word in known.mostly and not may_begin:
         return False
+    if may_begin and len(word) > 1 and word in tables.abbreviations:
+        return True
     return _initials(border, may_begin=may_begin)
 
 

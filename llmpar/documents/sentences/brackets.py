@@ -23,3 +23,12 @@ def is_inside(text: str, start: int, end: int, pairs: tuple[tuple[str, str], ...
         ):
             return True
     return False
+
+
+def closes_within(text: str, start: int, end: int) -> bool:
+    """Tell whether what ends here is a bracket that was opened in the middle of the sentence from `start` on."""
+    for opening, closing in WIDE[:-1]:
+        if text[end - 1] == closing:
+            at = text.rfind(opening, max(start, end - REACH), end)
+            return bool(text[start:at].strip()) if at > start else False
+    return False

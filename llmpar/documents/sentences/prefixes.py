@@ -5,23 +5,43 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
-# "p.s." opens a postscript; "M." is French for Mr.
+# Behind these no sentence ends. "p.s." opens a postscript; "M." is French for Mr.
 _NEVER = {
-    "english": frozenset({"p.s", "ps", "vs", "n.b", "fig", "figs", "eq", "mt", "n°"}),
-    "french": frozenset({"m", "mm", "mme", "mmes", "mlle", "mlles", "mgr", "me", "st", "ste"}),
-    "german": frozenset({"ca", "vgl", "bzw", "sog", "inkl", "evtl", "z.b", "d.h", "u.a", "o.ä", "z.t", "i.d.r"}),
-    "spanish": frozenset(
-        {"av", "avda", "sr", "sra", "srta", "dr", "dra", "p.ej", "ene", "feb", "abr", "ago", "oct", "nov", "dic"}
-    ),
-    "turkish": frozenset({"bkz", "örn", "prof", "doç", "dr", "av", "sn", "yrd"}),
+    language: frozenset(words.split())
+    for language, words in {
+        "czech": "např tzv tj resp",
+        "danish": "hr fr f.eks bl.a ca kl nr d.v.s dvs",
+        "dutch": "blz d.w.z bijv dhr mevr mr nr ca",
+        "english": "p.s ps vs n.b fig figs eq mt n°",
+        "estonian": "lk s.o nt",
+        "finnish": "esim ns ks",
+        "french": "m mm mme mmes mlle mlles mgr me st ste janv févr avr juil sept déc",
+        "german": "ca vgl bzw sog inkl evtl z.b d.h u.a o.ä z.t i.d.r hr fa co geb",
+        "greek": "κ π.χ δηλ",
+        "italian": "sig sig.ra dott avv ing pag",
+        "norwegian": "hr fr f.eks bl.a ca kl nr d.v.s dvs",
+        "polish": "np tzw m.in zob ul im",
+        "portuguese": "sr sra dra p.ex",
+        "slovene": "npr t.i ga",
+        "spanish": "av avda sr sra srta dra p.ej ene feb abr ago oct nov dic",
+        "swedish": "hr fr t.ex bl.a ca kl nr s.k d.v.s dvs",
+        "turkish": "bkz örn doç av sn yrd",
+    }.items()
 }
-# Of scripts that Punkt has no tables for: their words are no other language's.
-ANYWHERE = frozenset({"डॉ", "प्रो", "श्री", "रु", "सं", "पं", "ഡോ", "ശ്രീ"})
+RUSSIAN_TITLES = frozenset(
+    "акад ак бул вып вул гл гос гр греч див доц ед инж им изд илл кв кн ком корп лат лейт мл наб напр нач обл оз пер пл "
+    "пос пр просп проф рев ред рис св сб ск см соч ср ст стр табл тел тов тт ул ум фр чл эт яз англ нем исп".split()
+)
+"""Abbreviations that a name or a number follows. Others end a Russian sentence before a capital, of which Punkt's tables
+say nothing."""
+# Titles that most languages have, and words of scripts that Punkt has no tables for.
+ANYWHERE = frozenset({"dr", "prof", "डॉ", "प्रो", "श्री", "रु", "सं", "पं", "ഡോ", "ശ്രീ"})
 # What often ends a sentence, too: it goes on before lower case, a number or a bracket.
 BEFORE_LOWER = frozenset({
     "etc", "al", "usw", "itd", "itp", "ecc", "m.fl", "osv", "vb", "a.m", "p.m", "т.д", "т.п",
     "co", "ltd", "inc", "corp", "bros", "jr", "sr",
 })  # fmt: skip
+BEFORE_DIGIT = frozenset("fig figs tab vol kap cap art p pp s str obr abb nr".split())
 CLOCK = frozenset({"a.m", "p.m"})
 
 
@@ -42,7 +62,7 @@ class Prefixes:
     @property
     def all(self) -> Set[str]:
         """All of them, and those of every language."""
-        return self.never | self.mostly | self.numeric | ANYWHERE | BEFORE_LOWER
+        return self.never | self.mostly | self.numeric | ANYWHERE | BEFORE_LOWER | BEFORE_DIGIT
 
 
 def prefixes(language: str) -> Prefixes:

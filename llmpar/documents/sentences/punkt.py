@@ -42,8 +42,11 @@ def begins(word: str, known: Tables) -> bool | None:
 
 
 def opens(word: str, known: Tables) -> bool:
-    """Tell whether a word's letters say that it begins a sentence, or it often does."""
-    return word[:1].isupper() and (begins(word, known) is True or word.lower() in known.starters)
+    """Tell whether a word in upper case begins a sentence: by Punkt's tables, or as it is no name."""
+    if not word[:1].isupper():
+        return False
+    lowered = word.lower()
+    return begins(word, known) is True or lowered in known.starters or lowered in known.openers
 
 
 def ends(word: str, after: str, known: Tables) -> bool:

@@ -9,7 +9,7 @@ from llmpar.documents.sentences.border import REACH, Border
 _LONGEST = 160  # characters behind the border in which the quotation must close
 # Which side of a quotation a mark stands on, its neighbours say: languages use the same signs in either way.
 _QUOTE = re.compile(
-    r"(?P<open>(?<![^\s(\[—–-])[\"“”„«»‹›‘'](?=\S)|«\s)|(?P<close>(?<=\S)[\"“”»«›‹](?!\w)|(?<=[.,!?…])['’](?!\w)|\s»)"
+    r"(?P<open>(?<![^\s(\[—–-])[\"“”„«»‹›‘'](?=\S)|(?<!\S)«\s)|(?P<close>(?<=\S)[\"“”»«›‹](?!\w)|(?<=[.,!?…])['’](?!\w)|\s»(?!\w))"
 )
 MARK = re.compile('["“”„«»‹›‘]')
 """Finds what may open a quotation, fast."""

@@ -23,6 +23,7 @@ _ENGLISH = re.compile(
 # Languages whose clause follows with words that stand nowhere else.
 _WORDS = {"turkish": frozenset({"diye", "dedi", "dedim", "demiş", "diyor", "diyordu", "der"})}
 _JAPANESE = re.compile(r"(?:と|って|と、)(?=[\u3040-\u30ff\u3400-\u9fff、])")
+_PARTICLE = re.compile("[をはがにのともでへや]|から|まで")  # behind a quotation that is a noun
 _CHINESE = re.compile(
     r"[^。！？…，、；：“”「」『』\s]{0,8}(?<!知)(?:说|説|說|问|問|道|喊|叫|答|嚷|吼|骂|罵|叹|嘆)[^。！？…，、；：“”「」『』\s]{0,4}"
     r"[。，：；]"
@@ -68,9 +69,18 @@ def is_clause(text: str, at: int) -> bool:
     return any(pattern.match(text, at) for pattern in _CASELESS.get(script, ()))
 
 
-def closes_speech(text: str, end: int) -> bool:
-    """Tell whether the character before `end` closes a quotation."""
-    return text[end - 1 : end] in _QUOTES
+def goes_on_after(text: str, end: int, behind: int) -> bool:
+    """Tell whether a sentence in a script without spaces goes on behind a quotation or a bracket.
+
+    Args:
+        text: all of it.
+        end: behind the closing sign, if there is one.
+        behind: where the following text begins.
+    """
+    closer = text[end - 1 : end]
+    if closer in _QUOTES and is_clause(text, behind):
+        return True
+    return (closer in _QUOTES or closer in "）》】") and _PARTICLE.match(text, end) is not None
 
 
 def _script(char: str) -> str:

@@ -22,7 +22,8 @@ _WIDE_END = (
 # Each character can be matched in one way only, and few are taken at a time: the time grows with the length.
 _BEHIND = r"[.!?…‽\"'”’»›“‘«‹)\]}」』】》〉）*_~`]{0,40}"
 _SPACED = r"[ \u00a0\u202f](?:[.!?…](?=[\s.!?…]|\Z)|[»›](?=[\s,.;:!?)\]]|\Z))"
-_NARROW_END = rf"(?<=[.!?…‽]){_BEHIND}(?:{_SPACED}{_BEHIND})*(?=\s)"
+_CITED = r"(?:\[\d{1,3}(?:[,–-] ?\d{1,3}){0,9}\]|[¹²³⁰⁴-⁹]){0,9}"
+_NARROW_END = rf"(?<=[.!?…‽]){_BEHIND}(?:{_SPACED}{_BEHIND})*{_CITED}(?=\s)"
 # "Really?Nobody knows.The end.": two words of letters, with nothing between them but a mark.
 _GLUED_END = r"(?<=[a-zß-ÿ][a-zß-ÿ][.!?])(?=[A-ZÀ-Þ][a-zß-ÿ]*[\s,])"
 # A semicolon is a weak stop: the next word must say that a sentence begins.
@@ -38,6 +39,7 @@ GREEK_END = re.compile(END.pattern.replace("[.!?…‽", "[.!?…‽;\u037e"))
 
 _NEXT = re.compile(r"\s*([^\w\s]{0,20}(?:\s+(?=\w))?)((?:\w[^\s\"”»“,;:!?)\]}…]*)?)")
 _MARKS = re.compile(r"[.!?…‽;\u037e]+")
+_CITATIONS = re.compile(r"\[\d[^\]]*\]|[¹²³⁰⁴-⁹]")
 _ALL_MARKS = ".!?…‽;\u037e \u00a0\u202f"
 _BEFORE = 48  # characters in which the word before a mark is looked for
 _OPENERS = "([{«»„“”‘’‚‹›\"'*_~`¿¡-–—"
@@ -60,7 +62,7 @@ def border_at(text: str, tables: Tables, start: int, match: re.Match[str]) -> Bo
     marks, closers = found, ""
     if len(found) > 1:
         marks = "".join(_MARKS.findall(found))
-        closers = found.strip(_ALL_MARKS)
+        closers = _CITATIONS.sub("", found).strip(_ALL_MARKS)
     words = text[max(start, at - _BEFORE) : at].rsplit(None, 1)
     word = words[-1].lstrip(_OPENERS) if words else ""
     return Border(text, tables, start, at, end, behind.start(1), marks, closers, behind[1], word, behind[2])

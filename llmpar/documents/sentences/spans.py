@@ -163,6 +163,6 @@ def _wide_end(text: str, start: int, match: re.Match[str]) -> int:
     behind = end
     while text[behind : behind + 1].isspace():
         behind += 1
-    if reporting.closes_speech(text, end) and reporting.is_clause(text, behind):
+    if brackets.closes_within(text, start, end) or reporting.goes_on_after(text, end, behind):
         return 0
     return end

@@ -7,12 +7,21 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmpar.documents.language import FUNCTION_WORDS
 from llmpar.documents.sentences.languages import find_language
 from llmpar.documents.sentences.prefixes import Prefixes, prefixes
 
 if TYPE_CHECKING:
     from nltk.tokenize.punkt import PunktSentenceTokenizer
 
+_PRONOUNS = {
+    "english": frozenset(
+        "he she it they we you this that these those there his her their our my how what why when where but so then".split()
+    ),
+    "german": frozenset("er sie es wir ihr das dies dort hier aber dann doch wie was warum".split()),
+    "french": frozenset("il elle ils elles nous vous ce cela mais puis ici comment pourquoi".split()),
+    "spanish": frozenset("él ella ellos esto eso pero luego aquí cómo por".split()),
+}
 _tables: dict[str, Tables] = {}
 _lock = threading.Lock()
 
@@ -29,6 +38,7 @@ class Tables:
         ortho: for a word, the flags that say where Punkt saw it in upper or lower case.
         suspects: all words that a full stop may follow inside of a sentence.
         prefixes: the lists of abbreviations beside Punkt's.
+        openers: words that are no names, so that a capital says that a sentence begins.
     """
 
     language: str
@@ -38,6 +48,7 @@ class Tables:
     ortho: Mapping[str, int]
     suspects: Set[str]
     prefixes: Prefixes
+    openers: Set[str]
 
 
 def tables(language: str) -> Tables:
@@ -58,6 +69,7 @@ def tables(language: str) -> Tables:
                 dict(parameters.ortho_context),
                 frozenset(parameters.abbrev_types) | {first for first, _ in parameters.collocations} | lists.all,
                 lists,
+                FUNCTION_WORDS.get(language, frozenset()) | _PRONOUNS.get(language, frozenset()),
             )
         return _tables[language]
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
+
+def _words(text: str) -> Set[str]:
+    return frozenset(text.split())
+
+
 # Behind these no sentence ends. "p.s." opens a postscript; "M." is French for Mr.
 _NEVER = {
-    language: frozenset(words.split())
+    language: _words(words)
     for language, words in {
         "czech": "např tzv tj resp",
         "danish": "hr fr f.eks bl.a ca kl nr d.v.s dvs",
@@ -28,20 +33,17 @@ _NEVER = {
         "turkish": "bkz örn doç av sn yrd",
     }.items()
 }
-RUSSIAN_TITLES = frozenset(
-    "акад ак бул вып вул гл гос гр греч див доц ед инж им изд илл кв кн ком корп лат лейт мл наб напр нач обл оз пер пл "
-    "пос пр просп проф рев ред рис св сб ск см соч ср ст стр табл тел тов тт ул ум фр чл эт яз англ нем исп".split()
+RUSSIAN_TITLES = _words(
+    "акад ак англ бул вып вул гл гос гр греч див доц ед изд илл инж им исп кв кн ком корп лат лейт мл наб напр нач нем "
+    "обл оз пер пл пос пр просп проф рев ред рис св сб ск см соч ср ст стр табл тел тов тт ул ум фр чл эт яз"
 )
-"""Abbreviations that a name or a number follows. Others end a Russian sentence before a capital, of which Punkt's tables
-say nothing."""
+"""Abbreviations that a name or a number follows. Others end a Russian sentence before a
+capital, of which Punkt's tables say nothing."""
 # Titles that most languages have, and words of scripts that Punkt has no tables for.
 ANYWHERE = frozenset({"dr", "prof", "डॉ", "प्रो", "श्री", "रु", "सं", "पं", "ഡോ", "ശ്രീ"})
 # What often ends a sentence, too: it goes on before lower case, a number or a bracket.
-BEFORE_LOWER = frozenset({
-    "etc", "al", "usw", "itd", "itp", "ecc", "m.fl", "osv", "vb", "a.m", "p.m", "т.д", "т.п",
-    "co", "ltd", "inc", "corp", "bros", "jr", "sr",
-})  # fmt: skip
-BEFORE_DIGIT = frozenset("fig figs tab vol kap cap art p pp s str obr abb nr".split())
+BEFORE_LOWER = _words("etc al usw itd itp ecc m.fl osv vb a.m p.m т.д т.п co ltd inc corp bros jr sr")
+BEFORE_DIGIT = _words("fig figs tab vol kap cap art p pp s str obr abb nr")
 CLOCK = frozenset({"a.m", "p.m"})
 
 

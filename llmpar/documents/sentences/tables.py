@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from nltk.tokenize.punkt import PunktSentenceTokenizer
 
 _PRONOUNS = {
-    "english": frozenset(
-        "he she it they we you this that these those there his her their our my how what why when where but so then".split()
-    ),
-    "german": frozenset("er sie es wir ihr das dies dort hier aber dann doch wie was warum".split()),
-    "french": frozenset("il elle ils elles nous vous ce cela mais puis ici comment pourquoi".split()),
-    "spanish": frozenset("él ella ellos esto eso pero luego aquí cómo por".split()),
+    "english": "he she it they we you this that these those there his her their our my how what why when where who "
+    "but so then",
+    "german": "er sie es wir ihr das dies dort hier aber dann doch wie was warum",
+    "french": "il elle ils elles nous vous ce cela mais puis ici comment pourquoi",
+    "spanish": "él ella ellos esto eso pero luego aquí cómo por",
 }
 _tables: dict[str, Tables] = {}
 _lock = threading.Lock()
@@ -69,7 +68,7 @@ def tables(language: str) -> Tables:
                 dict(parameters.ortho_context),
                 frozenset(parameters.abbrev_types) | {first for first, _ in parameters.collocations} | lists.all,
                 lists,
-                FUNCTION_WORDS.get(language, frozenset()) | _PRONOUNS.get(language, frozenset()),
+                FUNCTION_WORDS.get(language, frozenset()) | {*_PRONOUNS.get(language, "").split()},
             )
         return _tables[language]
 

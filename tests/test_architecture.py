@@ -103,6 +103,7 @@ ROOMS = {
         *GROUND,
         "unforeseen",
         "documents",
+        "documents.sentences",
         "tasks",
         "batches",
         "store",

@@ -58,6 +58,7 @@ def _initials(border: Border, *, may_begin: bool) -> bool | None:
     if len(word) == 1 and word.isalpha():
         if after[:1].isdigit() and word.isupper():
             return False
-        if len(after) == 2 and after[0].isalpha() and after[1] == ".":
+        is_initial = len(after) == 2 and after[0].isalpha() and after[1] == "."
+        if is_initial and border.next + len(border.opener) + 2 < len(border.text):  # a name follows
             return False
     return None

@@ -65,7 +65,8 @@ def sentence_spans(text: str, language: str) -> Iterator[tuple[int, int]]:
             first += 1
         if first == last:
             continue
-        if begin >= 0 and (joins or not _has_word(text, first, last)):
+        is_label = last - first <= numbers.LONGEST_LABEL and numbers.is_label(text[first:last])
+        if begin >= 0 and ((joins and not is_label) or not _has_word(text, first, last)):
             end = last
         else:
             if begin >= 0:
@@ -74,8 +75,8 @@ def sentence_spans(text: str, language: str) -> Iterator[tuple[int, int]]:
                 else:
                     yield begin, end
             begin, end = first, last
-        joins = end - begin <= numbers.LONGEST_LABEL and (
-            numbers.is_label(text[begin:end]) or not _has_word(text, begin, end)
+        joins = (is_label and begin == first) or (
+            end - begin <= numbers.LONGEST_LABEL and not _has_word(text, begin, end)
         )
     if begin >= 0:
         yield from clauses.cut(text, begin, end)

@@ -14,10 +14,11 @@ _QUOTES = frozenset("\"'”’“‘»«›‹」』")
 _DASHES = ("-", "–", "—", "―")
 # Names before the verb.
 _ENGLISH = re.compile(
+    r"(?!He |She |They |We |You |It |Nobody |Everybody |Somebody |No |Every|Some)"
     r"(?:(?:I|[A-Z][\w'’-]+\.?|[Tt]he|[Mm]y|[Hh]er|[Hh]is|old|young|little|man|woman|boy|girl) ){1,3}"
     r"(?:said|asked|cried|replied|answered|shouted|whispered|called|murmured|muttered|exclaimed|added|demanded|repeated"
-    r"|laughed|sighed|yelled|screamed|inquired|enquired|wondered|insisted|continued|went on|agreed|told|snapped)"
-    r"(?=[.,;:!?…]|\s(?:again|softly|quietly|loudly|aloud|in|to|with|as|at|from|after|and|back|him|her|them|me|us)\b"
+    r"|yelled|screamed|inquired|enquired|wondered|insisted|continued|went on|agreed|snapped)"
+    r"(?=[.,;:!?…]|\s(?:again|softly|quietly|loudly|aloud|in|to|with|as|at|from|after|and|back)\b"
     r"|\s\w+ly\b)"
 )
 # Languages whose clause follows with words that stand nowhere else.
@@ -58,7 +59,9 @@ def goes_on(border: Border) -> bool | None:
             return False
     if not border.closers or _QUOTES.isdisjoint(border.closers) or border.opener.strip():
         return None
-    if border.tables.language == "english" and border.goes_on_high and _ENGLISH.match(border.text, border.next):
+    # Behind a full stop it would be a sentence of its own: English writes a comma there.
+    is_english = border.tables.language == "english" and not border.is_stop
+    if is_english and border.goes_on_high and _ENGLISH.match(border.text, border.next):
         return False
     return False if is_clause(border.text, border.next) else None
 

@@ -131,6 +131,7 @@ def test_dots_end_a_sentence_before_a_capital(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_rule_takes_no_bracket_for_one_that_never_closes() -> None:
+    assert split("See (there. Then go. So (b) is good.", "english") == ["See (there.", "Then go.", "So (b) is good."]
     assert split("See (there. Then go.", "english") == ["See (there.", "Then go."]
     assert split("I am sad :( today. You laugh. So (b) it is.", "english") == [
         "I am sad :( today.", "You laugh.", "So (b) it is."

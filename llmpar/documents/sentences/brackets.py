@@ -7,7 +7,7 @@ from llmpar.documents.sentences.border import REACH
 NARROW = (("(", ")"), ("[", "]"))
 WIDE = (("（", "）"), ("《", "》"), ("〈", "〉"), ("【", "】"), ("(", ")"))
 _LONGEST = 200  # characters behind the border in which the bracket must close
-_EYES = ":;=8"  # before a bracket they make a face of it
+_EYES = (":", ";", "=", "8")  # before a bracket they make a face of it
 
 
 def is_inside(text: str, start: int, end: int, pairs: tuple[tuple[str, str], ...]) -> bool:
@@ -15,13 +15,11 @@ def is_inside(text: str, start: int, end: int, pairs: tuple[tuple[str, str], ...
     start = max(start, end - REACH)
     for opening, closing in pairs:
         at = text.rfind(opening, start, end)
-        if (
-            at >= 0
-            and text.rfind(closing, at, end) < 0
-            and text[at - 1 : at] not in (*_EYES,)
-            and text.find(closing, end, end + _LONGEST) >= 0
-        ):
-            return True
+        if at >= 0 and text.rfind(closing, at, end) < 0 and text[at - 1 : at] not in _EYES:
+            closed = text.find(closing, end, end + _LONGEST)
+            # Another that opens before may be what is closed there.
+            if closed >= 0 and text.find(opening, end, closed) < 0:
+                return True
     return False
 
 

@@ -9,7 +9,8 @@ from llmpar.documents.sentences.border import REACH, Border
 _LONGEST = 160  # characters behind the border in which the quotation must close
 # Which side of a quotation a mark stands on, its neighbours say: languages use the same signs in either way.
 _QUOTE = re.compile(
-    r"(?P<open>(?<![^\s(\[—–-])[\"“”„«»‹›‘'](?=\S)|(?<!\S)«\s)|(?P<close>(?<=\S)[\"“”»«›‹](?!\w)|(?<=[.,!?…])['’](?!\w)|\s»(?!\w))"
+    r"(?P<open>(?<![^\s(\[—–-])[\"“”„«»‹›‘'](?=\S)|(?<!\S)«\s)"
+    r"|(?P<close>(?<=\S)[\"“”»«›‹](?!\w)|(?<=[.,!?…])['’](?!\w)|\s»(?!\w))"
 )
 MARK = re.compile('["“”„«»‹›‘]')
 """Finds what may open a quotation, fast."""

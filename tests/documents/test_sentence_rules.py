@@ -114,6 +114,7 @@ def without(rule: str, text: str, language: str, monkeypatch: pytest.MonkeyPatch
         ("abbreviation", "german", "Das ist z. B. Dinkel."),
         ("abbreviation", "french", "Voici Mme. Roche."),
         ("ordinal", "german", "Wir gehen in die 3. Etage."),
+        ("ordinal", "english", "Am 3. Mai kam er."),  # too short for its language to be known
     ],
 )
 def test_each_rule_holds_together_what_it_should(

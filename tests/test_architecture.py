@@ -29,7 +29,8 @@ ROOMS = {
     "interrupts": ("errors",),
     "smallfile": ("errors", "visible"),
     "integrity": (*GROUND,),
-    "documents": (*GROUND,),
+    "documents": (*GROUND, "documents.sentences"),
+    "documents.sentences": ("errors", "documents.language"),  # text alone: no format, no document
     "tasks": (*GROUND, "documents.document", "documents.language", "documents.marks", "documents.placeholders"),
     "batches": (*GROUND,),
     "store": (*GROUND,),
@@ -102,6 +103,7 @@ ROOMS = {
         *GROUND,
         "unforeseen",
         "documents",
+        "documents.sentences",
         "tasks",
         "batches",
         "store",

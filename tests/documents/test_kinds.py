@@ -26,7 +26,7 @@ from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import Reading
 from llmpar.documents.merger import merge
 from llmpar.documents.segments import read_segments, split_text
-from llmpar.documents.sentences import _WIDEST_WINDOW
+from llmpar.documents.sentences.clauses import WIDEST
 from llmpar.errors import InputError, UsageError
 
 Call = Callable[..., Outcome]
@@ -353,7 +353,7 @@ def test_no_line_of_an_answer_is_taken_for_the_times_of_a_cue(answer: str, writt
 @pytest.mark.parametrize("marks", ["none", "markup"])
 @pytest.mark.parametrize("reference", ["&a;", "&NotEqualTilde;"])  # one that is none, and one that is two characters
 def test_a_reference_where_a_long_sentence_is_cut_stays_whole(marks: Any, reference: str) -> None:
-    text = f"<p>{'x' * (_WIDEST_WINDOW - 1)}{reference}y</p>\n"
+    text = f"<p>{'x' * (WIDEST - 1)}{reference}y</p>\n"
     _, segments = split_text(text, Reading(marks=marks), Document(0, "a.html", Path("a.html"), Encoding()))
     assert len(segments) == 2
     assert segments[0].end <= segments[1].start

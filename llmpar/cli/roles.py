@@ -84,6 +84,13 @@ def _parts(path: Path) -> tuple[Path, ...]:
     return (path,)
 
 
+def servers(register: Register, name: str, value: Sequence[str], values: Values) -> None:  # noqa: ARG001
+    """URLs of servers, and files that list some."""
+    for one in value:
+        if "://" not in one:
+            register.read(Path(one), name)
+
+
 def documents(register: Register, name: str, value: str | Sequence[str], values: Values) -> None:
     """The inputs."""
     register.documents([value] if isinstance(value, str) else value, values.get("in_place"), name)

@@ -13,6 +13,7 @@ from llmpar.answering.choice import ModelChoice, longest_held, open_model
 from llmpar.answering.judging import PARTS
 from llmpar.answering.session import Session
 from llmpar.cli.effect import Effect
+from llmpar.cli.endpoints import refuse_idle_options, tell_once_where_texts_go
 from llmpar.cli.limits import check_options
 from llmpar.cli.options import RunOptions, settings_of
 from llmpar.documents.document import Block, Result, Segment, Unit
@@ -85,6 +86,7 @@ class Run:
         """
         options = self.options
         check_options(options)
+        refuse_idle_options(options.model)
         find_language(options.input.language)
         with Progress(options.output.progress, self.name, self.report, options.output.verbose) as progress:
             work(self._readable(progress), progress)
@@ -142,7 +144,11 @@ class Run:
 
     def open_model(self, progress: Progress) -> Model:
         """Return the model that the user chose; nothing of it is read yet."""
-        return open_model(self.choice, progress)
+        choice = self.choice
+        model = open_model(choice, progress)
+        if choice.endpoints:
+            tell_once_where_texts_go(choice, progress.note)
+        return model
 
     def open_output(self, progress: Progress) -> SingleOutput:
         """Return the one place where all output goes."""
@@ -207,7 +213,8 @@ class Run:
     @property
     def choice(self) -> ModelChoice:
         """Which model answers, and on what."""
-        return settings_of(ModelChoice, self.options.model, name=self.options.model.model)
+        given = self.options.model
+        return settings_of(ModelChoice, given, name=given.model, endpoints=tuple(given.endpoint or ()))
 
     @property
     def sampling(self) -> Sampling:

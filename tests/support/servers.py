@@ -81,6 +81,7 @@ class Server:
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
         self.num_greetings = 0
+        self.greeting = said("Hi")
         self.running = self.most_running = 0
         self.pages: dict[str, Response] = {}
         self._loop = asyncio.new_event_loop()
@@ -132,7 +133,7 @@ class Server:
             return Response(404, {"error": {"message": "no such page"}})
         if body.get("max_tokens", body.get("max_completion_tokens")) == 1:
             self.num_greetings += 1
-            return self.answer(body) if body.get("model") != MODEL else said("Hi")
+            return self.greeting if body.get("model") in (MODEL, "alias") else self.answer(body)
         self.asked.append(body)
         self.times.append(time.monotonic())
         self.running += 1

@@ -69,7 +69,7 @@ class EndpointBackend:
         self._timer: asyncio.TimerHandle | None = None
         self._told: set[str] = set()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="llmpar-endpoint", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="llmpar-endpoint", daemon=True)
         self._thread.start()
         self._servers = asyncio.run_coroutine_threadsafe(_made(servers), self._loop).result()
         self._last_answer = time.monotonic()
@@ -154,8 +154,6 @@ class EndpointBackend:
         ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
         ended.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
         self._thread.join(timeout)
-        if not self._thread.is_alive():
-            self._loop.close()
 
     def _next(self, timeout: float) -> Reply | None:
         if not self._num_open:
@@ -177,6 +175,12 @@ class EndpointBackend:
             self._watcher.remark(told)
 
     # What follows runs on the loop's thread.
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
 
     def _take(self, asked: _Asked) -> None:
         self._waiting.append(asked)
@@ -216,23 +220,24 @@ class EndpointBackend:
 
     async def _ask(self, server: Server, asked: _Asked) -> None:
         began, taken = time.monotonic(), 0
+        late: Reply | None = None
         pause = 0.0
-        reply: Reply | None = None
         try:
             answered = await self._answer(server, asked)
             taken = _taken(asked, answered)
-            reply = self._answered(server, asked, answered, time.monotonic() - began)
+            # Before anything else is found out: what ends the run comes behind it.
+            self._replies.put(self._answered(server, asked, answered, time.monotonic() - began))
         except RequestFailed as failed:
             # Of one that broke off nobody knows what it took.
             taken = asked.most if failed.failure.kind is Kind.BROKEN else 0
-            reply, pause = self._follow(server, asked, failed.failure, time.monotonic() - began)
+            late, pause = self._follow(server, asked, failed.failure, time.monotonic() - began)
         finally:
             server.num_running -= 1
             self._budget.settle(asked.most, taken)
             self._hand_out()
-        if reply:
+        if late:
             await asyncio.sleep(pause)  # whoever asks again does so at once
-            self._replies.put(reply)
+            self._replies.put(late)
 
     async def _answer(self, server: Server, asked: _Asked) -> Answered:
         query = asked.query
@@ -246,13 +251,14 @@ class EndpointBackend:
 
     def _answered(self, server: Server, asked: _Asked, answered: Answered, seconds: float) -> Reply:
         now = self._last_answer = time.monotonic()
-        counted = answered.num_output_tokens
-        num_output_tokens = estimate(answered.text) if counted is None else counted
+        was_cut = answered.finish_reason == "length"
+        num_output_tokens = answered.num_output_tokens
+        if num_output_tokens is None:
+            num_output_tokens = asked.limit if was_cut else estimate(answered.text)
         if server.is_away:
             self._note(self._watcher.warn, f"{server.url} is there again")
         server.answered(num_output_tokens)
         server.pace.ended(now, seconds, is_full=bool(self._waiting))
-        was_cut = answered.finish_reason == "length"
         return Reply(
             asked.query.id,
             answered.text,
@@ -309,7 +315,7 @@ class EndpointBackend:
                 self._note(self._watcher.warn, f"{told}; {others}it is tried again")
             pause = server.lost(now)
         silence = now - self._last_answer
-        is_hopeless = silence > max(self._patience, _MANY * pause) or pause > _LONGEST_WAIT
+        is_hopeless = silence > max(self._patience, _MANY * (failure.wait or 0.0)) or pause > _LONGEST_WAIT
         if is_hopeless and all(one.rests_until > now for one in self._servers):
             asked = f"it asks to wait {pause:,.0f} s" if failure.wait else f"nobody has answered for {silence:,.0f} s"
             self._fail(EngineFailed(f"{told}; {asked}"))

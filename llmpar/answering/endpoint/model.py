@@ -216,7 +216,14 @@ def _run(work: Callable[[Callable[[str], None]], Coroutine[Any, Any, _T]], doing
     """
     told: queue.SimpleQueue[str] = queue.SimpleQueue()
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="llmpar-introduction", daemon=True)
+
+    def run() -> None:
+        try:
+            loop.run_forever()
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=run, name="llmpar-introduction", daemon=True)
     thread.start()
     ended = asyncio.run_coroutine_threadsafe(work(told.put), loop)
     try:
@@ -228,5 +235,3 @@ def _run(work: Callable[[Callable[[str], None]], Coroutine[Any, Any, _T]], doing
         ended.cancel()
         loop.call_soon_threadsafe(loop.stop)
         thread.join(1.0)
-        if not thread.is_alive():
-            loop.close()

@@ -12,7 +12,7 @@ from llmpar.answering.endpoint.pace import Pace
 from llmpar.engine.worker import WorkerStatus
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds
-_STUMBLES = 8  # failures one after another, from which on a server is given a rest
+_STUMBLES = 4  # failures one after another, from which on a server is given a rest
 
 
 def backoff(number: int) -> float:
@@ -46,6 +46,7 @@ class Server:
     rests_until: float = 0.0
     is_away: bool = False
     _in_a_row: int = field(default=0, repr=False)
+    _counted_until: float = field(default=0.0, repr=False)
 
     @property
     def url(self) -> str:
@@ -89,15 +90,20 @@ class Server:
     def stumbled(self, now: float, wait: float | None) -> float:
         """Take note that it failed at a request, and return after how many seconds that should be asked again."""
         self.num_failures += 1
-        self._in_a_row += 1
-        pause = backoff(self._in_a_row) if wait is None else wait
+        pause = self._pause(now, wait)
         if self._in_a_row >= _STUMBLES:
             self.rests_until = max(self.rests_until, now + pause)
         return pause
 
     def _rest(self, now: float, wait: float | None) -> float:
-        if now >= self.rests_until:  # else it is one of many requests of the same moment
-            self._in_a_row += 1
-        pause = backoff(self._in_a_row) if wait is None else wait
+        pause = self._pause(now, wait)
         self.rests_until = max(self.rests_until, now + pause)
         return self.rests_until - now
+
+    def _pause(self, now: float, wait: float | None) -> float:
+        """Count a failure, and return the pause that follows it; many requests that fail together count as one."""
+        if now >= self._counted_until:
+            self._in_a_row += 1
+        pause = backoff(self._in_a_row) if wait is None else wait
+        self._counted_until = max(self._counted_until, now + pause)
+        return pause

@@ -20,6 +20,7 @@ from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import DEFAULT_READING, Reading
 from llmpar.documents.register import Register
 from llmpar.engine.precision_names import PrecisionChoice
+from llmpar.jobs.sharding import Shard
 from llmpar.tasks.checks import CHECKS
 from llmpar.tasks.question import Sampling
 
@@ -284,6 +285,12 @@ class StoreOptions:
         option("--store-size", help="When a run ends, forget what was least recently used beyond this (4GB).",
                panel="Store", metavar="SIZE", parser=values.size, show_default=False),
     ] = 4_000_000_000  # fmt: skip
+    shard: Annotated[
+        Shard | None,
+        option("--shard", help="Answer the I-th of N parts of the pieces, into the store, and write nothing. Then "
+               "merge the stores (`llmpar store merge`), and run without this.", panel="Store", metavar="I/N",
+               parser=values.shard, show_default=False),
+    ] = None  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

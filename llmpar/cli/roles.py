@@ -50,6 +50,10 @@ def destination_directory(register: Register, name: str, value: Path, values: Va
     """A directory of outputs, which `DirectoryOutput` enters: their names depend on the task."""
 
 
+def merged_stores(register: Register, name: str, value: Sequence[Path], values: Values) -> None:
+    """Stores whose answers another one takes, which itself looks that it is none of them: the usual one may be one."""
+
+
 def store(register: Register, name: str, value: Path, values: Values) -> None:
     """A store; `enter_all` enters it with the usual one, which may be the same."""
 

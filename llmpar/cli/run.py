@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from llmpar.answering.attempts import Policy
 from llmpar.answering.backend import Model
 from llmpar.answering.choice import ModelChoice, longest_held, open_model
+from llmpar.answering.flow import Part
 from llmpar.answering.judging import PARTS
 from llmpar.answering.session import Session
 from llmpar.cli.effect import Effect
@@ -151,7 +152,7 @@ class Run:
         return model
 
     def open_output(self, progress: Progress) -> SingleOutput:
-        """Return the one place where all output goes."""
+        """Return the one place where all output goes; a run that has a share of the pieces writes none."""
         given = self.options.output
         if given.output_dir or given.in_place is not None:
             raise UsageError(f"llmpar {self.name} writes one output; use -o FILE, or stdout")
@@ -209,6 +210,11 @@ class Run:
     def longest(self) -> int:
         """The most characters that are held of one record, or of one document that is one piece."""
         return longest_held(self.options.model.max_memory)
+
+    def share(self, parts: Iterator[Part]) -> Iterator[Part]:
+        """Yield parts of documents with the questions that this run is to answer, where several share them."""
+        shard = self.options.store.shard
+        return parts if shard is None else shard.of(parts)
 
     @property
     def choice(self) -> ModelChoice:

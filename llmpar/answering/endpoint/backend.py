@@ -18,6 +18,7 @@ from llmpar.answering.endpoint.server import Server
 from llmpar.answering.endpoint.tokens import estimate, estimate_prompt, fewest, surely_exceeds
 from llmpar.answering.fitting import LEAST_ROOM
 from llmpar.errors import EngineFailed, TokensSpent
+from llmpar.reporting.report import counted
 from llmpar.tasks.question import Prompt
 from llmpar.tasks.task import Form
 
@@ -169,7 +170,8 @@ class EndpointBackend:
 
     def _say_numbers(self) -> None:
         for server in self._servers:
-            told = f"{server.num_done:,} answers by {server.url}, {server.pace.level:,} requests at a time at last"
+            level = counted(server.pace.level, "request")
+            told = f"{counted(server.num_done, 'answer')} by {server.url}, {level} at a time at last"
             told += f", {server.num_turned_away:,} turned away" if server.num_turned_away else ""
             told += f", {server.num_failures:,} failed" if server.num_failures else ""
             self._watcher.remark(told)

@@ -98,6 +98,17 @@ ROOMS = {
         "reporting.report",
     ),
     "jobs": (*GROUND, "documents", "tasks", "batches", "answering", "reporting.report", "models.grammar"),
+    "health": (
+        *GROUND,
+        "answering.backend",
+        "answering.choice",
+        "engine.cpu",  # which instructions kernels are compiled for
+        "engine.model",
+        "engine.resources",
+        "engine.worker",
+        "models",
+        "store",
+    ),
     "interface": (
         *GROUND,
         "documents",
@@ -119,6 +130,7 @@ ROOMS = {
         "models",
         "answering",
         "answering.endpoint.address",
+        "health",
         "jobs",
         "reporting",
         "engine.precision_names",

@@ -130,6 +130,7 @@ ROOMS = {
         "models",
         "answering",
         "answering.endpoint.address",
+        "answering.endpoint.model",
         "health",
         "jobs",
         "reporting",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from llmpar.answering.choice import ModelChoice
-from llmpar.answering.endpoint.address import find_addresses
+from llmpar.answering.endpoint.address import Address
 from llmpar.cli.options import ModelOptions
 from llmpar.errors import UsageError, WriteFailed
 from llmpar.paths import state_dir
@@ -34,16 +33,15 @@ def refuse_idle_options(given: ModelOptions) -> None:
             raise UsageError(f"--{name.replace('_', '-')} {reason}")
 
 
-def tell_once_where_texts_go(choice: ModelChoice, note: Callable[[str], None]) -> None:
+def tell_once_where_texts_go(addresses: Sequence[Address], note: Callable[[str], None]) -> None:
     """Tell a person, the first time that servers are asked, which ones get the texts.
 
     Args:
-        choice: names the servers.
+        addresses: the servers'.
         note: prints a line on the terminal.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         return
-    addresses = find_addresses(choice.endpoints, choice.endpoint_model)
     known = _known()
     new = [address for address in addresses if address.url not in known]
     for address in new:

@@ -148,7 +148,10 @@ class Run:
         choice = self.choice
         model = open_model(choice, progress)
         if choice.endpoints:
-            tell_once_where_texts_go(choice, progress.note)
+            from llmpar.answering.endpoint.model import Endpoints
+
+            assert isinstance(model, Endpoints)
+            tell_once_where_texts_go(model.addresses, progress.note)
         return model
 
     def open_output(self, progress: Progress) -> SingleOutput:

@@ -83,11 +83,6 @@ def find_addresses(given: Iterable[str], model: str | None = None) -> tuple[Addr
     return tuple(found.values())
 
 
-def names_a_list(given: str) -> bool:
-    """Tell whether what the user gives is a file that lists servers."""
-    return "://" not in given
-
-
 def _address(given: str, model: str | None, key_variable: str = KEY_VARIABLE) -> Address:
     name = _setting()
     try:

@@ -65,7 +65,7 @@ class Client:
             base_url=address.url,
             api_key=key.secret if key else _NO_KEY,
             max_retries=0,
-            timeout=None,
+            timeout=httpx2.Timeout(None, connect=CONNECT),  # how long an answer may take, is looked at here
             http_client=http,
         )
 
@@ -107,7 +107,7 @@ class Client:
         try:
             response: httpx2.Response = await asyncio.wait_for(request, timeout)
             return _parsed(response)
-        except (TimeoutError, asyncio.TimeoutError, openai.APITimeoutError) as error:
+        except (TimeoutError, asyncio.TimeoutError) as error:
             raise RequestFailed(Failure(Kind.BROKEN, f"took longer than {timeout:g} s")) from error
         except openai.APIStatusError as error:
             raise self._failed(error.response) from error

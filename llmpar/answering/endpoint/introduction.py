@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from llmpar.answering.backend import Query
@@ -21,6 +21,7 @@ from llmpar.visible import one_line
 PATIENCE = 600.0  # seconds for which a server may say that it is not ready yet, as it loads a model
 _GREETING = Query(0, Prompt((("user", "Hi"),), "Hi"), Sampling(), 1)
 _GREETED_WITHIN = 120.0  # seconds; a server may load its model for that
+_MOST_FAILURES = 3  # of one request, that are no "not yet"
 _MOST_TRIES = 6  # at a greeting, each without a parameter more
 _NAMED = 8  # models that a message names
 _SOFTWARE: Mapping[object, Software] = {"llamacpp": "llama.cpp", "vllm": "vllm"}
@@ -62,7 +63,7 @@ async def introduce(client: Client, doing: Callable[[str], None], patience: floa
     """
     address = client.address
     try:
-        listed = await _patiently(client, "/models", doing, patience)
+        listed = await _patiently(lambda: client.look("/models"), address, doing, patience)
     except RequestFailed as failed:
         # A gateway may have no list. Whether it knows the model, the greeting shows.
         if address.model is None or "answered 404" not in failed.failure.message:
@@ -73,7 +74,13 @@ async def introduce(client: Client, doing: Callable[[str], None], patience: floa
     software = _SOFTWARE.get(entry.get("owned_by"), "")
     manners = Manners(software, software == "vllm" and await _is_old(client))
     model = address.model or str(entry["id"])
-    fingerprint, manners = await _greeted(client, model, manners, _names(entries))
+
+    async def greet(manners: Manners) -> object:
+        return await _patiently(
+            lambda: client.ask(CHAT, body_of(_GREETING, model, manners, 1), _GREETED_WITHIN), address, doing, patience
+        )
+
+    fingerprint, manners = await _greeted(greet, address, model, manners, _names(entries))
     told = {name: value for name, value in {**entry, **_part(entry, "meta")}.items() if name in _LASTING and value}
     told |= {"system_fingerprint": fingerprint} if fingerprint else {}
     length = entry.get("max_model_len") or _part(entry, "meta").get("n_ctx") or entry.get("context_length")
@@ -81,17 +88,22 @@ async def introduce(client: Client, doing: Callable[[str], None], patience: floa
     return Introduction(address, model, json.dumps(told, sort_keys=True) if told else "", known, manners)
 
 
-async def _patiently(client: Client, path: str, doing: Callable[[str], None], patience: float) -> object:
+async def _patiently(
+    ask: Callable[[], Awaitable[object]], address: Address, doing: Callable[[str], None], patience: float
+) -> object:
+    """Ask something until there is an answer: a server may not be ready yet, and may fail a few times."""
     waited, number = 0.0, 0
     while True:
         try:
-            return await client.look(path)
+            return await ask()
         except RequestFailed as failed:
             number += 1
-            pause = backoff(number) if failed.failure.wait is None else failed.failure.wait
-            if failed.failure.kind is not Kind.AWAY or waited + pause > patience:
+            failure = failed.failure
+            pause = backoff(number) if failure.wait is None else failure.wait
+            is_ready_later = failure.kind is Kind.AWAY and waited + pause <= patience
+            if not (is_ready_later or (failure.kind is Kind.BROKEN and number <= _MOST_FAILURES)):
                 raise
-            doing(f"waiting for {client.address.url}")
+            doing(f"waiting for {address.url}")
             waited += pause
             await asyncio.sleep(pause)
 
@@ -142,8 +154,17 @@ async def _is_old(client: Client) -> bool:
     return numbers is not None and (int(numbers[1]), int(numbers[2])) < _NEW_CHOICES
 
 
-async def _greeted(client: Client, model: str, manners: Manners, names: list[str]) -> tuple[str, Manners]:
+async def _greeted(
+    greet: Callable[[Manners], Awaitable[object]], address: Address, model: str, manners: Manners, names: list[str]
+) -> tuple[str, Manners]:
     """Ask for one token, and return the server's fingerprint, "" if it tells none, and what it turned out to know.
+
+    Args:
+        greet: asks for it.
+        address: where the server is.
+        model: what it calls the model.
+        manners: what it seems to know.
+        names: those of the models that it tells.
 
     Raises:
         RequestFailed: it does not let us ask, or does not know the model.
@@ -151,15 +172,14 @@ async def _greeted(client: Client, model: str, manners: Manners, names: list[str
     """
     for _ in range(_MOST_TRIES):
         try:
-            body = body_of(_GREETING, model, manners, 1)
-            return answer_in(await client.ask(CHAT, body, _GREETED_WITHIN), _GREETING).fingerprint, manners
+            return answer_in(await greet(manners), _GREETING).fingerprint, manners
         except RequestFailed as failed:
             failure = failed.failure
             if failure.kind is Kind.FATAL and names and model not in names:
-                told = f"{client.address.url} does not know the model {one_line(model)}; it has {_shown(names)}"
+                told = f"{address.url} does not know the model {one_line(model)}; it has {_shown(names)}"
                 raise ModelUnavailable(told) from failed
-            if failure.kind in (Kind.FATAL, Kind.UNREACHABLE):
-                raise
+            if failure.kind in (Kind.FATAL, Kind.UNREACHABLE, Kind.AWAY, Kind.BROKEN):
+                raise  # without an answer, nobody knows whose answers the store would hold
             fewer = manners.without(failure.parameter) if failure.kind is Kind.PARAMETER else None
             if fewer is None:  # what is wrong with this greeting need not be wrong with anything else
                 break

@@ -30,20 +30,23 @@ class Key:
         return text.replace(self.secret, _HIDDEN)
 
 
-def find_key(variable: str, file: Path | None = None) -> Key | None:
-    """Return the key for a server, None if there is none.
-
-    Args:
-        variable: the environment variable that may hold it.
-        file: holds it, whatever the variable says.
+def read_key(file: Path) -> Key:
+    """Return the key that a file holds; it may be a pipe, which can be read one time.
 
     Raises:
-        InputError: the file holds no key, or the variable what is none.
-        InputUnreadable: the file cannot be read.
+        InputError: it holds none.
+        InputUnreadable: it cannot be read.
     """
-    if file is not None:
-        # Not UTF-8's own complaint: it would quote what stands in there.
-        return _checked(read_whole(file).decode("latin-1").strip(), one_line(file), InputError)
+    # Not UTF-8's own complaint: it would quote what stands in there.
+    return _checked(read_whole(file).decode("latin-1").strip(), one_line(file), InputError)
+
+
+def find_key(variable: str) -> Key | None:
+    """Return the key that an environment variable holds, None if it holds nothing.
+
+    Raises:
+        UsageError: what it holds is no key.
+    """
     given = os.environ.get(variable, "").strip()
     return _checked(given, variable, UsageError) if given else None
 

@@ -19,7 +19,7 @@ from llmpar.answering.endpoint.budget import Budget
 from llmpar.answering.endpoint.client import Client, require_client
 from llmpar.answering.endpoint.failures import Failure, Kind, RequestFailed
 from llmpar.answering.endpoint.introduction import Introduction, introduce, refused
-from llmpar.answering.endpoint.keys import Key, find_key
+from llmpar.answering.endpoint.keys import Key, find_key, read_key
 from llmpar.answering.endpoint.messages import Manners
 from llmpar.answering.endpoint.pace import Pace
 from llmpar.answering.endpoint.server import Server
@@ -54,11 +54,12 @@ class Endpoints:
         elsewhere = next((address for address in self.addresses if not address.is_here), None)
         if choice.offline and elsewhere:
             raise UsageError(f"{setting('offline')}: {elsewhere.url} is not on this machine")
-        self._keys = {address: find_key(address.key_variable, choice.api_key_file) for address in self.addresses}
+        key = read_key(choice.api_key_file) if choice.api_key_file else None
+        self._keys = {address: key or find_key(address.key_variable) for address in self.addresses}
         for address in self.addresses:
             if address.is_open_to_others:
-                key = " and the key" if self._keys[address] else ""
-                watcher.warn(f"{address.url}: texts{key} go to another machine unencrypted; https:// would hide them")
+                also = " and the key" if self._keys[address] else ""
+                watcher.warn(f"{address.url}: texts{also} go to another machine unencrypted; https:// would hide them")
 
     @property
     def name(self) -> str:
@@ -173,7 +174,7 @@ class Endpoints:
             (address, one) for address, one in zip(self.addresses, told, strict=True) if isinstance(one, Failure)
         ]
         for address, failure in failures:
-            if failure.kind is not Kind.UNREACHABLE or not found:
+            if failure.kind is Kind.FATAL or not found:
                 raise ModelUnavailable("; ".join(refused(one, why) for one, why in failures))
             self._watcher.warn(f"{address.url} {failure.message}; it is tried again while the others answer")
         _check_same(found)

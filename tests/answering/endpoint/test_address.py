@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmpar.answering.endpoint.address import Address, find_addresses
-from llmpar.answering.endpoint.keys import Key, find_key
+from llmpar.answering.endpoint.keys import Key, find_key, read_key
 from llmpar.errors import InputError, InputUnreadable, UsageError
 
 
@@ -104,20 +104,18 @@ def test_where_a_key_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert find_key("SOME_KEY") == Key("sesame", "SOME_KEY")
     assert find_key("NO_KEY") is None
     (tmp_path / "key").write_text("other\n")
-    found = find_key("SOME_KEY", tmp_path / "key")
-    assert found is not None
-    assert found.secret == "other"
+    assert read_key(tmp_path / "key").secret == "other"
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"two\nlines", b"sesam\xc3\xa9"])
 def test_a_file_without_a_key_is_not_quoted(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "key").write_bytes(content)
     with pytest.raises(InputError) as refused:
-        find_key("X", tmp_path / "key")
+        read_key(tmp_path / "key")
     assert "two" not in str(refused.value)
     assert "sesam" not in str(refused.value)
     with pytest.raises(InputUnreadable):
-        find_key("X", tmp_path / "no")
+        read_key(tmp_path / "no")
 
 
 def test_a_key_does_not_show() -> None:

@@ -96,7 +96,7 @@ def test_a_server_that_misbehaves_at_a_third_of_the_requests_answers_all(quick: 
     behaviour = Misbehaving(0.3)
     texts = [f"text {number}" for number in range(150)]
     with serving(behaviour, seconds=0.005) as server:
-        assert answers(run(server, texts=texts, threads=16, retries=9, timeout=0.3)) == [t.upper() for t in texts]
+        assert answers(run(server, texts=texts, threads=16, retries=9, timeout=3)) == [t.upper() for t in texts]
         # Each failure leads to one more request, and nothing else does.
         assert len(server.asked) == len(texts) + sum(behaviour.counts.values()) - behaviour.counts["good"]
         assert all(behaviour.counts[name] for name, _ in Misbehaving.WAYS)
@@ -106,7 +106,7 @@ def test_without_retries_what_failed_is_named_and_the_others_are_not_touched(qui
     behaviour = Misbehaving(0.3)
     texts = [f"text {number}" for number in range(150)]
     with serving(behaviour, seconds=0.005) as server:
-        results = run(server, texts=texts, threads=16, retries=0, timeout=0.3)
+        results = run(server, texts=texts, threads=16, retries=0, timeout=3)
         # To be turned away is no attempt.
         away = sum(count for name, count in behaviour.counts.items() if name[:3] in ("429", "503"))
         assert len(server.asked) == len(texts) + away
@@ -122,7 +122,7 @@ def test_without_retries_what_failed_is_named_and_the_others_are_not_touched(qui
     ids=[name for name, _ in Misbehaving.WAYS if "429" not in name and "503" not in name],
 )
 def test_a_failure_takes_one_attempt(response: Response, quick: None) -> None:
-    timeout = 0.3 if response.spoil == "silence" else 60
+    timeout = 1 if response.spoil == "silence" else 60
     with serving(Refusals(response, 2)) as server:
         assert answers(run(server, texts=TEXTS[:3], retries=2, timeout=timeout)) == ["TEXT 0", "TEXT 1", "TEXT 2"]
         assert len(server.asked) == 9
@@ -195,6 +195,19 @@ def test_a_server_that_still_loads_its_model_is_waited_for() -> None:
         server.pages["/v1/models"] = failed(503, "Loading model", {"Retry-After": "0.2"})
         asyncio.run_coroutine_threadsafe(_later(0.5, lambda: server.pages.clear()), server._loop)
         assert len(run(server)) == len(TEXTS)
+
+
+def test_a_greeting_that_fails_is_repeated_as_the_store_needs_the_fingerprint(quick: None, tmp_path: Path) -> None:
+    good = said("Hi", system_fingerprint="one")
+    with serving() as server:
+        for greeting in (failed(429, "slow", {"Retry-After": "0.3"}), failed(500), Response(body="nonsense")):
+            server.greeting = greeting
+            asyncio.run_coroutine_threadsafe(_later(0.1, lambda: setattr(server, "greeting", good)), server._loop)
+            with contextlib.suppress(ModelUnavailable):
+                run(server, store=tmp_path / "store")
+            server.greeting = good
+            run(server, store=tmp_path / "store")
+        assert len(server.asked) == 40, "under no other key than this fingerprint's"
 
 
 async def _later(seconds: float, action: Callable[[], None]) -> None:
@@ -364,11 +377,14 @@ def test_a_server_that_is_not_there_is_left_out_and_tried_again(quick: None) -> 
     with serving() as other:
         port = other.port
     texts = [f"text {number}" for number in range(100)]
-    with serving(seconds=0.03) as server:
-        back: list[Server] = []
-        asyncio.run_coroutine_threadsafe(
-            _later(0.3, lambda: back.append(Server(echo, seconds=0.03, port=port))), server._loop
-        )
+    back: list[Server] = []
+
+    def answer(body: Body) -> Response:
+        if len(server.asked) == 20:
+            back.append(Server(echo, seconds=0.03, port=port))
+        return echo(body)
+
+    with serving(answer, seconds=0.03) as server:
         with pytest.warns(RuntimeWarning, match="tried again|there again"):
             results = run(server, f"http://127.0.0.1:{port}/v1", texts=texts, threads=2)
         assert answers(results) == [text.upper() for text in texts]

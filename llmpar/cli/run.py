@@ -99,7 +99,9 @@ class Run:
     def session(self, progress: Progress, model: Model, examples: Iterable[Question] = ()) -> Iterator[Session]:
         """Open what answers questions, and tell a run that ends early how it goes on."""
         failures, output = self.options.failures, self.options.output
-        with closing(Records(failures.log, failures.errors, model.name)) as records:
+        # A server is asked for its model's name: for records, and not where there is nothing to ask.
+        name = model.name if failures.log or failures.errors else ""
+        with closing(Records(failures.log, failures.errors, name)) as records:
             store = self._open_store()
             session = Session(
                 model,

@@ -36,6 +36,15 @@ def test_a_document_goes_through_a_server(llmpar: Llmpar) -> None:
     assert outcome.err.startswith("llmpar run: 30 segments, 210 tokens in, 90 out"), "silent but for one line"
 
 
+def test_where_there_is_nothing_to_ask_no_server_need_be_there(llmpar: Llmpar) -> None:
+    for text in (b"", b"\n \n"):
+        outcome = llmpar(*ASK, "--endpoint", "http://127.0.0.1:9", stdin=text)
+        assert (outcome.code, outcome.out) == (0, text)
+    outcome = llmpar(*ASK, "--endpoint", "http://127.0.0.1:9", "--dry-run", stdin=DOCUMENT)
+    assert outcome.code == 0
+    assert outcome.out.split() == [b"documents", b"1", b"lines", b"30"]
+
+
 def test_the_environment_names_a_server(llmpar: Llmpar, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as server:
         monkeypatch.setenv("LLMPAR_ENDPOINT", server.url)

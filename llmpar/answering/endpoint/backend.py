@@ -14,7 +14,7 @@ from llmpar.answering.backend import Query, Reply, Watcher
 from llmpar.answering.endpoint.budget import Budget
 from llmpar.answering.endpoint.failures import Failure, Kind, RequestFailed
 from llmpar.answering.endpoint.messages import Answered, answer_in, body_of, path_of
-from llmpar.answering.endpoint.server import Server
+from llmpar.answering.endpoint.server import LONGEST_WAIT, Server
 from llmpar.answering.endpoint.tokens import estimate, estimate_prompt, fewest, surely_exceeds
 from llmpar.answering.fitting import LEAST_ROOM
 from llmpar.errors import EngineFailed, TokensSpent
@@ -23,7 +23,6 @@ from llmpar.tasks.question import Prompt
 from llmpar.tasks.task import Form
 
 PATIENCE = 600.0  # seconds for which nobody answers anything, after which nobody will
-_LONGEST_WAIT = 3600.0  # seconds that a server may ask to wait
 _MANY = 10  # times that a server may ask to wait as long as it does, with no answer between
 _LONG = 1000  # tokens from which on it is looked at whether a server has read all of a text
 
@@ -317,9 +316,13 @@ class EndpointBackend:
                 self._note(self._watcher.warn, f"{told}; {others}it is tried again")
             pause = server.lost(now)
         silence = now - self._last_answer
-        is_hopeless = silence > max(self._patience, _MANY * (failure.wait or 0.0)) or pause > _LONGEST_WAIT
+        is_hopeless = silence > max(self._patience, _MANY * (failure.wait or 0.0)) or pause > LONGEST_WAIT
         if is_hopeless and all(one.rests_until > now for one in self._servers):
-            asked = f"it asks to wait {pause:,.0f} s" if failure.wait else f"nobody has answered for {silence:,.0f} s"
+            asked = (
+                f"it asks to wait {failure.wait:,.0f} s"
+                if failure.wait
+                else f"nobody has answered for {silence:,.0f} s"
+            )
             self._fail(EngineFailed(f"{told}; {asked}"))
 
     def _note(self, tell: Callable[[str], None], what: str) -> None:

@@ -100,8 +100,8 @@ async def _patiently(
             number += 1
             failure = failed.failure
             pause = backoff(number) if failure.wait is None else failure.wait
-            is_ready_later = failure.kind is Kind.AWAY and waited + pause <= patience
-            if not (is_ready_later or (failure.kind is Kind.BROKEN and number <= _MOST_FAILURES)):
+            may_pass = failure.kind is Kind.AWAY or (failure.kind is Kind.BROKEN and number <= _MOST_FAILURES)
+            if not may_pass or waited + pause > patience:
                 raise
             doing(f"waiting for {address.url}")
             waited += pause

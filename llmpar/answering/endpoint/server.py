@@ -11,6 +11,7 @@ from llmpar.answering.endpoint.messages import Manners
 from llmpar.answering.endpoint.pace import Pace
 from llmpar.engine.worker import WorkerStatus
 
+LONGEST_WAIT = 3600.0  # seconds that a server may ask to wait; more ends the run
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds
 _STUMBLES = 4  # failures one after another, from which on a server is given a rest
 
@@ -104,6 +105,6 @@ class Server:
         """Count a failure, and return the pause that follows it; many requests that fail together count as one."""
         if now >= self._counted_until:
             self._in_a_row += 1
-        pause = backoff(self._in_a_row) if wait is None else wait
+        pause = backoff(self._in_a_row) if wait is None else min(wait, LONGEST_WAIT + 1)
         self._counted_until = max(self._counted_until, now + pause)
         return pause

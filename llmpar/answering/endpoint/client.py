@@ -58,7 +58,13 @@ class Client:
             keepalive_expiry=_KEPT_ALIVE,
         )
         # Texts go where the user said: to no other server that this one names, and, on this machine, by no proxy.
-        http = openai.DefaultAsyncHttpxClient(limits=limits, follow_redirects=False, trust_env=not address.is_here)
+        is_plain = address.is_here and address.url.startswith("http://")
+        http = openai.DefaultAsyncHttpxClient(
+            limits=limits,
+            follow_redirects=False,
+            trust_env=not address.is_here,
+            verify=not is_plain,  # there is nothing to verify, and to read all certificates takes a tenth of a second
+        )
         # Without a key, none is sent: a server might answer 401 to what is none.
         self._options: Any = {} if key else {"headers": {"Authorization": openai.Omit()}}
         self._openai = openai.AsyncOpenAI(

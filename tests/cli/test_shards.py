@@ -99,7 +99,8 @@ def test_eight_shards_that_are_stopped_at_random_make_the_same_document(llmpar: 
         num_asked = len(server.asked)
         last = llmpar(*given, "--store", str(whole))
         assert len(server.asked) == num_asked, "the last run asks nothing"
-        assert num_asked <= 50 + num_stopped, "only what was on its way when it was stopped is asked again"
+        # One is on its way when a shard is stopped, and perhaps one more has just come.
+        assert num_asked <= 50 + 2 * num_stopped, "nothing else is asked again"
     assert last.code == 0
     assert last.out == undivided.out == DOCUMENT.upper().encode()
     assert num_stopped > 2

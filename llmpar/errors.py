@@ -8,7 +8,8 @@ LlmparError
 ├── InputUnreadable      66    input cannot be opened or read
 ├── ModelUnavailable     69    a model that cannot be found, fetched, trusted or loaded
 │   └── EngineFailed     69    the engine or its device died during the run
-│       └── KeptDamaged  69    weights that were kept are not what was written, and can be loaded again
+│       ├── KeptDamaged  69    weights that were kept are not what was written, and can be loaded again
+│       └── TokensSpent 124    the tokens that the user gave have been taken
 ├── OutputUncreatable    73    a destination that cannot be created
 ├── WriteFailed          74    writing the output, the cache or the store failed
 │   └── StoreUnusable    74    the result store is damaged, too new, or cannot be written
@@ -79,6 +80,21 @@ class EngineFailed(ModelUnavailable):
 
 class KeptDamaged(EngineFailed):
     """Weights that were kept are no longer what was written; nothing was taken from them that cannot be undone."""
+
+
+class TokensSpent(EngineFailed):
+    """The tokens that the user gave a run are spent, so that nothing more is asked.
+
+    Args:
+        total: how many the user gave.
+        spent: how many were taken; the next answer might take more than what is left.
+    """
+
+    exit_code = 124
+
+    def __init__(self, total: int, spent: int) -> None:
+        given = setting("max_tokens_total", str(total))
+        super().__init__(f"{given}: {spent:,} tokens are spent, and the next answer may take more than the rest")
 
 
 class OutputUncreatable(LlmparError):

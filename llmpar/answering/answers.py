@@ -283,8 +283,8 @@ class Answers:
             raise EngineFailed(backend.failure)
         running = self._running.pop(reply.id)
         pending, attempt = running.pending, running.attempt
-        room = backend.context_length - running.num_prompt_tokens - reply.num_output_tokens
         answer = answer_of(running, reply)
+        room = backend.context_length - answer.num_prompt_tokens - reply.num_output_tokens
         fault = reply.error if reply.finish_reason == "error" else self._fault(pending, answer)
         is_full = reply.finish_reason == "length" and room <= 0
         step = next_step(
@@ -293,9 +293,10 @@ class Answers:
             is_faulty=fault is not None,
             room=room,
             can_extend=bool(reply.continuation),
-            can_split=is_full and halves_of(pending.question, self._policy.overflow) is not None,
+            can_split=(is_full or reply.overflows) and halves_of(pending.question, self._policy.overflow) is not None,
             can_part=fault is not None and parts_after(pending.question, answer) is not None,
             deadly=reply.deadly,
+            overflows=reply.overflows,
             is_ending=self._is_ending,
         )
         if step is Step.EXTEND:

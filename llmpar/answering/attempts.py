@@ -93,6 +93,7 @@ def next_step(
     can_split: bool = False,
     can_part: bool = False,
     deadly: bool = False,
+    overflows: bool = False,
     is_ending: bool = False,
 ) -> Step:
     """Return what happens after a reply.
@@ -106,8 +107,11 @@ def next_step(
         can_split: whether the text can be asked about in halves.
         can_part: whether the answer lost markup, and what stands between that can be asked about by itself.
         deadly: whether workers were lost over it.
+        overflows: whether the prompt was too long to be read.
         is_ending: whether nothing more is asked, as the run ends.
     """
+    if overflows:
+        return Step.SPLIT if can_split and not is_ending else Step.FINISH
     if finish_reason == "error":
         may_repeat = not is_ending and attempt.number <= attempt.failed(deadly=deadly).last
         return Step.REPEAT if may_repeat else Step.FINISH

@@ -1,8 +1,8 @@
 """The protocol between whoever asks and whatever answers, in text and plain data.
 
-Two implementations are here: a local model (`model.py`, on `local.py`) and the echo (`echo.py`); `choice.py` has the
-table of them. Nothing above this line sees a token's id, a tensor, or anything else that another process could not be
-sent.
+Three implementations are here: a local model (`model.py`, on `local.py`), servers (`endpoint/`) and the echo
+(`echo.py`); `choice.py` has the table of them. Nothing above this line sees a token's id, a tensor, or anything else
+that another process could not be sent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from llmpar.engine.worker import WorkerStatus
 from llmpar.tasks.question import Prompt, Sampling
 from llmpar.tasks.task import Form
 
-FinishReason = Literal["stop", "length", "loop", "error"]
+FinishReason = Literal["stop", "length", "loop", "form", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,16 @@ class Reply:
     Args:
         id: the query's.
         text: the whole answer, what it continued included, up to the string that ended it.
-        finish_reason: "length" for one that was cut, "loop" for one that went round, "error" for none.
+        finish_reason: "length" for one that was cut, "loop" for one that went round, "form" for one that is not of the
+            form that was asked for, "error" for none.
         num_output_tokens: of the whole answer.
         error: why there is no answer.
         worker: who answered; None if nobody took the query up.
         seconds: how long that took, without what it continued.
         deadly: workers were lost over it, so that it had better not be asked again.
         continuation: what a query needs to go on with this answer, for the backend alone to read; empty if it cannot.
+        overflows: there is no answer, as the prompt is too long, which only asking has shown.
+        num_prompt_tokens: how many tokens were read; None if `count_tokens` has told.
     """
 
     id: int
@@ -67,6 +70,8 @@ class Reply:
     seconds: float = 0.0
     deadly: bool = False
     continuation: bytes = b""
+    overflows: bool = False
+    num_prompt_tokens: int | None = None
 
 
 class Backend(Protocol):

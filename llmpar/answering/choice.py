@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmpar.engine.precision_names import TORCH_TYPES, PrecisionChoice
 from llmpar.engine.resources import available_memory
-from llmpar.errors import UsageError
+from llmpar.errors import UsageError, setting
 from llmpar.models.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _BYTES_HELD = 64  # that a character of text takes of the memory that may be use
 
 MODELS = {
     "model": "llmpar.answering.model:LocalModel",
+    "endpoint": "llmpar.answering.endpoint.model:Endpoints",
     "echo": "llmpar.answering.echo:Echo",
 }
 """What can answer, by the names of engines: where each one's `backend.Model` is. It is imported when it is chosen."""
@@ -36,7 +38,8 @@ class ModelChoice:
 
     Args:
         name: see `models.registry.resolve`.
-        engine: a name in MODELS; "echo" answers each text with itself, without a model.
+        engine: a name in MODELS; "echo" answers each text with itself, without a model. With `endpoints` it is
+            "endpoint".
         device: "auto", "cpu", "cuda" for every one there is, "cuda:N" or "mps".
         precision: see `models.load.load_model`.
         threads: how many share the weights, of which each GPU has its own; on GPUs, how many each has.
@@ -45,6 +48,11 @@ class ModelChoice:
         offline: open no socket to elsewhere.
         tensor_parallel: over how many devices each layer is spread; more than one takes the first CUDA devices, or as
             many processes of the CPU.
+        endpoints: URLs of servers that answer instead, and files that list some; see `endpoint.address`.
+        endpoint_model: what they call the model; None where they have only one.
+        api_key_file: holds the key for them; None leaves it to the environment.
+        context_length: tokens of a prompt and its answer that they have room for; None for what they tell.
+        max_tokens_total: tokens that a run may take of them.
 
     Raises:
         UsageError: there is no such engine, or what is chosen excludes something else that is.
@@ -59,10 +67,20 @@ class ModelChoice:
     max_memory: int | None = None
     offline: bool = False
     tensor_parallel: int = 1
+    endpoints: tuple[str, ...] = ()
+    endpoint_model: str | None = None
+    api_key_file: Path | None = None
+    context_length: int | None = None
+    max_tokens_total: int | None = None
 
     def __post_init__(self) -> None:
+        if self.endpoints and self.engine == "model":
+            object.__setattr__(self, "engine", "endpoint")
         if self.engine not in MODELS:
             raise UsageError(f"engine {self.engine!r}: there is no such; take {' or '.join(MODELS)}")
+        if (self.engine == "endpoint") != bool(self.endpoints):
+            reason = f"excludes engine {self.engine}" if self.endpoints else "is missing: the engine endpoint needs one"
+            raise UsageError(f"{setting('endpoints', option='--endpoint')}: {reason}")
         if self.tensor_parallel > 1:
             _check_parallel(self)
 

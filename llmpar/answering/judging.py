@@ -27,6 +27,9 @@ def fault_of(question: Question, answer: StoredAnswer, sampling: Sampling) -> st
         return None
     if answer.finish_reason == PARTS:  # each of which was judged by itself
         return fault_of_marks(question, answer.text)
+    if answer.finish_reason == "form":
+        has_choices = question.form is not None and bool(question.form.choices)
+        return f"the answer is {'none of the choices' if has_choices else 'no JSON of the schema'}"
     num_tokens = answer.num_output_tokens
     if answer.finish_reason == "length" and not question.conversation and not is_cut(question, answer, sampling):
         return f"the answer did not end within {num_tokens:,} tokens"

@@ -78,7 +78,7 @@ def answer_of(running: Running, reply: Reply) -> StoredAnswer:
         running.attempt.number,
         reply.text if is_conversation else reply.text.strip(),
         reply.finish_reason,
-        running.num_prompt_tokens,
+        running.num_prompt_tokens if reply.num_prompt_tokens is None else reply.num_prompt_tokens,
         reply.num_output_tokens,
         running.seconds + reply.seconds,
     )

@@ -13,6 +13,7 @@ from llmpar.cli import models, roles, store, tasks
 from llmpar.cli.arguments import FILES, argument, names_a_file, read_text, sources_of
 from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
+from llmpar.cli.doctor import doctor
 from llmpar.cli.options import InputOptions, JobOptions, option
 from llmpar.cli.signature import takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command()(batch)
     app.command()(reply)
     app.command()(split)
+    app.command()(doctor)
     app.add_typer(tasks.app, name="tasks")
     app.add_typer(models.app, name="models")
     app.add_typer(store.app, name="store")

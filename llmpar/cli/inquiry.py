@@ -74,6 +74,12 @@ class Inquiry:
             chosen = asking.choose(questions, passages, self.top, language)
             num_read = sum(map(len, chosen))
             progress.remark(f"{num_read:,} questions about {len(passages):,} passages")
+            if shard := self.options.store.shard:
+                for _, results in session.flow.answered(shard.of(asking.asked_of(questions, passages, chosen, task))):
+                    for _ in results:
+                        pass
+                session.flow.close()
+                return
             findings = list(asking.find(questions, passages, chosen, session, task))
             answer = "" if self.quotes else asking.conclude(self.question, findings, session, task)
             session.flow.close()

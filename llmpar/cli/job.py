@@ -21,6 +21,7 @@ from llmpar.jobs.pipeline import Pipeline
 from llmpar.jobs.record_fields import RecordFields
 from llmpar.jobs.reduction import ReducingMerger, plant
 from llmpar.jobs.segmenting import Blocks, Fields, pack, with_neighbours
+from llmpar.jobs.sharding import NoMerger
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import CUT_OR_LEFT_OUT, Report, counted
 from llmpar.tasks.question import Question
@@ -106,7 +107,7 @@ class Job:
                 lambda name, num_segments, num_failed: self._remark(name, num_segments, num_failed, progress),
             )
             with run.telling(progress, lambda: self._fate(pipeline)):
-                pipeline.run(self._parts(sources, session), output)
+                pipeline.run(run.share(self._parts(sources, session)), output)
             given = self.options.output
             if given.copy_others and given.output_dir:
                 self.options.register.folders.copy_others(given.output_dir, given.wait)
@@ -121,6 +122,8 @@ class Job:
         interleaves = self.options.merge.interleave
         if interleaves and merge not in ("document", "lines"):
             raise UsageError(f"--interleave needs --merge document or lines; {self.task.name} has {merge}")
+        if self.options.store.shard:
+            return NoMerger()
         if merge == "document":
             return DocumentMerger(on_error, interleaves)
         if merge == "lines":
@@ -194,7 +197,7 @@ class Job:
         report, model = self._run.report, self._run.open_model(progress)
         num_tokens = 0
         with Session(model, None, self._run.sampling, self._run.policy, report) as session:
-            for part in self._parts(sources, session):
+            for part in self._run.share(self._parts(sources, session)):
                 report.read(len(part.questions))
                 if part.block.last:
                     report.finish_document()

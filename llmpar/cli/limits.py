@@ -27,8 +27,23 @@ def check_options(options: RunOptions) -> None:
     if isinstance(options, JobOptions):
         _check_merge(options.merge, options.output)
     store = options.store
+    if store.shard:
+        _check_shard(options)
     if store.no_store and (store.refresh or store.retry_failed):
         raise UsageError(f"--no-store and {'--refresh' if store.refresh else '--retry-failed'} exclude each other")
+
+
+def _check_shard(options: RunOptions) -> None:
+    output, store = options.output, options.store
+    for name, place in (("-o", output.output), ("--output-dir", output.output_dir), ("--in-place", output.in_place)):
+        if place is not None:
+            raise UsageError(
+                f"{name} and --shard exclude each other: a part of the pieces makes no document; merge the stores, and "
+                "run without --shard"
+            )
+    if store.no_store or (options.model.engine == "echo" and not store.store):
+        reason = "--no-store keeps none" if store.no_store else "--engine echo keeps none without --store FILE"
+        raise UsageError(f"--shard: its answers are only in the store, and {reason}")
 
 
 def _check_output(output: OutputOptions) -> None:

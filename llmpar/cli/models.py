@@ -54,6 +54,20 @@ def path(name: _NAME) -> int:
 
 @app.command()
 @enters_files
+def info(name: _NAME) -> int:
+    """Tell what a model that is there is like, and what would be chosen for it on this machine."""
+    from llmpar.answering.choice import ModelChoice
+    from llmpar.health import chosen
+
+    for finding in (*chosen.describe(name), *chosen.look(ModelChoice(name), is_named=True)):
+        if finding.is_fault:
+            raise ModelUnavailable(finding.value)
+        typer.echo(f"{finding.name:<20}  {one_line(finding.value)}")
+    return 0
+
+
+@app.command()
+@enters_files
 def verify(
     name: Annotated[
         str | None, argument(metavar="[NAME]", help="One model; else everything.", role=roles.model)

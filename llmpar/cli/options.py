@@ -20,6 +20,7 @@ from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import DEFAULT_READING, Reading
 from llmpar.documents.register import Register
 from llmpar.engine.precision_names import PrecisionChoice
+from llmpar.jobs.sharding import Shard
 from llmpar.tasks.checks import CHECKS
 from llmpar.tasks.question import Sampling
 
@@ -133,8 +134,9 @@ class ModelOptions:
     ] = _CHOICE.name
     engine: Annotated[
         EngineName,
-        option("--engine", help="echo answers each piece with itself, without a model.", panel="Model"),
-    ] = _CHOICE.engine
+        option("--engine", help="echo answers each piece with itself, without a model; endpoint follows from "
+               "--endpoint.", panel="Model"),
+    ] = _CHOICE.engine  # fmt: skip
     device: Annotated[
         str,
         option("--device", help="auto, cpu, cuda (all GPUs), cuda:1 or mps.", panel="Model", callback=values.device),
@@ -145,7 +147,8 @@ class ModelOptions:
     ] = _CHOICE.precision
     threads: Annotated[
         int | None,
-        option("--threads", "-j", help="Pieces run on N threads over one copy of the weights; on GPUs, on N each.",
+        option("--threads", "-j", help="Pieces run on N threads over one copy of the weights; on GPUs, on N each; with "
+               "--endpoint, N requests at a time.",
                panel="Model", metavar="N|auto", parser=values.auto_count, show_default="auto"),
     ] = _CHOICE.threads  # fmt: skip
     batch_size: Annotated[
@@ -163,9 +166,34 @@ class ModelOptions:
         option("--tensor-parallel", help="Spread each layer over N devices, for a model that does not fit on one.",
                panel="Model", metavar="N", min=1, max=4096),
     ] = _CHOICE.tensor_parallel  # fmt: skip
-    offline: Annotated[bool, option("--offline", help="Open no socket; fetch nothing.", panel="Model")] = (
-        _CHOICE.offline
-    )
+    offline: Annotated[
+        bool, option("--offline", help="Open no socket to other machines; fetch nothing.", panel="Model")
+    ] = _CHOICE.offline
+    endpoint: Annotated[
+        list[str] | None,
+        option("--endpoint", help="Let a server answer that speaks OpenAI's protocol: its URL, or a file that lists "
+               "some; several times for several.", panel="Servers", metavar="URL|FILE", role=roles.servers),
+    ] = None  # fmt: skip
+    endpoint_model: Annotated[
+        str | None,
+        option("--endpoint-model", help="What the server calls the model. Default: the only one that it has.",
+               panel="Servers", metavar="NAME"),
+    ] = _CHOICE.endpoint_model  # fmt: skip
+    api_key_file: Annotated[
+        Path | None,
+        option("--api-key-file", help="The server's key stands in this file. Default: in OPENAI_API_KEY, if at all.",
+               panel="Servers", metavar="FILE", role=roles.read),
+    ] = _CHOICE.api_key_file  # fmt: skip
+    context_length: Annotated[
+        int | None,
+        option("--context-length", help="Tokens that the server has room for. Default: what it tells.",
+               panel="Servers", metavar="N", min=1),
+    ] = _CHOICE.context_length  # fmt: skip
+    max_tokens_total: Annotated[
+        int | None,
+        option("--max-tokens-total", help="End the run before it has taken more tokens of servers (exit 124).",
+               panel="Servers", metavar="N", min=1),
+    ] = _CHOICE.max_tokens_total  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +285,12 @@ class StoreOptions:
         option("--store-size", help="When a run ends, forget what was least recently used beyond this (4GB).",
                panel="Store", metavar="SIZE", parser=values.size, show_default=False),
     ] = 4_000_000_000  # fmt: skip
+    shard: Annotated[
+        Shard | None,
+        option("--shard", help="Answer the I-th of N parts of the pieces, into the store, and write nothing. Then "
+               "merge the stores (`llmpar store merge`), and run without this.", panel="Store", metavar="I/N",
+               parser=values.shard, show_default=False),
+    ] = None  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from llmpar.documents.writer import Writer, open_output
 from llmpar.errors import UsageError
 from llmpar.jobs.batching import Requests
 from llmpar.jobs.pipeline import Pipeline
+from llmpar.jobs.sharding import NoMerger
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import Report, counted
 from llmpar.tasks.question import Question, Sampling
@@ -49,6 +50,8 @@ class RequestRun:
             "batch", self.files, self.options, Report("request", fates=("answered by an error", "answered by errors"))
         )
         refuse_reading(self.options.input, "batch")
+        if self.error_file and self.options.store.shard:
+            raise UsageError("--error-file and --shard exclude each other: a share of the requests makes no results")
         given = self.options.sampling
         usual = Sampling()
         if any(getattr(given, name) != getattr(usual, name) for name in ("max_new_tokens", "temperature", "top_p")):
@@ -85,9 +88,10 @@ class RequestRun:
             first = list(islice(parts, 1))
             examples = [question for part in first for question in part.questions[:_EXAMPLES]]
             session = stack.enter_context(run.session(progress, model, _in_use(examples)))
-            pipeline = Pipeline(session.flow, requests, run.report)
+            shard = self.options.store.shard
+            pipeline = Pipeline(session.flow, NoMerger() if shard else requests, run.report)
             with run.telling(progress, lambda: f"after {counted(run.report.num_segments_done, 'request')}"):
-                pipeline.run(chain(first, parts), output)
+                pipeline.run(run.share(self._forgotten(chain(first, parts), requests)), output)
             if errors:
                 errors.close()
             self._note_repeated(requests, progress)
@@ -98,6 +102,13 @@ class RequestRun:
     def _parts(self, sources: list[str], requests: Requests) -> Iterator[Part]:
         for index, source in enumerate(sources):
             yield from requests.parts(_blocks(index, source, self._run.longest))
+
+    def _forgotten(self, parts: Iterator[Part], requests: Requests) -> Iterator[Part]:
+        """Yield parts whose results nobody awaits, where this run answers a share of them alone."""
+        for part in parts:
+            if self.options.store.shard:
+                requests.num_requests(part.block)
+            yield part
 
     def _note_repeated(self, requests: Requests, progress: Progress) -> None:
         if requests.num_repeated:

@@ -50,6 +50,10 @@ def destination_directory(register: Register, name: str, value: Path, values: Va
     """A directory of outputs, which `DirectoryOutput` enters: their names depend on the task."""
 
 
+def merged_stores(register: Register, name: str, value: Sequence[Path], values: Values) -> None:
+    """Stores whose answers another one takes, which itself looks that it is none of them: the usual one may be one."""
+
+
 def store(register: Register, name: str, value: Path, values: Values) -> None:
     """A store; `enter_all` enters it with the usual one, which may be the same."""
 
@@ -82,6 +86,13 @@ def _parts(path: Path) -> tuple[Path, ...]:
     with contextlib.suppress(ModelUnavailable):  # told when it is opened
         return deciding_files(path) if is_gguf(path) else (path,)
     return (path,)
+
+
+def servers(register: Register, name: str, value: Sequence[str], values: Values) -> None:  # noqa: ARG001
+    """URLs of servers, and files that list some."""
+    for one in value:
+        if "://" not in one:
+            register.read(Path(one), name)
 
 
 def documents(register: Register, name: str, value: str | Sequence[str], values: Values) -> None:

@@ -10,9 +10,11 @@ from typing import Protocol, TypeVar
 from llmpar.answering.attempts import Policy
 from llmpar.answering.backend import Model
 from llmpar.answering.choice import ModelChoice, longest_held, open_model
+from llmpar.answering.flow import Part
 from llmpar.answering.judging import PARTS
 from llmpar.answering.session import Session
 from llmpar.cli.effect import Effect
+from llmpar.cli.endpoints import refuse_idle_options, tell_once_where_texts_go
 from llmpar.cli.limits import check_options
 from llmpar.cli.options import RunOptions, settings_of
 from llmpar.documents.document import Block, Result, Segment, Unit
@@ -85,6 +87,7 @@ class Run:
         """
         options = self.options
         check_options(options)
+        refuse_idle_options(options.model)
         find_language(options.input.language)
         with Progress(options.output.progress, self.name, self.report, options.output.verbose) as progress:
             work(self._readable(progress), progress)
@@ -96,7 +99,9 @@ class Run:
     def session(self, progress: Progress, model: Model, examples: Iterable[Question] = ()) -> Iterator[Session]:
         """Open what answers questions, and tell a run that ends early how it goes on."""
         failures, output = self.options.failures, self.options.output
-        with closing(Records(failures.log, failures.errors, model.name)) as records:
+        # A server is asked for its model's name: for records, and not where there is nothing to ask.
+        name = model.name if failures.log or failures.errors else ""
+        with closing(Records(failures.log, failures.errors, name)) as records:
             store = self._open_store()
             session = Session(
                 model,
@@ -142,10 +147,17 @@ class Run:
 
     def open_model(self, progress: Progress) -> Model:
         """Return the model that the user chose; nothing of it is read yet."""
-        return open_model(self.choice, progress)
+        choice = self.choice
+        model = open_model(choice, progress)
+        if choice.endpoints:
+            from llmpar.answering.endpoint.model import Endpoints
+
+            assert isinstance(model, Endpoints)
+            tell_once_where_texts_go(model.addresses, progress.note)
+        return model
 
     def open_output(self, progress: Progress) -> SingleOutput:
-        """Return the one place where all output goes."""
+        """Return the one place where all output goes; a run that has a share of the pieces writes none."""
         given = self.options.output
         if given.output_dir or given.in_place is not None:
             raise UsageError(f"llmpar {self.name} writes one output; use -o FILE, or stdout")
@@ -204,10 +216,16 @@ class Run:
         """The most characters that are held of one record, or of one document that is one piece."""
         return longest_held(self.options.model.max_memory)
 
+    def share(self, parts: Iterator[Part]) -> Iterator[Part]:
+        """Yield parts of documents with the questions that this run is to answer, where several share them."""
+        shard = self.options.store.shard
+        return parts if shard is None else shard.of(parts)
+
     @property
     def choice(self) -> ModelChoice:
         """Which model answers, and on what."""
-        return settings_of(ModelChoice, self.options.model, name=self.options.model.model)
+        given = self.options.model
+        return settings_of(ModelChoice, given, name=given.model, endpoints=tuple(given.endpoint or ()))
 
     @property
     def sampling(self) -> Sampling:

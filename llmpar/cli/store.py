@@ -79,6 +79,28 @@ def purge(
     return 0
 
 
+@app.command()
+@enters_files
+def merge(
+    sources: Annotated[
+        list[Path],
+        with_role(typer.Argument(metavar="STORES...", help="Stores of other machines or shards."), roles.merged_stores),
+    ],
+    store: _STORE = None,
+) -> int:
+    """Put the answers of several stores into one, which is the usual one unless --store names another.
+
+    After it, a run over everything computes nothing that one of them has answered. Example:
+
+    [bold]llmpar store merge shard-*.sqlite --store all.sqlite[/bold]
+    """
+    from llmpar.store.merging import merge as merge_stores
+
+    merged = merge_stores(store, sources)
+    typer.echo(f"{merged.num_new:,} of {merged.num_answers:,} answers are new in {_path(store)}")
+    return 0
+
+
 def _path(store: Path | None) -> Path:
     from llmpar.store.store import default_path
 

@@ -6,6 +6,7 @@ import re
 
 import typer
 
+from llmpar.jobs.sharding import Shard
 from llmpar.tasks.checks import DEFAULT_CHECKS, parse_checks
 
 _LONGEST = 366 * 86_400.0  # seconds; beyond, timers overflow
@@ -39,6 +40,14 @@ def size(value: str) -> int:
     if num_bytes < 1:
         raise typer.BadParameter(f"{value!r} is no size; write 500MB or 4GB")
     return num_bytes
+
+
+def shard(value: str) -> Shard:
+    """Read which part of how many: 3/8."""
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", str(value).strip(), re.ASCII)
+    if not match:
+        raise typer.BadParameter(f"{value!r} is no part; write 3/8 for the third of eight")
+    return Shard(int(match[1]), int(match[2]))
 
 
 def checks(value: str) -> str:

@@ -89,6 +89,26 @@ def choose(questions: Sequence[str], passages: Sequence[Passage], top: int | Non
     return [ranking.best(question, top) for question in questions]
 
 
+def asked_of(
+    questions: Sequence[str], passages: Sequence[Passage], chosen: Sequence[Sequence[int]], task: Task
+) -> Iterator[Part]:
+    """Yield what `find` asks: each question of each of its passages, in order.
+
+    Args:
+        questions: what is asked.
+        passages: all there are.
+        chosen: for each question, the numbers of those that are read.
+        task: what is asked, `{question}` in it.
+    """
+    for question, numbers in zip(questions, chosen, strict=True):
+        asked = task.with_values(question=question)
+        for number in numbers:
+            passage = passages[number]
+            block = replace(passage.segment.block, num_bytes=0)
+            fields = (("before", passage.heading),)
+            yield Part(block, [Question(replace(passage.segment, block=block), asked, fields)])
+
+
 def find(
     questions: Sequence[str],
     passages: Sequence[Passage],
@@ -105,19 +125,10 @@ def find(
         session: asks.
         task: what is asked, `{question}` in it.
     """
-
-    def parts() -> Iterator[Part]:
-        for question, numbers in zip(questions, chosen, strict=True):
-            asked = task.with_values(question=question)
-            for number in numbers:
-                passage = passages[number]
-                block = replace(passage.segment.block, num_bytes=0)
-                fields = (("before", passage.heading),)
-                yield Part(block, [Question(replace(passage.segment, block=block), asked, fields)])
-
     order = [(question, number) for question, numbers in zip(questions, chosen, strict=True) for number in numbers]
     nothing = task.value("nothing")
-    for (question, number), (_, results) in zip(order, session.flow.answered(parts()), strict=True):
+    parts = asked_of(questions, passages, chosen, task)
+    for (question, number), (_, results) in zip(order, session.flow.answered(parts), strict=True):
         for result in results:
             if result.error is None and not is_nothing(result.answer, nothing):
                 yield Finding(question, result.answer, passages[number])

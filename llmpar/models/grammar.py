@@ -102,6 +102,19 @@ def schema_rule(schema: object, name: str = "the schema") -> str:
     return _tried(_checked(rule, complaint), complaint)
 
 
+def fulfils(schema: str, text: str) -> bool:
+    """Tell whether a text is JSON as the rule of a schema (given as JSON) has it, for answers that no mask held to it.
+
+    The text has no white space between its parts, and its fields stand in the schema's order.
+    """
+    from llguidance import LLMatcher, LLParserLimits
+
+    rule = _rule_of(schema)
+    matcher = LLMatcher(_bytes_as_tokens(), rule, log_level=0, limits=LLParserLimits(verbose_errors=False))
+    data = list(text.encode("utf-8", "replace"))
+    return bool(matcher.try_consume_tokens(data) == len(data) and matcher.is_accepting())
+
+
 class Grammar:
     """A rule over one model's tokens. Built once for a run, in less than a second; safe for any number of threads.
 
@@ -310,6 +323,11 @@ def _tried(rule: str, complaint: str) -> str:
     if matcher.is_error():
         raise UsageError(f"{complaint}: {_reason(matcher)}")
     return rule
+
+
+@cache
+def _rule_of(schema: str) -> str:
+    return schema_rule(json.loads(schema))
 
 
 @cache

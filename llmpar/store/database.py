@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llmpar import interrupts
-from llmpar.errors import StoreUnusable
+from llmpar.errors import StoreUnusable, setting
 from llmpar.interrupts import shielded
+from llmpar.store.filesystems import network_file_system
 from llmpar.store.held import HeldFile, instead
 from llmpar.visible import one_line
 
@@ -72,6 +73,12 @@ class Database:
     def __init__(self, path: Path, *, makes_directory: bool = False) -> None:
         self._path = path
         self._is_open = True
+        if kind := network_file_system(path):
+            raise StoreUnusable(
+                f"store {one_line(path)}: is on a network file system ({kind}), which SQLite cannot lock for several "
+                f"machines; let each have one on its own disk ({setting('store', '/tmp/answers.sqlite')}, or "  # noqa: S108
+                "LLMPAR_STATE=DIR), and bring them together with `llmpar store merge`"
+            )
         with self._translated():
             if not os.path.lexists(path):
                 if makes_directory:

@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from llmpar.paths import state_dir
 from llmpar.store.database import Database
@@ -25,6 +26,11 @@ _FIND = (
     "SELECT key, attempt, answer, finish_reason, num_prompt_tokens, num_output_tokens, seconds, checksum, used "
     "FROM answers WHERE key IN"
 )
+_ALL = (
+    "SELECT digest, description, created, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
+    "num_output_tokens, seconds, used, checksum FROM answers JOIN jobs ON jobs.id = job"
+)
+_MERGED_AT_ONCE = 1000
 _KEYS_AT_ONCE = 256  # looked for by one query
 _EVICTED_AT_ONCE = 0.1  # of the answers
 _SETTLED = 2.0  # seconds after which a file that looks the same is the same: time stamps are coarse
@@ -74,7 +80,9 @@ class Store:
     def __init__(self, path: Path | None = None, *, keep_text: bool = True) -> None:
         self._keep_text = keep_text
         self._touched: list[bytes] = []  # keys used today for the first time
-        self._database = Database(path or default_path(), makes_directory=path is None)
+        self.path = path or default_path()
+        """Where it is."""
+        self._database = Database(self.path, makes_directory=path is None)
 
     def job(self, description: Mapping[str, object]) -> JobStore:
         """Return the part of the store that belongs to a job.
@@ -131,6 +139,31 @@ class Store:
                 "num_output_tokens, seconds, used, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 ((number, *row) for row in rows),
             )
+
+    def all_answers(self) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield every answer as it is kept, with its job, some at a time, for `take`."""
+        rows = self._database.rows(_ALL)
+        while some := list(islice(rows, _MERGED_AT_ONCE)):
+            for digest, _, _, key, attempt, text, answer, *counts, used, checksum in some:
+                is_good = _checksum(key, attempt, answer, *counts) == checksum and isinstance(digest, bytes)
+                if not is_good or not (text is None or isinstance(text, bytes)):
+                    raise self._database.unusable("an answer in it was altered")
+                self._day(used)
+            yield some
+
+    def take(self, answers: Sequence[tuple[Any, ...]]) -> int:
+        """Commit answers of another store's `all_answers`, and return how many there were not yet; the others stay."""
+        jobs = dict.fromkeys(row[:3] for row in answers)
+        with self._database.transaction() as connection:
+            connection.executemany("INSERT OR IGNORE INTO jobs (digest, description, created) VALUES (?, ?, ?)", jobs)
+            before = connection.total_changes
+            connection.executemany(
+                "INSERT OR IGNORE INTO answers (job, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
+                "num_output_tokens, seconds, used, checksum) "
+                "VALUES ((SELECT id FROM jobs WHERE digest = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ((row[0], *row[3:]) for row in answers),
+            )
+            return connection.total_changes - before
 
     def fingerprint(self, files: Iterable[Path], reading: Callable[[], None] = lambda: None) -> str:
         """Return a hash of the names and contents of files; those that look unchanged are not read again.

@@ -46,6 +46,14 @@ EXTENDED = FIRST.extended()
         (LAST, "error", {"is_faulty": True}, Step.FINISH),
         (FIRST, "error", {"is_faulty": True, "deadly": True}, Step.FINISH),
         (FIRST, "error", {"is_faulty": True, "is_ending": True}, Step.FINISH),
+        # What a server finds too long is split, and never asked again as it is.
+        (FIRST, "error", {"is_faulty": True, "overflows": True, "can_split": True}, Step.SPLIT),
+        (LAST, "error", {"is_faulty": True, "overflows": True, "can_split": True}, Step.SPLIT),
+        (FIRST, "error", {"is_faulty": True, "overflows": True}, Step.FINISH),
+        (FIRST, "error", {"is_faulty": True, "overflows": True, "can_split": True, "is_ending": True}, Step.FINISH),
+        # An answer that is not of its form is bad like any other.
+        (FIRST, "form", {"is_faulty": True}, Step.RETRY),
+        (LAST, "form", {"is_faulty": True}, Step.FINISH),
     ],
 )
 def test_what_follows(attempt: Attempt, finish_reason: str, facts: dict[str, object], step: Step) -> None:

@@ -11,6 +11,7 @@ import pytest
 from support.backends import byte_backend
 from support.fakes import FakeRunner, fake_answer
 from support.questions import Kept, question
+from support.servers import serving
 
 from llmpar.answering.answers import Answers
 from llmpar.answering.attempts import Attempt, Policy
@@ -23,7 +24,7 @@ from llmpar.tasks.task import Form
 
 PROMPT = Prompt((("system", "s"), ("user", "one")), "one", languages=("en", "de"))
 QUERY = Query(3, PROMPT, Sampling(stop=("x",)), 8, Form(choices=("a", "b")), 2.5, b"\0")
-REPLY = Reply(3, "answer", "length", 4, worker=1, seconds=0.5, continuation=b"\1")
+REPLY = Reply(3, "answer", "length", 4, worker=1, seconds=0.5, continuation=b"\1", num_prompt_tokens=9)
 
 
 class Silence:
@@ -55,7 +56,15 @@ def test_it_can_be_sent_to_another_process(value: Any) -> None:
 
 @pytest.mark.parametrize("engine", MODELS)
 def test_every_model_has_what_the_protocol_asks(engine: Any, tiny_model: Any) -> None:
-    model = open_model(ModelChoice(str(tiny_model), engine, device="cpu", precision="fp32", threads=1), Silence())
+    with serving() as server:
+        urls = (server.url,) if engine == "endpoint" else ()
+        has_what_the_protocol_asks(
+            engine, ModelChoice(str(tiny_model), engine, device="cpu", precision="fp32", threads=1, endpoints=urls)
+        )
+
+
+def has_what_the_protocol_asks(engine: str, choice: ModelChoice) -> None:
+    model = open_model(choice, Silence())
     assert model.measure("some words") > 0
     assert model.count_tokens(PROMPT) >= model.measure("one")
     assert model.context_length > 100

@@ -16,8 +16,8 @@ OPTIONS = JobOptions()
 GROUPS = (OPTIONS.model, OPTIONS.sampling, OPTIONS.failures, OPTIONS.store)
 OTHER_NAMES = {"model": "name"}
 """Settings that are called otherwise than their options."""
-NO_OPTIONS = {"stop"}
-"""Settings that are for requests alone."""
+NO_OPTIONS = {"stop", "endpoints"}
+"""Settings that are for requests alone, or that several of an option make together."""
 SETTINGS = (ModelChoice(), Sampling(), Policy())
 
 

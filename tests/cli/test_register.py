@@ -33,7 +33,7 @@ NAMED = {"files", "arguments", "input_file", "task_name", "model", "name"}
 # What else is a text, and no path; a new one must be put here or be given a role.
 TEXTS = {
     "choices", "values", "system", "to", "source_language", "length", "parts", "top", "reduce", "language",
-    "device", "check", "in_place", "encoding", "output_encoding", "include", "exclude",
+    "device", "check", "in_place", "encoding", "output_encoding", "include", "exclude", "endpoint_model",
 } | {setting.name for setting in fields(FormatOptions)}  # fmt: skip
 WRITTEN = {roles.written, roles.replaced, roles.output, roles.store}
 
@@ -133,8 +133,15 @@ JOB_HAVE = [
     Slot("doc.bak", True, options=("--in-place=.bak",), files=("HERE/doc",), place="doc.bak", chooses_output=True),
     Slot("--output-dir", True, ("--output-dir", "HERE/to"), ("HERE/in.txt",), "to/in.txt", chooses_output=True),
 ]
-VALID = {"--task": 'prompt = "x"', "--schema": '{"type": "string"}', "--glossary": "cat,chat"}  # read before the rest
+VALID = {
+    "--task": 'prompt = "x"',
+    "--schema": '{"type": "string"}',
+    "--glossary": "cat,chat",
+    "--endpoint": "http://127.0.0.1:9",
+    "--api-key-file": "sesame",
+}  # read before the rest
 NEEDED = {"translate": ["--to", "German"]}
+SERVER = ["--endpoint", "http://127.0.0.1:9"]  # nobody is there
 
 
 def slots(callback: Any) -> list[Slot]:
@@ -242,6 +249,8 @@ def test_one_file_for_two_ends_before_anything_is_opened(
             options += ["--output", str(here / "other")]
         first = ["x"] if command[0] in ("run", "ask") and not {"--prompt-file", "--task"} & {*options} else []
         echo = ["--engine", "echo"] if command != ("split",) else []
+        if {"--endpoint", "--api-key-file"} & {*options}:  # which say what answers
+            echo = SERVER if "--endpoint" not in options else []
         before = contents(here)
         with Path(stdin or os.devnull).open() as source:
             outcome = called([*command, *NEEDED.get(command[0], []), *echo, *options, "--", *first, *files], source,

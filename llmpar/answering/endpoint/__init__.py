@@ -1,0 +1,1 @@
+"""Servers that speak OpenAI's protocol, as a model. Knows no question, task or store."""

@@ -1,0 +1,106 @@
+"""What `llmpar doctor` finds, for people and for programs, and what it says of what does not work."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.program import Outcome
+from support.servers import serving
+
+from llmpar.engine.resources import usable_cores
+from llmpar.store import filesystems
+
+Llmpar = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMPAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def examined(llmpar: Llmpar, *arguments: str, code: int = 0) -> dict[str, dict[str, Any]]:
+    """Return what was found, by its name."""
+    outcome = llmpar("doctor", "--json", "--offline", *arguments)
+    assert outcome.code == code, outcome.out + outcome.err.encode()
+    told = json.loads(outcome.out)
+    assert told["is_well"] is (code == 0)
+    return {finding["name"]: finding for finding in told["findings"]}
+
+
+def test_it_tells_what_there_is(llmpar: Llmpar) -> None:
+    found = examined(llmpar)
+    assert found["cores"]["value"].startswith(f"{usable_cores()} of {os.cpu_count()} ")
+    assert found["torch"]["value"] == importlib.metadata.version("torch")
+    assert {"platform", "instructions", "memory", "cache", "store", "hub", "openai"} <= found.keys()
+    assert found["store"]["value"].endswith("none yet")
+    assert "offline" in found["hub"]["value"]
+    assert found["smollm2-135m"]["remedy"] == "llmpar models pull smollm2-135m"
+    assert not list(Path(os.environ["LLMPAR_STATE"]).iterdir()), "nothing is made by looking"
+
+
+def test_people_get_lines(llmpar: Llmpar) -> None:
+    outcome = llmpar("doctor", "--offline")
+    lines = outcome.out.decode().splitlines()
+    assert (outcome.code, outcome.err) == (0, "")
+    assert [line for line in lines if line.endswith(":")] == ["machine:", "software:", "files:", "network:", "model:"]
+    assert lines[-1] == "everything that is needed is there"
+
+
+def test_what_would_be_chosen_for_a_model(llmpar: Llmpar, tiny_model: Path) -> None:
+    found = examined(llmpar, "-m", str(tiny_model), "--device", "cpu")
+    assert found[str(tiny_model)]["value"] == str(tiny_model.resolve())
+    assert found["device"]["value"] == "cpu: as was asked for"
+    assert found["precision"]["value"].startswith(("fp32", "bf16"))
+    assert found["threads"]["value"].startswith(f"{usable_cores()}: one for each core")
+
+
+def test_a_model_that_is_named_and_not_there_is_a_fault(llmpar: Llmpar) -> None:
+    found = examined(llmpar, "-m", "owner/nothing", code=69)
+    assert found["owner/nothing"]["remedy"] == "llmpar models pull owner/nothing"
+
+
+def test_what_a_model_is_like(llmpar: Llmpar, tiny_model: Path) -> None:
+    outcome = llmpar("models", "info", str(tiny_model))
+    told = dict(line.split(maxsplit=1) for line in outcome.out.decode().splitlines())
+    assert (told["type"], told["layers"], told["context"]) == ("llama", "2", "1,024 tokens")
+    assert told["chat"] == "template         yes"
+    assert llmpar("models", "info", "owner/nothing").code == 69
+
+
+def test_a_server_that_is_named(llmpar: Llmpar) -> None:
+    with serving(models=[{"id": "m", "max_model_len": 4096}]) as server:
+        found = examined(llmpar, "--endpoint", server.url)
+        assert found["server"]["value"] == f"{server.url}: has m, 4,096 tokens of context"
+        assert server.asked == []
+    found = examined(llmpar, "--endpoint", "http://127.0.0.1:9", code=69)
+    assert "is it running" in found["server"]["value"]
+
+
+def test_a_store_that_cannot_be_used(llmpar: Llmpar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "store").write_text("no store")
+    assert "no SQLite file" in examined(llmpar, "--store", str(tmp_path / "store"), code=69)["store"]["value"]
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"30 27 0:30 / {tmp_path} rw - nfs4 server:/x rw\n")
+    monkeypatch.setattr(filesystems, "_MOUNTS", mounts)
+    assert "llmpar store merge" in examined(llmpar, "--store", str(tmp_path / "store"), code=69)["store"]["value"]
+
+
+def test_what_is_not_installed_comes_with_its_command(llmpar: Llmpar, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name in ("openai", "numba"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr("llmpar.health.software.version", version)
+    found = examined(llmpar, code=69)
+    assert found["numba"]["remedy"] == "pip install numba"
+    assert (found["openai"]["remedy"], found["openai"]["is_fault"]) == ("pip install 'llmpar[endpoint]'", False)

@@ -17,6 +17,7 @@ def check_options(options: RunOptions) -> None:
         ("--max-repeats", sampling.max_repeats, 0, sys.maxsize),
         ("--retries", options.failures.retries, 0, 1000),
         ("--max-new-tokens", 1 if sampling.max_new_tokens is None else sampling.max_new_tokens, 1, sys.maxsize),
+        ("--max-thinking-tokens", sampling.max_thinking_tokens or 0, 0, sys.maxsize),
     )
     for name, value, least, most in ranges:
         if not least <= value <= most:

@@ -20,6 +20,7 @@ from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import DEFAULT_READING, Reading
 from llmpar.documents.register import Register
 from llmpar.engine.precision_names import PrecisionChoice
+from llmpar.models.thinking import Thinking
 from llmpar.tasks.checks import CHECKS
 from llmpar.tasks.question import Sampling
 
@@ -163,6 +164,11 @@ class ModelOptions:
         option("--tensor-parallel", help="Spread each layer over N devices, for a model that does not fit on one.",
                panel="Model", metavar="N", min=1, max=4096),
     ] = _CHOICE.tensor_parallel  # fmt: skip
+    thinking: Annotated[
+        Thinking | None,
+        option("--thinking", help="Set the switch for thinking in the model's chat template. Default: off, mostly.",
+               panel="Model"),
+    ] = _CHOICE.thinking  # fmt: skip
     offline: Annotated[bool, option("--offline", help="Open no socket; fetch nothing.", panel="Model")] = (
         _CHOICE.offline
     )
@@ -176,6 +182,11 @@ class SamplingOptions:
         int | None,
         option("--max-new-tokens", help="Cut answers here. Default: room that suits the task.", panel="Answers"),
     ] = _SAMPLING.max_new_tokens
+    max_thinking_tokens: Annotated[
+        int | None,
+        option("--max-thinking-tokens", help="Of thoughts before an answer, counted apart. Default: 4096.",
+               panel="Answers"),
+    ] = _SAMPLING.max_thinking_tokens  # fmt: skip
     temperature: Annotated[
         float,
         option("--temperature", help="0, or below 0.00001: the likeliest token each time.", panel="Answers"),

@@ -137,7 +137,7 @@ class Session:
 
     def _prompts(self, question: Question) -> Iterator[Prompt]:
         """Yield prompts that show what those of this run begin with."""
-        for example in list(self._examples) or _examples_of(question):
+        for example in list(self._examples) or examples_of(question):
             prompt = example.prompt
             if example.conversation:
                 if self.model.exceeds(prompt, self.model.context_length):
@@ -149,7 +149,7 @@ class Session:
             yield prompt
 
 
-def _examples_of(question: Question) -> list[Question]:
+def examples_of(question: Question) -> list[Question]:
     """Return questions that have in common what all questions of a task have: texts and fields differ."""
     if question.conversation:
         return [question]

@@ -35,7 +35,7 @@ from llmpar.jobs.record_fields import RecordFields
 from llmpar.jobs.reduction import ReducingMerger, plant
 from llmpar.jobs.segmenting import Blocks, Fields, pack, with_neighbours
 from llmpar.reporting.progress import Progress
-from llmpar.reporting.report import CUT_OR_LEFT_OUT, Report, counted
+from llmpar.reporting.report import CUT_OR_LEFT_OUT, LEFT_OUT, Report, counted
 from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
 from llmpar.visible import one_line
@@ -71,7 +71,7 @@ class Job:
         self.task = replace(self.task, merge=self._merge)
         fates = CUT_OR_LEFT_OUT if self._merge == "reduce" else None
         if self.terms and self.terms.ends:
-            self.noun = "term"
+            self.noun, fates = "term", LEFT_OUT
         report = Report(self.noun, fates, shows_latency=self.noun == "message")
         translates = self._merge == "document" and self.options.model.engine != "echo"  # whose answers are the source
         into = self.task.value("to_tag") if translates else ""

@@ -15,15 +15,13 @@ from llmpar.documents.source import is_pipe
 from llmpar.errors import InputUnreadable, UsageError
 from llmpar.jobs import terms
 from llmpar.reporting.progress import Progress
-from llmpar.reporting.report import counted
+from llmpar.reporting.report import LEFT_OUT, counted
 from llmpar.smallfile import read_whole
 from llmpar.tasks import translation
 from llmpar.tasks.glossary import Glossary
 from llmpar.tasks.task import Task
 from llmpar.tasks.terms_file import with_rows
 from llmpar.visible import one_line
-
-_LEFT_OUT = ("left out of the file", "left out of the file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +82,7 @@ class Terms:
                 asked,
                 lambda source: source in file or (self.glossary is not None and source in self.glossary),
             )
-            report = run.report
-            report.fates, fates = _LEFT_OUT, report.fates
+            fates = run.report.call_failures(LEFT_OUT)
             rows: list[tuple[str, str]] = []
             lacking: list[str] = []
             for source, target in terms.translate(found, self.task, session):
@@ -93,7 +90,7 @@ class Terms:
                     lacking.append(source)
                 else:
                     rows.append((source, target))
-            report.fates = fates
+            run.report.call_failures(fates)
             if rows:
                 data = with_rows(data, rows, name)
             writer.write(data)

@@ -109,6 +109,11 @@ class Report:
                     f"  {name}: {num_failed:,} of {counted(num_segments, self.noun)} failed"
                 )
 
+    def call_failures(self, fates: tuple[str, str] | None) -> tuple[str, str] | None:
+        """Say what becomes of segments that fail from now on, and return what was said so far; see `fates`."""
+        said, self.fates = self.fates, fates
+        return said
+
     def set_apart(self) -> None:
         """Take what was done so far for preparation: its tokens and its time count, its segments do not."""
         usual = Report()

@@ -130,6 +130,8 @@ class Question:
     def material(self) -> str:
         """What decides the answer besides the task: the text, and what else there is."""
         if self.conversation:
-            return "\0" + json.dumps(asdict(self.conversation), sort_keys=True)
+            said = asdict(self.conversation)
+            del said["sampling"]["max_thinking_tokens"]  # no request says it, but whoever runs them
+            return "\0" + json.dumps(said, sort_keys=True)
         # A document has no NUL as a rule, so that no text looks like this.
         return "\0" + json.dumps([self.text, self.fields]) if self.fields else self.text

@@ -136,7 +136,7 @@ def _reply(
     text: str,
     style: Callable[[], Style] | None,
 ) -> Reply:
-    divided = style().divide(output_ids, expected.outlook) if style and expected.outlook else Divided(text)
+    divided = style().divide(output_ids, text, expected.outlook) if style and expected.outlook else Divided(text)
     text = divided.answer
     ends = [place for string in expected.stop if (place := text.find(string)) >= 0]
     return Reply(

@@ -42,8 +42,8 @@ class Channels:
         """Return what follows one answer; the model opens its channels itself."""
         return _ChannelFollower(self, outlook)
 
-    def divide(self, output_ids: Sequence[int], outlook: Outlook) -> Divided:
-        """Return an answer's text without its thoughts, and these."""
+    def divide(self, output_ids: Sequence[int], text: str, outlook: Outlook) -> Divided:  # noqa: ARG002
+        """Return an answer without its thoughts, and these; see `Style.divide`."""
         follower = _ChannelFollower(self, outlook)
         answer_ids: list[int] = []
         blocks: list[list[int]] = [[]]

@@ -50,11 +50,12 @@ class Tags:
         opens = opens and outlook.is_sure and not outlook.is_open
         return _TokenTags(self, self.ids, outlook, opens) if self.ids else _TextTags(self, outlook, opens)
 
-    def divide(self, output_ids: Sequence[int], outlook: Outlook) -> Divided:
-        """Return an answer's text without its thoughts, and these."""
-        divided = (
-            self._divide_ids(output_ids, self.ids, outlook) if self.ids else self._divide_text(output_ids, outlook)
-        )
+    def divide(self, output_ids: Sequence[int], text: str, outlook: Outlook) -> Divided:
+        """Return an answer without its thoughts, and these; see `Style.divide`."""
+        ids = self.ids
+        if not outlook.is_open and (ids[0] not in output_ids if ids else self.opening not in text):
+            return Divided(text)  # as most answers are
+        divided = self._divide_ids(output_ids, ids, outlook) if ids else self._divide_text(output_ids, text, outlook)
         if not divided.num_tokens:
             return divided
         answer = divided.answer.lstrip()
@@ -86,8 +87,7 @@ class Tags:
         thoughts = joined(decode(block) for block in blocks)
         return Divided(decode(answer_ids), thoughts, num_tokens, follower.is_thinking)
 
-    def _divide_text(self, output_ids: Sequence[int], outlook: Outlook) -> Divided:
-        text = self.spelling.decode(output_ids)
+    def _divide_text(self, output_ids: Sequence[int], text: str, outlook: Outlook) -> Divided:
         spans: list[tuple[int, int]] = []  # of thoughts, with their tags
         answer, at, is_thinking = "", 0, outlook.is_open
         start = 0

@@ -72,8 +72,14 @@ class Style(Protocol):
     def follow(self, outlook: Outlook, *, opens: bool = False) -> Follower:
         """Return what follows one answer; if it `opens`, thoughts that are sure to come are opened for the model."""
 
-    def divide(self, output_ids: Sequence[int], outlook: Outlook) -> Divided:
-        """Return an answer's text without its thoughts, and these."""
+    def divide(self, output_ids: Sequence[int], text: str, outlook: Outlook) -> Divided:
+        """Return an answer without its thoughts, and these.
+
+        Args:
+            output_ids: the answer's.
+            text: what they are decoded to.
+            outlook: what was to be expected.
+        """
 
 
 @dataclass(frozen=True, slots=True)

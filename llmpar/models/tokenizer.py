@@ -166,8 +166,11 @@ class ChatTokenizer:
             ModelUnavailable: the chat template refuses such a conversation.
         """
         ending = self._frame(tuple(role for role, _ in messages), ()).ending
-        is_switched_on = is_on(self._chat, self._thinking) if self._chat else None
-        return self.style.outlook(ending, (text for _, text in messages), is_on=is_switched_on)
+        return self.style.outlook(ending, (text for _, text in messages), is_on=self._is_on)
+
+    @cached_property
+    def _is_on(self) -> bool | None:
+        return is_on(self._chat, self._thinking) if self._chat else None
 
     @property
     def switches(self) -> list[str]:

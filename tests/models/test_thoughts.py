@@ -46,7 +46,7 @@ def tags(*, are_tokens: bool, template: str = f"{OPEN}{CLOSE}") -> Tags:
 
 def divided(style: Style, output_ids: list[int], outlook: Outlook) -> tuple[str, str, bool]:
     """Return what an answer is divided into; what follows it token by token must count the same."""
-    found = style.divide(output_ids, outlook)
+    found = style.divide(output_ids, spelling().decode(output_ids), outlook)
     follower = style.follow(outlook)
     num_thinking = 0
     for token_id in output_ids:

@@ -16,8 +16,8 @@ def check_options(options: RunOptions) -> None:
         ("--top-p", sampling.top_p, 0, 1),
         ("--max-repeats", sampling.max_repeats, 0, sys.maxsize),
         ("--retries", options.failures.retries, 0, 1000),
-        ("--max-new-tokens", 1 if sampling.max_new_tokens is None else sampling.max_new_tokens, 1, sys.maxsize),
-        ("--max-thinking-tokens", sampling.max_thinking_tokens or 0, 0, sys.maxsize),
+        ("--max-new-tokens", _or_1(sampling.max_new_tokens), 1, sys.maxsize),
+        ("--max-thinking-tokens", _or_1(sampling.max_thinking_tokens), 1, sys.maxsize),
     )
     for name, value, least, most in ranges:
         if not least <= value <= most:
@@ -30,6 +30,10 @@ def check_options(options: RunOptions) -> None:
     store = options.store
     if store.no_store and (store.refresh or store.retry_failed):
         raise UsageError(f"--no-store and {'--refresh' if store.refresh else '--retry-failed'} exclude each other")
+
+
+def _or_1(limit: int | None) -> int:
+    return 1 if limit is None else limit
 
 
 def _check_output(output: OutputOptions) -> None:

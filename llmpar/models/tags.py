@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmpar.models.thoughts import Divided, Follower, Outlook, Spelling, joined
 
@@ -54,7 +54,10 @@ class Tags:
         """Return an answer without its thoughts, and these; see `Style.divide`."""
         ids = self.ids
         if not outlook.is_open and (ids[0] not in output_ids if ids else self.opening not in text):
-            return Divided(text)  # as most answers are
+            is_closed = ids[1] in output_ids if ids else self.closing in text
+            if not (is_closed and outlook.is_sure and outlook.returns):
+                return Divided(text)  # as most answers are
+            outlook = replace(outlook, is_open=True)  # it took them for opened
         divided = self._divide_ids(output_ids, ids, outlook) if ids else self._divide_text(output_ids, text, outlook)
         if not divided.num_tokens:
             return divided

@@ -9,29 +9,14 @@ from typing import Any
 
 import pytest
 from support.constraints import OPTIONS, STOP, VOCABULARY, OneOf
+from support.thoughts import CLOSING, OPENING, Between, Brief
 from support.tiny_models import decoder, make, ready
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.constraint import unpack
 from llmpar.engine.request import Completion, Request, SamplingParams, Sequence
 
-OPENING, CLOSING = 70, 71
 STOPS = frozenset({STOP})
-
-
-class Between:
-    """Thoughts between two tokens; `opens` says whether the first one is to be put there."""
-
-    def __init__(self, *, is_open: bool = False, opens: bool = False) -> None:
-        self.is_thinking = is_open
-        self._opens = opens
-
-    def accept(self, token_id: int) -> None:
-        self._opens = False
-        self.is_thinking = token_id != CLOSING if self.is_thinking else token_id == OPENING
-
-    def forced(self) -> list[int]:
-        return [OPENING] if self._opens else []
 
 
 def sequence(
@@ -129,21 +114,9 @@ def test_every_runner_lets_thoughts_be_and_holds_the_answer(name: str, monkeypat
     for kind in ("cpu", "generic"):
         monkeypatch.setattr(f"llmpar.engine.{kind}.model.usable_cores", lambda: 1)
 
-    class Brief(Between):
-        """Thoughts that end after six tokens, whatever these are: a random model does not end them by itself."""
-
-        def __init__(self) -> None:
-            super().__init__(opens=True)
-            self._num = 0
-
-        def accept(self, token_id: int) -> None:
-            self._num += 1
-            self.is_thinking = self._num < 6
-            self._opens = False
-
     params = SamplingParams(40, max_thinking_tokens=20)
     requests = [
-        Request(index, [9, 30 + index, 4], params, constraint=OneOf, thoughts=Brief if index % 2 else None)
+        Request(index, [9, 30 + index, 4], params, constraint=OneOf, thoughts=partial(Brief, 6) if index % 2 else None)
         for index in range(16)
     ]
     found = answers(MODELS[name](), requests, 1, 4)

@@ -98,6 +98,13 @@ def test_an_answer_is_divided(text: str, outlook: Outlook, expected: tuple[str, 
 
 
 @pytest.mark.parametrize("are_tokens", [True, False])
+def test_a_model_that_thinks_may_take_thoughts_for_opened(are_tokens: bool) -> None:
+    style, output_ids = tags(are_tokens=are_tokens), ids_of("a</think>Yes.", [OPEN, CLOSE] if are_tokens else [])
+    found = style.divide(output_ids, spelling().decode(output_ids), SURE)
+    assert (found.answer, found.thoughts, found.is_unclosed) == ("Yes.", "a", False)
+
+
+@pytest.mark.parametrize("are_tokens", [True, False])
 def test_a_tag_that_the_user_wrote_stays_in_the_answer(are_tokens: bool) -> None:
     style = tags(are_tokens=are_tokens)
     control = [OPEN, CLOSE] if are_tokens else []

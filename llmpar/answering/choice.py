@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, get_args
 from llmpar.engine.precision_names import TORCH_TYPES, PrecisionChoice
 from llmpar.engine.resources import available_memory
 from llmpar.errors import UsageError, setting
-from llmpar.models.names import DEFAULT_MODEL
-from llmpar.models.thinking import Thinking
+from llmpar.models.names import DEFAULT_MODEL, Thinking
 
 if TYPE_CHECKING:
     from llmpar.answering.backend import Model, Watcher

@@ -19,7 +19,7 @@ from llmpar.tasks.task import Form
 
 if TYPE_CHECKING:
     from llmpar.models.grammar import Grammar
-    from llmpar.models.thinking import Thinking
+    from llmpar.models.names import Thinking
     from llmpar.models.thoughts import Outlook
     from llmpar.models.tokenizer import ChatTokenizer
     from llmpar.models.translation import Seq2SeqTranslation, TranslationModel, TranslationPrompt, Vocabulary

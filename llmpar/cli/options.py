@@ -20,7 +20,7 @@ from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import DEFAULT_READING, Reading
 from llmpar.documents.register import Register
 from llmpar.engine.precision_names import PrecisionChoice
-from llmpar.models.thinking import Thinking
+from llmpar.models.names import Thinking
 from llmpar.tasks.checks import CHECKS
 from llmpar.tasks.question import Sampling
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 from llmpar.models.channels import CHANNEL, END, MESSAGE, START, Channels
+from llmpar.models.names import Thinking
 from llmpar.models.tags import Tags
 from llmpar.models.thoughts import Spelling, Style
-
-Thinking = Literal["on", "off"]
 
 _USUAL = ("<think>", "</think>")
 _PAIRS = (

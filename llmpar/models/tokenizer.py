@@ -15,8 +15,9 @@ from typing import Any
 from llmpar.errors import ModelUnavailable
 from llmpar.messages import Message, Role
 from llmpar.models.configuration import chat_template, described, is_token_id
+from llmpar.models.names import Thinking
 from llmpar.models.template import BadTemplate, Slot, mark, render, split
-from llmpar.models.thinking import Thinking, is_on, named_switches, style_of, switches_of
+from llmpar.models.thinking import is_on, named_switches, style_of, switches_of
 from llmpar.models.thoughts import Outlook, Spelling, Style
 from llmpar.models.vocabulary import open_vocabulary
 

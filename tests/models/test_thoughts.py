@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from llmpar.models.channels import Channels
+from llmpar.models.names import Thinking
 from llmpar.models.tags import Tags
-from llmpar.models.thinking import Thinking, is_on, named_switches, style_of, switches_of
+from llmpar.models.thinking import is_on, named_switches, style_of, switches_of
 from llmpar.models.thoughts import Outlook, Spelling, Style
 
 OPEN, CLOSE = "<think>", "</think>"

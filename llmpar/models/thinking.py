@@ -25,9 +25,9 @@ _LABELS = {"<|channel>": "thought"}
 _AROUND = (("<response>", "</response>"), ("<answer>", "</answer>"), ("<|START_RESPONSE|>", "<|END_RESPONSE|>"))
 
 _FLAGS = ("enable_thinking", "thinking")
-_EFFORT = "reasoning_effort"
-SWITCHES = (*_FLAGS, _EFFORT)
-"""What templates call their switch for thinking. Most of those that have one are on if nobody says anything."""
+_EFFORT, _BUDGET = "reasoning_effort", "thinking_budget"
+SWITCHES = (*_FLAGS, _EFFORT, _BUDGET)
+"""What templates call their switch for thinking."""
 USUAL_SWITCHES: dict[str, Any] = {"enable_thinking": False}
 """What templates are given where nobody says whether to think."""
 _CODE = re.compile(r"\{[%{](.*?)[%}]\}", re.DOTALL)
@@ -61,6 +61,8 @@ def switches_of(template: str, thinking: Thinking | None) -> dict[str, Any]:
         return USUAL_SWITCHES
     is_on = thinking == "on"
     given: dict[str, Any] = dict.fromkeys(_FLAGS, is_on)
+    if not is_on:
+        given[_BUDGET] = 0
     if _NO_EFFORT.search(template):
         given[_EFFORT] = "high" if is_on else "none"
     elif is_on:
@@ -71,7 +73,9 @@ def switches_of(template: str, thinking: Thinking | None) -> dict[str, Any]:
 def is_on(template: str, thinking: Thinking | None) -> bool | None:
     """Tell whether a template's switch is on; None if it has none that turns thinking off."""
     has_effort = _names(template, _EFFORT) and _NO_EFFORT.search(template) is not None
-    return thinking == "on" if has_effort or any(_names(template, name) for name in _FLAGS) else None
+    if has_effort or any(_names(template, name) for name in _FLAGS):
+        return thinking == "on"
+    return thinking != "off" if _names(template, _BUDGET) else None  # as Seed-OSS: without a budget, it has no limit
 
 
 def named_switches(template: str) -> list[str]:

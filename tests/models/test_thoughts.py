@@ -196,6 +196,7 @@ def test_a_label_before_thoughts_is_none_of_them() -> None:
 ENABLE = "{%- if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>' }}{% endif %}"
 GRANITE = "{%- elif thinking %}{{ 'write your thoughts between <think></think>' }}{% endif %}"
 EFFORT = "{%- set effort = reasoning_effort if reasoning_effort is defined else 'none' %}"
+BUDGET = "{%- if not thinking_budget is defined %}{%- set thinking_budget = -1 -%}{%- endif -%}"
 HARMONIC = "{%- if reasoning_effort is not defined %}{%- set reasoning_effort = 'medium' %}{% endif %}{{ m.thinking }}"
 
 
@@ -206,6 +207,7 @@ HARMONIC = "{%- if reasoning_effort is not defined %}{%- set reasoning_effort = 
         (GRANITE, ["thinking"], (False, True, False)),
         (EFFORT, ["reasoning_effort"], (False, True, False)),
         (HARMONIC, ["reasoning_effort"], (None, None, None)),
+        (BUDGET, ["thinking_budget"], (True, True, False)),
         ("thinking {{ 'enable_thinking' }} {{ message.thinking }}", [], (None, None, None)),
     ],
 )
@@ -220,5 +222,7 @@ def test_switches_are_found_in_templates(
 def test_switches_are_set() -> None:
     assert switches_of(ENABLE, None) == {"enable_thinking": False}
     assert switches_of(ENABLE, "on") == {"enable_thinking": True, "thinking": True, "reasoning_effort": "medium"}
-    assert switches_of(EFFORT, "off") == {"enable_thinking": False, "thinking": False, "reasoning_effort": "none"}
+    off = {"enable_thinking": False, "thinking": False, "thinking_budget": 0}
+    assert switches_of(BUDGET, "off") == off
+    assert switches_of(EFFORT, "off") == off | {"reasoning_effort": "none"}
     assert "reasoning_effort" not in switches_of(HARMONIC, "off")

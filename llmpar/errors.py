@@ -157,6 +157,8 @@ class Interrupted(BaseException):
 
     resumption: str | None = None
     """What the same command, which goes on from what a store holds, needs besides; None if it does not go on."""
+    meanwhile = ""
+    """What was waited for when it came, as the end of a sentence; "" if it is not worth telling."""
     is_told = False
     """Whether a line has said that it came, and what became of the work."""
 

@@ -133,10 +133,11 @@ def translate(
         InputError: the glossary is damaged.
     """
     from llmpar.tasks import translation
+    from llmpar.tasks.glossary import Glossary
 
     _check_files(store, model, glossary=glossary)
     task = translation.make_task(to, source)
-    terms_in = translation.find_terms(glossary) if glossary else None
+    terms_in = translation.find_terms(Glossary.read(glossary)) if glossary else None
     return _results(_listed(texts), task, _chosen(model), sampling, policy, store, terms_in)
 
 

@@ -16,7 +16,7 @@ from llmpar.answering.backend import Backend, Query, Reply
 from llmpar.answering.fitting import Fit, Size, fit_of, refusal
 from llmpar.answering.judging import KEPT, PARTS, fault_of, result_of, said_by, sampling_for, writable
 from llmpar.answering.memory import Memory, RecentResults
-from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, answer_of, pend
+from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, answer_of, can_extend, pend
 from llmpar.answering.splitting import Parts, halves_of, join, parts_after
 from llmpar.documents.document import Result
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
@@ -235,8 +235,8 @@ class Answers:
         elif fit is Fit.OVERFLOW:
             self._refuse_length(backend, pending, attempt, num_prompt_tokens)
         else:
-            is_ours = size.limit != self._drawn(question).max_new_tokens
-            asked = Attempt(attempt.number, attempt.last, size.limit, is_ours)
+            is_ours = not size.grants(self._drawn(question).max_new_tokens)
+            asked = replace(attempt, limit=size.limit, is_ours=is_ours, thinking_room=size.thinking_room)
             self._in_flight[pending.key] = InFlight(num_prompt_tokens)
             self._submit(backend, Running(pending, prompt, asked, num_prompt_tokens), size.limit)
 
@@ -245,7 +245,8 @@ class Answers:
             backend.check_form(question.form)  # one that cannot be used is said now
         num_prompt_tokens, num_text_tokens = backend.count_tokens(prompt), backend.measure(question.text)
         wanted = self._limit(backend, question, num_text_tokens)
-        return Size(num_prompt_tokens, num_text_tokens, wanted, backend.context_length)
+        thinking = backend.thinking_room(prompt, self._sampling.max_thinking_tokens)
+        return Size(num_prompt_tokens, num_text_tokens, wanted, backend.context_length, thinking)
 
     def _refuse_length(
         self, backend: Backend, pending: Pending, attempt: Attempt, num_prompt_tokens: int | None = None
@@ -261,17 +262,18 @@ class Answers:
         return self._drawn(question).max_new_tokens or question.task.max_new_tokens(num_text_tokens)
 
     def _submit(self, backend: Backend, running: Running, max_new_tokens: int, continues: bytes = b"") -> None:
-        question = running.pending.question
+        question, attempt = running.pending.question, running.attempt
         self._running[self._next_id] = running
         backend.submit(
             Query(
                 self._next_id,
                 running.prompt,
-                sampling_of(running.attempt, self._drawn(question)),
+                sampling_of(attempt, self._drawn(question)),
                 max_new_tokens,
                 question.form,
                 self._policy.timeout,
                 continues,
+                attempt.thinking_room * max_new_tokens // attempt.limit,
             )
         )
         self._next_id += 1
@@ -292,7 +294,7 @@ class Answers:
             reply.finish_reason,
             is_faulty=fault is not None,
             room=room,
-            can_extend=bool(reply.continuation),
+            can_extend=can_extend(reply, self._sampling),
             can_split=(is_full or reply.overflows) and halves_of(pending.question, self._policy.overflow) is not None,
             can_part=fault is not None and parts_after(pending.question, answer) is not None,
             deadly=reply.deadly,

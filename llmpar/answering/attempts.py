@@ -48,6 +48,7 @@ class Attempt:
         limit: tokens that the answer may have at first.
         is_ours: whether that limit is our own, and not the user's wish.
         is_extended: whether the answer was given more room.
+        thinking_room: how many tokens of the limit are for thoughts.
     """
 
     number: int
@@ -55,6 +56,7 @@ class Attempt:
     limit: int = 0
     is_ours: bool = True
     is_extended: bool = False
+    thinking_room: int = 0
 
     def extended(self) -> Attempt:
         """Return this attempt after its answer was given more room."""

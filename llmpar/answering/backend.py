@@ -27,10 +27,11 @@ class Query:
         id: comes back with the reply.
         prompt: what is asked.
         sampling: how the answer is drawn, and which strings end it; its limit is not looked at.
-        max_new_tokens: where the answer is cut.
+        max_new_tokens: where the answer is cut, its thoughts included.
         form: what the answer must be.
         timeout: seconds that the answer may take from when work on it begins; None for any time.
         continues: `Reply.continuation` of an answer that was cut, with which this one goes on.
+        thinking_room: how many of `max_new_tokens` are for thoughts alone; the answer has the others.
     """
 
     id: int
@@ -40,6 +41,7 @@ class Query:
     form: Form | None = None
     timeout: float | None = None
     continues: bytes = b""
+    thinking_room: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,10 @@ class Reply:
 
     Args:
         id: the query's.
-        text: the whole answer, what it continued included, up to the string that ended it.
+        text: the whole answer, what it continued included, up to the string that ended it; without thoughts.
         finish_reason: "length" for one that was cut, "loop" for one that went round, "form" for one that is not of the
             form that was asked for, "error" for none.
-        num_output_tokens: of the whole answer.
+        num_output_tokens: of the whole answer and its thoughts.
         error: why there is no answer.
         worker: who answered; None if nobody took the query up.
         seconds: how long that took, without what it continued.
@@ -59,6 +61,9 @@ class Reply:
         continuation: what a query needs to go on with this answer, for the backend alone to read; empty if it cannot.
         overflows: there is no answer, as the prompt is too long, which only asking has shown.
         num_prompt_tokens: how many tokens were read; None if `count_tokens` has told.
+        thoughts: what the model wrote before its answer, for itself.
+        num_thinking_tokens: of the thoughts, and of what marks them.
+        is_unclosed: the thoughts had no end.
     """
 
     id: int
@@ -72,6 +77,9 @@ class Reply:
     continuation: bytes = b""
     overflows: bool = False
     num_prompt_tokens: int | None = None
+    thoughts: str = ""
+    num_thinking_tokens: int = 0
+    is_unclosed: bool = False
 
 
 class Backend(Protocol):
@@ -113,6 +121,15 @@ class Backend(Protocol):
         Raises:
             ModelUnavailable: the model refuses such a conversation.
             UsageError: a model made for translation is asked for something else, or for a language it does not know.
+        """
+
+    def thinking_room(self, prompt: Prompt, limit: int | None) -> int:
+        """Return how many tokens the thoughts before an answer may take, on top of what that may.
+
+        Args:
+            prompt: what is asked.
+            limit: how many, if there are thoughts; None for what suits a model that is known to think, and for 0 if
+                thoughts would come as a surprise, which count as answer then.
         """
 
     def submit(self, query: Query) -> None:
@@ -186,6 +203,10 @@ class Model(Protocol):
     @property
     def max_held(self) -> int:
         """How many characters of text may be on their way."""
+
+    @property
+    def thinks(self) -> bool:
+        """Whether it is known to write thoughts before its answers, so that their limit decides these."""
 
     def measure(self, text: str) -> int:
         """Return how many tokens a text has."""

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from llmpar.engine.precision_names import TORCH_TYPES, PrecisionChoice
 from llmpar.engine.resources import available_memory
 from llmpar.errors import UsageError, setting
-from llmpar.models.names import DEFAULT_MODEL
+from llmpar.models.names import DEFAULT_MODEL, Thinking
 
 if TYPE_CHECKING:
     from llmpar.answering.backend import Model, Watcher
 
-ANSWERS_VERSION = 6
+ANSWERS_VERSION = 7
 """To be raised with any change that can change an answer: then none from before is taken for one of now."""
 
 _MOST_HELD = 1 << 24  # characters of texts on their way
@@ -53,6 +53,7 @@ class ModelChoice:
         api_key_file: holds the key for them; None leaves it to the environment.
         context_length: tokens of a prompt and its answer that they have room for; None for what they tell.
         max_tokens_total: tokens that a run may take of them.
+        thinking: what the switch for thinking in the model's chat template is set to; None leaves it off, mostly.
 
     Raises:
         UsageError: there is no such engine, or what is chosen excludes something else that is.
@@ -72,6 +73,7 @@ class ModelChoice:
     api_key_file: Path | None = None
     context_length: int | None = None
     max_tokens_total: int | None = None
+    thinking: Thinking | None = None
 
     def __post_init__(self) -> None:
         if self.endpoints and self.engine == "model":
@@ -81,6 +83,12 @@ class ModelChoice:
         if (self.engine == "endpoint") != bool(self.endpoints):
             reason = f"excludes engine {self.engine}" if self.endpoints else "is missing: the engine endpoint needs one"
             raise UsageError(f"{setting('endpoints', option='--endpoint')}: {reason}")
+        if self.thinking not in (None, *get_args(Thinking)):
+            raise UsageError(f"thinking {self.thinking!r}: must be on or off")
+        if self.thinking and self.engine == "echo":
+            raise UsageError(f"engine echo has no model whose {setting('thinking')} could be switched; leave it out")
+        if self.thinking and self.endpoints:
+            raise UsageError(f"{setting('thinking')} switches templates that are here, no server's; leave it out")
         if self.tensor_parallel > 1:
             _check_parallel(self)
 
@@ -112,12 +120,12 @@ def max_held(max_memory: int | None) -> int:
 
 
 def _check_parallel(choice: ModelChoice) -> None:
-    setting = f"tensor_parallel {choice.tensor_parallel}"
+    given = f"tensor_parallel {choice.tensor_parallel}"
     if (choice.threads or 1) > 1:
         raise UsageError(
-            f"{setting} and threads {choice.threads} exclude each other: all devices work on the same pieces"
+            f"{given} and threads {choice.threads} exclude each other: all devices work on the same pieces"
         )
     if choice.precision not in ("auto", *TORCH_TYPES):
-        raise UsageError(f"{setting} and precision {choice.precision} exclude each other; use bf16 or fp32")
+        raise UsageError(f"{given} and precision {choice.precision} exclude each other; use bf16 or fp32")
     if choice.device == "mps" or ":" in choice.device:
-        raise UsageError(f"{setting} takes the first {choice.tensor_parallel} CUDA devices, not {choice.device}")
+        raise UsageError(f"{given} takes the first {choice.tensor_parallel} CUDA devices, not {choice.device}")

@@ -27,6 +27,7 @@ class Echo:
     families: tuple[str, ...] = ()
     context_length = sys.maxsize
     counts_tokens = False
+    thinks = False
 
     def __init__(self, choice: ModelChoice, watcher: Watcher) -> None:
         self._choice = choice

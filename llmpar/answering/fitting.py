@@ -23,12 +23,14 @@ class Size:
         num_text_tokens: of the text that the question is about.
         wanted: what its answer may take at first.
         context_length: what there is room for, prompt and answer together.
+        thinking: what its thoughts may take on top of that.
     """
 
     num_prompt_tokens: int
     num_text_tokens: int
     wanted: int
     context_length: int
+    thinking: int = 0
 
     @property
     def room(self) -> int:
@@ -37,8 +39,17 @@ class Size:
 
     @property
     def limit(self) -> int:
-        """How many tokens the answer may have at first."""
-        return min(self.wanted, self.room)
+        """How many tokens the answer and its thoughts may have at first."""
+        return min(self.wanted + self.thinking, self.room)
+
+    @property
+    def thinking_room(self) -> int:
+        """How many of these are for thoughts, which have less first if the context leaves little, down to half."""
+        return min(self.thinking, max(self.limit - self.wanted, self.limit // 2))
+
+    def grants(self, limit: int | None) -> bool:
+        """Tell whether there is a limit that the user gave to the answer, and it has all of that."""
+        return limit is not None and self.limit - self.thinking_room == limit
 
 
 class Fit(Enum):

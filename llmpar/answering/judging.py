@@ -30,7 +30,9 @@ def fault_of(question: Question, answer: StoredAnswer, sampling: Sampling) -> st
     if answer.finish_reason == "form":
         has_choices = question.form is not None and bool(question.form.choices)
         return f"the answer is {'none of the choices' if has_choices else 'no JSON of the schema'}"
-    num_tokens = answer.num_output_tokens
+    if answer.is_unclosed:
+        return _unclosed(answer)
+    num_tokens = answer.num_output_tokens - answer.num_thinking_tokens
     if answer.finish_reason == "length" and not question.conversation and not is_cut(question, answer, sampling):
         return f"the answer did not end within {num_tokens:,} tokens"
     fault = _fault_of_text(question, answer)
@@ -39,9 +41,19 @@ def fault_of(question: Question, answer: StoredAnswer, sampling: Sampling) -> st
     return fault or fault_of_marks(question, answer.text)
 
 
+def _unclosed(answer: StoredAnswer) -> str:
+    """Return that an answer did not come to its beginning, as its thoughts had no end."""
+    if answer.finish_reason == "loop":
+        return f"the thoughts before the answer repeat themselves (stopped after {answer.num_output_tokens:,} tokens)"
+    if answer.finish_reason == "length":
+        limit = setting("max_thinking_tokens")
+        return f"the thoughts before the answer did not end within {answer.num_thinking_tokens:,} tokens ({limit})"
+    return "the thoughts before the answer have no end, and so there is no answer"
+
+
 def loses_marks(question: Question, answer: StoredAnswer) -> bool:
     """Tell whether an answer that came to its end would do, but for its marks."""
-    is_whole = answer.finish_reason == "stop" and _fault_of_text(question, answer) is None
+    is_whole = answer.finish_reason == "stop" and not answer.is_unclosed and _fault_of_text(question, answer) is None
     return is_whole and fault_of_marks(question, answer.text) is not None
 
 
@@ -70,8 +82,8 @@ def is_cut(question: Question, answer: StoredAnswer, sampling: Sampling) -> bool
     """Tell whether an answer ends at the user's own limit, which is a wish; but one of a form must be whole."""
     if question.conversation:
         return answer.finish_reason == "length"
-    limit = sampling.max_new_tokens
-    is_reached = answer.finish_reason == "length" and limit is not None and answer.num_output_tokens >= limit
+    limit, num_tokens = sampling.max_new_tokens, answer.num_output_tokens - answer.num_thinking_tokens
+    is_reached = answer.finish_reason == "length" and limit is not None and num_tokens >= limit
     return is_reached and question.form is None
 
 
@@ -112,6 +124,8 @@ def result_of(
         finish_reason=answer.finish_reason,
         num_attempts=answer.attempt + 1,
         seconds=answer.seconds,
+        reasoning=answer.thoughts,
+        num_reasoning_tokens=answer.num_thinking_tokens,
     )
 
 

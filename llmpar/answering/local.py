@@ -6,6 +6,7 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from llmpar.answering.backend import Query, Reply
 from llmpar.engine.constraint import Constraint
@@ -13,10 +14,12 @@ from llmpar.engine.engine import Engine
 from llmpar.engine.request import Completion, Request, SamplingParams
 from llmpar.engine.worker import WorkerStatus
 from llmpar.integrity.foundation import Foundation
+from llmpar.models.thoughts import Divided, Outlook, Style
 from llmpar.tasks.question import Prompt, Sampling
 from llmpar.tasks.task import Form
 
 _ID = "q"  # of a token, in a continuation
+_THINKING_ROOM = 4096  # tokens for thoughts, where a model thinks and nobody says how much
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Codec:
     `measure` counts the tokens of a text. `exceeds` tells, without reading all of it, that a prompt has more tokens
     than a number, where it has far more. `constrain` makes what keeps an answer in its form, afresh for each.
     `decode_all` decodes several answers at once, where that is faster, and `foresee` is told which prompts and texts
-    `encode` and `measure` will be given next.
+    `encode` and `measure` will be given next. `outlook` tells what a prompt lets expect of thoughts before its answer,
+    and `style` how the model marks them.
     """
 
     encode: Callable[[Prompt], Sequence[int]]
@@ -36,24 +40,40 @@ class Codec:
     exceeds: Callable[[Prompt, int], bool] = lambda _prompt, _most: False
     decode_all: Callable[[Sequence[Sequence[int]]], list[str]] | None = None
     foresee: Callable[[Sequence[Prompt], Sequence[str]], None] = lambda _prompts, _texts: None
+    outlook: Callable[[Prompt], Outlook | None] = lambda _prompt: None
+    style: Callable[[], Style] | None = None
 
     def texts(self, outputs: Sequence[Sequence[int]]) -> list[str]:
         """Return the texts of several answers' output ids."""
         return self.decode_all(outputs) if self.decode_all else list(map(self.decode, outputs))
 
+    def thinking_room(self, prompt: Prompt, limit: int | None) -> int:
+        """Return how many tokens the thoughts before an answer may take; see `Backend.thinking_room`."""
+        outlook = self.outlook(prompt)
+        if outlook is None:
+            return 0
+        return (_THINKING_ROOM if outlook.is_sure else 0) if limit is None else limit
+
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How an answer is drawn, what it must be, and how long it may take; what most queries of a run have in common."""
+    """How an answer is drawn, what it must be, and how long it may take; what most queries of a run have in common.
+
+    `thinking_room` is how many tokens of its limit are for thoughts alone; where there are some, `outlook` tells what
+    is to be expected of them.
+    """
 
     sampling: Sampling
     form: Form | None = None
     timeout: float | None = None
+    thinking_room: int = 0
+    outlook: Outlook | None = None
 
     @classmethod
-    def of(cls, query: Query) -> Manner:
-        """Return a query's."""
-        return cls(query.sampling, query.form, query.timeout)
+    def of(cls, query: Query, outlook: Outlook | None) -> Manner:
+        """Return a query's, of which that is to be expected."""
+        room = query.thinking_room
+        return cls(query.sampling, query.form, query.timeout, room, outlook if room else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +83,17 @@ class Expected:
     Args:
         stop: the strings.
         answered: ids of an earlier answer with which this one goes on.
+        outlook: what is to be expected of its thoughts; None for an answer without any.
     """
 
     stop: tuple[str, ...]
     answered: Sequence[int]
+    outlook: Outlook | None = None
 
     @classmethod
-    def of(cls, query: Query) -> Expected:
-        """Return a query's."""
-        return cls(query.sampling.stop, array(_ID, query.continues))
+    def of(cls, query: Query, outlook: Outlook | None) -> Expected:
+        """Return a query's, of whose thoughts that is to be expected."""
+        return cls(query.sampling.stop, array(_ID, query.continues), outlook)
 
 
 def replies_of(completions: Sequence[tuple[Completion, Expected]], codec: Codec) -> list[Reply]:
@@ -88,7 +110,9 @@ def replies_of(completions: Sequence[tuple[Completion, Expected]], codec: Codec)
     ]
     texts = iter(zip(outputs, codec.texts(outputs), strict=True))
     return [
-        _refusal(completion) if completion.finish_reason == "error" else _reply(completion, expected, *next(texts))
+        _refusal(completion)
+        if completion.finish_reason == "error"
+        else _reply(completion, expected, *next(texts), codec.style)
         for completion, expected in completions
     ]
 
@@ -105,7 +129,15 @@ def _refusal(completion: Completion) -> Reply:
     )
 
 
-def _reply(completion: Completion, expected: Expected, output_ids: Sequence[int], text: str) -> Reply:
+def _reply(
+    completion: Completion,
+    expected: Expected,
+    output_ids: Sequence[int],
+    text: str,
+    style: Callable[[], Style] | None,
+) -> Reply:
+    divided = style().divide(output_ids, text, expected.outlook) if style and expected.outlook else Divided(text)
+    text = divided.answer
     ends = [place for string in expected.stop if (place := text.find(string)) >= 0]
     return Reply(
         completion.id,
@@ -115,6 +147,9 @@ def _reply(completion: Completion, expected: Expected, output_ids: Sequence[int]
         worker=completion.worker,
         seconds=completion.seconds,
         continuation=array(_ID, output_ids).tobytes() if completion.finish_reason == "length" else b"",
+        thoughts=divided.thoughts,
+        num_thinking_tokens=divided.num_tokens,
+        is_unclosed=divided.is_unclosed,
     )
 
 
@@ -182,16 +217,21 @@ class LocalBackend:
         self._counted = prompt, ids  # it is asked next, as a rule
         return len(ids)
 
+    def thinking_room(self, prompt: Prompt, limit: int | None) -> int:
+        """Return how many tokens the thoughts before an answer may take; see `Backend.thinking_room`."""
+        return self._codec.thinking_room(prompt, limit)
+
     def submit(self, query: Query) -> None:
         """Take a query in.
 
         Raises:
             EngineFailed: no worker is left.
         """
-        prompt_ids, expected = self._ids(query.prompt), Expected.of(query)
+        outlook = self._codec.outlook(query.prompt)
+        prompt_ids, expected = self._ids(query.prompt), Expected.of(query, outlook)
         self._asked[query.id] = expected
         ids = [*prompt_ids, *expected.answered] if expected.answered else prompt_ids
-        self.ask(query.id, ids, len(expected.answered), query.max_new_tokens, Manner.of(query))
+        self.ask(query.id, ids, len(expected.answered), query.max_new_tokens, Manner.of(query, outlook))
 
     def ask(self, number: int, ids: Sequence[int], num_answered: int, limit: int, manner: Manner) -> None:
         """Ask the engine about token ids; what comes of them is for `completed` to tell.
@@ -208,10 +248,22 @@ class LocalBackend:
         """
         sampling = manner.sampling
         constraint = self._codec.constrain(manner.form) if manner.form and self._codec.constrain else None
-        params = SamplingParams(limit, sampling.temperature, sampling.top_p, sampling.seed, sampling.max_repeats)
+        params = SamplingParams(
+            limit,
+            sampling.temperature,
+            sampling.top_p,
+            sampling.seed,
+            sampling.max_repeats,
+            manner.thinking_room,
+        )
+        style, outlook = self._codec.style, manner.outlook
+        opens = manner.form is not None
+        thoughts = partial(style().follow, outlook, opens=opens) if style and outlook else None
         ends = self._ending(sampling.stop, ids[len(ids) - num_answered :]) if sampling.stop else None
         self._engine.submit(
-            Request(number, ids, params, num_answered, manner.timeout, constraint=constraint, ends=ends)
+            Request(
+                number, ids, params, num_answered, manner.timeout, constraint=constraint, ends=ends, thoughts=thoughts
+            )
         )
 
     def completed(self, timeout: float, gather: float) -> list[Completion]:

@@ -59,6 +59,11 @@ class LocalModel:
         """How many characters of text may be on their way."""
         return max_held(self._choice.max_memory)
 
+    @property
+    def thinks(self) -> bool:
+        """Whether it is known to write thoughts before its answers."""
+        return self._tokens.thinks
+
     @cached_property
     def families(self) -> tuple[str, ...]:
         """The names by which a task may know it: its own, and its type.
@@ -95,6 +100,7 @@ class LocalModel:
 
         Raises:
             ModelUnavailable: it is not to be had.
+            UsageError: thinking is to be switched, and there is no switch.
         """
         from llmpar.models.configuration import deciding_files
         from llmpar.models.load import find_arithmetic
@@ -107,7 +113,8 @@ class LocalModel:
         # The precision is what was asked for. Weights may be computed in a longer one, which only loading shows; but
         # the trial that decides it has no chance in it, so that the same key leads to the same arithmetic.
         facts = (("version", ANSWERS_VERSION), ("engine", "model"), ("device", device), ("precision", precision))
-        return Identity(facts, deciding)
+        switched = (("thinking", choice.thinking),) if choice.thinking and self._tokens.is_switched else ()
+        return Identity((*facts, *switched), deciding)
 
     def prepare(self) -> None:
         """Begin what takes long and needs no file: the processes, for devices that have one of their own.
@@ -281,7 +288,7 @@ class LocalModel:
 
     @cached_property
     def _tokens(self) -> ModelTokens:
-        return ModelTokens(self._files.path, self._choice.name)
+        return ModelTokens(self._files.path, self._choice.name, self._choice.thinking)
 
 
 def import_libraries() -> None:

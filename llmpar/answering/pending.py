@@ -10,8 +10,11 @@ from llmpar.answering.backend import Reply
 from llmpar.answering.memory import Memory
 from llmpar.documents.document import Result
 from llmpar.store.store import StoredAnswer
-from llmpar.tasks.question import Prompt, Question
+from llmpar.tasks.question import Prompt, Question, Sampling
 from llmpar.tasks.task import Task
+
+HALF = "\ufffd"
+"""What a tokenizer makes of a character of which some bytes are missing."""
 
 
 @dataclass(eq=False, slots=True)
@@ -73,15 +76,26 @@ class Split:
 
 def answer_of(running: Running, reply: Reply) -> StoredAnswer:
     """Return the answer that a reply makes; a conversation's is taken as it comes, white space included."""
-    is_conversation = running.pending.question.conversation is not None
+    question = running.pending.question
+    text = reply.text
+    if reply.finish_reason == "length" and HALF not in question.text:
+        text = text.rstrip(HALF)  # the limit came between the tokens of a character
     return StoredAnswer(
         running.attempt.number,
-        reply.text if is_conversation else reply.text.strip(),
+        text.strip() if question.conversation is None else text,
         reply.finish_reason,
         running.num_prompt_tokens if reply.num_prompt_tokens is None else reply.num_prompt_tokens,
         reply.num_output_tokens,
         running.seconds + reply.seconds,
+        reply.thoughts,
+        reply.num_thinking_tokens,
+        reply.is_unclosed,
     )
+
+
+def can_extend(reply: Reply, sampling: Sampling) -> bool:
+    """Tell whether an answer that was cut may have more room: thoughts not, where the user limits them."""
+    return bool(reply.continuation) and not (reply.is_unclosed and sampling.max_thinking_tokens is not None)
 
 
 def pend(question: Question, memory: Memory) -> Pending:

@@ -163,6 +163,10 @@ class Processes:
         self._counted = prompt, ids  # it is asked next, as a rule
         return len(ids)
 
+    def thinking_room(self, prompt: Prompt, limit: int | None) -> int:
+        """Return how many tokens the thoughts before an answer may take; see `Backend.thinking_room`."""
+        return self._coded.thinking_room(prompt, limit)
+
     def submit(self, query: Query) -> None:
         """Take a query in.
 
@@ -177,9 +181,10 @@ class Processes:
             reason = str(error) if isinstance(error, LlmparError) else f"{type(error).__name__}: {error}"
             self._replies.append(Reply(query.id, "", "error", error=reason))
             return
-        expected = Expected.of(query)
+        outlook = self._coded.outlook(query.prompt)
+        expected = Expected.of(query, outlook)
         ids = [*prompt_ids, *expected.answered] if expected.answered else prompt_ids
-        asked = Asked(query.id, ids, len(expected.answered), query.max_new_tokens, Manner.of(query))
+        asked = Asked(query.id, ids, len(expected.answered), query.max_new_tokens, Manner.of(query, outlook))
         self._waiting.append(Held(asked, expected))
         self._num_new += 1
         if self._num_new >= _HANDED:

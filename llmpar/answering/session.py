@@ -100,10 +100,17 @@ class Session:
             return fitted, NoStore(repr(fitted.decisive()).encode())
         description = {
             "task": fitted.decisive(),
-            "sampling": asdict(self._sampling),
+            "sampling": self._decisive_sampling(),
             "model": self._describe_model(self.store),
         }
         return fitted, self.store.job(description)
+
+    def _decisive_sampling(self) -> dict[str, object]:
+        """Return what of the sampling decides an answer: no limit of thoughts, if the model is not known to think."""
+        settings = asdict(self._sampling)
+        if self._sampling.max_thinking_tokens is None or not self.model.thinks:
+            del settings["max_thinking_tokens"]
+        return settings
 
     def _describe_model(self, store: Store) -> dict[str, object]:
         """Return what of the model decides an answer, its files as a hash."""
@@ -130,7 +137,7 @@ class Session:
 
     def _prompts(self, question: Question) -> Iterator[Prompt]:
         """Yield prompts that show what those of this run begin with."""
-        for example in list(self._examples) or _examples_of(question):
+        for example in list(self._examples) or examples_of(question):
             prompt = example.prompt
             if example.conversation:
                 if self.model.exceeds(prompt, self.model.context_length):
@@ -142,7 +149,7 @@ class Session:
             yield prompt
 
 
-def _examples_of(question: Question) -> list[Question]:
+def examples_of(question: Question) -> list[Question]:
     """Return questions that have in common what all questions of a task have: texts and fields differ."""
     if question.conversation:
         return [question]

@@ -76,5 +76,7 @@ def join(split: Split, results: Sequence[Result]) -> tuple[StoredAnswer, str | N
         sum(result.num_prompt_tokens for result in results),
         sum(result.num_output_tokens for result in results),
         sum(result.seconds for result in results),
+        "\n\n".join(result.reasoning for result in results if result.reasoning),
+        sum(result.num_reasoning_tokens for result in results),
     )
     return answer, failed.error if failed else fault_of_marks(split.whole.question, answer.text)

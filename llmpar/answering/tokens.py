@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from llmpar.answering.local import Codec
 from llmpar.engine.constraint import Constraint
-from llmpar.errors import UsageError
+from llmpar.errors import UsageError, setting
 from llmpar.tasks.question import Prompt
 from llmpar.tasks.task import Form
 
 if TYPE_CHECKING:
     from llmpar.models.grammar import Grammar
+    from llmpar.models.names import Thinking
+    from llmpar.models.thoughts import Outlook
     from llmpar.models.tokenizer import ChatTokenizer
     from llmpar.models.translation import Seq2SeqTranslation, TranslationModel, TranslationPrompt, Vocabulary
 
@@ -53,11 +55,13 @@ class ModelTokens:
     Args:
         path: the model's directory.
         name: what the user calls it.
+        thinking: what the chat template's switch for thinking is set to; None as it is, mostly off.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, thinking: Thinking | None = None) -> None:
         self._path = path
         self._name = name
+        self._thinking = thinking
         self._frames: dict[tuple[str, str], TranslationPrompt] = {}
 
     def foresee(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
@@ -95,6 +99,30 @@ class ModelTokens:
             return self._tokenizer.encode_beginning(prompt.messages[0][1])
         return self._tokenizer.encode_messages(prompt.messages)
 
+    def outlook(self, prompt: Prompt) -> Outlook | None:
+        """Return what a prompt lets expect of the thoughts before its answer; None where it has none.
+
+        A model that translates has none, and a text that is gone on with is no question.
+        """
+        return None if self._translation or prompt.is_beginning else self._tokenizer.outlook(prompt.messages)
+
+    @property
+    def thinks(self) -> bool:
+        """Whether a usual prompt is answered with thoughts first, as far as the template tells."""
+        outlook = self.outlook(Prompt((("user", ""),), ""))
+        return outlook is not None and outlook.is_sure
+
+    @property
+    def is_switched(self) -> bool:
+        """Whether the switch for thinking is set to what it is not by itself.
+
+        Raises:
+            UsageError: there is no such switch.
+        """
+        if self._thinking is None:
+            return False
+        return self._translation is None and self._tokenizer.is_switched(None, self._thinking)
+
     def prompting(self, examples: Sequence[Prompt], longest: int) -> Prompting:
         """Return what an engine is told of prompts that are like some examples; `longest` tokens are no example."""
         # What is too long is said when it is asked.
@@ -113,8 +141,17 @@ class ModelTokens:
         def decode_all(outputs: Sequence[Sequence[int]]) -> list[str]:
             return self._vocabulary.decode_all(outputs)
 
-        constrain = self._constrainer(vocabulary, stop_ids)
-        return Codec(self.encode, decode, self.measure, constrain, self.exceeds, decode_all, self.foresee)
+        return Codec(
+            self.encode,
+            decode,
+            self.measure,
+            self._constrainer(vocabulary, stop_ids),
+            self.exceeds,
+            decode_all,
+            self.foresee,
+            self.outlook,
+            lambda: self._tokenizer.style,
+        )
 
     def _encode_translation(self, model: TranslationModel, prompt: Prompt) -> list[int]:
         """Return the ids for a model that is told the languages in its own way, and has no use for instructions."""
@@ -145,7 +182,10 @@ class ModelTokens:
         from llmpar.models.translation import find_family
 
         with OPENING:
-            return find_family(self._path, self._name)
+            family = find_family(self._path, self._name)
+        if family and self._thinking:
+            raise UsageError(f"model {self._name!r} only translates, and has no switch for {setting('thinking')}")
+        return family
 
     @cached_property
     def _seq2seq(self) -> Seq2SeqTranslation | None:
@@ -162,7 +202,26 @@ class ModelTokens:
         from llmpar.models.tokenizer import ChatTokenizer
 
         with OPENING:
-            return ChatTokenizer(self._path, tries=self._translation is None)
+            tokenizer = ChatTokenizer(self._path, tries=self._translation is None, thinking=self._thinking)
+        if self._thinking and not tokenizer.is_switched("off", "on"):
+            self._refuse_switch(tokenizer.switches, self._thinking)
+        return tokenizer
+
+    def _refuse_switch(self, names: Sequence[str], thinking: Thinking) -> None:
+        """Raise UsageError, unless the model thinks anyway and is asked to."""
+        from llmpar.models.thinking import SWITCHES
+
+        given = setting("thinking", thinking)
+        if not names:
+            raise UsageError(
+                f"model {self._name!r}: its chat template has no switch for thinking ({', '.join(SWITCHES)}); "
+                f"leave {given} out"
+            )
+        if thinking == "off":
+            raise UsageError(
+                f"model {self._name!r}: its chat template can have it think less, and not turn it off "
+                f"({', '.join(names)}); leave {given} out"
+            )
 
     def _constrainer(self, vocabulary: int, stop_ids: frozenset[int]) -> Callable[[Form], Callable[[], Constraint]]:
         """Return what makes constraints of forms; what it has worked out about a form is kept for the next answer."""

@@ -93,6 +93,11 @@ NEUTRAL_IN_CHAT: Neutral = _NEUTRAL | {
     "verbosity": ("medium",),
     "web_search_options": (),
 }
+# The same where templates are told that the model is to think.
+NEUTRAL_IN_THOUGHT: Neutral = NEUTRAL_IN_CHAT | {
+    "chat_template_kwargs": ({}, {"enable_thinking": True}),
+    "reasoning_effort": (),
+}
 NEUTRAL_IN_COMPLETIONS: Neutral = _NEUTRAL | {
     "add_special_tokens": (True,),
     "logprobs": (),  # 0 asks for those of the tokens themselves
@@ -105,12 +110,12 @@ NEUTRAL_IN_MESSAGE: Neutral = {
     "audio": (),
     "function_call": (),
     "name": (),
-    "reasoning": (),
-    "reasoning_content": (),
     "refusal": (),
     "tool_call_id": (),
     "tool_calls": ([],),
 }
+# An answer's thoughts are for the model that wrote them: templates leave them out of what came before.
+INFORMATIVE_IN_MESSAGE = frozenset({"reasoning", "reasoning_content"})
 NEUTRAL_IN_CONSTRAINT: Neutral = {
     "disable_additional_properties": (False,),
     "disable_any_whitespace": (False,),

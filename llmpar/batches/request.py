@@ -16,9 +16,11 @@ from llmpar.batches.failure import BadRequest, Failure, MalformedLine
 from llmpar.batches.fields import LARGEST, Fields, parse_json, shown
 from llmpar.batches.parameters import (
     INFORMATIVE,
+    INFORMATIVE_IN_MESSAGE,
     NEUTRAL_IN_CHAT,
     NEUTRAL_IN_COMPLETIONS,
     NEUTRAL_IN_MESSAGE,
+    NEUTRAL_IN_THOUGHT,
     Neutral,
 )
 from llmpar.messages import Message, Role
@@ -70,8 +72,12 @@ class BatchRequest:
     choices: tuple[str, ...] = ()
 
 
-def read_request(line: str) -> BatchRequest:
+def read_request(line: str, *, thinks: bool = False) -> BatchRequest:
     """Return the request of a line, which is not blank.
+
+    Args:
+        line: the line.
+        thinks: whether models are told to think before they answer.
 
     Raises:
         MalformedLine: see there.
@@ -94,7 +100,7 @@ def read_request(line: str) -> BatchRequest:
     if url not in (CHAT, COMPLETIONS):
         envelope.refuse("url", f"must be {CHAT} or {COMPLETIONS}, not {shown(url)}", "invalid_value")
     body = Fields(envelope.require("body"), "", refuse)
-    return _read_body(body, custom_id, digest, CHAT if url == CHAT else COMPLETIONS)
+    return _read_body(body, custom_id, digest, CHAT if url == CHAT else COMPLETIONS, thinks=thinks)
 
 
 def too_long(beginning: str, message: str) -> Failure:
@@ -124,7 +130,7 @@ def _custom_id_in(beginning: str) -> str:
     return ""
 
 
-def _read_body(body: Fields, custom_id: str, digest: str, url: Url) -> BatchRequest:
+def _read_body(body: Fields, custom_id: str, digest: str, url: Url, *, thinks: bool) -> BatchRequest:
     temperature = body.take_number("temperature", 0, 2)
     top_p = body.take_number("top_p", 0, 1)
     if top_p == 0:
@@ -149,7 +155,8 @@ def _read_body(body: Fields, custom_id: str, digest: str, url: Url) -> BatchRequ
     )
     # As many answers are generated as are wanted, which leaves none to choose from.
     best_of: Neutral = {"best_of": (n,)}
-    body.close((NEUTRAL_IN_CHAT if url == CHAT else NEUTRAL_IN_COMPLETIONS) | best_of, INFORMATIVE)
+    in_chat = NEUTRAL_IN_THOUGHT if thinks else NEUTRAL_IN_CHAT
+    body.close((in_chat if url == CHAT else NEUTRAL_IN_COMPLETIONS) | best_of, INFORMATIVE)
     return request
 
 
@@ -181,7 +188,7 @@ def _read_messages(body: Fields) -> tuple[Message, ...]:
             code = "unsupported_value" if role in ("tool", "function") else "invalid_value"
             message.refuse("role", f"{shown(role)} is not supported; it can be {', '.join(_ROLES)}", code)
         messages.append((_ROLES[role], _read_content(message)))
-        message.close(NEUTRAL_IN_MESSAGE)
+        message.close(NEUTRAL_IN_MESSAGE, INFORMATIVE_IN_MESSAGE)
     if not messages:
         body.refuse("messages", "must hold a message", "invalid_value")
     return tuple(messages)

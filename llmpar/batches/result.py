@@ -22,12 +22,16 @@ class BatchAnswer:
         finish_reason: "length" for one that was cut.
         num_output_tokens: its length.
         stop_reason: the text of `stop` that ended it; None for its own end, or if it was cut.
+        reasoning: what the model wrote before it, for itself; "" for nothing.
+        num_reasoning_tokens: how many of its tokens that has.
     """
 
     text: str
     finish_reason: Literal["stop", "length"]
     num_output_tokens: int
     stop_reason: str | None = None
+    reasoning: str = ""
+    num_reasoning_tokens: int = 0
 
 
 def result_line(
@@ -45,6 +49,15 @@ def result_line(
     assert len(answers) == request.n
     is_chat = request.url == CHAT
     num_output_tokens = sum(answer.num_output_tokens for answer in answers)
+    num_reasoning_tokens = sum(answer.num_reasoning_tokens for answer in answers)
+    usage: dict[str, object] = {
+        "prompt_tokens": num_prompt_tokens,
+        "total_tokens": num_prompt_tokens + num_output_tokens,
+        "completion_tokens": num_output_tokens,
+        "prompt_tokens_details": None,
+    }
+    if num_reasoning_tokens:
+        usage["completion_tokens_details"] = {"reasoning_tokens": num_reasoning_tokens}
     body = {
         "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{request.digest}",
         "object": "chat.completion" if is_chat else "text_completion",
@@ -53,12 +66,7 @@ def result_line(
         "choices": [(_chat_choice if is_chat else _text_choice)(*numbered) for numbered in enumerate(answers)],
         "service_tier": None,
         "system_fingerprint": None,
-        "usage": {
-            "prompt_tokens": num_prompt_tokens,
-            "total_tokens": num_prompt_tokens + num_output_tokens,
-            "completion_tokens": num_output_tokens,
-            "prompt_tokens_details": None,
-        },
+        "usage": usage,
     }
     # What vLLM can tell besides, in its order; nobody reads it here, but a strict reader may look for the names.
     if is_chat:
@@ -88,7 +96,8 @@ def error_line(failure: Failure, *, openai: bool = False) -> str:
 
 def _chat_choice(index: int, answer: BatchAnswer) -> dict[str, object]:
     message: dict[str, object] = {"role": "assistant", "content": answer.text}
-    message |= dict.fromkeys(("refusal", "annotations", "audio", "function_call", "reasoning"))
+    message |= dict.fromkeys(("refusal", "annotations", "audio", "function_call"))
+    message["reasoning"] = answer.reasoning or None
     return {
         "index": index,
         "message": message,

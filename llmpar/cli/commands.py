@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +19,9 @@ from llmpar.cli.signature import takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.tasks.task import Task
 from llmpar.visible import json_text, one_line
+
+if TYPE_CHECKING:
+    from llmpar.cli.terms import Terms
 
 
 def register(app: typer.Typer) -> None:
@@ -137,6 +140,19 @@ def translate(
             role=roles.read,
         ),
     ] = None,
+    terms: Annotated[
+        Path | None,
+        option(
+            "--terms",
+            help="Find names and recurring terms first, write their translations into this glossary, and keep to it.",
+            panel="Input",
+            metavar="FILE.csv",
+            role=roles.grown,
+        ),
+    ] = None,
+    terms_only: Annotated[
+        bool, option("--terms-only", help="End when the file of terms is written, for you to correct.", panel="Input")
+    ] = False,
     options: JobOptions = JobOptions(),  # noqa: B008
 ) -> int:
     """Translate documents, sentence by sentence, layout kept.
@@ -145,9 +161,18 @@ def translate(
     Example: [bold]llmpar translate --to German article.txt -o artikel.txt[/bold]
     """
     from llmpar.tasks import translation
+    from llmpar.tasks.glossary import Glossary
 
     task = translation.make_task(to, source_language, context)
-    return _job(task, files, options, translation.find_terms(glossary) if glossary else None)
+    known = Glossary.read(glossary) if glossary else None
+    grows = None
+    if terms:
+        from llmpar.cli.terms import Terms
+
+        grows = Terms(terms, translation.make_term_task(to, source_language), known, terms_only)
+    elif terms_only:
+        raise UsageError("--terms-only needs --terms FILE.csv, the file that it writes")
+    return _job(task, files, options, translation.find_terms(known) if known else None, terms=grows)
 
 
 @takes_options
@@ -275,10 +300,11 @@ def _job(
     *,
     is_total: bool = False,
     noun: str = "segment",
+    terms: Terms | None = None,
 ) -> int:
     from llmpar.cli.job import Job
 
-    return Job(task, sources_of(files), options, terms_in, is_total, noun).run()
+    return Job(task, sources_of(files), options, terms_in, is_total, noun, terms).run()
 
 
 def _prompt(arguments: list[str], prompt_file: Path | None) -> str:

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from llmpar.answering.backend import Model
 from llmpar.answering.flow import Part
-from llmpar.answering.session import Session
+from llmpar.answering.session import Session, examples_of
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run, given_up
-from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit
+from llmpar.cli.terms import Terms
+from llmpar.documents.document import (
+    Block,
+    Document,
+    Encoding,
+    Merge,
+    Segment,
+    Unit,
+    text_document,
+    text_segment,
+)
 from llmpar.documents.formats.protocol import Format, Marking
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
+from llmpar.documents.spool import rereadable_stdin
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.jobs.pipeline import Pipeline
 from llmpar.jobs.record_fields import RecordFields
@@ -23,7 +36,7 @@ from llmpar.jobs.reduction import ReducingMerger, plant
 from llmpar.jobs.segmenting import Blocks, Fields, pack, with_neighbours
 from llmpar.jobs.sharding import NoMerger
 from llmpar.reporting.progress import Progress
-from llmpar.reporting.report import CUT_OR_LEFT_OUT, Report, counted
+from llmpar.reporting.report import CUT_OR_LEFT_OUT, LEFT_OUT, Report, counted
 from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
 from llmpar.visible import one_line
@@ -40,6 +53,7 @@ class Job:
         terms_in: returns the terms that a text's prompt shows.
         is_total: with "reduce", one answer is made of all documents.
         noun: what a piece is called; somebody waits for the answer to a message, so how long that took is told.
+        terms: the file of terms that grows by what the inputs have; None for none.
     """
 
     task: Task
@@ -48,6 +62,7 @@ class Job:
     terms_in: Callable[[str], str] | None = None
     is_total: bool = False
     noun: str = "segment"
+    terms: Terms | None = None
     _run: Run = field(init=False)
     _record_fields: RecordFields = field(init=False)
 
@@ -56,6 +71,8 @@ class Job:
             self.task = replace(self.task, reduce=self.options.merge.reduce, merge="reduce")
         self.task = replace(self.task, merge=self._merge)
         fates = CUT_OR_LEFT_OUT if self._merge == "reduce" else None
+        if self.terms and self.terms.ends:
+            self.noun, fates = "term", LEFT_OUT
         report = Report(self.noun, fates, shows_latency=self.noun == "message")
         translates = self._merge == "document" and self.options.model.engine != "echo"  # whose answers are the source
         into = self.task.value("to_tag") if translates else ""
@@ -96,21 +113,62 @@ class Job:
         return self.options.merge.merge or self.task.merge
 
     def _answer(self, sources: list[str], progress: Progress) -> None:
+        if self.terms:
+            with rereadable_stdin() if "-" in sources else nullcontext(lambda: None) as rewind:
+                self._answer_by_terms(self.terms, sources, rewind, progress)
+            return
+        model = self._run.open_model(progress)
+        with given_up(self._open_output(sources, progress)) as output, self._run.session(progress, model) as session:
+            self._merge_into(output, sources, session, progress)
+
+    def _answer_by_terms(
+        self, terms: Terms, sources: list[str], rewind: Callable[[], None], progress: Progress
+    ) -> None:
+        """Find the names and terms of all inputs, and then answer as ever, unless that was all."""
         run = self._run
+        terms.check(sources)
+
+        def segments() -> Iterator[Segment]:
+            rewind()
+            for index, source in enumerate(sources):
+                with suppress(InputError, InputUnreadable):  # told when it is answered
+                    for _, found in run.blocks(index, source, self._unit):
+                        yield from (self._record_fields.of(segment)[0] for segment in found)
+
         model = run.open_model(progress)
-        with given_up(self._open_output(sources, progress)) as output, run.session(progress, model) as session:
-            pipeline = Pipeline(
-                session.flow,
-                self._merger(session, progress),
-                run.report,
-                lambda error: run.note_damage(error, progress),
-                lambda name, num_segments, num_failed: self._remark(name, num_segments, num_failed, progress),
-            )
-            with run.telling(progress, lambda: self._fate(pipeline)):
-                pipeline.run(run.share(self._parts(sources, session)), output)
-            given = self.options.output
-            if given.copy_others and given.output_dir:
-                self.options.register.folders.copy_others(given.output_dir, given.wait)
+        with ExitStack() as stack:
+            output = None if terms.ends else stack.enter_context(given_up(self._open_output(sources, progress)))
+            session = stack.enter_context(run.session(progress, model, self._typical(model)))
+            with run.telling(progress, lambda: f"before {one_line(terms.path)} was complete"):
+                self.terms_in = terms.grow(run, segments, self.task, session, progress)
+            if output is None:
+                run.report.finish_document()
+                return
+            run.report.set_apart()
+            rewind()
+            self._merge_into(output, sources, session, progress)
+
+    def _typical(self, model: Model) -> Iterator[Question]:
+        """Yield questions that show what most prompts begin with, though terms are asked about before."""
+        names = ("before", "after", "terms") if self.task.context else ("terms",)
+        segment = text_segment(text_document(self.task.name), "A")
+        asked = self.task.for_model(model.families)
+        yield from examples_of(Question(segment, asked, tuple((name, "") for name in names)))
+
+    def _merge_into(self, output: Output, sources: list[str], session: Session, progress: Progress) -> None:
+        run = self._run
+        pipeline = Pipeline(
+            session.flow,
+            self._merger(session, progress),
+            run.report,
+            lambda error: run.note_damage(error, progress),
+            lambda name, num_segments, num_failed: self._remark(name, num_segments, num_failed, progress),
+        )
+        with run.telling(progress, lambda: self._fate(pipeline)):
+            pipeline.run(run.share(self._parts(sources, session)), output)
+        given = self.options.output
+        if given.copy_others and given.output_dir:
+            self.options.register.folders.copy_others(given.output_dir, given.wait)
 
     def _remark(self, name: str, num_segments: int, num_failed: int, progress: Progress) -> None:
         if len(self.files) > 1:
@@ -196,6 +254,8 @@ class Job:
     def _count(self, sources: list[str], progress: Progress) -> None:
         report, model = self._run.report, self._run.open_model(progress)
         num_tokens = 0
+        if self.terms:
+            self.terms_in = self.terms.known()  # those that would be found are the model's to translate
         with Session(model, None, self._run.sampling, self._run.policy, report) as session:
             for part in self._run.share(self._parts(sources, session)):
                 report.read(len(part.questions))

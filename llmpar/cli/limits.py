@@ -16,7 +16,8 @@ def check_options(options: RunOptions) -> None:
         ("--top-p", sampling.top_p, 0, 1),
         ("--max-repeats", sampling.max_repeats, 0, sys.maxsize),
         ("--retries", options.failures.retries, 0, 1000),
-        ("--max-new-tokens", 1 if sampling.max_new_tokens is None else sampling.max_new_tokens, 1, sys.maxsize),
+        ("--max-new-tokens", _or_1(sampling.max_new_tokens), 1, sys.maxsize),
+        ("--max-thinking-tokens", _or_1(sampling.max_thinking_tokens), 1, sys.maxsize),
     )
     for name, value, least, most in ranges:
         if not least <= value <= most:
@@ -44,6 +45,10 @@ def _check_shard(options: RunOptions) -> None:
     if store.no_store or (options.model.engine == "echo" and not store.store):
         reason = "--no-store keeps none" if store.no_store else "--engine echo keeps none without --store FILE"
         raise UsageError(f"--shard: its answers are only in the store, and {reason}")
+
+
+def _or_1(limit: int | None) -> int:
+    return 1 if limit is None else limit
 
 
 def _check_output(output: OutputOptions) -> None:

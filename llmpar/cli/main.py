@@ -27,7 +27,6 @@ from llmpar.errors import (
     Interrupted,
     LlmparError,
     ReaderGone,
-    TimeUp,
     UsageError,
     WriteFailed,
     told_in_shell,
@@ -94,8 +93,8 @@ def _run(arguments: Sequence[str]) -> int:
         say(f"llmpar: {error}{_origin(str(error), arguments)}")
         return error.exit_code
     except Interrupted as interrupted:
-        if isinstance(interrupted, TimeUp) and not interrupted.is_told:
-            say(f"llmpar: {interrupted}")
+        if not interrupted.is_told and not isinstance(interrupted, ReaderGone):
+            say(f"llmpar: {interrupted} {interrupted.meanwhile}".rstrip())
         _say_how_to_go_on(interrupted.resumption, arguments)
         return interrupted.exit_code
     except OSError as error:  # help and lists go to stdout without us

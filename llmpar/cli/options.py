@@ -21,6 +21,7 @@ from llmpar.documents.formats.protocol import DEFAULT_READING, Reading
 from llmpar.documents.register import Register
 from llmpar.engine.precision_names import PrecisionChoice
 from llmpar.jobs.sharding import Shard
+from llmpar.models.names import Thinking
 from llmpar.tasks.checks import CHECKS
 from llmpar.tasks.question import Sampling
 
@@ -166,6 +167,11 @@ class ModelOptions:
         option("--tensor-parallel", help="Spread each layer over N devices, for a model that does not fit on one.",
                panel="Model", metavar="N", min=1, max=4096),
     ] = _CHOICE.tensor_parallel  # fmt: skip
+    thinking: Annotated[
+        Thinking | None,
+        option("--thinking", help="Set the switch for thinking in the model's chat template. Default: off, mostly.",
+               panel="Model"),
+    ] = _CHOICE.thinking  # fmt: skip
     offline: Annotated[
         bool, option("--offline", help="Open no socket to other machines; fetch nothing.", panel="Model")
     ] = _CHOICE.offline
@@ -204,6 +210,11 @@ class SamplingOptions:
         int | None,
         option("--max-new-tokens", help="Cut answers here. Default: room that suits the task.", panel="Answers"),
     ] = _SAMPLING.max_new_tokens
+    max_thinking_tokens: Annotated[
+        int | None,
+        option("--max-thinking-tokens", help="Of thoughts before an answer, counted apart. Default: 4096.",
+               panel="Answers"),
+    ] = _SAMPLING.max_thinking_tokens  # fmt: skip
     temperature: Annotated[
         float,
         option("--temperature", help="0, or below 0.00001: the likeliest token each time.", panel="Answers"),

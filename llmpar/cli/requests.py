@@ -60,7 +60,12 @@ class RequestRun:
 
     def _count(self, sources: list[str], progress: Progress) -> None:
         model = self._run.open_model(progress)
-        requests = Requests(model.name, 0, failed=lambda message: self._note_refused(message, progress))
+        requests = Requests(
+            model.name,
+            0,
+            failed=lambda message: self._note_refused(message, progress),
+            thinks=self.options.model.thinking == "on",
+        )
         counts = {"requests": 0, "answers": 0, "prompt tokens": 0}
         for part in self._parts(sources, requests):
             counts["requests"] += requests.num_requests(part.block)
@@ -83,6 +88,7 @@ class RequestRun:
                 int(time.time()),
                 (lambda line: errors.write(line.encode())) if errors else None,
                 lambda message: self._note_refused(message, progress),
+                self.options.model.thinking == "on",
             )
             parts = self._parts(sources, requests)
             first = list(islice(parts, 1))

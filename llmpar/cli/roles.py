@@ -41,6 +41,11 @@ def replaced(register: Register, name: str, value: Path, values: Values) -> None
     register.replaced(value, name)
 
 
+def grown(register: Register, name: str, value: Path, values: Values) -> None:  # noqa: ARG001
+    """A file that is read if it is there, and that a longer one replaces."""
+    register.replaced(value, name, "the file of terms")
+
+
 def output(register: Register, name: str, value: Path, values: Values) -> None:  # noqa: ARG001
     """The file that takes everything."""
     register.replaced(value, name, "the output")

@@ -90,7 +90,9 @@ class FileWriter:
                         f"{self._name}: somebody else is writing it; try later, or give {setting('wait', 'SECONDS')}"
                     )
                 time.sleep(_POLL)
-        except Interrupted:
+        except Interrupted as interrupted:
+            if wait and self._stream is None:
+                interrupted.meanwhile = f"while waiting for {self._name}, which somebody else is writing"
             self.abandon()
             raise
         except OSError as error:

@@ -223,7 +223,8 @@ class Result:
 
     `cut` says that the answer ends at a limit that the user set, `looped` that it repeated itself, `reused` that it was
     computed for an equal segment, `cached` that an earlier run did. `key` names it in the store, `seconds` is what the
-    last attempt took, from a worker's taking it up.
+    last attempt took, from a worker's taking it up. `reasoning` is what the model wrote before its answer, for itself,
+    and its tokens are among those of the output.
     """
 
     segment: Segment
@@ -240,6 +241,8 @@ class Result:
     num_attempts: int = 1
     seconds: float = 0.0
     worker: int | None = None
+    reasoning: str = ""
+    num_reasoning_tokens: int = 0
 
     @property
     def text(self) -> str:

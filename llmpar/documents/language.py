@@ -117,6 +117,8 @@ for _lists in (_FUNCTION_WORDS, _COMMON, _OTHERS):
         for _word in dict.fromkeys(_words.split()):
             if _language not in (_owners := _OWNERS.setdefault(_word, [])):
                 _owners.append(_language)
+SMALL_WORDS = frozenset(_OWNERS)
+"""Words, in lower case, that many a sentence of some language has, and that say little."""
 
 # Those that are told by their words. Of Norwegian, "no" and "nb" are the one that has a list above.
 _TAGS = {

@@ -148,6 +148,8 @@ class RecordMerger:
         record: dict[str, object] = dict(zip(_COLUMNS, values, strict=True))
         if self.is_json and answer is not None:
             record["answer"] = json.loads(answer)
+        if result.reasoning:
+            record["reasoning"] = result.reasoning
         text = json_text(record)
         if whole := _format(segment).record(segment):
             text = f'{text[:-1]}, "record": {spell_surrogates(whole)}}}'

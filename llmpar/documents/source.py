@@ -131,7 +131,7 @@ def input_size(source: str) -> int | None:
     Raises:
         InputUnreadable: it cannot.
     """
-    if source != "-" and _is_pipe(source):
+    if source != "-" and is_pipe(source):
         return None  # opened twice, it would lose what its writer had to say
     stream = _open(source)
     try:
@@ -144,7 +144,8 @@ def input_size(source: str) -> int | None:
             stream.close()
 
 
-def _is_pipe(source: str) -> bool:
+def is_pipe(source: str) -> bool:
+    """Tell whether a path is that of a pipe that may be read, and only once."""
     try:
         return stat.S_ISFIFO(Path(source).stat().st_mode) and os.access(source, os.R_OK)
     except (OSError, ValueError):  # said better when it is opened

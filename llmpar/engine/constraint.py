@@ -37,6 +37,13 @@ class Constraint(Protocol):
         """Whether nothing can come any more but a token that stops."""
 
 
+def anything(mask: Mask) -> Mask:
+    """Return a mask (V / 32,) that is as long as another, and lets any token come."""
+    import numpy as np
+
+    return np.full_like(mask, np.iinfo(np.uint32).max)
+
+
 def unpack(masks: npt.NDArray[np.uint32], vocabulary: int) -> npt.NDArray[np.bool_]:
     """Return masks (…, V / 32) as truth values (…, V)."""
     import numpy as np

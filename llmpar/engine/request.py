@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmpar.engine.constraint import Constraint, Mask
+from llmpar.engine.constraint import Constraint, Mask, anything
 from llmpar.engine.finite import NO_TOKEN, NOT_FINITE
 from llmpar.engine.loops import LOOK_EVERY, LoopFinder
 from llmpar.engine.resources import is_out_of_memory
+from llmpar.engine.thoughts import Thoughts
 from llmpar.errors import AnswerFailed
 
 FinishReason = Literal["stop", "length", "loop", "error"]
@@ -23,13 +24,14 @@ class SamplingParams:
     """How the next token is chosen.
 
     Args:
-        max_new_tokens: where an answer is cut.
+        max_new_tokens: where an answer is cut, its thoughts included.
         temperature: 0 for the likeliest token (greedy), else the softmax temperature; so low that float32 does not
             hold it, it is 0 on some devices.
         top_p: sample from the smallest set of tokens with this much probability (nucleus sampling, Holtzman 2019).
         seed: what the draws follow from, together with the prompt: equal prompts draw equal answers, whatever N.
         max_repeats: how many times in a row an answer may say the same, before it is stopped as a loop (see
             `loops.LoopFinder`); 0 for any number of times.
+        max_thinking_tokens: how many of `max_new_tokens` are for thoughts alone; the answer has the others.
     """
 
     max_new_tokens: int
@@ -37,6 +39,7 @@ class SamplingParams:
     top_p: float = 1.0
     seed: int = 0
     max_repeats: int = 0
+    max_thinking_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,9 @@ class Request:
 
     `num_answered` tells how many of its last tokens are an earlier answer, with which this one goes on. `timeout` is
     how many seconds a worker may take for it, from its admission on; None for any time. `constraint` makes what the
-    answer has to obey, afresh where it is begun again; `ends` is asked with the output ids after each token, and tells
-    whether they are the whole answer. Both are called by the worker's thread.
+    answer has to obey, afresh where it is begun again; `thoughts` makes what tells its thoughts apart, which obey
+    nothing. `ends` is asked with the ids behind the thoughts after each of them, and tells whether they are the whole
+    answer. All are called by the worker's thread.
     """
 
     id: int
@@ -56,6 +60,7 @@ class Request:
     timeout: float | None = None
     constraint: Callable[[], Constraint] | None = None
     ends: Callable[[SequenceOf[int]], bool] | None = None
+    thoughts: Callable[[], Thoughts] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,11 @@ class Sequence:
     error: str | None = None
     _random: random.Random | None = None
     _loop: LoopFinder | None = None
+    _is_followed: bool = False
     _constraint: Constraint | None = None
+    _thoughts: Thoughts | None = None
+    _num_thinking: int = 0  # of the output ids
+    _answer_start: int = 0  # among the output ids, behind the last thoughts
     _forced: list[int] = field(default_factory=list)  # the last comes first
 
     @property
@@ -104,18 +113,20 @@ class Sequence:
     @property
     def forced_id(self) -> int | None:
         """The next token, where no other can come; None where there is a choice, and when the answer has ended."""
-        if self.finish_reason is None and self.request.constraint and self._constraint is None:
-            with self._failing_alone():
-                self._begin(self.request.constraint)
+        if self.request.constraint:
+            self._follow()
         return self._forced[-1] if self._forced and self.finish_reason is None else None
 
     def allowed(self, ahead: SequenceOf[int] = ()) -> list[Mask]:
         """Return masks (V / 32,): what may come next, and after each token of `ahead` up to the first that may not.
 
-        Nothing is returned where any may come. A sequence that cannot tell has failed.
+        Nothing is returned where any may come. A sequence that cannot tell has failed. Of thoughts before an answer
+        that has to obey something nothing is guessed: what follows their end has a mask of its own.
         """
         if self.forced_id is None and self._constraint and self.finish_reason is None:
             with self._failing_alone():
+                if self._thoughts and self._thoughts.is_thinking:
+                    return [anything(self._constraint.allowed()[0])]
                 return self._constraint.allowed(ahead)
         return []
 
@@ -137,38 +148,81 @@ class Sequence:
             self.finish_reason = "stop"
         if self.finish_reason:
             return
-        params, num_output_tokens = self.request.params, len(self.output_ids)
-        is_full = num_output_tokens >= params.max_new_tokens
-        if params.max_repeats and (is_full or num_output_tokens % LOOK_EVERY == 0) and self._is_loop():
+        is_full = self._is_full
+        if self.request.params.max_repeats and (is_full or len(self.output_ids) % LOOK_EVERY == 0) and self._is_loop():
             self.finish_reason = "loop"
         elif is_full:
             self.finish_reason = "length"
 
-    def _begin(self, make: Callable[[], Constraint]) -> None:
-        constraint, request = make(), self.request
-        for token_id in request.prompt_ids[len(request.prompt_ids) - request.num_answered :]:
-            constraint.accept(token_id)
-        self._constraint = constraint
-        if constraint.is_complete:
+    @property
+    def _is_full(self) -> bool:
+        """Whether the answer has come to its limit, or its thoughts to theirs."""
+        params, num_tokens = self.request.params, len(self.output_ids)
+        if num_tokens >= params.max_new_tokens:
+            return True
+        if self._thoughts is None:
+            return False
+        if self._thoughts.is_thinking:
+            return self._num_thinking >= params.max_thinking_tokens
+        return num_tokens - self._num_thinking >= params.max_new_tokens - params.max_thinking_tokens
+
+    def _follow(self) -> None:
+        """Make what came with the request for each token, and let it know of the earlier answer."""
+        request = self.request
+        if self._is_followed or self.finish_reason:
+            return
+        self._is_followed = True
+        with self._failing_alone():
+            self._thoughts = request.thoughts() if request.thoughts else None
+            constraint = request.constraint() if request.constraint else None
+            for token_id in request.prompt_ids[len(request.prompt_ids) - request.num_answered :]:
+                if not self._is_thought(token_id) and constraint:
+                    constraint.accept(token_id)
+            self._constraint = constraint
+            self._foresee()
+
+    def _foresee(self) -> None:
+        """Find out what must come next, in an answer that has to obey something."""
+        if self._constraint is None:
+            return
+        if self._thoughts and (self._thoughts.is_thinking or self._thoughts.forced()):
+            self._forced = self._thoughts.forced()[::-1]
+        elif self._constraint.is_complete:
             self.finish_reason = "stop"
         else:
-            self._forced = constraint.forced()[::-1]
+            self._forced = self._constraint.forced()[::-1]
+
+    def _is_thought(self, token_id: int) -> bool:
+        """Take a token, and tell whether it belongs to thoughts, what marks them included."""
+        if self._thoughts is None:
+            return False
+        was_thinking = self._thoughts.is_thinking
+        self._thoughts.accept(token_id)
+        return was_thinking or self._thoughts.is_thinking
 
     def _is_whole(self, token_id: int) -> bool:
         """Tell whether the token that has just come is the last, by what came with the request."""
         request = self.request
-        if request.constraint is None and request.ends is None:
+        if request.constraint is None and request.ends is None and request.thoughts is None:
             return False
+        if request.thoughts:
+            self._follow()
         with self._failing_alone():
-            if constraint := self._constraint:
-                constraint.accept(token_id)
-                if constraint.is_complete:
+            is_thought = self._is_thought(token_id)
+            if is_thought:
+                self._num_thinking += 1
+                self._answer_start = len(self.output_ids)
+            elif self._constraint:
+                self._constraint.accept(token_id)
+                if self._constraint.is_complete:
                     return True
-                if len(self._forced) > 1:
-                    self._forced.pop()
-                else:
-                    self._forced = constraint.forced()[::-1]
-            return request.ends is not None and request.ends(self.output_ids)
+            if len(self._forced) > 1:
+                self._forced.pop()
+            else:
+                self._foresee()
+            if is_thought or request.ends is None:
+                return False
+            return request.ends(self.output_ids[self._answer_start :] if self._answer_start else self.output_ids)
         return False
 
     @contextmanager

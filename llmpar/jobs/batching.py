@@ -39,12 +39,14 @@ class Requests:
         take_error: takes the line of a request that failed, in OpenAI's form; None puts it among the results, in
             vLLM's.
         failed: is told of each request that cannot be asked at all.
+        thinks: whether models are told to think before they answer.
     """
 
     model: str
     created: int
     take_error: Callable[[str], None] | None = None
     failed: Callable[[str], None] = lambda _: None
+    thinks: bool = False
     names: set[str] = field(default_factory=set)
     """The models that requests name."""
     num_repeated: int = 0
@@ -67,7 +69,7 @@ class Requests:
                 entries.append(too_long(block.text, f"{one_line(block.document.name)}: {jsonl.too_long(block)}"))
             for number, start, line in _lines("" if block.part else block.text):
                 try:
-                    request = read_request(line)
+                    request = read_request(line, thinks=self.thinks)
                     questions += _questions(request, block, start, len(questions))
                     entries.append(request)
                     self._note_repeated(request.custom_id, block, number)
@@ -124,7 +126,11 @@ class Requests:
     def _answered(self, request: BatchRequest, results: list[Result]) -> str:
         answers = [
             BatchAnswer(
-                result.answer, "length" if result.finish_reason == "length" else "stop", result.num_output_tokens
+                result.answer,
+                "length" if result.finish_reason == "length" else "stop",
+                result.num_output_tokens,
+                reasoning=result.reasoning,
+                num_reasoning_tokens=result.num_reasoning_tokens,
             )
             for result in results
         ]

@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def mark(index: int) -> str:
 
 
 def render(
-    source: str, messages: list[dict[str, Any]], roles: Sequence[Role], names: dict[str, str]
+    source: str, messages: list[dict[str, Any]], roles: Sequence[Role], names: Mapping[str, Any]
 ) -> list[str | Slot]:
     """Render a chat template, ready for the answer.
 
@@ -64,7 +64,7 @@ def render(
         source: the template.
         messages: their contents are made of marks.
         roles: who says the text of each mark, by its index.
-        names: what else the template may name, such as `bos_token`.
+        names: what else the template may name, such as `bos_token` and switches.
 
     Raises:
         BadTemplate: see there.
@@ -72,7 +72,7 @@ def render(
     # A mark is some thousand characters long; looking for them in far more than they can make takes too long.
     most = _LONGEST + 2 * len(roles) * len(mark(len(roles)))
     given: dict[str, Any] = {**names, "messages": messages, "tools": None, "documents": None}
-    given |= {"add_generation_prompt": True, "enable_thinking": False}
+    given["add_generation_prompt"] = True
     try:
         answer = _renderer.render({"source": source, "given": given, "most": most, "bytes": _BYTES})
     except (OSError, RecursionError) as error:

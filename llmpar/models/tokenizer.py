@@ -7,14 +7,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from llmpar.errors import ModelUnavailable
 from llmpar.messages import Message, Role
 from llmpar.models.configuration import chat_template, described, is_token_id
+from llmpar.models.names import Thinking
 from llmpar.models.template import BadTemplate, Slot, mark, render, split
+from llmpar.models.thinking import is_on, named_switches, style_of, switches_of
+from llmpar.models.thoughts import Outlook, Spelling, Style
 from llmpar.models.vocabulary import open_vocabulary
 
 """Who says it, and what."""
@@ -32,19 +36,29 @@ _CONTROL_NAME = re.compile(
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The ids around the messages of some roles, where those go, and the text that stands behind the last."""
+
+    parts: list[list[int] | Slot]
+    ending: str
+
+
 class ChatTokenizer:
     """Encodes a user's message as the model's chat prompt, and decodes its answers. Safe for any number of threads.
 
     Args:
         path: a model directory with `tokenizer.json`, or a GGUF file.
         tries: whether the chat template is tried at once; one that takes messages only in parts cannot be.
+        thinking: what the template's switch for thinking is set to; None as it is, mostly off.
 
     Raises:
         ModelUnavailable: the tokenizer or the chat template is damaged, or the template changes what it is given.
     """
 
-    def __init__(self, path: Path, *, tries: bool = True) -> None:
+    def __init__(self, path: Path, *, tries: bool = True, thinking: Thinking | None = None) -> None:
         self._path = path
+        self._thinking = thinking
         self._config = _config(path)
         self._special_tokens = _special_tokens(self._config)
         template = self._chat_template()
@@ -55,7 +69,7 @@ class ChatTokenizer:
         self._chat = template
         self._lock = threading.Lock()
         self._foreseen: dict[str, list[int]] = {}  # replaced as a whole: other threads read it
-        self._frames: OrderedDict[object, list[list[int] | Slot]] = OrderedDict()
+        self._frames: OrderedDict[object, _Frame] = OrderedDict()
         self._instruction = lru_cache(_SYSTEMS_KEPT)(self.encode_data)
         self.encode_data("A\n é我")  # what it cannot do at all, it should not fail at in the middle of a run
         if tries:
@@ -84,7 +98,7 @@ class ChatTokenizer:
             ModelUnavailable: the chat template refuses such a conversation.
         """
         ids: list[int] = []
-        for part in self._frame(tuple(role for role, _ in messages), tuple(sorted((beside or {}).items()))):
+        for part in self._frame(tuple(role for role, _ in messages), tuple(sorted((beside or {}).items()))).parts:
             if isinstance(part, Slot):
                 role, text = messages[part.index]
                 ids += (self._instruction if role == "system" else self.encode_data)(part.fit(text))
@@ -141,6 +155,40 @@ class ChatTokenizer:
             texts: list[str] = self._tokenizer.decode_batch(list(map(list, outputs)), skip_special_tokens=True)
         return texts
 
+    @cached_property
+    def style(self) -> Style:
+        """How the model marks its thoughts."""
+        return style_of(self._chat, Spelling(self._control_id, self.encode_data, self.decode))
+
+    def outlook(self, messages: Sequence[Message]) -> Outlook | None:
+        """Return what a conversation lets expect of the thoughts before its answer; None where it has none.
+
+        Raises:
+            ModelUnavailable: the chat template refuses such a conversation.
+        """
+        ending = self._frame(tuple(role for role, _ in messages), ()).ending
+        return self.style.outlook(ending, (text for _, text in messages), is_on=self._is_on)
+
+    @cached_property
+    def _is_on(self) -> bool | None:
+        return is_on(self._chat, self._thinking) if self._chat else None
+
+    @property
+    def switches(self) -> list[str]:
+        """The switches for thinking that the chat template names."""
+        return named_switches(self._chat) if self._chat else []
+
+    def is_switched(self, before: Thinking | None, after: Thinking | None) -> bool:
+        """Tell whether a prompt is another one under two settings of the switch for thinking.
+
+        Raises:
+            ModelUnavailable: the chat template fails.
+        """
+        if self._chat is None:
+            return False
+        first, second = (self._rendered(self._chat, ("user",), {}, thinking) for thinking in (before, after))
+        return first != second
+
     @property
     def control_ids(self) -> frozenset[int]:
         """The ids of tokens that are no text."""
@@ -163,36 +211,47 @@ class ChatTokenizer:
         # A character has no other spelling, and a text without its newlines or its `!` is another text.
         return frozenset(i for i, word in named.items() if word and len(word) > 1 and not _BYTE.fullmatch(word))
 
-    def _frame(self, roles: tuple[Role, ...], beside: tuple[tuple[str, str], ...]) -> list[list[int] | Slot]:
-        """Return the ids around the messages of such roles, and where those go."""
+    def _control_id(self, name: str) -> int | None:
+        token_id = self._tokenizer.token_to_id(name)
+        return token_id if token_id in self._control_ids else None
+
+    def _frame(self, roles: tuple[Role, ...], beside: tuple[tuple[str, str], ...]) -> _Frame:
+        """Return what stands around the messages of such roles, and where those go."""
         frame = self._frames.get((roles, beside))
         if frame is None:
-            parts = self._unformatted(roles) if self._chat is None else self._rendered(self._chat, roles, dict(beside))
+            if self._chat is None:
+                parts = self._unformatted(roles)
+            else:
+                parts = self._rendered(self._chat, roles, dict(beside), self._thinking)
             with self._translated("fails"):
-                frame = [
+                encoded = [
                     self._tokenizer.encode(part, add_special_tokens=False).ids if isinstance(part, str) else part
                     for part in parts
                 ]
+            frame = _Frame(encoded, parts[-1] if isinstance(parts[-1], str) else "")
             with self._lock:
                 self._frames[roles, beside] = frame
                 if len(self._frames) > _FRAMES_KEPT:
                     self._frames.popitem(last=False)
         return frame
 
-    def _rendered(self, template: str, roles: tuple[Role, ...], beside: Mapping[str, str]) -> list[str | Slot]:
+    def _rendered(
+        self, template: str, roles: tuple[Role, ...], beside: Mapping[str, str], thinking: Thinking | None
+    ) -> list[str | Slot]:
+        names = {**self._special_tokens, **switches_of(template, thinking)}
         messages: list[dict[str, Any]] = [
             {"role": role, "content": [{**beside, "text": mark(index)}] if beside else mark(index)}
             for index, role in enumerate(roles)
         ]
         try:
             try:
-                return render(template, messages, roles, self._special_tokens)
+                return render(template, messages, roles, names)
             except BadTemplate:
                 if roles[:2] != ("system", "user") or beside:
                     raise
                 # One that knows no system role (Gemma): the instruction opens the user's message.
                 first = {"role": "user", "content": f"{mark(0)}\n\n{mark(1)}"}
-                return render(template, [first, *messages[2:]], roles, self._special_tokens)
+                return render(template, [first, *messages[2:]], roles, names)
         except BadTemplate as error:
             raise ModelUnavailable(f"{str(self._path)!r}: its chat template fails: {error}") from error
 

@@ -54,7 +54,7 @@ class Records:
 
     def _record(self, result: Result) -> dict[str, object]:
         start, end = result.segment.span
-        return {
+        record = {
             "document": result.segment.block.document.name,
             "index": result.segment.index,
             "start": start,
@@ -70,6 +70,9 @@ class Records:
             "worker": result.worker,
             "error": result.error,
         }
+        if result.num_reasoning_tokens:
+            record |= {"reasoning": result.reasoning, "reasoning_tokens": result.num_reasoning_tokens}
+        return record
 
     def _write(self, name: str, record: dict[str, object]) -> None:
         data = f"{json_text(record)}\n".encode()

@@ -109,6 +109,17 @@ class Report:
                     f"  {name}: {num_failed:,} of {counted(num_segments, self.noun)} failed"
                 )
 
+    def call_failures(self, fates: tuple[str, str] | None) -> tuple[str, str] | None:
+        """Say what becomes of segments that fail from now on, and return what was said so far; see `fates`."""
+        said, self.fates = self.fates, fates
+        return said
+
+    def set_apart(self) -> None:
+        """Take what was done so far for preparation: its tokens and its time count, its segments do not."""
+        usual = Report()
+        for name in _OF_WORK:
+            setattr(self, name, getattr(usual, name))
+
     def miss_input(self) -> None:
         """Count an input that cannot be read, or not to its end."""
         self.num_unreadable += 1
@@ -209,6 +220,12 @@ class Report:
             if (num_others := self.num_documents_with_failures - len(self.failures_by_document)) > 0:
                 lines.append(f"  and in {counted(num_others, 'other document')}")
         return "\n".join(lines)
+
+
+_OF_WORK = (
+    "num_segments_read", "num_segments_done", "num_failed", "num_looped", "num_cut", "num_reused", "num_cached",
+    "num_retried", "num_text_tokens_read", "num_text_tokens_done", "num_bytes_read", "latencies",
+)  # fmt: skip
 
 
 def counted(number: int, noun: str) -> str:

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -33,12 +33,17 @@ _ALL = (
 _MERGED_AT_ONCE = 1000
 _KEYS_AT_ONCE = 256  # looked for by one query
 _EVICTED_AT_ONCE = 0.1  # of the answers
+_APART = b"\xff"
 _SETTLED = 2.0  # seconds after which a file that looks the same is the same: time stamps are coarse
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """What came of one attempt, whatever it is worth; `seconds` is the time it took."""
+    """What came of one attempt, whatever it is worth; `seconds` is the time it took.
+
+    `thoughts` stand apart from the text, `num_thinking_tokens` are among those of the output, and `is_unclosed` tells
+    that the thoughts had no end.
+    """
 
     attempt: int
     text: str
@@ -46,6 +51,9 @@ class StoredAnswer:
     num_prompt_tokens: int
     num_output_tokens: int
     seconds: float = 0.0
+    thoughts: str = ""
+    num_thinking_tokens: int = 0
+    is_unclosed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +117,7 @@ class Store:
                 answers = found.setdefault(key, [])
                 if not answers and self._day(used) < today:
                     self._touched.append(key)
-                answers.append(StoredAnswer(attempt, _text(text), *counts))
+                answers.append(_with_thoughts(StoredAnswer(attempt, "", *counts), text))
         if len(self._touched) >= _TOUCHED_AT_ONCE:
             self._touch()
         return found
@@ -121,7 +129,7 @@ class Store:
         today = _today()
         rows, replaced = [], []
         for key, text, answer, replaces in records:
-            said = _bytes(answer.text)
+            said = _said(answer)
             counts = (answer.finish_reason, answer.num_prompt_tokens, answer.num_output_tokens, answer.seconds)
             asked = _bytes(text) if self._keep_text else None
             checksum = _checksum(key, answer.attempt, said, *counts)
@@ -344,6 +352,29 @@ def _checksum(key: bytes, attempt: int, answer: bytes, *counts: object) -> bytes
     if not isinstance(key, bytes) or not isinstance(answer, bytes):  # damage can make a number of anything
         return b""
     return hashlib.blake2b(key + answer + repr((attempt, counts)).encode(), digest_size=8).digest()
+
+
+def _said(answer: StoredAnswer) -> bytes:
+    """Return an answer's text, and its thoughts behind a byte that no text has, if there are any."""
+    if not answer.num_thinking_tokens and not answer.is_unclosed:
+        return _bytes(answer.text)
+    counts = f"{answer.num_thinking_tokens} {int(answer.is_unclosed)}"
+    return _APART.join((_bytes(answer.text), _bytes(answer.thoughts), counts.encode()))
+
+
+def _with_thoughts(answer: StoredAnswer, said: bytes) -> StoredAnswer:
+    """Return an answer with the text and thoughts that `_said` made bytes of."""
+    text, *thoughts = said.split(_APART)
+    if not thoughts:
+        return replace(answer, text=_text(text))
+    num_tokens, is_unclosed = map(int, thoughts[1].split())
+    return replace(
+        answer,
+        text=_text(text),
+        thoughts=_text(thoughts[0]),
+        num_thinking_tokens=num_tokens,
+        is_unclosed=bool(is_unclosed),
+    )
 
 
 def _bytes(text: str) -> bytes:

@@ -31,7 +31,8 @@ _APART = (
     "\u0e00-\u0e4e\u0e80-\u0ece\u1000-\u103f\u1780-\u17d3\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
     "\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003fffd"
 )
-_TOKEN = re.compile(rf"[{_APART}][{_MARK}]*|(?:(?![{_APART}])[\w{_MARK}\u200c\u200d])+|[^\w\s]")
+TOKEN = re.compile(rf"[{_APART}][{_MARK}]*|(?:(?![{_APART}])[\w{_MARK}\u200c\u200d])+|[^\w\s]")
+"""A word, a character of a script without spaces, or a mark."""
 
 
 @dataclass(slots=True)
@@ -52,7 +53,9 @@ class Glossary:
 
     def __init__(self, terms: Iterable[tuple[str, str]]) -> None:
         self._root = _Node()
+        self._keys: set[str] = set()
         for term in terms:
+            self._keys.add(key_of(term[0]))
             tokens = _tokens(term[0])
             node = self._root
             for token in tokens:
@@ -74,14 +77,29 @@ class Glossary:
             InputError: the file is no such table.
             InputUnreadable: it cannot be read.
         """
-        data = read_whole(path)
-        shown = one_line(path)
+        return cls.parse(one_line(path), read_whole(path))
+
+    @classmethod
+    def parse(cls, shown: str, data: bytes) -> Glossary:
+        """Return the glossary that the bytes of a file make; see `read`.
+
+        Args:
+            shown: the file's name, for messages.
+            data: its bytes.
+
+        Raises:
+            InputError: they are no such table.
+        """
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             raise InputError(f"{shown}:{line}: not valid UTF-8; save it as CSV UTF-8") from error
         return cls(_terms(shown, text))
+
+    def __contains__(self, source: str) -> bool:
+        """Tell whether it has a term that is found in just the places of this one."""
+        return key_of(source) in self._keys
 
     def terms_in(self, text: str) -> tuple[tuple[str, str], ...]:
         """Return the terms that occur in `text` with their translations, each once, in the order of the text.
@@ -118,7 +136,7 @@ def _longest(node: _Node | None, tokens: list[str], start: int) -> tuple[tuple[s
 
 
 def _tokens(text: str) -> list[str]:
-    tokens: list[str] = _TOKEN.findall(text)
+    tokens: list[str] = TOKEN.findall(text)
     if text.isascii():
         return tokens
     return [unicodedata.normalize("NFC", token) if len(token) <= _LONGEST_WORD else token for token in tokens]
@@ -128,12 +146,18 @@ def _has_inner_capital(tokens: list[str]) -> bool:
     return any(char.isupper() for token in tokens for char in token[1:])
 
 
+def key_of(source: str) -> str:
+    """Return what terms have in common that are found in the same places."""
+    tokens = _tokens(source)
+    return " ".join(tokens if _has_inner_capital(tokens) else (token.casefold() for token in tokens))
+
+
 def _terms(shown: str, text: str) -> Iterator[tuple[str, str]]:
     known: dict[str, tuple[str, int]] = {}
     num_columns = 0
-    for line, row in _rows(shown, text):
+    for line, row in rows_of(shown, text):
         if not num_columns:
-            header = _is_header(row)
+            header = is_header(row)
             num_columns = max(2, len(row)) if header else 2
             if header and num_columns < 4:
                 continue
@@ -143,11 +167,9 @@ def _terms(shown: str, text: str) -> Iterator[tuple[str, str]]:
                 f"holds the separator, or name a third column, for notes, in a header (source,target,note)"
             )
         source, target = (" ".join(cell.split()) for cell in row[:2])
-        if not source or not target or not _TOKEN.search(source):
+        if not source or not target or not TOKEN.search(source):
             raise InputError(f"{shown}:{line}: the {'target' if source and not target else 'source'} is empty")
-        tokens = _tokens(source)
-        key = " ".join(tokens if _has_inner_capital(tokens) else (token.casefold() for token in tokens))
-        earlier, above = known.setdefault(key, (target, line))
+        earlier, above = known.setdefault(key_of(source), (target, line))
         if earlier != target:
             raise InputError(
                 f"{shown}:{line}: {one_line(source)!r} is {one_line(earlier)!r} in line {above}; leave one of them"
@@ -155,11 +177,19 @@ def _terms(shown: str, text: str) -> Iterator[tuple[str, str]]:
         yield source, target
 
 
-def _rows(shown: str, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not blank, without the empty cells that spreadsheets put after them, and their lines."""
+def rows_of(shown: str, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows that are not blank, without the empty cells that spreadsheets put after them, and their lines.
+
+    Args:
+        shown: the file's name, for messages.
+        text: what it says.
+
+    Raises:
+        InputError: a row is none.
+    """
     first = next((line for line in text.splitlines() if line.strip()), "")
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a cell has no length that is wrong
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(first), skipinitialspace=True, strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(first), skipinitialspace=True, strict=True)
     line = 1
     try:
         for row in rows:
@@ -172,12 +202,14 @@ def _rows(shown: str, text: str) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{shown}:{line}: not a CSV row: {error}") from error
 
 
-def _separator(row: str) -> str:
+def separator_of(row: str) -> str:
+    """Return what sets columns apart, by the first row."""
     bare = re.sub(r'"[^"]*"', "", row)
     return next((separator for separator in _SEPARATORS if separator in bare), ",")
 
 
-def _is_header(row: list[str]) -> bool:
+def is_header(row: list[str]) -> bool:
+    """Tell whether a first row names the columns, and is no term."""
     cells = [cell.strip().casefold() for cell in row[:2]]
     if tuple(cells) == _HEADER:
         return True

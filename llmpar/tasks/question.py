@@ -26,6 +26,8 @@ class Sampling:
         seed: equal seeds draw equal answers.
         max_repeats: an answer that says the same more often in a row is stopped; 0 stops none.
         stop: an answer ends before the first of these strings in it.
+        max_thinking_tokens: how many tokens its thoughts may take, apart from `max_new_tokens`; None for 4096 from a
+            model that is known to think.
 
     Raises:
         UsageError: the temperature is not from 0 to 100, or `top_p` not from 0 to 1; NaN is neither.
@@ -37,6 +39,7 @@ class Sampling:
     seed: int = 0
     max_repeats: int = 4
     stop: tuple[str, ...] = ()
+    max_thinking_tokens: int | None = None
 
     def __post_init__(self) -> None:
         for name, most in (("temperature", 100), ("top_p", 1)):
@@ -127,6 +130,8 @@ class Question:
     def material(self) -> str:
         """What decides the answer besides the task: the text, and what else there is."""
         if self.conversation:
-            return "\0" + json.dumps(asdict(self.conversation), sort_keys=True)
+            said = asdict(self.conversation)
+            del said["sampling"]["max_thinking_tokens"]  # no request says it, but whoever runs them
+            return "\0" + json.dumps(said, sort_keys=True)
         # A document has no NUL as a rule, so that no text looks like this.
         return "\0" + json.dumps([self.text, self.fields]) if self.fields else self.text

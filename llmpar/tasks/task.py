@@ -18,7 +18,7 @@ from llmpar.tasks.checks import DEFAULT_CHECKS
 
 Skip = Literal["untranslatable", "translated"]
 PLACEHOLDER = "{text}"
-QUESTION_FIELDS = ("text", "before", "after", "terms", "kept_marks")
+QUESTION_FIELDS = ("text", "before", "after", "terms", "kept_marks", "examples")
 """What a prompt may name that is another for each segment."""
 
 _KEEP_MARKS = "Keep these marks around the words that they belong to, and in their places: {kept_marks}"

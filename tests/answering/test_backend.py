@@ -17,14 +17,19 @@ from llmpar.answering.answers import Answers
 from llmpar.answering.attempts import Attempt, Policy
 from llmpar.answering.backend import Identity, Query, Reply
 from llmpar.answering.choice import MODELS, ModelChoice, open_model
+from llmpar.answering.local import Manner
+from llmpar.models.thoughts import Outlook
 from llmpar.reporting.report import Report
 from llmpar.tasks.files import find_task
 from llmpar.tasks.question import Conversation, Prompt, Sampling
 from llmpar.tasks.task import Form
 
 PROMPT = Prompt((("system", "s"), ("user", "one")), "one", languages=("en", "de"))
-QUERY = Query(3, PROMPT, Sampling(stop=("x",)), 8, Form(choices=("a", "b")), 2.5, b"\0")
-REPLY = Reply(3, "answer", "length", 4, worker=1, seconds=0.5, continuation=b"\1", num_prompt_tokens=9)
+QUERY = Query(3, PROMPT, Sampling(stop=("x",)), 8, Form(choices=("a", "b")), 2.5, b"\0", 3)
+REPLY = Reply(
+    3, "answer", "length", 4, worker=1, seconds=0.5, continuation=b"\1", num_prompt_tokens=9, thoughts="a",
+    num_thinking_tokens=2,
+)  # fmt: skip
 
 
 class Silence:
@@ -39,6 +44,7 @@ class Silence:
     [
         QUERY,
         REPLY,
+        Manner.of(QUERY, Outlook(is_open=True)),
         ModelChoice("some/model", threads=3),
         Policy(timeout=1.0),
         Attempt(1, 2),

@@ -42,6 +42,7 @@ from llmpar.store.store import Store
 from llmpar.tasks import summary, translation
 from llmpar.tasks.checks import find_fault
 from llmpar.tasks.files import find_task
+from llmpar.tasks.glossary import Glossary
 from llmpar.tasks.invariants import find_lost
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
@@ -215,7 +216,7 @@ def _measure_translation(session: Session, task: Task, held_out: bool) -> Row:
     if not held_out:  # there are no more of them
         others += [Question(segment, _into(task, "English"), fields) for segment, fields in _sentences("german.txt")]
     plain = [replace(question, fields=()) for question in others]
-    terms_in = translation.find_terms(_SAMPLES / "glossary.csv")
+    terms_in = translation.find_terms(Glossary.read(_SAMPLES / "glossary.csv"))
     named = [
         Question(segment, _into(task, "French"), (("terms", terms_in(segment.text)),))
         for segment, _ in chain(_sentences("article.txt"), _sentences("handbook.md"))

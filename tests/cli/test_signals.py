@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from support.program import Outcome
 from llmpar import interrupts
 from llmpar.answering.backend import Backend
 from llmpar.answering.echo import Echo
+from llmpar.documents.destination import FileWriter
 
 PROGRAM = str(ROOT / "tests" / "attack" / "program.py")
 TEXT = "".join(f"Line {i} of {i % 90}.\n" for i in range(240))
@@ -76,6 +77,17 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+@pytest.fixture
+def handled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let signals be handled in this process, as in a run."""
+    handlers = {signum: signal.getsignal(signum) for signum in (*CODES, signal.SIGALRM)}
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # to have pytest's again
+    interrupts.install()
+    yield
+    for signum, handler in handlers.items():
+        signal.signal(signum, handler)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +160,7 @@ def test_one_signal_is_enough_while_a_worker_hangs(bench: Bench, signum: signal.
     assert "go on with" not in said, "there is nothing to go on from"
 
 
+@pytest.mark.usefixtures("handled")
 def test_a_signal_while_an_object_is_finalized(llmpar: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
     class Late:
         def __del__(self) -> None:
@@ -157,15 +170,8 @@ def test_a_signal_while_an_object_is_finalized(llmpar: Callable[..., Outcome], m
         Late()
         return Fake(delay=2).open_backend(model)
 
-    handlers = {signum: signal.getsignal(signum) for signum in (*CODES, signal.SIGALRM)}
     monkeypatch.setattr(Echo, "open", open_backend)
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # to have pytest's again
-    try:
-        interrupts.install()
-        assert llmpar("run", "--engine", "echo", "x", stdin=b"One. Two.").code == 130
-    finally:
-        for signum, handler in handlers.items():
-            signal.signal(signum, handler)
+    assert llmpar("run", "--engine", "echo", "x", stdin=b"One. Two.").code == 130
 
 
 def test_a_signal_while_the_model_loads(bench: Bench) -> None:
@@ -181,6 +187,22 @@ def test_a_signal_while_the_model_loads(bench: Bench) -> None:
     assert "after 0 segments" in said
     assert not bench.out.exists()
     assert not bench.begun()
+
+
+@pytest.mark.usefixtures("handled")
+@pytest.mark.parametrize("signum", CODES)
+def test_a_signal_while_somebody_else_writes_the_file(
+    llmpar: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals
+) -> None:
+    out = tmp_path / "out"
+    first = FileWriter(out)
+    monkeypatch.setattr("llmpar.documents.destination.time.sleep", lambda _: os.kill(os.getpid(), signum))
+    outcome = llmpar("run", "--engine", "echo", "x", "-o", str(out), "--wait", "20", stdin=b"One.")
+    first.abandon()
+    assert outcome.code == CODES[signum]
+    assert (
+        outcome.err == f"llmpar: interrupted by {signum.name} while waiting for {out}, which somebody else is writing\n"
+    )
 
 
 def test_nohup_keeps_its_promise(bench: Bench, right: bytes) -> None:

@@ -142,12 +142,12 @@ class TestPinnedKeys:
     @pytest.mark.parametrize(
         ("options", "key"),
         [
-            ([], "4ca6dc6f03761409374c0ed1c74224e2fbf59021bfe8fdf4b70bc75becec88f6"),
+            ([], "ad2a6cd33364f341379f12a6ea57ea64e222b5eed5b2d26e8435228ac1f2e46e"),
             (
                 ["--max-new-tokens", "12", "--temperature", "0.7", "--top-p", "0.9", "--seed", "3"],
-                "a8e9f490e0e187b77d483431d613a602b7238895bd2b5fde89973589e13bc2af",
+                "a4328e17bdeb7c11f392f403c508ab94526cdd9c0ee57cecfb9d8d6babe6c189",
             ),
-            (["--max-repeats", "0"], "5508c8150ed565215e37835934c4b9c4409e5b32285ee7bcfcde12086e13b710"),
+            (["--max-repeats", "0"], "9d82f0a63fcf8c91c9ec9151ee0c44a87430e67823bd23de1f9f02c0369c3dc3"),
         ],
     )
     def test_of_a_command(self, llmpar: Call, tmp_path: Path, options: list[str], key: str) -> None:
@@ -161,14 +161,14 @@ class TestPinnedKeys:
         request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
         files = ("--store", str(tmp_path / "store"), "--log", str(tmp_path / "log"))
         assert llmpar("batch", "--engine", "echo", *files, stdin=json.dumps(request).encode()).code == 0
-        expected = "efa643d218e98520fb20cf25e9dd4d868f614614387645b08e0fa372e9b48533"
+        expected = "fbb6e62c2e82d0ddfaedc326145c7a2315c864cb88e8841616008c7fe69d097b"
         assert json.loads((tmp_path / "log").read_text())["key"] == expected
 
     @pytest.mark.parametrize(
         ("sampling", "key"),
         [
-            (Sampling(), "4ca6dc6f03761409374c0ed1c74224e2fbf59021bfe8fdf4b70bc75becec88f6"),
-            (Sampling(12, 0.7, 0.9, 3), "a8e9f490e0e187b77d483431d613a602b7238895bd2b5fde89973589e13bc2af"),
+            (Sampling(), "ad2a6cd33364f341379f12a6ea57ea64e222b5eed5b2d26e8435228ac1f2e46e"),
+            (Sampling(12, 0.7, 0.9, 3), "a4328e17bdeb7c11f392f403c508ab94526cdd9c0ee57cecfb9d8d6babe6c189"),
         ],
     )
     def test_of_python(self, tmp_path: Path, sampling: Sampling, key: str) -> None:

@@ -108,6 +108,10 @@ class EndpointBackend:
         """Return how many tokens a model reads for a prompt, about."""
         return estimate_prompt(prompt)
 
+    def thinking_room(self, prompt: Prompt, limit: int | None) -> int:  # noqa: ARG002 (whatever is asked)
+        """Return how many tokens a request has for thoughts: what the user gives; see `Backend.thinking_room`."""
+        return limit or 0
+
     def submit(self, query: Query) -> None:
         """Take a query in.
 
@@ -270,6 +274,9 @@ class EndpointBackend:
             # It cannot go on where it was cut, but answer all of it again with more room.
             continuation=asked.limit.to_bytes(8, "little") if was_cut else b"",
             num_prompt_tokens=answered.num_prompt_tokens,
+            thoughts=answered.thoughts,
+            num_thinking_tokens=answered.num_thinking_tokens,
+            is_unclosed=was_cut and not answered.text and bool(answered.thoughts),
         )
 
     def _follow(self, server: Server, asked: _Asked, failure: Failure, seconds: float) -> tuple[Reply | None, float]:

@@ -18,7 +18,9 @@ Software = Literal["", "llama.cpp", "vllm"]
 _ANSWER = "answer"  # the field that holds a choice, where a server knows schemas alone
 _AROUND_CHOICE = 24  # tokens that JSON puts around it, white space included
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # which UTF-8 has no bytes for
-_THOUGHTS = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
+_THOUGHT_FIELDS = ("reasoning_content", "reasoning")  # of a message; servers differ
+_THINKS = "<think>"
+_THOUGHTS = re.compile(rf"\s*{_THINKS}.*?(?:</think>\s*|\Z)", re.DOTALL)
 _FINISH: Mapping[object, FinishReason] = {"length": "length", "max_tokens": "length", "model_length": "length"}
 _BROKEN_OFF = ("abort", "error", "cancelled")
 
@@ -58,6 +60,8 @@ class Answered:
         num_prompt_tokens: as the server counts them; None if it does not.
         num_output_tokens: likewise, thoughts included.
         fingerprint: what it tells of itself, "" for nothing.
+        thoughts: what the model wrote for itself before the answer, "" where a server does not tell.
+        num_thinking_tokens: of the thoughts, 0 where a server does not tell.
     """
 
     text: str
@@ -65,6 +69,8 @@ class Answered:
     num_prompt_tokens: int | None = None
     num_output_tokens: int | None = None
     fingerprint: str = ""
+    thoughts: str = ""
+    num_thinking_tokens: int = 0
 
 
 def path_of(query: Query) -> str:
@@ -128,7 +134,9 @@ def answer_in(body: object, query: Query) -> Answered:
         raise _broken(f"broke off its answer ({reason})")
     if reason == "content_filter":
         raise RequestFailed(Failure(Kind.REFUSED, "filtered the answer out (content_filter)"))
-    text = _text_in(choice, is_chat=not query.prompt.is_beginning)
+    text, thoughts = _text_in(choice, is_chat=not query.prompt.is_beginning)
+    if not query.prompt.is_beginning and not any(_THINKS in said for _, said in query.prompt.messages):
+        text, thoughts = _divided(text, thoughts)
     finish = _FINISH.get(reason, "stop")
     if query.form:
         text, is_right = _formed(text, query.form)
@@ -142,20 +150,35 @@ def answer_in(body: object, query: Query) -> Answered:
         _count(counts.get("prompt_tokens")),
         _count(counts.get("completion_tokens")),
         fingerprint if isinstance(fingerprint, str) else "",
+        thoughts,
+        _num_thinking_tokens(counts),
     )
 
 
-def _text_in(choice: Mapping[str, object], *, is_chat: bool) -> str:
-    """Return an answer, without the thoughts before it: servers have fields for these, or leave them in the text."""
+def _num_thinking_tokens(usage: Mapping[str, object]) -> int:
+    details = usage.get("completion_tokens_details")
+    return (_count(details.get("reasoning_tokens")) or 0) if isinstance(details, dict) else 0
+
+
+def _text_in(choice: Mapping[str, object], *, is_chat: bool) -> tuple[str, str]:
+    """Return an answer, and the thoughts that a server has apart from it."""
     message = choice.get("message") if is_chat else choice
     if not isinstance(message, dict):
         raise _broken("answered without a message")
     text = message.get("content" if is_chat else "text")
+    fields = (message.get(name) for name in _THOUGHT_FIELDS)
+    thoughts = next((field for field in fields if isinstance(field, str)), "")
     if text is None:  # a model may have thought alone, until the limit
-        return ""
+        return "", thoughts
     if not isinstance(text, str):
         raise _broken("answered with what is no text")
-    return _THOUGHTS.sub("", text, count=1) if is_chat and _THOUGHTS.match(text) else text
+    return text, thoughts
+
+
+def _divided(text: str, thoughts: str) -> tuple[str, str]:
+    """Return an answer without thoughts that a server left in it, and those; tags that were asked about are data."""
+    found = _THOUGHTS.match(text)
+    return (text[found.end() :], thoughts or found[0].strip()) if found else (text, thoughts)
 
 
 def _form_of(form: Form, manners: Manners) -> tuple[dict[str, object], int]:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Sequence as SequenceOf
 from copy import deepcopy
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ triton = pytest.importorskip("triton")
 
 from support.constraints import STOP, OneOf, mask  # noqa: E402
 from support.engines import collected  # noqa: E402
+from support.thoughts import OPENING, Brief  # noqa: E402
 from support.tiny_models import OURS, PREFIX, build, generated, make_shallow, prompts  # noqa: E402
 
 from llmpar.engine.build import build_engine  # noqa: E402
@@ -275,6 +276,20 @@ def test_constraints_are_obeyed_and_neighbours_do_not_notice() -> None:
             rule.accept(token)
             ids.append(token)
         assert tuple(completion.output_ids) == rule.ids
+
+
+def test_a_constraint_begins_behind_the_thoughts_which_are_free() -> None:
+    options = [(10, 11, 12), (10, 11, 13, 14), (150, 151), (150, 31, 32)]
+    params, model = SamplingParams(8, max_thinking_tokens=4), make_shallow("llama")
+    held = [
+        Request(i, prompt, params, constraint=lambda: OneOf(options), thoughts=partial(Brief, 2))
+        for i, prompt in enumerate(prompts("llama")[:2])
+    ]
+    for request, completion in zip(held, ask(engine("llama", 1, 4), held), strict=True):
+        opening, free, *said = completion.output_ids
+        assert opening == OPENING
+        assert free == int(model(torch.tensor([[*request.prompt_ids, opening]])).logits[0, -1].argmax())
+        assert tuple(said) in options
 
 
 def test_what_is_drawn_depends_on_neither_n_nor_batch() -> None:

@@ -54,10 +54,14 @@ DEFAULT_POLICY = Policy()
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a question over several texts, "" for none, and what was found in which of them."""
+    """The answer to a question over several texts, "" for none, and what was found in which of them.
+
+    With `is_partial` the last step failed, and the text is several answers, which were not made one.
+    """
 
     text: str
     findings: tuple[Finding, ...]
+    is_partial: bool = False
 
 
 def run(
@@ -211,7 +215,8 @@ def ask(
         questions = list(_listed(parts, "parts")) or asking.divide(question, session, find_task("question"))
         chosen = asking.choose(questions, passages, top, language)
         findings = tuple(asking.find(questions, passages, chosen, session, task))
-        return Answer(asking.conclude(question, findings, session, task), findings)
+        found = asking.conclude(question, findings, session, task)
+        return Answer(found.text, findings, is_partial=bool(found.gaps.num_partial))
 
 
 def split(text: str, unit: Unit = "sentence", *, language: str = "auto") -> list[str]:

@@ -236,7 +236,7 @@ class Answers:
             self._refuse_length(backend, pending, attempt, num_prompt_tokens)
         else:
             is_ours = size.limit != self._drawn(question).max_new_tokens
-            asked = Attempt(attempt.number, attempt.last, size.limit, is_ours)
+            asked = replace(attempt, limit=size.limit, is_ours=is_ours)
             self._in_flight[pending.key] = InFlight(num_prompt_tokens)
             self._submit(backend, Running(pending, prompt, asked, num_prompt_tokens), size.limit)
 
@@ -349,9 +349,9 @@ class Answers:
         if len(results) < len(split.parts):
             return
         answer, fault = join(split, results)
-        if fault is None:
-            self._keep(split.whole, answer)
         cached, cut = all(result.cached for result in results), any(result.cut for result in results)
+        if fault is None and not cut:  # with another limit, a part that was cut says more, or less
+            self._keep(split.whole, answer)
         self._finish(split.whole, answer, fault, cached=cached, cut=cut)
 
     def _keep(self, pending: Pending, answer: StoredAnswer) -> None:

@@ -13,7 +13,7 @@ from llmpar.answering.answers import Answers
 from llmpar.answering.attempts import Policy
 from llmpar.answering.backend import Backend, Model
 from llmpar.answering.flow import Flow
-from llmpar.answering.memory import Memory
+from llmpar.answering.memory import LimitedMemory, Memory
 from llmpar.documents.document import DEFAULT_ON_ERROR, OnError, Result
 from llmpar.errors import ModelUnavailable
 from llmpar.reporting.report import Report
@@ -98,12 +98,12 @@ class Session:
         fitted = task.for_model(self.model.families)
         if self.store is None:
             return fitted, NoStore(repr(fitted.decisive()).encode())
-        description = {
-            "task": fitted.decisive(),
-            "sampling": asdict(self._sampling),
-            "model": self._describe_model(self.store),
-        }
-        return fitted, self.store.job(description)
+        limit, sampling = self._sampling.max_new_tokens, asdict(self._sampling)
+        description = {"task": fitted.decisive(), "model": self._describe_model(self.store)}
+        whole = self.store.job({**description, "sampling": sampling | {"max_new_tokens": None}})
+        if limit is None:
+            return fitted, whole
+        return fitted, LimitedMemory(whole, self.store.job({**description, "sampling": sampling}), limit)
 
     def _describe_model(self, store: Store) -> dict[str, object]:
         """Return what of the model decides an answer, its files as a hash."""

@@ -19,7 +19,7 @@ from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.jobs.pipeline import Pipeline
 from llmpar.jobs.record_fields import RecordFields
-from llmpar.jobs.reduction import ReducingMerger, plant
+from llmpar.jobs.reduction import ReducingMerger, Tree, plant
 from llmpar.jobs.segmenting import Blocks, Fields, pack, with_neighbours
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import CUT_OR_LEFT_OUT, Report, counted
@@ -128,7 +128,7 @@ class Job:
         if merge == "reduce":
             reduction = self.task.reduction()
             trees = partial(plant, session, reduction)
-            return ReducingMerger(trees, is_total=self.is_total, grown=_describer(progress))
+            return ReducingMerger(trees, is_total=self.is_total, grown=self._describer(progress))
         is_json = bool(self.task.form and self.task.form.schema)
         return RecordMerger(merge, on_error, is_json, heads_each=self.options.output.output_dir is not None)
 
@@ -228,10 +228,11 @@ class Job:
             return f"{done}; replaced: {replaced}; go on with the others: {shlex.join(map(one_line, left))}"
         return done
 
+    def _describer(self, progress: Progress) -> Callable[[Document, int, Tree], None]:
+        def describe(document: Document, num_leaves: int, tree: Tree) -> None:
+            name = "all documents" if self.is_total else one_line(document.name)
+            levels = " → ".join(f"{count:,}" for count in [num_leaves, *tree.shape])
+            progress.remark(f"{name}: answers by level of the tree: {levels}")
+            self._run.tell_gaps(name, tree.gaps, progress)
 
-def _describer(progress: Progress) -> Callable[[Document, int, list[int]], None]:
-    def describe(document: Document, num_leaves: int, shape: list[int]) -> None:
-        levels = " → ".join(f"{count:,}" for count in [num_leaves, *shape])
-        progress.remark(f"{one_line(document.name)}: answers by level of the tree: {levels}")
-
-    return describe
+        return describe

@@ -174,7 +174,11 @@ class SamplingOptions:
 
     max_new_tokens: Annotated[
         int | None,
-        option("--max-new-tokens", help="Cut answers here. Default: room that suits the task.", panel="Answers"),
+        option(
+            "--max-new-tokens",
+            help="Cut answers after so many tokens. Default: a limit that suits the task.",
+            panel="Answers",
+        ),
     ] = _SAMPLING.max_new_tokens
     temperature: Annotated[
         float,

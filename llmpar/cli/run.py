@@ -12,6 +12,7 @@ from llmpar.answering.backend import Model
 from llmpar.answering.choice import ModelChoice, longest_held, open_model
 from llmpar.answering.judging import PARTS
 from llmpar.answering.session import Session
+from llmpar.cli.advice import advise
 from llmpar.cli.effect import Effect
 from llmpar.cli.limits import check_options
 from llmpar.cli.options import RunOptions, settings_of
@@ -23,13 +24,15 @@ from llmpar.documents.sentences import find_language
 from llmpar.documents.source import input_size
 from llmpar.documents.writer import open_output, open_stdout
 from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, ReaderGone, UsageError
+from llmpar.jobs.reduction import Gaps
 from llmpar.reporting.progress import Progress, say
 from llmpar.reporting.records import Records
-from llmpar.reporting.report import FATES, Report
+from llmpar.reporting.report import FATES, Report, counted
 from llmpar.store.store import Store
 from llmpar.tasks.checks import parse_checks
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
+from llmpar.visible import one_line
 
 _FAILURES_SHOWN = 20
 
@@ -90,6 +93,8 @@ class Run:
             work(self._readable(progress), progress)
         if not options.output.quiet and not options.output.dry_run:
             say(self.report.summary(self.name, options.failures.on_error))
+            if advice := advise(self.report, self.name, options.failures.on_error, keeps=self._keeps):
+                say(advice)
         return self.report.exit_code
 
     @contextmanager
@@ -193,6 +198,25 @@ class Run:
         writer.write("".join(f"{name:<14} {count:>12,}\n" for name, count in counts.items()).encode())
         writer.close()
 
+    def tell_gaps(self, name: str, gaps: Gaps, progress: Progress) -> None:
+        """Say of one answer that was made of many what it lacks, by place.
+
+        Args:
+            name: whose answer it is.
+            gaps: what it lacks.
+            progress: tells it.
+        """
+        if gaps.num_partial:
+            progress.note(
+                f"llmpar {self.name}: {name}: the last step failed; {gaps.num_partial:,} answers about parts stand "
+                "there, under a line that says so"
+            )
+        if gaps.num_missing:
+            places = ", ".join(map(one_line, gaps.missing))
+            if (num_others := gaps.num_missing - len(gaps.missing)) > 0:
+                places += f" and {counted(num_others, 'other part')}"
+            progress.note(f"llmpar {self.name}: {name}: says nothing of {places}, as something about it failed")
+
     def note_damage(self, error: LlmparError, progress: Progress) -> None:
         """Name an input that is damaged, or raise the error if it is the only one."""
         if len(self.files) == 1:
@@ -219,12 +243,15 @@ class Run:
         """What happens when an answer will not do."""
         return settings_of(Policy, self.options.failures, self.options.store)
 
+    @property
+    def _keeps(self) -> bool:
+        """Whether answers are kept. An echo's are not worth it, unless somebody says where."""
+        given = self.options.store
+        return not given.no_store and (self.options.model.engine != "echo" or given.store is not None)
+
     def _open_store(self) -> Store | None:
         given = self.options.store
-        # An echo is not worth keeping, unless somebody says where.
-        if given.no_store or (self.options.model.engine == "echo" and not given.store):
-            return None
-        return Store(given.store, keep_text=not given.no_store_text)
+        return Store(given.store, keep_text=not given.no_store_text) if self._keeps else None
 
     def _readable(self, progress: Progress) -> list[str]:
         """Return the inputs that can be opened, and name the others."""
@@ -261,8 +288,10 @@ class Run:
                 return
             num_failed += 1
             if num_failed <= _FAILURES_SHOWN:
-                fate = (self.report.fates or FATES[self.options.failures.on_error])[0]
-                progress.note(f"llmpar {self.name}: {result.segment}: {result.error}; {fate}")
+                before = " (as in an earlier run)" if result.cached else ""
+                fates = self.report.fates or FATES[self.options.failures.on_error]
+                fate = "" if result.segment.label else f"; {fates[0]}"  # of a step between, the last one tells
+                progress.note(f"llmpar {self.name}: {result.segment}: {result.error}{before}{fate}")
             elif num_failed == _FAILURES_SHOWN + 1:
                 progress.note(f"llmpar {self.name}: more failed; --errors FILE records them all")
 

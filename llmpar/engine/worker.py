@@ -215,8 +215,8 @@ class Worker(threading.Thread):
         if is_memory:
             self._limit = self._num_slots  # it was this one, and not how many there were
             reason = (
-                f"memory ran out for this one alone ({len(sequence.request.prompt_ids):,} tokens and room for "
-                f"{sequence.request.params.max_new_tokens:,} more); split smaller ({setting('unit')}), or run "
+                f"memory ran out for this one alone ({len(sequence.request.prompt_ids):,} tokens to read and up to "
+                f"{sequence.request.params.max_new_tokens:,} to write); split smaller ({setting('unit')}), or run "
                 f"less at once ({setting('threads', '1')})"
             )
         else:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from llmpar.answering.flow import Part
 from llmpar.answering.session import Session
 from llmpar.documents.document import Segment, text_document, text_segment
 from llmpar.jobs.passages import Ranking
-from llmpar.jobs.reduction import JOINT, plant
+from llmpar.jobs.reduction import JOINT, Gaps, Stretch, plant
 from llmpar.jobs.segmenting import Blocks, is_heading, pack
 from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
@@ -39,7 +39,7 @@ class Passage:
     @property
     def place(self) -> str:
         """File and line, for people and editors."""
-        return f"{self.segment.block.document.name}:{self.segment.line}"
+        return self.segment.place
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,19 @@ class Finding:
     question: str
     answer: str
     passage: Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What the findings come to.
+
+    Args:
+        text: one answer, "" for none. If the last step failed, the answers that it was to join.
+        gaps: whether it is one answer, and what it does not rest on although something was found there.
+    """
+
+    text: str
+    gaps: Gaps = field(default_factory=Gaps)
 
 
 def gather(blocks: Blocks, task: Task, session: Session) -> Iterator[Passage]:
@@ -72,7 +85,7 @@ def divide(question: str, session: Session, task: Task) -> list[str]:
     """
     if not _SEVERAL.search(question):
         return [question]
-    asked = Question(text_segment(_NOWHERE, question), task)
+    asked = Question(text_segment(_NOWHERE, question, label="the question, taken apart"), task)
     result = session.flow.result(session.flow.submit(asked))
     lines = [_LIST_MARK.sub("", line, count=1).strip() for line in result.answer.splitlines()]
     ranking = Ranking([question])
@@ -153,9 +166,13 @@ def is_nothing(answer: str, nothing: str) -> bool:
     return not said or said.startswith(nothing.casefold()) or bool(_NOTHING.match(answer.strip()))
 
 
-def conclude(question: str, findings: Iterable[Finding], session: Session, task: Task) -> str:
-    """Return one answer made of the findings, "" if there are none."""
+def conclude(question: str, findings: Iterable[Finding], session: Session, task: Task) -> Conclusion:
+    """Return one answer made of the findings."""
     tree = plant(session, task.with_values(question=question).reduction(), _NOWHERE)
-    for answer in dict.fromkeys(finding.answer for finding in findings):
-        tree.add(answer)
-    return tree.finish()
+    found: dict[str, Stretch] = {}
+    for finding in findings:
+        found.setdefault(finding.answer, Stretch.of(finding.passage.segment))
+    for answer, stretch in found.items():
+        tree.add(answer, stretch)
+    text = tree.finish()
+    return Conclusion(text, tree.gaps)

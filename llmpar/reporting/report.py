@@ -59,10 +59,12 @@ class Report:
     """The counts of one run. Whoever does the work tells it by its methods; whoever shows progress reads the counts.
 
     Bytes are input bytes. `num_text_tokens_read` and `num_text_tokens_done` count the tokens of prompts, as a measure
-    of work; `num_looped` are among those that failed, `num_retried` among the others; `num_refused` requests were none
-    that can be asked; `num_bytes_total` is None while the size of an input is unknown. `noun` is what a segment is
-    called, and `fates` what becomes of one that failed and of several, where that is not the user's to say; with
-    `shows_latency`, the summary tells how long answers took from the time their questions were read.
+    of work; `num_looped` are among those that failed, `num_retried` among the others; `num_poor` failed for an answer
+    that will not do, of which `num_poor_before` in an earlier run, too, and `num_stopped` as they did not end within
+    `most_tokens_stopped` tokens at most; `num_refused` requests were none that can be asked; `num_bytes_total` is None
+    while the size of an input is unknown. `noun` is what a segment is called, and `fates` what becomes of one that
+    failed and of several, where that is not the user's to say; with `shows_latency`, the summary tells how long answers
+    took from the time their questions were read.
     """
 
     noun: str = "segment"
@@ -76,6 +78,10 @@ class Report:
     num_segments_done: int = 0
     num_failed: int = 0
     num_looped: int = 0
+    num_poor: int = 0
+    num_poor_before: int = 0
+    num_stopped: int = 0
+    most_tokens_stopped: int = 0
     num_cut: int = 0
     num_reused: int = 0
     num_cached: int = 0
@@ -142,7 +148,16 @@ class Report:
             self.num_output_tokens += result.num_output_tokens
         self.num_failed += result.error is not None
         self.num_looped += result.looped
+        if result.error is not None and result.finish_reason != "error":
+            self._count_poor(result)
         self.num_cut += result.cut
+
+    def _count_poor(self, result: Result) -> None:
+        self.num_poor += 1
+        self.num_poor_before += result.cached
+        if result.finish_reason == "length":
+            self.num_stopped += 1
+            self.most_tokens_stopped = max(self.most_tokens_stopped, result.num_output_tokens)
 
     @property
     def exit_code(self) -> int:

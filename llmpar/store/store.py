@@ -111,7 +111,7 @@ class Store:
     ) -> None:
         """Commit a job's answers, each with its key, its text, and whether all earlier ones give way to it."""
         today = _today()
-        rows, replaced = [], []
+        rows, replaced, ended = [], [], []
         for key, text, answer, replaces in records:
             said = _bytes(answer.text)
             counts = (answer.finish_reason, answer.num_prompt_tokens, answer.num_output_tokens, answer.seconds)
@@ -119,12 +119,17 @@ class Store:
             checksum = _checksum(key, answer.attempt, said, *counts)
             rows.append((key, answer.attempt, asked, said, *counts, today, checksum))
             replaced += [(key,)] if replaces else []
+            ended += [(key, answer.attempt)] if answer.finish_reason != "length" else []
         with self._database.transaction() as connection:
             # Each time, as another process may have purged the job meanwhile.
             job = (digest, description, int(time.time()))
             connection.execute("INSERT OR IGNORE INTO jobs (digest, description, created) VALUES (?, ?, ?)", job)
             (number,) = connection.execute("SELECT id FROM jobs WHERE digest = ?", (digest,)).fetchone()
             connection.executemany("DELETE FROM answers WHERE key = ?", replaced)
+            # An answer that came to its end takes the place of one that had less room.
+            connection.executemany(
+                "DELETE FROM answers WHERE key = ? AND attempt = ? AND finish_reason = 'length'", ended
+            )
             # Another process may have been faster; then its answer stands.
             connection.executemany(
                 "INSERT OR IGNORE INTO answers (job, key, attempt, text, answer, finish_reason, num_prompt_tokens, "

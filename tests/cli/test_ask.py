@@ -52,7 +52,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if prompt.startswith("question"):
             return "1. What does a card cost?\n2. How high may the river be?"
         if prompt.startswith("reduce"):
-            return "+".join(text.split("\n\n"))
+            return "" if "fails" in prompt.partition("\x00")[2].partition("\x00")[0] else "+".join(text.split("\n\n"))
         return "four pounds" if "pounds" in text else "below two metres" if "metres" in text else "No answer."
 
     class Saying(FakeRunner):
@@ -156,6 +156,18 @@ def test_nothing_found_is_said(llmpar: Call, asked: list[str], handbook: Path) -
     outcome = llmpar("ask", "Where are the stairs?", str(handbook), "--top", "1")
     assert (outcome.code, outcome.out) == (0, b"")
     assert "no passage says anything to it" in outcome.err
+
+
+def test_a_last_step_that_fails_is_told_and_its_answer_labelled(llmpar: Call, asked: list[str], handbook: Path) -> None:
+    outcome = llmpar("ask", "What fails of a card or the river?", str(handbook), "--top", "all")
+    label, _, first, _, second, *places = outcome.out.decode().splitlines()
+    assert (outcome.code, first, second) == (3, "four pounds", "below two metres")
+    assert label == "[llmpar: the last step failed, so these are 2 answers about parts, not one]"
+    assert [place.split(": ")[0].strip() for place in places] == ["handbook.md:5", "handbook.md:11"]
+    assert "llmpar ask: handbook.md:5-13, making one of 2 answers: the answer is empty" in outcome.err
+    assert "the answer: the last step failed; 2 answers about parts stand there" in outcome.err
+    records = llmpar("ask", "What fails of a card or the river?", str(handbook), "--top", "all", "--format", "jsonl")
+    assert json.loads(records.out.splitlines()[0])["partial"] is True
 
 
 def test_a_dry_run_counts_passages(llmpar: Call, asked: list[str], handbook: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import sqlite3
 import stat
 import subprocess
@@ -145,7 +146,7 @@ class TestPinnedKeys:
             ([], "4ca6dc6f03761409374c0ed1c74224e2fbf59021bfe8fdf4b70bc75becec88f6"),
             (
                 ["--max-new-tokens", "12", "--temperature", "0.7", "--top-p", "0.9", "--seed", "3"],
-                "a8e9f490e0e187b77d483431d613a602b7238895bd2b5fde89973589e13bc2af",
+                "a68bd057399eef244227026a66157711eeb276d1edc75ae3c244456a84e30de6",
             ),
             (["--max-repeats", "0"], "5508c8150ed565215e37835934c4b9c4409e5b32285ee7bcfcde12086e13b710"),
         ],
@@ -168,7 +169,7 @@ class TestPinnedKeys:
         ("sampling", "key"),
         [
             (Sampling(), "4ca6dc6f03761409374c0ed1c74224e2fbf59021bfe8fdf4b70bc75becec88f6"),
-            (Sampling(12, 0.7, 0.9, 3), "a8e9f490e0e187b77d483431d613a602b7238895bd2b5fde89973589e13bc2af"),
+            (Sampling(12, 0.7, 0.9, 3), "a68bd057399eef244227026a66157711eeb276d1edc75ae3c244456a84e30de6"),
         ],
     )
     def test_of_python(self, tmp_path: Path, sampling: Sampling, key: str) -> None:
@@ -555,7 +556,7 @@ class TestAgain:
         "options",
         [
             ("--system", "Be brief."), ("--temperature", "0.5"), ("--top-p", "0.5"), ("--seed", "5"),
-            ("--max-repeats", "9"), ("--max-new-tokens", "4000"),
+            ("--max-repeats", "9"),
         ],
     )  # fmt: skip
     def test_what_decides_answers_makes_all_new(self, bench: Bench, options: tuple[str, ...]) -> None:
@@ -564,6 +565,40 @@ class TestAgain:
         assert num_generated == 2
         assert again.out == bench("One.\nTwo.", *options, "--no-store")[0].out
         assert bench("One.\nTwo.", *options)[1] == bench("One.\nTwo.")[1] == 0
+
+    def test_a_limit_concerns_only_what_it_cuts(self, bench: Bench) -> None:
+        text = "One.\nTwo [long].\nThree [weak].\n"
+        first, _ = bench(text, "--max-new-tokens", "300")
+        lengths = [len(line) for line in first.out.splitlines()]
+        assert max(lengths[0], lengths[2]) < lengths[1] == 300, "the second alone was cut"
+        assert bench(text, "--max-new-tokens", "350")[1] == 1
+        assert bench(text, "--max-new-tokens", "500")[1] == 1
+        for limit, length in ((300, 300), (350, 350), (450, 400), (500, 400)):
+            again, num_generated = bench(text, "--max-new-tokens", str(limit))
+            assert num_generated == 0, "what was cut is kept for each limit"
+            assert [len(line) for line in again.out.splitlines()] == [lengths[0], length, lengths[2]]
+        assert bench(text)[1] == 0, "and what was not, for all"
+        shorter = ("--max-new-tokens", str(max(lengths[0], lengths[2]) - 1))
+        again, num_generated = bench(text, *shorter)
+        assert num_generated >= 2
+        assert again.out == bench(text, *shorter, "--no-store")[0].out
+        assert bench(text, "--max-new-tokens", "300")[0].out == first.out
+
+    def test_more_room_throws_no_repair_away(self, bench: Bench) -> None:
+        text = "One.\nTwo [never].\nThree [weak].\n"
+        first, _ = bench(text)
+        assert first.code == 3, "the second does not end"
+        good = first.out.splitlines()
+        more, num_generated = bench(text, "--max-new-tokens", "2000")
+        assert num_generated == 1, "one that was good at a further attempt is not asked again"
+        assert [line for line in more.out.splitlines() if len(line) < 2000] == [good[0], good[2]]
+        assert re.search(r"--max-new-tokens \d+ lets it go on that kept writing", first.err)
+
+    def test_an_attempt_that_had_too_little_room_is_made_again_before_others(self, bench: Bench) -> None:
+        first, num_generated = bench("Two [long].\n", "--max-new-tokens", "50", "--check", "length")
+        assert (first.code, num_generated) == (3, 2)
+        more, num_generated = bench("Two [long].\n", "--max-new-tokens", "500", "--check", "length")
+        assert (more.code, num_generated) == (0, 1)
 
     def test_so_do_the_prompt_and_the_version_of_answers(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         first, _ = bench("One.\nTwo.")

@@ -113,7 +113,15 @@ def test_what_fits_best_by_its_words_is_quoted_in_any_case(llmpar: Call, asked: 
 
 def test_records(llmpar: Call, asked: list[str], handbook: Path) -> None:
     outcome = llmpar(
-        "ask", "What of a card and the river?", str(handbook), "--format", "jsonl", "-q", "Card?", "-q", "River?"
+        "ask",
+        "What of a card and the river?",
+        str(handbook),
+        "--format",
+        "jsonl",
+        "--part",
+        "Card?",
+        "--part",
+        "River?",
     )
     answer, *findings = (json.loads(line) for line in outcome.out.splitlines())
     assert answer == {"question": "What of a card and the river?", "answer": "four pounds+below two metres"}
@@ -186,7 +194,15 @@ def test_several_documents(llmpar: Call, asked: list[str], handbook: Path) -> No
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("",), ("handbook.md",), ("Who?", "handbook.md", "--top", "0"), ("Who?", "handbook.md", "--in-place")],
+    [
+        (),
+        ("",),
+        ("handbook.md",),
+        ("handbook.md", "Who?"),
+        ("Who?", "--part", "handbook.md", "handbook.md"),
+        ("Who?", "handbook.md", "--top", "0"),
+        ("Who?", "handbook.md", "--in-place"),
+    ],
 )
 def test_what_cannot_be_meant(llmpar: Call, handbook: Path, arguments: tuple[str, ...]) -> None:
     outcome = llmpar("ask", *arguments, "--engine=echo")

@@ -17,7 +17,7 @@ from llmpar.answering.memory import LimitedMemory, Memory
 from llmpar.documents.document import DEFAULT_ON_ERROR, OnError, Result
 from llmpar.errors import ModelUnavailable
 from llmpar.reporting.report import Report
-from llmpar.store.store import NoStore, Store
+from llmpar.store.store import JobStore, NoStore, Store
 from llmpar.tasks.question import Prompt, Question, Sampling
 from llmpar.tasks.task import Task
 from llmpar.visible import one_line
@@ -80,6 +80,29 @@ class Session:
         left = self.model.context_length - around - task.max_new_tokens(0)
         return max(1, min(most, int(left / (1 + task.growth))))
 
+    def memory(self, task: Task) -> Memory:
+        """Return where answers to questions of a task are kept, which is as it is put to the model."""
+        if self.store is None:
+            return NoStore(repr(task.decisive()).encode())
+        whole, *cut = self.jobs(task)
+        limit = self._sampling.max_new_tokens
+        return LimitedMemory(whole, cut[0], limit) if limit is not None else whole
+
+    def jobs(self, task: Task) -> list[JobStore]:
+        """Return the parts of the store, which there must be, that belong to a task: one more for what a limit cuts."""
+        assert self.store is not None
+        description = self.describe(task)
+        jobs = [self.store.job(description)]
+        if self._sampling.max_new_tokens is not None:
+            jobs.append(self.store.job({**description, "sampling": asdict(self._sampling)}))
+        return jobs
+
+    def describe(self, task: Task) -> dict[str, object]:
+        """Return all that decides an answer which ends by itself, but the text; there must be a store."""
+        assert self.store is not None
+        sampling = {**asdict(self._sampling), "max_new_tokens": None}
+        return {"task": task.decisive(), "sampling": sampling, "model": self._describe_model(self.store)}
+
     def close(self) -> None:
         """Close the store."""
         self._closing.close()
@@ -96,14 +119,7 @@ class Session:
         if self.store is None:  # else nothing may be left to ask
             self.model.prepare()
         fitted = task.for_model(self.model.families)
-        if self.store is None:
-            return fitted, NoStore(repr(fitted.decisive()).encode())
-        limit, sampling = self._sampling.max_new_tokens, asdict(self._sampling)
-        description = {"task": fitted.decisive(), "model": self._describe_model(self.store)}
-        whole = self.store.job({**description, "sampling": sampling | {"max_new_tokens": None}})
-        if limit is None:
-            return fitted, whole
-        return fitted, LimitedMemory(whole, self.store.job({**description, "sampling": sampling}), limit)
+        return fitted, self.memory(fitted)
 
     def _describe_model(self, store: Store) -> dict[str, object]:
         """Return what of the model decides an answer, its files as a hash."""

@@ -95,6 +95,13 @@ class ModelTokens:
             return self._tokenizer.encode_beginning(prompt.messages[0][1])
         return self._tokenizer.encode_messages(prompt.messages)
 
+    def spell(self, prompt: Prompt) -> str:
+        """Return a prompt as the model reads it, for people; see `backend.Model.spell`."""
+        if self._seq2seq:
+            source, target = self._languages(prompt)
+            return f"⟦{source or 'any language'} → {target}⟧{prompt.text}"
+        return self._tokenizer.spell(self.encode(prompt))
+
     def prompting(self, examples: Sequence[Prompt], longest: int) -> Prompting:
         """Return what an engine is told of prompts that are like some examples; `longest` tokens are no example."""
         # What is too long is said when it is asked.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from llmpar.answering.session import Session
+from llmpar.cli.look import show_prompts
 from llmpar.cli.options import RunOptions
 from llmpar.cli.run import Run, given_up
 from llmpar.documents.document import text_document
@@ -65,6 +66,11 @@ class Inquiry:
             given_up(session.flow),
         ):
             passages = list(self._passages(sources, task, session, progress))
+            if count := self.options.output.show_prompt:
+                asked = asking.choose([self.question], passages, self.top, self._language(passages))[0]
+                first = (asking.ask_of(passages[number], self.question, task) for number in asked)
+                show_prompts(first, count, model, progress)
+                return
             if self.options.output.dry_run:
                 run.show_counts({"documents": run.report.num_documents, "passages": len(passages)}, progress)
                 return

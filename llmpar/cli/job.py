@@ -9,10 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from llmpar.answering.flow import Part
+from llmpar.answering.forecast import Forecaster
 from llmpar.answering.session import Session
+from llmpar.cli.forecasting import tell, with_reduction
+from llmpar.cli.look import alone, show_prompts, shown, spread
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run, given_up
-from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit
+from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit, text_document
 from llmpar.documents.formats.protocol import Format, Marking
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
@@ -71,7 +74,9 @@ class Job:
             LlmparError: what ended it early.
             Interrupted: a signal or the time limit did.
         """
-        return self._run.execute(self._count if self.options.output.dry_run else self._answer)
+        given = self.options
+        work = self._show_prompts if given.output.show_prompt else self._sample if given.merge.sample else self._answer
+        return self._run.execute(self._count if given.output.dry_run else work)
 
     @property
     def _unit(self) -> Unit:
@@ -110,6 +115,34 @@ class Job:
             given = self.options.output
             if given.copy_others and given.output_dir:
                 self.options.register.folders.copy_others(given.output_dir, given.wait)
+
+    def _show_prompts(self, sources: list[str], progress: Progress) -> None:
+        model = self._run.open_model(progress)
+        with Session(model, None, self._run.sampling, self._run.policy, self._run.report) as session:
+            show_prompts(self._questions(sources, session), self.options.output.show_prompt or 0, model, progress)
+
+    def _questions(self, sources: list[str], session: Session) -> Iterator[Question]:
+        for part in self._parts(sources, session):
+            yield from part.questions
+            if part.block.last:
+                self._run.report.finish_document()
+
+    def _sample(self, sources: list[str], progress: Progress) -> None:
+        """Ask about a few pieces, and show them with their answers, which are kept as in any run."""
+        run, count = self._run, self.options.merge.sample or 0
+        model = run.open_model(progress)
+        with given_up(run.open_output(progress)) as output, run.session(progress, model) as session:
+            questions = spread(self._questions(sources, session), count)
+            run.report.expect_bytes(None)
+            with given_up(session.flow):
+                answered = session.flow.answered(iter(list(map(alone, questions))))
+                writer = output.begin(text_document("sample"))
+                for text in shown(result for _, results in answered for result in results):
+                    writer.write(text.encode("utf-8", "surrogateescape"))
+                    writer.flush()
+                session.flow.close()
+            output.end()
+            output.finish()
 
     def _remark(self, name: str, num_segments: int, num_failed: int, progress: Progress) -> None:
         if len(self.files) > 1:
@@ -191,27 +224,21 @@ class Job:
         return Question(segment, self.task, fields)
 
     def _count(self, sources: list[str], progress: Progress) -> None:
-        report, model = self._run.report, self._run.open_model(progress)
-        num_tokens = 0
-        with Session(model, None, self._run.sampling, self._run.policy, report) as session:
+        """Tell what a run would do, without the weights and without changing anything."""
+        run = self._run
+        model = run.open_model(progress)
+        with Session(model, run.present_store(), run.sampling, run.policy, run.report) as session:
+            forecaster = Forecaster(session, run.sampling, run.policy)
             for part in self._parts(sources, session):
-                report.read(len(part.questions))
+                run.report.read(len(part.questions))
                 if part.block.last:
-                    report.finish_document()
-                if model.counts_tokens:
-                    task = self.task.for_model(model.families)
-                    num_tokens += sum(
-                        model.count_tokens(replace(question, task=task).prompt) for question in part.questions
-                    )
-        self._say_counts(num_tokens if model.counts_tokens else None, progress)
-
-    def _say_counts(self, num_tokens: int | None, progress: Progress) -> None:
-        report = self._run.report
-        name = "chunk" if self.task.chunk and not self.options.input.unit else self._unit
-        counts = {"documents": report.num_documents, f"{name}s": report.num_segments_read}
-        if num_tokens is not None:
-            counts["prompt tokens"] = num_tokens
-        self._run.show_counts(counts, progress)
+                    run.report.finish_document()
+                forecaster.add(part.questions)
+                progress.tick()
+            forecast = forecaster.outcome
+            name = "chunk" if self.task.chunk and not self.options.input.unit else self._unit
+            counts = {"documents": run.report.num_documents, f"{name}s": run.report.num_segments_read}
+            tell(run, counts, forecast, with_reduction(forecast, self.task, session), progress)
 
     def _fate(self, pipeline: Pipeline) -> str:
         done = f"after {counted(self._run.report.num_segments_done, self.noun)}"

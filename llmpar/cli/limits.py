@@ -42,6 +42,8 @@ def _check_output(output: OutputOptions) -> None:
     ]
     if len(places) > 1:
         raise UsageError(f"{' and '.join(places)} exclude each other")
+    if output.dry_run and output.show_prompt:
+        raise UsageError("--dry-run and --show-prompt exclude each other")
     if output.copy_others and not output.output_dir:
         raise UsageError("--copy-others needs --output-dir: what is no document is copied there")
     if output.partial and not output.output:
@@ -49,6 +51,11 @@ def _check_output(output: OutputOptions) -> None:
 
 
 def _check_merge(merge: MergeOptions, output: OutputOptions) -> None:
+    if merge.sample is not None:
+        if output.in_place is not None or output.output_dir is not None:
+            raise UsageError("--sample shows pieces and answers: they go to stdout, or to -o FILE")
+        if merge.merge is not None or merge.reduce is not None or merge.interleave:
+            raise UsageError("--sample shows pieces and answers, whatever is made of them; leave --merge out")
     if merge.reduce is not None:
         if merge.merge not in (None, "reduce"):
             raise UsageError(f"--reduce and --merge {merge.merge} exclude each other")

@@ -10,10 +10,14 @@ import typer
 
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument
+from llmpar.cli.fetching import ask_to_fetch, told
 from llmpar.cli.roles import enters_files
 from llmpar.errors import ModelUnavailable
 from llmpar.reporting.progress import say
 from llmpar.visible import one_line
+
+_OFFLINE = Annotated[bool, typer.Option("--offline", help="Open no socket.", envvar="LLMPAR_OFFLINE")]
+_YES = Annotated[bool, typer.Option("--yes", help="Fetch without a question.", envvar="LLMPAR_YES")]
 
 app = typer.Typer(
     no_args_is_help=True, help="List, fetch and remove models. Example: [bold]llmpar models pull smollm2-135m[/bold]"
@@ -34,10 +38,22 @@ def list_() -> int:
 
 @app.command()
 @enters_files
-def pull(name: _NAME) -> int:
+def info(name: _NAME, offline: _OFFLINE = False) -> int:
+    """Tell what a model costs: licence, languages, download, disk, memory; nothing of it is fetched."""
+    from llmpar.models.facts import facts_of
+
+    for row, text in told(facts_of(name, offline=offline)):
+        typer.echo(f"{row:<14} {one_line(text)}")
+    return 0
+
+
+@app.command()
+@enters_files
+def pull(name: _NAME, yes: _YES = False) -> int:
     """Fetch a model and make it ready, so that later runs need no network."""
     from llmpar.models.registry import resolve
 
+    ask_to_fetch(name, yes=yes)
     _show(resolve(name, notify=say).path)
     return 0
 

@@ -166,6 +166,7 @@ class ModelOptions:
     offline: Annotated[bool, option("--offline", help="Open no socket; fetch nothing.", panel="Model")] = (
         _CHOICE.offline
     )
+    yes: Annotated[bool, option("--yes", help="Fetch a model without a question.", panel="Model")] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,9 +302,19 @@ class OutputOptions:
     ] = "auto"
     quiet: Annotated[bool, option("--quiet", "-q", help="No summary line.", panel="Output")] = False
     verbose: Annotated[bool, option("--verbose", "-v", help="Tell what was chosen.", panel="Output")] = False
-    dry_run: Annotated[bool, option("--dry-run", help="Count pieces and tokens; load no weights.", panel="Output")] = (
-        False
-    )
+    show_prompt: Annotated[
+        int | None,
+        option("--show-prompt", help="Print the first N prompts (3) as the model gets them, and ask nothing.",
+               panel="Before the job", metavar="[=N]", parser=values.few),
+    ] = None  # fmt: skip
+    dry_run: Annotated[
+        bool,
+        option(
+            "--dry-run",
+            help="Tell how much there is to do, and how long it may take; load no weights.",
+            panel="Before the job",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +335,11 @@ class MergeOptions:
     interleave: Annotated[
         bool, option("--interleave", help="Put each answer below its source, for review.", panel="Output")
     ] = False
+    sample: Annotated[
+        int | None,
+        option("--sample", help="Ask about N pieces only, spread over the input, and show them with their answers.",
+               panel="Before the job", metavar="N", min=1, max=100_000),
+    ] = None  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

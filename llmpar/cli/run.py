@@ -14,6 +14,7 @@ from llmpar.answering.judging import PARTS
 from llmpar.answering.session import Session
 from llmpar.cli.advice import advise
 from llmpar.cli.effect import Effect
+from llmpar.cli.fetching import ask_to_fetch
 from llmpar.cli.limits import check_options
 from llmpar.cli.options import RunOptions, settings_of
 from llmpar.documents.document import Block, Result, Segment, Unit
@@ -25,10 +26,11 @@ from llmpar.documents.source import input_size
 from llmpar.documents.writer import open_output, open_stdout
 from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, ReaderGone, UsageError
 from llmpar.jobs.reduction import Gaps
+from llmpar.reporting.pace import Machine, Pace, remember
 from llmpar.reporting.progress import Progress, say
 from llmpar.reporting.records import Records
 from llmpar.reporting.report import FATES, Report, counted
-from llmpar.store.store import Store
+from llmpar.store.store import Store, default_path
 from llmpar.tasks.checks import parse_checks
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
@@ -91,7 +93,8 @@ class Run:
         find_language(options.input.language)
         with Progress(options.output.progress, self.name, self.report, options.output.verbose) as progress:
             work(self._readable(progress), progress)
-        if not options.output.quiet and not options.output.dry_run:
+        is_look = options.output.dry_run or options.output.show_prompt
+        if not options.output.quiet and not is_look:
             say(self.report.summary(self.name, options.failures.on_error))
             if advice := advise(self.report, self.name, options.failures.on_error, keeps=self._keeps):
                 say(advice)
@@ -122,6 +125,7 @@ class Run:
                     if goes_on and not isinstance(end, ReaderGone):
                         end.resumption = " on the same stdin" if "-" in self.files else ""
                     raise
+                self._remember_pace()
                 if store and (count := store.evict(self.options.store.store_size)):
                     progress.remark(f"forgot {count:,} answers, the least recently used, as the store was full")
 
@@ -147,6 +151,9 @@ class Run:
 
     def open_model(self, progress: Progress) -> Model:
         """Return the model that the user chose; nothing of it is read yet."""
+        given = self.options.model
+        if given.engine == "model":
+            progress.aside(lambda: ask_to_fetch(given.model, yes=given.yes, offline=given.offline))
         return open_model(self.choice, progress)
 
     def open_output(self, progress: Progress) -> SingleOutput:
@@ -229,6 +236,20 @@ class Run:
         return longest_held(self.options.model.max_memory)
 
     @property
+    def machine(self) -> Machine:
+        """What this run computes on, by which the pace of earlier ones is found."""
+        choice = self.choice
+        return Machine(choice.name, choice.device, choice.precision, choice.threads, choice.batch_size)
+
+    def _remember_pace(self) -> None:
+        report = self.report
+        if self._keeps and self.choice.engine == "model" and report.seconds_to_start is not None:
+            seconds = report.seconds - report.seconds_to_start
+            remember(
+                Pace(self.machine, report.seconds_to_start, seconds, report.num_prompt_tokens, report.num_output_tokens)
+            )
+
+    @property
     def choice(self) -> ModelChoice:
         """Which model answers, and on what."""
         return settings_of(ModelChoice, self.options.model, name=self.options.model.model)
@@ -252,6 +273,11 @@ class Run:
     def _open_store(self) -> Store | None:
         given = self.options.store
         return Store(given.store, keep_text=not given.no_store_text) if self._keeps else None
+
+    def present_store(self) -> Store | None:
+        """Return the store if there is one already, for a run that must not make one."""
+        there = (self.options.store.store or default_path()).exists()
+        return self._open_store() if there else None
 
     def _readable(self, progress: Progress) -> list[str]:
         """Return the inputs that can be opened, and name the others."""

@@ -18,6 +18,14 @@ def auto_count(value: str) -> int | None:
     return None if value == "auto" else int(value)
 
 
+def few(value: str) -> int:
+    """Read how many prompts are shown; 3 if nothing is said."""
+    text = str(value).strip() or "3"
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 10_000):
+        raise typer.BadParameter(f"{value!r} is no number from 1 to 10000")
+    return int(text)
+
+
 def seconds(value: str) -> float:
     """Read a time: 90, 90s, 10m, 2h."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).strip())

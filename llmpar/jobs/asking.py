@@ -121,12 +121,9 @@ def find(
 
     def parts() -> Iterator[Part]:
         for question, numbers in zip(questions, chosen, strict=True):
-            asked = task.with_values(question=question)
             for number in numbers:
-                passage = passages[number]
-                block = replace(passage.segment.block, num_bytes=0)
-                fields = (("before", passage.heading),)
-                yield Part(block, [Question(replace(passage.segment, block=block), asked, fields)])
+                asked = ask_of(passages[number], question, task)
+                yield Part(asked.segment.block, [asked])
 
     order = [(question, number) for question, numbers in zip(questions, chosen, strict=True) for number in numbers]
     nothing = task.value("nothing")
@@ -134,6 +131,12 @@ def find(
         for result in results:
             if result.error is None and not is_nothing(result.answer, nothing):
                 yield Finding(question, result.answer, passages[number])
+
+
+def ask_of(passage: Passage, question: str, task: Task) -> Question:
+    """Return what the model is asked about a passage; see `find`."""
+    segment = replace(passage.segment, block=replace(passage.segment.block, num_bytes=0))
+    return Question(segment, task.with_values(question=question), (("before", passage.heading),))
 
 
 def quote(

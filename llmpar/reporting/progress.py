@@ -61,6 +61,7 @@ class Progress:
         """Show these workers from now on."""
         self._statuses = statuses
         self._doing = ""
+        self._report.begin_work()
 
     def doing(self, what: str) -> None:
         """Show what is going on before there are workers."""

@@ -63,7 +63,8 @@ class Report:
     that will not do, of which `num_poor_before` in an earlier run, too, and `num_stopped` as they did not end within
     `most_tokens_stopped` tokens at most; `num_refused` requests were none that can be asked; `num_bytes_total` is None
     while the size of an input is unknown. `noun` is what a segment is called, and `fates` what becomes of one that
-    failed and of several, where that is not the user's to say; with `shows_latency`, the summary tells how long answers
+    failed and of several, where that is not the user's to say; `seconds_to_start` is how long it took until there were
+    workers, None while there are none. With `shows_latency`, the summary tells how long answers
     took from the time their questions were read.
     """
 
@@ -94,7 +95,12 @@ class Report:
     num_bytes_read: int = 0
     num_bytes_total: int | None = None
     started: float = field(default_factory=time.monotonic)
+    seconds_to_start: float | None = None
     latencies: Latencies = field(default_factory=Latencies)
+
+    def begin_work(self) -> None:
+        """Take note that there are workers from now on."""
+        self.seconds_to_start = self.seconds
 
     def expect_bytes(self, total: int | None) -> None:
         """Take note of how many bytes all inputs have; None if that is not known of one."""

@@ -25,8 +25,10 @@ _FIND = (
     "SELECT key, attempt, answer, finish_reason, num_prompt_tokens, num_output_tokens, seconds, checksum, used "
     "FROM answers WHERE key IN"
 )
+_KNOWN = "SELECT DISTINCT key FROM answers WHERE key IN"
 _KEYS_AT_ONCE = 256  # looked for by one query
 _EVICTED_AT_ONCE = 0.1  # of the answers
+_ENOUGH = 8  # answers that tell how the length follows from the prompt's
 _SETTLED = 2.0  # seconds after which a file that looks the same is the same: time stamps are coarse
 
 
@@ -51,6 +53,26 @@ class StoreInfo:
     size: int
     oldest_day: int | None
     newest_day: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """How long a job's answers are, as sums over them: of tokens read, written, and their squares and products."""
+
+    count: int = 0
+    read: float = 0.0
+    written: float = 0.0
+    read_squared: float = 0.0
+    read_by_written: float = 0.0
+
+    def expected(self, num_read: float) -> float:
+        """Return how many tokens an answer to a prompt of so many may have: the straight line of least squares."""
+        mean_read, mean_written = self.read / self.count, self.written / self.count
+        spread = self.read_squared / self.count - mean_read**2
+        slope = (self.read_by_written / self.count - mean_read * mean_written) / spread if spread > 1 else 0.0
+        # With few answers a line may be as steep as it likes; none is steeper than one that grows as its text does.
+        slope = min(max(slope, 0.0), 2.0) if self.count >= _ENOUGH else 0.0
+        return max(1.0, mean_written + slope * (num_read - mean_read))
 
 
 def default_path() -> Path:
@@ -105,6 +127,36 @@ class Store:
         if len(self._touched) >= _TOUCHED_AT_ONCE:
             self._touch()
         return found
+
+    def known(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Return those of some keys under which there is an answer; to ask for this is no use of them."""
+        found: set[bytes] = set()
+        for first in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[first : first + _KEYS_AT_ONCE]
+            rows = self._database.read(f"{_KNOWN} ({', '.join('?' * len(some))})", tuple(some))
+            found.update(key for (key,) in rows)
+        return found
+
+    def jobs(self) -> list[tuple[bytes, dict[str, object]]]:
+        """Return the digests and descriptions of the jobs that have one, the latest first."""
+        rows = self._database.read(
+            "SELECT digest, description FROM jobs WHERE description IS NOT NULL ORDER BY created DESC, id DESC"
+        )
+        return [(digest, json.loads(description)) for digest, description in rows]
+
+    def lengths(self, digests: Sequence[bytes]) -> Lengths:
+        """Return how long the answers of the jobs with these digests are, all together."""
+        sums = [0.0] * 5
+        for digest in digests:
+            (row,) = self._database.read(
+                "SELECT count(*), total(num_prompt_tokens), total(num_output_tokens), "
+                "total(1.0 * num_prompt_tokens * num_prompt_tokens), "
+                "total(1.0 * num_prompt_tokens * num_output_tokens) FROM answers JOIN jobs ON jobs.id = job "
+                "WHERE digest = ? AND finish_reason IN ('stop', 'length', 'loop')",
+                (digest,),
+            )
+            sums = [one + other for one, other in zip(sums, row, strict=True)]
+        return Lengths(int(sums[0]), *sums[1:])
 
     def write(
         self, digest: bytes, description: str | None, records: Iterable[tuple[bytes, str, StoredAnswer, bool]]
@@ -254,6 +306,11 @@ class JobStore:
         self._added: list[tuple[bytes, str, StoredAnswer, bool]] = []
         self._foreseen: dict[bytes, list[StoredAnswer]] = {}
 
+    @property
+    def digest(self) -> bytes:
+        """The hash of the job's description."""
+        return self._digest
+
     def key(self, text: str) -> bytes:
         """Return the key of a text in this job."""
         return _key(self._digest, _bytes(text))
@@ -306,6 +363,11 @@ class NoStore:
 
     def commit(self) -> None:
         """Do nothing."""
+
+
+def key_in(digest: bytes, text: str) -> bytes:
+    """Return the key that a text has in the job with this digest."""
+    return _key(digest, _bytes(text))
 
 
 def _key(digest: bytes, text: bytes) -> bytes:

@@ -198,7 +198,7 @@ def test_several_documents(llmpar: Call, asked: list[str], handbook: Path) -> No
         (),
         ("",),
         ("handbook.md",),
-        ("handbook.md", "Who?"),
+        ("handbook.md", "handbook.md"),
         ("Who?", "--part", "handbook.md", "handbook.md"),
         ("Who?", "handbook.md", "--top", "0"),
         ("Who?", "handbook.md", "--in-place"),

@@ -443,9 +443,18 @@ class TestModel:
         monkeypatch.setattr("llmpar.models.load.load_model", refuse)
         outcome = llmpar("run", "{text}", "--dry-run", "--model", str(tiny_model), stdin=b"One. Two.\n")
         assert outcome.code == 0
-        rows = dict(line.rsplit(None, 1) for line in outcome.out.decode().splitlines())
+        rows = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in outcome.out.decode().splitlines())
         frame = 1 + len("user\n") + 1 + len("\n") + 1 + len("assistant\n")
-        assert rows == {"documents": "1", "sentences": "2", "prompt tokens": str(2 * (4 + frame))}
+        assert rows.pop("memory").startswith("about ")
+        unknown = "unknown; `--sample 16` finds out"
+        assert rows == {
+            "documents": "1",
+            "sentences": "2",
+            "to ask": "2",
+            "tokens to read": str(2 * (4 + frame)),
+            "tokens to write": unknown,
+            "time": unknown,
+        }
 
     def test_a_failing_segment_is_named_and_ends_with_3(self, llmpar: Call, tiny_model: Path) -> None:
         long = "word " * 400

@@ -48,7 +48,15 @@ def tell(
         progress: makes way on the terminal.
     """
     rows = [(name, f"{count:,}") for name, count in counts.items()]
-    rows += [
+    rows += _rows(run, forecast, tokens) if run.choice.engine != "echo" else []  # which has nothing to foresee
+    writer = open_stdout(progress.aside)
+    writer.write("".join(f"{name:<20} {text}\n" for name, text in rows).encode())
+    writer.close()
+
+
+def _rows(run: Run, forecast: Forecast, tokens: tuple[int, int | None]) -> list[tuple[str, str]]:
+    """Return what becomes of the pieces, and what that costs, in words."""
+    rows = [
         (f"  {name}", f"{count:,}")
         for name, count in (
             ("no model needed", forecast.num_left),
@@ -66,9 +74,7 @@ def tell(
     if memory := _memory(run, forecast):
         rows.append(("memory", memory))
     rows.append(("time", _time(run, num_read, num_written) if forecast.num_asked else "none to speak of"))
-    writer = open_stdout(progress.aside)
-    writer.write("".join(f"{name:<20} {text}\n" for name, text in rows).encode())
-    writer.close()
+    return rows
 
 
 def _time(run: Run, num_read: int, num_written: int | None) -> str:

@@ -11,7 +11,8 @@ from llmpar.paths import make_private, state_dir
 
 _MOST = 200  # runs that are remembered
 _LEAST = 200  # tokens; a shorter run tells nothing
-_WRITING = 5.0  # what a token that is written costs, in tokens that are read: about, on processors of all kinds
+WRITING = 5.0
+"""What a token that is written costs, in tokens that are read: about, on processors of all kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class Pace:
 
     def expected(self, num_read: int, num_written: int) -> float:
         """Return how many seconds a run with so many tokens may take."""
-        cost = self.num_read + _WRITING * self.num_written
-        return self.start + self.seconds * (num_read + _WRITING * num_written) / max(1.0, cost)
+        cost = self.num_read + WRITING * self.num_written
+        return self.start + self.seconds * (num_read + WRITING * num_written) / max(1.0, cost)
 
 
 def file_of_paces() -> Path:

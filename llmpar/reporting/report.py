@@ -59,13 +59,14 @@ class Report:
     """The counts of one run. Whoever does the work tells it by its methods; whoever shows progress reads the counts.
 
     Bytes are input bytes. `num_text_tokens_read` and `num_text_tokens_done` count the tokens of prompts, as a measure
-    of work; `num_looped` are among those that failed, `num_retried` among the others; `num_poor` failed for an answer
-    that will not do, of which `num_poor_before` in an earlier run, too, and `num_stopped` as they did not end within
+    of work; `num_asked` are done that a model was asked about in this run, and `longest_answer` has so many tokens;
+    `num_looped` are among those that failed, `num_retried` among the others; `num_poor` failed for an answer that will
+    not do, of which `num_poor_before` in an earlier run, too, and `num_stopped` as they did not end within
     `most_tokens_stopped` tokens at most; `num_refused` requests were none that can be asked; `num_bytes_total` is None
     while the size of an input is unknown. `noun` is what a segment is called, and `fates` what becomes of one that
     failed and of several, where that is not the user's to say; `seconds_to_start` is how long it took until there were
-    workers, None while there are none. With `shows_latency`, the summary tells how long answers
-    took from the time their questions were read.
+    workers, None while there are none. With `shows_latency`, the summary tells how long answers took from the time
+    their questions were read.
     """
 
     noun: str = "segment"
@@ -87,11 +88,13 @@ class Report:
     num_reused: int = 0
     num_cached: int = 0
     num_retried: int = 0
+    num_asked: int = 0
     num_refused: int = 0
     num_text_tokens_read: int = 0
     num_text_tokens_done: int = 0
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
+    longest_answer: int = 0
     num_bytes_read: int = 0
     num_bytes_total: int | None = None
     started: float = field(default_factory=time.monotonic)
@@ -144,6 +147,7 @@ class Report:
         if self.latencies.first is None:
             self.latencies.first = self.seconds
         self.num_text_tokens_done += result.num_prompt_tokens
+        self.num_asked += not (result.reused or result.cached or result.finish_reason == "kept")
         if result.reused:
             self.num_reused += 1
         elif result.cached:
@@ -152,6 +156,7 @@ class Report:
             self.num_retried += result.error is None and result.num_attempts > 1
             self.num_prompt_tokens += result.num_prompt_tokens
             self.num_output_tokens += result.num_output_tokens
+            self.longest_answer = max(self.longest_answer, result.num_output_tokens)
         self.num_failed += result.error is not None
         self.num_looped += result.looped
         if result.error is not None and result.finish_reason != "error":
@@ -176,27 +181,15 @@ class Report:
         return time.monotonic() - self.started
 
     @property
-    def share_done(self) -> float | None:
-        """How much of the work is done, 0 to 1, by tokens; None while the total is unknown.
+    def num_text_tokens_left(self) -> float | None:
+        """How many tokens of prompts are not yet done, as far as can be told; None while the total is unknown.
 
         What has not been read yet counts as many tokens for each byte as what has been.
         """
-        total = self._tokens_total
-        if total is None:
-            return None
-        return min(1.0, self.num_text_tokens_done / total)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """The time left if the rest goes as fast as what is done; None when that cannot be told."""
-        share = self.share_done
-        return self.seconds * (1 - share) / share if share else None
-
-    @property
-    def _tokens_total(self) -> float | None:
         if self.num_bytes_total is None or not self.num_bytes_read or not self.num_text_tokens_read:
             return None
-        return self.num_text_tokens_read * max(1.0, self.num_bytes_total / self.num_bytes_read)
+        total = self.num_text_tokens_read * max(1.0, self.num_bytes_total / self.num_bytes_read)
+        return max(0.0, total - self.num_text_tokens_done)
 
     def summary(self, name: str, on_error: OnError = DEFAULT_ON_ERROR) -> str:
         """Return the line that a run leaves on stderr, and one for each of several documents in which some failed."""

@@ -105,9 +105,9 @@ class TestForecast:
         assert run(llmpar, tiny_model, "--dry-run", "--store", str(tmp_path / "store")).code == 0
         assert not list(tmp_path.iterdir())
 
-    def test_nothing_is_used_or_asked_by_it(self, llmpar: Call, tmp_path: Path) -> None:
-        outcome = llmpar("run", "x", "--engine", "echo", "--dry-run", stdin=TEXT.encode())
-        assert forecast(outcome)["tokens to write"].startswith("unknown")
+    def test_an_echo_is_only_counted(self, llmpar: Call, tmp_path: Path) -> None:
+        outcome = llmpar("run", "x", "-u", "line", "--engine", "echo", "--dry-run", stdin=TEXT.encode())
+        assert forecast(outcome) == {"documents": "1", "lines": "40"}, "an echo has nothing to foresee"
 
 
 class TestPace:

@@ -10,7 +10,6 @@ from llmpar.cli.look import show_prompts
 from llmpar.cli.options import RunOptions
 from llmpar.cli.run import Run, given_up
 from llmpar.documents.document import text_document
-from llmpar.documents.language import detect
 from llmpar.documents.output import SingleOutput
 from llmpar.documents.sentences import find_language
 from llmpar.errors import InputError, InputUnreadable
@@ -113,8 +112,7 @@ class Inquiry:
 
     def _language(self, passages: list[Passage]) -> str:
         given = find_language(self.options.input.language)
-        text = "\n".join(passage.segment.text for passage in passages[:20])
-        return detect(text, "english") if given == "auto" else given
+        return asking.language_of(passages) if given == "auto" else given
 
     def _told(self, findings: list[Finding], answer: Conclusion) -> Iterator[str]:
         if self.format == "jsonl":

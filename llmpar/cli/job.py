@@ -12,9 +12,10 @@ from llmpar.answering.flow import Part
 from llmpar.answering.forecast import Forecaster
 from llmpar.answering.session import Session
 from llmpar.cli.forecasting import tell, with_reduction
-from llmpar.cli.look import alone, show_prompts, shown, spread
+from llmpar.cli.look import alone, is_of_lines, show_prompts, shown, spread
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run, given_up
+from llmpar.cli.values import columns_of
 from llmpar.documents.document import Block, Document, Encoding, Merge, Segment, Unit, text_document
 from llmpar.documents.formats.protocol import Format, Marking
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
@@ -52,6 +53,7 @@ class Job:
     noun: str = "segment"
     _run: Run = field(init=False)
     _record_fields: RecordFields = field(init=False)
+    _of_lines: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         if self.options.merge.reduce is not None:
@@ -112,6 +114,8 @@ class Job:
             )
             with run.telling(progress, lambda: self._fate(pipeline)):
                 pipeline.run(self._parts(sources, session), output)
+            if self._of_lines:
+                progress.remark(f"{self._of_lines} looks like a text a line; with -u line, each line is one piece")
             given = self.options.output
             if given.copy_others and given.output_dir:
                 self.options.register.folders.copy_others(given.output_dir, given.wait)
@@ -151,6 +155,10 @@ class Job:
 
     def _merger(self, session: Session, progress: Progress) -> Merger:
         merge, on_error = self._merge, self.options.failures.on_error
+        if self.options.merge.columns is not None and merge not in ("csv", "jsonl"):
+            raise UsageError(f"--columns needs --merge csv or jsonl; {self.task.name} has {merge}")
+        if self.options.merge.bom and merge != "csv":
+            raise UsageError(f"--bom needs --merge csv; {self.task.name} has {merge}")
         interleaves = self.options.merge.interleave
         if interleaves and merge not in ("document", "lines"):
             raise UsageError(f"--interleave needs --merge document or lines; {self.task.name} has {merge}")
@@ -163,7 +171,14 @@ class Job:
             trees = partial(plant, session, reduction)
             return ReducingMerger(trees, is_total=self.is_total, grown=self._describer(progress))
         is_json = bool(self.task.form and self.task.form.schema)
-        return RecordMerger(merge, on_error, is_json, heads_each=self.options.output.output_dir is not None)
+        return RecordMerger(
+            merge,
+            on_error,
+            is_json,
+            heads_each=self.options.output.output_dir is not None,
+            columns=columns_of(self.options.merge.columns),
+            has_bom=self.options.merge.bom,
+        )
 
     def _open_output(self, sources: list[str], progress: Progress) -> Output:
         given, merge = self.options.output, self._merge
@@ -208,7 +223,14 @@ class Job:
                 yield Part(block, list(map(self._question, segments, fields)))
         else:
             for block, segments in blocks:
+                self._look_at(block)
                 yield Part(block, list(map(self._question, segments)))
+
+    def _look_at(self, block: Block) -> None:
+        """Take note of the first document whose lines look like pieces, if nobody says what a piece is."""
+        is_open = self.options.input.unit is None and self._unit == "sentence" and not self._of_lines
+        if is_open and block.first and is_of_lines(block.text):
+            self._of_lines = one_line(block.document.name)
 
     def _packed(self, blocks: Blocks, session: Session) -> Blocks:
         # Which pieces go together is the user's to say; a unit that is named is not put together with others.

@@ -23,6 +23,8 @@ def check_options(options: RunOptions) -> None:
             raise UsageError(
                 f"{name} {value}: must be {least} or more" + ("" if most == sys.maxsize else f", up to {most}")
             )
+    if options.failures.append and not (options.failures.log or options.failures.errors):
+        raise UsageError("--append needs --log or --errors: it says that these are added to")
     _check_output(options.output)
     if isinstance(options, JobOptions):
         _check_merge(options.merge, options.output)

@@ -13,6 +13,7 @@ from llmpar.answering.attempts import Overflow, Policy
 from llmpar.answering.choice import MODELS, ModelChoice
 from llmpar.cli import roles, values
 from llmpar.cli.roles import Role, with_role
+from llmpar.documents.columns import COLUMNS
 from llmpar.documents.document import DEFAULT_ON_ERROR, Merge, OnError, Unit
 from llmpar.documents.encodings import Encodings
 from llmpar.documents.formats import FORMATS
@@ -236,6 +237,9 @@ class FailureOptions:
     log: Annotated[
         Path | None, option("--log", help="Record each piece here, as JSONL.", panel="Failures", role=roles.written)
     ] = None
+    append: Annotated[
+        bool, option("--append", help="Add to --log and --errors, which else begin anew.", panel="Failures")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +338,14 @@ class MergeOptions:
     ] = None  # fmt: skip
     interleave: Annotated[
         bool, option("--interleave", help="Put each answer below its source, for review.", panel="Output")
+    ] = False
+    columns: Annotated[
+        str | None,
+        option("--columns", help=f"With --merge csv or jsonl, these alone and in this order: {', '.join(COLUMNS)}.",
+               panel="Output", metavar="NAMES", callback=values.columns),
+    ] = None  # fmt: skip
+    bom: Annotated[
+        bool, option("--bom", help="Begin a table with a byte order mark, as some spreadsheets want.", panel="Output")
     ] = False
     sample: Annotated[
         int | None,

@@ -104,7 +104,7 @@ class Run:
     def session(self, progress: Progress, model: Model, examples: Iterable[Question] = ()) -> Iterator[Session]:
         """Open what answers questions, and tell a run that ends early how it goes on."""
         failures, output = self.options.failures, self.options.output
-        with closing(Records(failures.log, failures.errors, model.name)) as records:
+        with closing(Records(failures.log, failures.errors, model.name, appends=failures.append)) as records:
             store = self._open_store()
             session = Session(
                 model,

@@ -6,6 +6,7 @@ import re
 
 import typer
 
+from llmpar.documents.columns import COLUMNS
 from llmpar.tasks.checks import DEFAULT_CHECKS, parse_checks
 
 _LONGEST = 366 * 86_400.0  # seconds; beyond, timers overflow
@@ -53,6 +54,22 @@ def checks(value: str) -> str:
     """Check the names of checks."""
     parse_checks(value, DEFAULT_CHECKS)
     return value
+
+
+def columns(value: str | None) -> str | None:
+    """Check the names of columns."""
+    names = columns_of(value)
+    for name in names:
+        if name not in COLUMNS:
+            raise typer.BadParameter(f"{name!r} is no column; there are {', '.join(COLUMNS)}")
+        if names.count(name) > 1:
+            raise typer.BadParameter(f"{name!r} is named twice")
+    return value
+
+
+def columns_of(value: str | None) -> tuple[str, ...]:
+    """Return the columns that a list names; all for none."""
+    return COLUMNS if value is None else tuple(name.strip() for name in value.split(","))
 
 
 def device(value: str) -> str:

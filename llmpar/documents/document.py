@@ -202,6 +202,9 @@ class Segment:
         """Its file and line, for people and editors, or its label."""
         return self.label or f"{self.block.document.name}:{self.line}"
 
+    def __repr__(self) -> str:
+        return f"Segment({self})"
+
     def __str__(self) -> str:
         head = "" if self.label else beginning_of(self.source)
         return f"{self.place} {head!r}" if head else self.place
@@ -262,6 +265,11 @@ class Result:
     num_attempts: int = 1
     seconds: float = 0.0
     worker: int | None = None
+
+    def __repr__(self) -> str:
+        # In a notebook, nobody wants all of a document for each of its pieces.
+        said = f"error={self.error!r}" if self.error else f"answer={self.answer!r}"
+        return f"Result(text={beginning_of(self.text)!r}, {said})"
 
     @property
     def text(self) -> str:

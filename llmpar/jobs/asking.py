@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from llmpar.answering.flow import Part
 from llmpar.answering.session import Session
 from llmpar.documents.document import Segment, text_document, text_segment
+from llmpar.documents.language import detect
+from llmpar.jobs.defaults import USUAL_TOP
 from llmpar.jobs.passages import Ranking
 from llmpar.jobs.reduction import JOINT, Gaps, Stretch, plant
 from llmpar.jobs.segmenting import Blocks, is_heading, pack
@@ -18,6 +20,7 @@ from llmpar.tasks.task import Task
 _NOWHERE = text_document("question")
 _SEVERAL = re.compile(r"\?.*\?|\b(?:and|und|et|y|e|och|en|og|i|и)\b|[;；]|和|以及", re.IGNORECASE | re.DOTALL)
 _MOST_PARTS = 6
+_TELLING = 20  # passages that tell which language it is
 _LIST_MARK = re.compile(r"\s*(?:[-*•]|\(?\d{1,2}[.)])\s*")
 # How a model says that there is nothing to say, when it does not say it in the one word that it was given.
 _NOTHING = re.compile(
@@ -100,6 +103,23 @@ def choose(questions: Sequence[str], passages: Sequence[Passage], top: int | Non
         return [list(range(len(passages)))] * len(questions)
     ranking = Ranking([f"{passage.heading}\n{passage.segment.text}" for passage in passages], language)
     return [ranking.best(question, top) for question in questions]
+
+
+def within(numbers: Sequence[int], passages: Sequence[Passage], most: int, measure: Callable[[str], int]) -> list[int]:
+    """Return the first of some passages, as many as have `most` tokens together, and at least as many as are usual."""
+    kept: list[int] = []
+    total = 0
+    for number in numbers:
+        if len(kept) >= USUAL_TOP and total >= most:
+            break
+        kept.append(number)
+        total += measure(passages[number].segment.text)
+    return kept
+
+
+def language_of(passages: Sequence[Passage]) -> str:
+    """Return the name of the language that passages are in, by the first of them."""
+    return detect("\n".join(passage.segment.text for passage in passages[:_TELLING]), "english")
 
 
 def find(

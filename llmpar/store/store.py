@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
 from llmpar.paths import state_dir
 from llmpar.store.database import Database
+from llmpar.store.lengths import Lengths
 
 _DAY = 86_400
 _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970
@@ -28,7 +29,6 @@ _FIND = (
 _KNOWN = "SELECT DISTINCT key FROM answers WHERE key IN"
 _KEYS_AT_ONCE = 256  # looked for by one query
 _EVICTED_AT_ONCE = 0.1  # of the answers
-_ENOUGH = 8  # answers that tell how the length follows from the prompt's
 _SETTLED = 2.0  # seconds after which a file that looks the same is the same: time stamps are coarse
 
 
@@ -53,26 +53,6 @@ class StoreInfo:
     size: int
     oldest_day: int | None
     newest_day: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """How long a job's answers are, as sums over them: of tokens read, written, and their squares and products."""
-
-    count: int = 0
-    read: float = 0.0
-    written: float = 0.0
-    read_squared: float = 0.0
-    read_by_written: float = 0.0
-
-    def expected(self, num_read: float) -> float:
-        """Return how many tokens an answer to a prompt of so many may have: the straight line of least squares."""
-        mean_read, mean_written = self.read / self.count, self.written / self.count
-        spread = self.read_squared / self.count - mean_read**2
-        slope = (self.read_by_written / self.count - mean_read * mean_written) / spread if spread > 1 else 0.0
-        # With few answers a line may be as steep as it likes; none is steeper than one that grows as its text does.
-        slope = min(max(slope, 0.0), 2.0) if self.count >= _ENOUGH else 0.0
-        return max(1.0, mean_written + slope * (num_read - mean_read))
 
 
 def default_path() -> Path:
@@ -136,6 +116,10 @@ class Store:
             rows = self._database.read(f"{_KNOWN} ({', '.join('?' * len(some))})", tuple(some))
             found.update(key for (key,) in rows)
         return found
+
+    def digests(self) -> list[bytes]:
+        """Return the digests of all jobs."""
+        return [digest for (digest,) in self._database.read("SELECT digest FROM jobs")]
 
     def jobs(self) -> list[tuple[bytes, dict[str, object]]]:
         """Return the digests and descriptions of the jobs that have one, the latest first."""
@@ -241,6 +225,21 @@ class Store:
             elif text is not None and not (isinstance(text, bytes) and _key(digest, text) == key):
                 faults.append(f"the text of answer {number} was altered")
         return faults
+
+    def texts(self) -> Iterator[tuple[int, bytes, str | None, str]]:
+        """Yield of each answer its number, its key, its text if that is kept, and what it says."""
+        for number, key, text, answer in self._database.rows("SELECT id, key, text, answer FROM answers"):
+            yield number, key, None if text is None else _text(text), _text(answer)
+
+    def delete(self, numbers: Iterable[int]) -> int:
+        """Delete the answers with these numbers, and return how many there were."""
+        with self._database.transaction() as connection:
+            before = connection.total_changes
+            connection.executemany("DELETE FROM answers WHERE id = ?", ((number,) for number in numbers))
+            count = connection.total_changes - before
+            connection.execute("DELETE FROM jobs WHERE id NOT IN (SELECT job FROM answers)")
+        self._database.shrink()
+        return count
 
     def purge(self, days: float = 0) -> int:
         """Delete the answers that no run has used for so many days, 0 for all, and return how many."""

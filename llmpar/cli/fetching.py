@@ -29,7 +29,7 @@ def ask_to_fetch(name: str, *, yes: bool, offline: bool = False) -> None:
     Raises:
         UsageError: the answer is no.
     """
-    from llmpar.models.facts import pending_download
+    from llmpar.models.downloads import pending_download
 
     if offline:
         return

@@ -177,7 +177,6 @@ class Database:
         connection.set_authorizer(_authorize)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
-        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is to be gone
         query = f"{_OBJECTS} LIMIT {len(_own_objects()) + 1}"
         found = self._patiently(lambda: connection.execute(query).fetchall())
         if strange := [name for _, name, *_ in set(found) - _own_objects()]:

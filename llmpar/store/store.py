@@ -18,15 +18,11 @@ from typing import TypeGuard
 from llmpar.paths import state_dir
 from llmpar.store.database import Database
 from llmpar.store.lengths import Lengths
+from llmpar.store.queries import FIND, KEEP, KNOWN, LENGTHS
 
 _DAY = 86_400
 _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970
 _TOUCHED_AT_ONCE = 1000
-_FIND = (
-    "SELECT key, attempt, answer, finish_reason, num_prompt_tokens, num_output_tokens, seconds, checksum, used "
-    "FROM answers WHERE key IN"
-)
-_KNOWN = "SELECT DISTINCT key FROM answers WHERE key IN"
 _KEYS_AT_ONCE = 256  # looked for by one query
 _EVICTED_AT_ONCE = 0.1  # of the answers
 _SETTLED = 2.0  # seconds after which a file that looks the same is the same: time stamps are coarse
@@ -94,7 +90,7 @@ class Store:
         for first in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[first : first + _KEYS_AT_ONCE]
             rows = self._database.read(
-                f"{_FIND} ({', '.join('?' * len(some))}) ORDER BY key, attempt",
+                f"{FIND} ({', '.join('?' * len(some))}) ORDER BY key, attempt",
                 tuple(some),
             )
             for key, attempt, text, *counts, checksum, used in rows:
@@ -113,7 +109,7 @@ class Store:
         found: set[bytes] = set()
         for first in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[first : first + _KEYS_AT_ONCE]
-            rows = self._database.read(f"{_KNOWN} ({', '.join('?' * len(some))})", tuple(some))
+            rows = self._database.read(f"{KNOWN} ({', '.join('?' * len(some))})", tuple(some))
             found.update(key for (key,) in rows)
         return found
 
@@ -132,13 +128,7 @@ class Store:
         """Return how long the answers of the jobs with these digests are, all together."""
         sums = [0.0] * 5
         for digest in digests:
-            (row,) = self._database.read(
-                "SELECT count(*), total(num_prompt_tokens), total(num_output_tokens), "
-                "total(1.0 * num_prompt_tokens * num_prompt_tokens), "
-                "total(1.0 * num_prompt_tokens * num_output_tokens) FROM answers JOIN jobs ON jobs.id = job "
-                "WHERE digest = ? AND finish_reason IN ('stop', 'length', 'loop')",
-                (digest,),
-            )
+            (row,) = self._database.read(LENGTHS, (digest,))
             sums = [one + other for one, other in zip(sums, row, strict=True)]
         return Lengths(int(sums[0]), *sums[1:])
 
@@ -147,7 +137,7 @@ class Store:
     ) -> None:
         """Commit a job's answers, each with its key, its text, and whether all earlier ones give way to it."""
         today = _today()
-        rows, replaced, ended = [], [], []
+        rows, replaced = [], []
         for key, text, answer, replaces in records:
             said = _bytes(answer.text)
             counts = (answer.finish_reason, answer.num_prompt_tokens, answer.num_output_tokens, answer.seconds)
@@ -155,23 +145,13 @@ class Store:
             checksum = _checksum(key, answer.attempt, said, *counts)
             rows.append((key, answer.attempt, asked, said, *counts, today, checksum))
             replaced += [(key,)] if replaces else []
-            ended += [(key, answer.attempt)] if answer.finish_reason != "length" else []
         with self._database.transaction() as connection:
             # Each time, as another process may have purged the job meanwhile.
             job = (digest, description, int(time.time()))
             connection.execute("INSERT OR IGNORE INTO jobs (digest, description, created) VALUES (?, ?, ?)", job)
             (number,) = connection.execute("SELECT id FROM jobs WHERE digest = ?", (digest,)).fetchone()
             connection.executemany("DELETE FROM answers WHERE key = ?", replaced)
-            # An answer that came to its end takes the place of one that had less room.
-            connection.executemany(
-                "DELETE FROM answers WHERE key = ? AND attempt = ? AND finish_reason = 'length'", ended
-            )
-            # Another process may have been faster; then its answer stands.
-            connection.executemany(
-                "INSERT OR IGNORE INTO answers (job, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
-                "num_output_tokens, seconds, used, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                ((number, *row) for row in rows),
-            )
+            connection.executemany(KEEP, ((number, *row) for row in rows))
 
     def fingerprint(self, files: Iterable[Path], reading: Callable[[], None] = lambda: None) -> str:
         """Return a hash of the names and contents of files; those that look unchanged are not read again.
@@ -233,6 +213,7 @@ class Store:
 
     def delete(self, numbers: Iterable[int]) -> int:
         """Delete the answers with these numbers, and return how many there were."""
+        self._database.read("PRAGMA secure_delete = ON")  # what is deleted is to be gone
         with self._database.transaction() as connection:
             before = connection.total_changes
             connection.executemany("DELETE FROM answers WHERE id = ?", ((number,) for number in numbers))

@@ -11,7 +11,8 @@ import pytest
 from support.program import Outcome
 
 from llmpar.models import fetch
-from llmpar.models.facts import facts_of, pending_download
+from llmpar.models.downloads import pending_download
+from llmpar.models.facts import facts_of
 
 Call = Callable[..., Outcome]
 CARD = "---\nlicense: mit\nlanguage:\n- de\n- fr\ntags: [x]\n---\n# A model\n"

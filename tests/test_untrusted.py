@@ -23,7 +23,7 @@ from support.program import Outcome
 from llmpar import paths
 from llmpar.documents.source import Source
 from llmpar.errors import InputUnreadable, ModelUnavailable, WriteFailed
-from llmpar.models import cache, registry
+from llmpar.models import cache, packs, registry
 from llmpar.models.load import load_model
 from llmpar.models.tokenizer import ChatTokenizer
 
@@ -556,7 +556,7 @@ class TestCache:
         outcome = llmpar("models", "list")
         assert outcome.code == 74
         assert outcome.err == "llmpar: there is no home directory to keep files in; set LLMPAR_CACHE=DIR\n"
-        assert cache.pack_file(tmp_path, "int8-1") is None
+        assert packs.find(tmp_path, "int8", 1) is None
         assert list(tmp_path.iterdir()) == []
 
 

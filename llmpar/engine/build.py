@@ -67,6 +67,7 @@ def build_engine(
             [f"worker {index}{where}" for index, where in enumerate(wheres)],
             warn,
             closed=ending.close,
+            helps=[one for _, found in made for one in found.helps or (None,) * len(found.workers)],
         )
     except BaseException:
         ending.close()

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from itertools import zip_longest
 from types import TracebackType
 from typing import TypeVar
 
@@ -38,6 +39,7 @@ class Engine:
         names: what people know the workers by.
         warn: is told of each worker that was lost while others go on, on the thread that collects or closes.
         closed: is called when it has been closed, whatever the workers are doing.
+        helps: for each runner, how its worker helps the others while it has nothing to do; see `Runners.helps`.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Engine:
         names: SequenceOf[str] = (),
         warn: Callable[[str], None] = lambda _: None,
         closed: Callable[[], None] = lambda: None,
+        helps: SequenceOf[Callable[[], bool] | None] = (),
     ) -> None:
         self.context_length = context_length
         self.num_slots = sum(runner.num_slots for runner in runners)
@@ -70,8 +73,8 @@ class Engine:
                 method(worker, what)
 
         self._workers = [
-            Worker(index, runner, self._scheduler, self._completions.put, failed)
-            for index, runner in enumerate(runners)
+            Worker(index, runner, self._scheduler, self._completions.put, failed, help_others)
+            for index, (runner, help_others) in enumerate(zip_longest(runners, helps))
         ]
         self._left = list(self._workers)  # those that were not given up
         for worker in self._workers:

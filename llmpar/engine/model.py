@@ -42,11 +42,14 @@ class Runners:
         workers: one for each thread of the engine.
         context_length: the most tokens that each of them has room for, prompt and output together.
         close: ends what they need beside the engine's threads; called once, after them.
+        helps: for each worker, what it does for the others for a moment when it has nothing to do; it returns whether
+            there was anything. Empty where workers cannot help one another.
     """
 
     workers: tuple[Runner, ...]
     context_length: int
     close: Callable[[], None] | None = None
+    helps: tuple[Callable[[], bool], ...] = ()
 
 
 class EngineModel(Protocol):

@@ -14,6 +14,7 @@ from llmpar.engine.request import Request
 
 MOST_DEATHS = 2
 """With how many workers that died or hung a request may have been, before it is taken for the reason."""
+_PATIENCE = 0.01  # seconds that a worker waits who found nobody to help
 
 
 class Scheduler:
@@ -48,17 +49,20 @@ class Scheduler:
                 self._changed.notify()
             return not self._closed
 
-    def admit(self, worker: int, room: int, reserve: Callable[[Request], bool]) -> list[Request] | None:
+    def admit(
+        self, worker: int, room: int, reserve: Callable[[Request], bool], help_others: Callable[[], bool] | None = None
+    ) -> list[Request] | None:
         """Let a worker hold up to `room` requests more; None when nothing will come any more.
 
         `reserve` sets memory aside for a request, or says that there is not enough now: then it waits.
 
-        Waits for a request if the worker has none. The requests come longest first, so that those computed together
-        are of similar length.
+        Waits for a request if the worker has none. While others have some, it is let `help_others` for a moment at a
+        time, which returns whether there was anything to do. The requests come longest first, so that those computed
+        together are of similar length.
         """
         with self._changed:
             while not self._waiting and not self._closed and worker in self._held and not self._held[worker]:
-                self._changed.wait()
+                self._wait(help_others)
             if worker not in self._held:
                 return None
             running = len(self._held[worker])
@@ -70,7 +74,22 @@ class Scheduler:
             count = max(0 if running else 1, min(room, share, self._opened // num_workers))
             taken = self._take(count, reserve)
             self._held[worker].update((id(request), request) for request in taken)
+            if not running:
+                self._changed.notify_all()  # who waits may help
             return taken
+
+    def _wait(self, help_others: Callable[[], bool] | None) -> None:
+        """Wait for a change, or help meanwhile; called with the lock, which others have while one does either."""
+        if help_others is None or not any(self._held.values()):
+            self._changed.wait()
+            return
+        self._changed.release()
+        try:
+            helped = help_others()
+        finally:
+            self._changed.acquire()
+        if not helped:
+            self._changed.wait(_PATIENCE)
 
     def held(self) -> frozenset[int]:
         """Return the ids of the requests that workers hold."""

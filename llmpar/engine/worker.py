@@ -81,6 +81,7 @@ class Worker(threading.Thread):
         scheduler: where its requests come from.
         done: takes each completion, as soon as there is one.
         failed: is told when the worker cannot go on, and why; the scheduler knows what it held.
+        help_others: is called while it has nothing to do and others have; see `Runners.helps`.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Worker(threading.Thread):
         scheduler: Scheduler,
         done: Callable[[Completion], None],
         failed: Callable[[Worker, str], None],
+        help_others: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__(name=f"llmpar-worker-{index}", daemon=True)
         self.index = index
@@ -98,6 +100,7 @@ class Worker(threading.Thread):
         self._scheduler = scheduler
         self._done = done
         self._failed = failed
+        self._help_others = help_others
         self._stop_reason: str | None = None
         self._running: list[Sequence] = []
         self._num_slots = self._limit = runner.num_slots
@@ -179,7 +182,7 @@ class Worker(threading.Thread):
             worth = runner.continuous and room >= max(1, runner.num_slots // 4)
             if running and not (worth and runner.num_slots == self._limit):
                 return []
-            requests = self._scheduler.admit(self.index, room, runner.reserve)
+            requests = self._scheduler.admit(self.index, room, runner.reserve, self._help_others)
             if requests is None:
                 return None
             if not requests:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 FORMAT = 1  # of an entry; raise it when the same source would be converted to other files
 MANIFEST = "llmpar.json"
 _CONDEMNED = "damaged"  # a file that says what is
-_ABANDONED = 3600  # seconds; nothing takes that long to write
 INDEX_LENGTH = 64  # GGUF files whose hash is remembered
 
 
@@ -146,28 +145,11 @@ def made(
     return ModelFiles(name, entry, bits)
 
 
-def pack_file(directory: Path, name: str) -> Path | None:
-    """Return where an entry's weights are kept as one kind of engine takes them; None for a directory of others'."""
-    with contextlib.suppress(WriteFailed):  # where there is no cache, nothing is kept
-        if directory.parent == _entry(""):
-            return directory / f"pack-{name}"
-    return None
-
-
-def keep_pack(file: Path, write: Callable[[Path], None], notify: Notify) -> None:
-    """Let `write` make a pack, whole or not at all. Without it the next run takes longer, so failing is no error."""
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        for older in file.parent.glob(f"{file.name.rpartition('-')[0]}-*"):
-            older.unlink()  # of another version
-        for left in file.parent.glob(f".{file.name}.*"):
-            if time.time() - left.stat().st_mtime > _ABANDONED:
-                left.unlink()  # by a process that was killed
-        write(fresh)
-        fresh.replace(file)
-    except OSError as error:
-        notify(f"{str(file)!r}: cannot be written ({error.strerror}); every run will pack the weights anew")
-        fresh.unlink(missing_ok=True)
+def is_entry(directory: Path) -> bool:
+    """Tell whether a directory is one of the cache's own, and nobody else's."""
+    with contextlib.suppress(WriteFailed):  # there is no cache
+        return directory.parent == _entry("")
+    return False
 
 
 def kept_sums(directory: Path) -> sums.Sums | None:
@@ -183,11 +165,6 @@ def kept_sums(directory: Path) -> sums.Sums | None:
             except ValueError as error:
                 raise ModelUnavailable(f"{str(directory / sums.FILE)!r}: was altered; run again") from error
     return None
-
-
-def pack_origin(kept: sums.Sums | None, precision: str) -> str:
-    """Return what tells a pack of an entry's weights from those of other entries and precisions."""
-    return f"{kept.own if kept else 'unknown'} {precision}"
 
 
 def condemn(directory: Path) -> None:

@@ -14,7 +14,7 @@ from llmpar.engine.precision_names import TORCH_TYPES, PrecisionChoice, Precisio
 from llmpar.engine.resources import is_out_of_memory
 from llmpar.errors import KeptDamaged, ModelUnavailable
 from llmpar.integrity.foundation import Foundation
-from llmpar.models.cache import keep_pack, kept_sums, pack_file, pack_origin
+from llmpar.models.cache import kept_sums
 from llmpar.models.configuration import is_gguf, place_of, stop_ids
 from llmpar.models.devices import find_devices as find_devices
 from llmpar.models.devices import has_bf16
@@ -228,20 +228,19 @@ def load_shard(path: Path, device: str, precision: PrecisionName, num_shards: in
 def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Notify, *, doubts: bool) -> LoadedModel:
     from llmpar.engine.cpu import compiled, packed
     from llmpar.engine.cpu.precision import PRECISIONS
-    from llmpar.models import plans
+    from llmpar.models import packs, plans
     from llmpar.models.needs import check_room
 
     for damaged in compiled.discard_damaged():
         warn(f"{str(damaged)!r} was altered since it was written; it is compiled again")
     # Not for fp32: its pack is as large as the weights, and who asks for it compares more often than works.
     is_kept = PRECISIONS[precision].bits < PRECISIONS["fp32"].bits
-    file = None if not is_kept else pack_file(place_of(path), f"{precision}-{packed.FORMAT}")
-    origin = pack_origin(kept_sums(place_of(path)), precision)
-    if file and file.exists():
+    place = packs.find(path, precision, packed.FORMAT) if is_kept else None
+    if place and place.use():
         foundation = Foundation()
         try:
             _add_files(foundation, path, weights=False)
-            decoder = packed.read(file, origin, foundation)
+            decoder = packed.read(place.file, place.origin, foundation)
             foundation.begin()
             if doubts:
                 foundation.confirm()
@@ -251,7 +250,7 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
             warn(f"{damage}; making it again")
     check_room(path, precision)
     foundation = watch(path, is_mapped=True)
-    plan = None if file else plans.find(path, precision)
+    plan = None if place else plans.find(path, precision)
     planned = plan.read() if plan else None
     if planned:
         _tell_of_longer(path, precision, planned.precision.name, notify)
@@ -284,9 +283,9 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
         return LoadedModel(
             (TorchModel(model),), context_length_of(model.config.get_text_config()), stop_ids(path), native, foundation
         )
-    if file and decoder.precision.bits < PRECISIONS["fp32"].bits:
+    if place and decoder.precision.bits < PRECISIONS["fp32"].bits:
         foundation.confirm()  # what is damaged must not become a pack that looks sound
-        keep_pack(file, partial(packed.write, decoder, origin=origin), notify)
+        place.keep(partial(packed.write, decoder, origin=place.origin), notify)
     if plan and skeleton:
         plan.keep(decoder, stored.recipes, notify)
     return _of_decoder(decoder, path, foundation)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from llmpar.errors import ModelUnavailable
-from llmpar.models import cache
+from llmpar.models import cache, packs
 
 _IS_MADE_AGAIN = "the next run that needs it makes it again"
 
@@ -13,8 +16,10 @@ def everything() -> list[str]:
     from llmpar.engine.cpu.compiled import find_damaged
 
     index = cache.damaged_index()
+    others = sorted(packs.others().glob("*.pack"))
     return [
         *(fault for key in cache.entries() for fault in entry(key)),
+        *(fault for pack in others for fault in _faults_of_pack(pack, pack.stem)),
         *(f"{file}: was altered; {_IS_MADE_AGAIN}" for file in find_damaged()),
         *([f"{index}: was altered; {_IS_MADE_AGAIN}"] if index else []),
     ]
@@ -37,8 +42,14 @@ def entry(key: str) -> list[str]:
     except OSError as error:
         faults = [f"{error.filename or path}: cannot be read: {error.strerror}; {remedy}"]
     for file in sorted(path.glob(f"pack-*-{packed.FORMAT}")):  # those of other versions are made again
-        try:
-            packed.read(file, cache.pack_origin(kept, file.name.split("-")[1]))
-        except packed.DamagedPack as damage:
-            faults.append(f"{damage}; {_IS_MADE_AGAIN}")
+        faults += _faults_of_pack(file, packs.origin(path, file.name.split("-")[1]))
     return faults
+
+
+def _faults_of_pack(file: Path, origin: str) -> Iterator[str]:
+    from llmpar.engine.cpu import packed
+
+    try:
+        packed.read(file, origin)
+    except packed.DamagedPack as damage:
+        yield f"{damage}; {_IS_MADE_AGAIN}"

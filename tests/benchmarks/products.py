@@ -23,6 +23,7 @@ from llmpar.engine.cpu.grouped import form_of
 from llmpar.engine.cpu.precision import PRECISIONS, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection
+from llmpar.engine.cpu.team import ALONE
 from llmpar.engine.quantized import Quantized, Scales
 
 _SHAPES = {
@@ -80,14 +81,14 @@ class _Case:
         self._scales = np.ones((padded, self._projection.input_numbers), np.float32)
         hidden = draw.standard_normal((num_rows, shape[1]), np.float32)
         weight = np.ones(shape[1], np.float32)
-        kernels.norm(hidden, np.arange(num_rows), weight, np.float32(1e-5), self._values, self._scales)
+        kernels.norm(ALONE, hidden, np.arange(num_rows), weight, np.float32(1e-5), self._values, self._scales)
         self._out = np.zeros((padded, self._projection.num_outputs), np.float32)
         self._operations = 2 * num_rows * shape[0] * shape[1]
         self.run()  # compiled by now
 
     def run(self) -> None:
         own = self._projection
-        kernels.product(self._values, self._scales, own.weights, self._out, 0, self._num_rows, False)
+        kernels.product(ALONE, self._values, self._scales, own.weights, self._out, 0, self._num_rows, False)
 
     def speed(self) -> float:
         """Return 10^9 operations a second."""

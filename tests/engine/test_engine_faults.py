@@ -14,9 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.device_faults import ALLOCATOR, FAULTS, failing_at
-from support.engines import answers, fits, request
+from support.engines import answers, collected, fits, request
 from support.fakes import FakeRunner, fake_answer
-from support.tiny_models import PREFIX, collected, decoder, expected, make, prompts, ready
+from support.tiny_models import PREFIX, decoder, expected, make, prompts, ready
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.cpu.decoder import Pass

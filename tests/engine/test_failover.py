@@ -13,11 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.backends import byte_backend
-from support.engines import fits, request
+from support.engines import collected, fits, request
 from support.fakes import FakeRunner, fake_answer
 from support.pipelines import Collected, parts, pipeline
 from support.program import Outcome
-from support.tiny_models import PREFIX, collected, expected, make, prompts, ready
+from support.tiny_models import PREFIX, expected, make, prompts, ready
 
 import llmpar
 from llmpar.answering.attempts import Policy

@@ -25,6 +25,7 @@ from llmpar.engine.cpu.floats import stored
 from llmpar.engine.cpu.from_transformers import build_decoder
 from llmpar.engine.cpu.precision import FP32, PRECISIONS
 from llmpar.engine.cpu.projection import Projection
+from llmpar.engine.cpu.team import ALONE
 from llmpar.engine.engine import Engine
 from llmpar.engine.finite import NO_TOKEN, NOT_FINITE, likeliest
 from llmpar.engine.precision_names import PrecisionName
@@ -301,7 +302,7 @@ class TestKernels:
         masks = np.vstack([masks, masks])
         masks[1, place // 32] ^= np.uint32(1) << np.uint32(place % 32)  # what may not come does not matter
         kernels.likeliest(
-            x, np.ones((16, 0), np.float32), packed.weights,
+            ALONE, x, np.ones((16, 0), np.float32), packed.weights,
             bias if biased else np.zeros(0, np.float32), 150, masks, np.array([-1, 0, 1], np.int32), ids,
         )  # fmt: skip
         # A product with the other zeros of x makes NaN of an infinite weight.
@@ -314,7 +315,7 @@ class TestKernels:
         packed = Projection.pack(np.zeros((50, 4), np.float32), None, FP32)
         ids = np.zeros(1, np.int32)
         kernels.likeliest(
-            np.ones((16, 4), np.float32), np.ones((16, 0), np.float32), packed.weights,
+            ALONE, np.ones((16, 4), np.float32), np.ones((16, 0), np.float32), packed.weights,
             np.full(50, -np.inf, np.float32), 50, np.zeros((0, 2), np.uint32), np.array([-1], np.int32), ids,
         )  # fmt: skip
         assert ids.tolist() == [NO_TOKEN]

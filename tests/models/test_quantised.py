@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.engines import collected
 from support.forms import bits_of, multiplied
-from support.tiny_models import PARAMS, collected, generated
+from support.tiny_models import PARAMS, generated
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.cpu.decoder import Decoder, Pass, Tokens

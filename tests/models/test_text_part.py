@@ -11,7 +11,8 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from support.tiny_models import PARAMS, SMALL, collected, generated
+from support.engines import collected
+from support.tiny_models import PARAMS, SMALL, generated
 from support.translators import gemma3
 
 from llmpar.engine.build import build_engine

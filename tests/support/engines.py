@@ -31,3 +31,17 @@ def answers(runners: SequenceOf[Runner], requests: list[Request], context: int =
 
 def fits(_: Request) -> bool:
     return True
+
+
+def collected(engine: Engine, asked: list[list[int]], params: SamplingParams, patience: float = 60) -> list[list[int]]:
+    """Return an engine's answers in order, none of which takes more seconds than `patience`, and close it."""
+    found: dict[int, list[int]] = {}
+    with engine:
+        for index, prompt in enumerate(asked):
+            engine.submit(Request(index, prompt, params))
+        while len(found) < len(asked):
+            completion = engine.collect(timeout=patience)
+            assert completion is not None, "the engine hangs"
+            assert completion.error is None, completion.error
+            found[completion.id] = list(completion.output_ids)
+    return [found[index] for index in range(len(found))]

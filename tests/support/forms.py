@@ -14,6 +14,7 @@ from llmpar.engine.cpu.floats import to_bf16
 from llmpar.engine.cpu.precision import round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection
+from llmpar.engine.cpu.team import ALONE
 from llmpar.engine.quantized import FLOATS_OF_4_EXPONENT_BITS, FLOATS_OF_5_EXPONENT_BITS, Quantized, Scales
 
 Array = npt.NDArray[Any]
@@ -133,7 +134,7 @@ def encoded(x: Array, scales: Array, width: int, dot: Dot = OCTETS) -> tuple[Arr
 def multiplied(projection: Projection, x: Array, scales: Array) -> Array:
     values, numbers = encoded(x, scales, projection.num_inputs, projection.dot)
     out = np.empty((len(values), projection.num_outputs), np.float32)
-    kernels.product(values, numbers, projection.weights, out, 0, len(x), False)
+    kernels.product(ALONE, values, numbers, projection.weights, out, 0, len(x), False)
     return out[: len(x), : projection.size]
 
 

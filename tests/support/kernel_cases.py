@@ -8,21 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llmpar.engine.cpu import kernels
+from llmpar.engine.cpu import heads, kernels
 from llmpar.engine.cpu.attention import SPAN
 from llmpar.engine.cpu.floats import to_bf16
 from llmpar.engine.cpu.precision import PANEL, PRECISIONS, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection
+from llmpar.engine.cpu.team import ALONE
 from llmpar.engine.pages import PAGE
 from llmpar.engine.precision_names import PrecisionName
-from support.forms import FORMS_OF_EACH_KIND, form_results
+from support.forms import form_results
 
 Array = npt.NDArray[Any]
 
 
-EXACT = {"product int8", "product int4", *FORMS_OF_EACH_KIND}
-"""Results that every processor must find to the last bit, beside those of whole numbers."""
+ROUNDED = {"product bf16", "FP8"}
+"""Results that processors round in their own ways, as their products of bfloat16 do; all others are the same."""
 
 
 CLOSE = {"fp32": 1e-5, "bf16": 2**-8, "int8": 0.02, "int4": 0.2}
@@ -137,7 +138,7 @@ class Whole:
 
 
 def multiply(inputs: Encoded, projection: Projection, out: Array, num_rows: int, add: bool = False) -> None:
-    kernels.product(inputs.values, inputs.scales, projection.weights, out, 0, num_rows, add)
+    kernels.product(ALONE, inputs.values, inputs.scales, projection.weights, out, 0, num_rows, add)
 
 
 def gaussian(*shape: int, seed: int = 0) -> Array:
@@ -152,7 +153,7 @@ def normed(x: Array, weight: Array) -> Array:
 def encoded_norm(x: Array, projection: Projection, precision: PrecisionName) -> Encoded:
     """Return the rows of `x`, normed, as the projection's inputs."""
     inputs = Encoded.room(len(x), projection.num_inputs, precision, projection.num_groups)
-    kernels.norm(x, np.arange(len(x)), np.ones(x.shape[1], np.float32), EPSILON, inputs.values, inputs.scales)
+    kernels.norm(ALONE, x, np.arange(len(x)), np.ones(x.shape[1], np.float32), EPSILON, inputs.values, inputs.scales)
     return inputs
 
 
@@ -196,8 +197,8 @@ class Attention:
         """Return what the kernel makes of the queries (N, H, D), keys and values being where they belong."""
         qkv = self.qkv.copy()
         cosines, sines = (f(self.angles).astype(np.float32) for f in (np.cos, np.sin))
-        kernels.place(
-            qkv, self.positions, self.rows, self.tables, cosines, sines, self.norms, EPSILON, self.scaling,
+        heads.place(
+            ALONE, qkv, self.positions, self.rows, self.tables, cosines, sines, self.norms, EPSILON, self.scaling,
             self.keys, self.values, self.layer, self.heads,
         )  # fmt: skip
         return qkv
@@ -207,8 +208,8 @@ class Attention:
         positions, rows = self.positions[some], self.rows[some]
         groups = width // self.depth if PRECISIONS[self.precision].group else 0
         room = Encoded.room(len(rows), width, self.precision, groups)
-        kernels.attend(
-            qkv[some], positions, rows, self.tables, self.keys, self.values, self.layer, self.heads,
+        heads.attend(
+            ALONE, qkv[some].copy(), positions, rows, self.tables, self.keys, self.values, self.layer, self.heads,
             window, np.float32(softcap), room.values, room.scales,
         )  # fmt: skip
         return room.decoded(len(rows), width)

@@ -17,11 +17,11 @@ from llmpar.engine.cpu.decoder import Decoder
 from llmpar.engine.cpu.four_bits import GROUP, quantize
 from llmpar.engine.cpu.from_transformers import build_decoder
 from llmpar.engine.cpu.model import CpuModel
-from llmpar.engine.engine import Engine
 from llmpar.engine.generic.model import TorchModel
 from llmpar.engine.model import EngineModel
 from llmpar.engine.precision_names import PrecisionName
-from llmpar.engine.request import Request, SamplingParams
+from llmpar.engine.request import SamplingParams
+from support.engines import collected
 
 SMALL: dict[str, Any] = {
     "vocab_size": 300,
@@ -129,20 +129,6 @@ def answer(
     """Return what the engine over `model`, by default a copy of transformers' own, answers to each prompt."""
     model = deepcopy(make(name)) if model is None else model
     return collected(build_engine([ready(model)], 256, frozenset({2}), workers, batch, prefix), prompts(name), params)
-
-
-def collected(engine: Engine, asked: list[list[int]], params: SamplingParams) -> list[list[int]]:
-    """Return an engine's answers in order, and close it."""
-    found: dict[int, list[int]] = {}
-    with engine:
-        for index, prompt in enumerate(asked):
-            engine.submit(Request(index, prompt, params))
-        while len(found) < len(asked):
-            completion = engine.collect(timeout=60)
-            assert completion is not None, "the engine hangs"
-            assert completion.error is None, completion.error
-            found[completion.id] = list(completion.output_ids)
-    return [found[index] for index in range(len(found))]
 
 
 PARAMS = SamplingParams(16)

@@ -25,7 +25,9 @@ from llmpar.paths import cache_dir, make_private
 
 if config.DISABLE_JIT:  # by the program that we are part of, which imported Numba before us
     raise ModelUnavailable("Numba must not compile here (NUMBA_DISABLE_JIT), and no kernel runs otherwise; unset it")
-_OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+# Without fastmath, which lets LLVM order and contract sums as it likes: otherwise on each processor, and otherwise in
+# two kernels of one, where an answer would depend on how many are computed beside it.
+OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 
 def source_digest() -> str:
@@ -126,16 +128,16 @@ def inlined(function: Callable[..., Any]) -> Any:
     Were it compiled by itself, it would be linked to whichever copy the process has: another one, rounding otherwise,
     in the process that compiles than in those that load.
     """
-    return njit(**_OPTIONS, inline="always")(function)
+    return njit(**OPTIONS, inline="always")(function)
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, and keep the result for the next process."""
     if _place is None:
-        return njit(**_OPTIONS)(function)
+        return njit(**OPTIONS)(function)
     try:
-        compiled = njit(**_OPTIONS, cache=True)(function)
+        compiled = njit(**OPTIONS, cache=True)(function)
     except RuntimeError:  # there is nowhere to keep it: compile in every run
-        return njit(**_OPTIONS)(function)
+        return njit(**OPTIONS)(function)
     compiled._cache._cache_file.__class__ = _KeptCode  # noqa: SLF001 (Numba lets nobody choose)
     return compiled

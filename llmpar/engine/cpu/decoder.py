@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from llmpar.engine.constraint import WORD, Mask
-from llmpar.engine.cpu import kernels
+from llmpar.engine.cpu import heads, kernels
+from llmpar.engine.cpu.angles import turn
 from llmpar.engine.cpu.attention import SPAN
 from llmpar.engine.cpu.embedding import Embedding, looked_up
 from llmpar.engine.cpu.precision import Array, Floats, Precision, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection
+from llmpar.engine.cpu.team import ALONE, Seat
 from llmpar.engine.pages import PAGE
 
 
@@ -125,11 +127,12 @@ class Pass:
         decoder: shared by all workers, and not written to.
         num_tokens: how many.
         keys, values: pages of this worker's (see `Decoder.make_pages`).
+        seat: where others may help this worker (see `team`).
     """
 
-    def __init__(self, decoder: Decoder, num_tokens: int, keys: Array, values: Array) -> None:
+    def __init__(self, decoder: Decoder, num_tokens: int, keys: Array, values: Array, seat: Seat = ALONE) -> None:
         self._decoder = decoder
-        self._keys, self._values = keys, values
+        self._keys, self._values, self._seat = keys, values, seat
         num_rows = round_up(num_tokens, TILE_ROWS)
         first = decoder.layers[0]
 
@@ -164,7 +167,7 @@ class Pass:
         if wrong := tokens.ids[(tokens.ids < 0) | (tokens.ids >= decoder.vocabulary)].tolist():
             raise ValueError(f"token {wrong[0]} is not among the model's {decoder.vocabulary}")
         hidden, everyone = self._hidden, np.arange(count)
-        heads = (decoder.num_heads, decoder.num_kv_heads)
+        num_heads = (decoder.num_heads, decoder.num_kv_heads)
         epsilon = np.float32(decoder.epsilon)
         where = (tokens.positions, tokens.rows, tokens.tables)
         self._reach(int(tokens.positions.max()) + 1)
@@ -172,20 +175,22 @@ class Pass:
         kernels.embed(places, table, np.float32(decoder.embedding_scale), hidden)
         for index, layer in enumerate(decoder.layers):
             self._multiply_normed(everyone, layer.attention_norm, layer.qkv, self._qkv)
-            kernels.place(
-                self._qkv, *where, *self._angles[layer.rope], layer.head_norms, epsilon,
-                np.float32(layer.scaling), self._keys, self._values, index, heads,
+            heads.place(
+                self._seat, self._qkv, *where, *self._angles[layer.rope], layer.head_norms, epsilon,
+                np.float32(layer.scaling), self._keys, self._values, index, num_heads,
             )  # fmt: skip
             found = self._plain_inputs_of(layer.output)
-            kernels.attend(
-                self._qkv, *where, self._keys, self._values, index, heads,
+            heads.attend(
+                self._seat, self._qkv, *where, self._keys, self._values, index, num_heads,
                 layer.window, np.float32(layer.softcap), found.values, found.scales,
             )  # fmt: skip
             found = self._in_order(found, layer.output, count)
             self._add(found, layer.output, layer.after_attention_norm, count)
             self._multiply_normed(everyone, layer.mlp_norm, layer.gate_up, self._gate_up)
             active = self._plain_inputs_of(layer.down)
-            kernels.activate(self._gate_up, decoder.mlp_size, decoder.activation, active.values, active.scales, count)
+            kernels.activate(
+                self._seat, self._gate_up, decoder.mlp_size, decoder.activation, active.values, active.scales, count
+            )
             active = self._in_order(active, layer.down, count)
             self._add(active, layer.down, layer.after_mlp_norm, count)
         return hidden[:count, : decoder.hidden_size]
@@ -201,7 +206,9 @@ class Pass:
         masked[[row for row, _ in given]] = range(len(given))
         table = np.array([mask for _, mask in given], np.uint32).reshape(len(given), -(-vocabulary // WORD))
         inputs = self._encoded(hidden)
-        kernels.likeliest(inputs.values, inputs.scales, head.weights, head.bias, vocabulary, table, masked, ids)
+        kernels.likeliest(
+            self._seat, inputs.values, inputs.scales, head.weights, head.bias, vocabulary, table, masked, ids
+        )
         return ids
 
     def logits(self, hidden: Floats) -> Floats:
@@ -209,9 +216,11 @@ class Pass:
         decoder = self._decoder
         inputs = self._encoded(hidden)
         out = np.empty((round_up(len(hidden), TILE_ROWS), decoder.head.num_outputs), np.float32)
-        _multiply(inputs, decoder.head, out, len(hidden))
+        self._multiply(inputs, decoder.head, out, len(hidden))
         logits = out[: len(hidden), : decoder.vocabulary]
-        return np.tanh(logits / decoder.softcap) * np.float32(decoder.softcap) if decoder.softcap else logits
+        if decoder.softcap:
+            kernels.bend(logits, np.float32(decoder.softcap))
+        return logits
 
     def _inputs_of(self, projection: Projection) -> _Inputs:
         """Return the room for a projection's inputs, shared by all of its kind: each is read before the next one."""
@@ -247,7 +256,7 @@ class Pass:
                 self._encode_normed(self._hidden, rows, norm, projection)
                 encoded[inputs] = order
             # What fills the last panel of one is where the next one's outputs will be.
-            _multiply(inputs, projection, out, len(rows), first)
+            self._multiply(inputs, projection, out, len(rows), first)
             first += projection.size
 
     def _encoded(self, hidden: Floats) -> _Inputs:
@@ -258,31 +267,28 @@ class Pass:
     def _encode_normed(self, hidden: Floats, rows: Array, norm: Floats, projection: Projection) -> _Inputs:
         """Return rows of hidden states (N, H), normed, as a projection takes them."""
         plain = self._plain_inputs_of(projection)
-        kernels.norm(hidden, rows, norm, np.float32(self._decoder.epsilon), plain.values, plain.scales)
+        kernels.norm(self._seat, hidden, rows, norm, np.float32(self._decoder.epsilon), plain.values, plain.scales)
         return self._in_order(plain, projection, len(rows))
 
     def _add(self, inputs: _Inputs, projection: Projection, norm: Floats, count: int) -> None:
         """Add to the hidden states what a projection makes of its inputs, normed if the model does so."""
         if len(norm):
-            _multiply(inputs, projection, self._update, count)
+            self._multiply(inputs, projection, self._update, count)
             kernels.add_norm(self._hidden, self._update, norm, np.float32(self._decoder.epsilon), count)
         else:
-            _multiply(inputs, projection, self._hidden, count, add=True)
+            self._multiply(inputs, projection, self._hidden, count, add=True)
 
     def _reach(self, length: int) -> None:
         """Know the rotary angles of positions below `length`."""
         for index, rope in enumerate(self._decoder.ropes):
             if len(self._angles[index][0]) < length:
                 places = np.arange(round_up(length, 1024), dtype=np.float32)
-                angles = places[:, None] * rope.frequencies
-                scaling = np.float32(rope.scaling)
-                self._angles[index] = (np.cos(angles) * scaling, np.sin(angles) * scaling)
+                self._angles[index] = turn(places[:, None] * rope.frequencies, rope.scaling)
 
-
-def _multiply(
-    inputs: _Inputs, projection: Projection, out: Floats, num_rows: int, first: int = 0, *, add: bool = False
-) -> None:
-    if len(projection.bias):
-        kernels.spread(projection.bias, out, first, num_rows, add)
-        add = True
-    kernels.product(inputs.values, inputs.scales, projection.weights, out, first, num_rows, add)
+    def _multiply(
+        self, inputs: _Inputs, projection: Projection, out: Floats, num_rows: int, first: int = 0, *, add: bool = False
+    ) -> None:
+        if len(projection.bias):
+            kernels.spread(projection.bias, out, first, num_rows, add)
+            add = True
+        kernels.product(self._seat, inputs.values, inputs.scales, projection.weights, out, first, num_rows, add)

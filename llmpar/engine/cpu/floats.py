@@ -1,8 +1,9 @@
 """Floats as the kernels keep them: widened, narrowed to bfloat16, or as whole numbers with a scale for a group.
 
-What is not finite must reach a row's logits, where it fails the row (see `finite`), and compiled with fastmath no
-comparison of floats finds it. So where floats would be clamped, compared or turned into whole numbers, kernels look at
-their `magnitude`: as integers, infinity is INFINITE, NaN is more, and all others are less, in their own order.
+What is not finite must reach a row's logits, where it fails the row (see `finite`), and a comparison with NaN finds
+nothing. So where floats would be clamped, compared or turned into whole numbers, kernels look at their `magnitude`: as
+integers, infinity is INFINITE, NaN is more, and all others are less, in their own order. LLVM also finds the largest of
+many integers by vectors, and of floats one by one: which of two equal ones it takes may matter to who compares floats.
 """
 
 from __future__ import annotations
@@ -19,13 +20,28 @@ from llmpar.engine.cpu.vector import bits_of_float, float_of_bits, nearest
 
 INFINITE, NAN = np.int32(0x7F800000), np.int32(0x7FC00000)
 _UNSIGNED = np.int32(0x7FFFFFFF)
-_LEVELS, _MIDDLE, _TINY = np.float32(127), np.float32(128), np.float32(1e-30)
+LOWEST = np.int32(-0x7F7FFFFF - 1)
+"""The least of what `ordered` makes of finite numbers."""
+_ZERO, _LEVELS, _MIDDLE, _TINY = (np.float32(x) for x in (0, 127, 128, 1e-30))
 
 
 @inlined
 def magnitude(x):
     """Return the bits of a float32 without its sign."""
     return np.int32(bits_of_float(x) & _UNSIGNED)
+
+
+@inlined
+def ordered(x):
+    """Return an int32 that is larger where a float32 is; 0 and -0 are the same."""
+    bits = bits_of_float(x + _ZERO)
+    return np.int32(bits ^ ((bits >> np.int32(31)) & _UNSIGNED))
+
+
+@inlined
+def float_of_ordered(order):
+    """Return the float32 that `ordered` made this of."""
+    return float_of_bits(np.int32(order ^ ((order >> np.int32(31)) & _UNSIGNED)))
 
 
 def narrowed(x: Any, like: Any) -> Any:

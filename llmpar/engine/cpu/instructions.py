@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmpar.engine.cpu import amx
+from llmpar.engine.cpu.codes_arm import bfloats_bfdot, bytes_dotprod, codes_dotprod, octets_dotprod
 from llmpar.engine.cpu.codes_x86 import (
     bfloats_avx512,
     bytes_avx2,
+    bytes_avxvnni,
     bytes_vnni,
     codes_avx2,
     codes_avx512,
+    codes_avxvnni,
     codes_vnni,
     octets_avx2,
 )
@@ -131,7 +134,24 @@ AVX2 = InstructionSet(
     lanes=16,  # LLVM computes each vector as two, whose schedule was 13 % faster than that of 8 lanes
     rows=4,
     vectors=1,  # 8 of 16 registers: the portable dot products need some for themselves
-    dots=(*(Instruction(dot, "avx2", codes_avx2(dot.bits)) for dot in (NIBBLES, SIXES)), *_AVX2_OCTETS),
+    dots=(
+        *(Instruction(dot, "avxvnni", codes_avxvnni) for dot in CODED),
+        Instruction(BYTES, "avxvnni", bytes_avxvnni),
+        *(Instruction(dot, "avx2", codes_avx2(dot.bits)) for dot in (NIBBLES, SIXES)),
+        *_AVX2_OCTETS,
+    ),
+)
+NEON = InstructionSet(
+    is_here=HOST.get("neon", False),
+    lanes=16,  # four registers of 32
+    rows=4,
+    vectors=1,
+    dots=(
+        *(Instruction(dot, "dotprod", codes_dotprod) for dot in (NIBBLES, SIXES)),
+        *(Instruction(dot, "dotprod", octets_dotprod, is_signed=True) for dot in (OCTETS, LOOKUPS)),
+        Instruction(BYTES, "dotprod", bytes_dotprod, is_signed=True),
+        *(Instruction(dot, "bf16", bfloats_bfdot) for dot in (BFLOATS, E4M3, E5M2)),
+    ),
 )
 PORTABLE = InstructionSet(
     is_here=True,
@@ -140,7 +160,7 @@ PORTABLE = InstructionSet(
     vectors=1,
 )
 
-INSTRUCTION_SETS = (AMX, AVX512, AVX2, PORTABLE)
+INSTRUCTION_SETS = (AMX, AVX512, AVX2, NEON, PORTABLE)
 """Every one that kernels can be compiled for, the best first."""
 HERE = next(known for known in INSTRUCTION_SETS if known.is_here)
 """The one that kernels are compiled for."""

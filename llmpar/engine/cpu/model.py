@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from llmpar.engine.cpu.decoder import Decoder
 from llmpar.engine.cpu.runner import DecoderRunner, PagedPrefix
+from llmpar.engine.cpu.team import help_others, make_board
 from llmpar.engine.model import Notify, Runners, Settings, count_workers, share_memory
 from llmpar.engine.pages import PAGE, num_pages_of
 from llmpar.engine.resources import available_memory, usable_cores
@@ -57,7 +59,13 @@ class CpuModel:
             f"{count_workers(workers)} with {slots} slots and room for {num_pages * PAGE:,} tokens each on cpu "
             f"in {decoder.precision.name}, up to {memory / 1e6:,.0f} MB for keys and values"
         )
+        board, most_helpers = make_board(workers), min(workers, usable_cores()) - 1
         runners = [
-            DecoderRunner(decoder, slots, num_pages + num_shared, settings.stop_ids, prefix) for _ in range(workers)
+            DecoderRunner(decoder, slots, num_pages + num_shared, settings.stop_ids, prefix, (board, seat))
+            for seat in range(workers)
         ]
-        return Runners(tuple(runners), min(settings.context_length, num_pages * PAGE))
+        return Runners(
+            tuple(runners),
+            min(settings.context_length, num_pages * PAGE),
+            helps=tuple(partial(help_others, board, seat, most_helpers) for seat in range(workers) if most_helpers),
+        )

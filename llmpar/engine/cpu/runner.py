@@ -12,6 +12,7 @@ from llmpar.engine.constraint import Mask, unpack
 from llmpar.engine.cpu.decoder import Decoder, Pass, Tokens
 from llmpar.engine.cpu.precision import Array, Floats, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
+from llmpar.engine.cpu.team import ALONE, Seat
 from llmpar.engine.finite import NO_TOKEN
 from llmpar.engine.lookup import Lookup
 from llmpar.engine.pages import PAGE, Pages, num_pages_of
@@ -63,24 +64,32 @@ class DecoderRunner:
         num_pages: for how many times 16 tokens there is room, the prefix counted once.
         stop_ids: the tokens that end an answer.
         prefix: what prompts begin with; one that does not is read whole.
+        seat: where workers that have nothing to do may help this one.
     """
 
     continuous = True
 
     def __init__(
-        self, decoder: Decoder, num_slots: int, num_pages: int, stop_ids: frozenset[int], prefix: PagedPrefix
+        self,
+        decoder: Decoder,
+        num_slots: int,
+        num_pages: int,
+        stop_ids: frozenset[int],
+        prefix: PagedPrefix,
+        seat: Seat = ALONE,
     ) -> None:
         self.num_slots = num_slots
         self._decoder = decoder
         self._num_pages = num_pages
         self._stop_ids = stop_ids
         self._prefix = prefix
+        self._seat = seat
 
     def start(self) -> None:
         """Make room, in the thread that will use it."""
         self._keys, self._values = self._decoder.make_pages(self._num_pages)
         self._pass_tokens = max(round_up(self.num_slots, TILE_ROWS), _PASS_TOKENS)
-        self._pass = Pass(self._decoder, self._pass_tokens, self._keys, self._values)
+        self._pass = Pass(self._decoder, self._pass_tokens, self._keys, self._values, self._seat)
         num_shared = len(self._prefix.keys)
         self._keys[:num_shared], self._values[:num_shared] = self._prefix.keys, self._prefix.values
         longest = self._num_pages * PAGE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,13 +19,17 @@ def _features() -> dict[str, bool]:
     if config.CPU_FEATURES is not None or config.CPU_NAME is not None:
         return {name[1:]: True for name in (config.CPU_FEATURES or "").split(",") if name.startswith("+")}
     try:
-        return dict(llvm.get_host_cpu_features())
+        found = dict(llvm.get_host_cpu_features())
     except RuntimeError:  # LLVM cannot tell on this machine
-        return {}
+        found = {}
+    if not found and sys.platform == "darwin" and platform.machine() == "arm64":
+        return {"neon": True, "dotprod": True}  # every such Mac has these, and macOS has no list
+    return found
 
 
 HOST = _features()
 """What the processor has, by LLVM's names."""
+_HIGHEST_BITS = -0x7F7F7F80  # 0x80808080
 I8, I16, I32, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()
 
 
@@ -80,15 +86,24 @@ def repeated(like: Any, value: int) -> Any:
     return ir.Constant(like.type, [value] * like.type.count)
 
 
-def by_eights(builder: Any, compute: Callable[..., Any], *vectors: Any) -> Any:
-    """Return a vector of 16 words, computed in two parts of 8 lanes of each vector, as AVX2's registers have them."""
+def in_parts(builder: Any, size: int, compute: Callable[..., Any], *vectors: Any) -> Any:
+    """Return a vector of 16 words, computed in parts of `size` lanes of each vector, as the registers have them."""
     parts = []
-    for lanes in (range(8), range(8, 16)):
-        chosen = ir.Constant(ints(8), list(lanes))
+    for first in range(0, 16, size):
+        chosen = ir.Constant(ints(size), list(range(first, first + size)))
         parts.append(
             compute(*(builder.shuffle_vector(one, ir.Constant(one.type, ir.Undefined), chosen) for one in vectors))
         )
-    return builder.shuffle_vector(*parts, ir.Constant(ints(16), list(range(16))))
+    while len(parts) > 1:
+        size *= 2
+        both = ir.Constant(ints(size), list(range(size)))
+        parts = [builder.shuffle_vector(*pair, both) for pair in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def flipped(builder: Any, words: list[Any]) -> list[Any]:
+    """Return words with the highest bit of each byte flipped: bytes with 128 added become signed, and back."""
+    return [builder.xor(word, repeated(word, _HIGHEST_BITS)) for word in words]
 
 
 def looked_up(b: Any, places: Any, table: ArrayArgument) -> Any:
@@ -99,7 +114,12 @@ def looked_up(b: Any, places: Any, table: ArrayArgument) -> Any:
     if lanes == 16 and HOST.get("avx512bw", False):
         return _shuffled(b, "llvm.x86.avx512.pshuf.b.512", known, places)
     if lanes == 16 and HOST.get("avx2", False):
-        return by_eights(b, lambda part: _shuffled(b, "llvm.x86.avx2.pshuf.b", known, part), places)
+        return in_parts(b, 8, lambda part: _shuffled(b, "llvm.x86.avx2.pshuf.b", known, part), places)
+    if lanes == 16 and HOST.get("neon", False):
+        find = function(b, "llvm.aarch64.neon.tbl1.v16i8", sixteen, [sixteen] * 2)
+        return in_parts(
+            b, 4, lambda part: b.bitcast(b.call(find, [known, b.bitcast(part, sixteen)]), part.type), places
+        )
     wanted = b.bitcast(places, bytes_)
     found = ir.Constant(bytes_, None)
     for place in range(16):
@@ -124,7 +144,7 @@ def looked_up_floats(b: Any, places: Any, table: ArrayArgument) -> Any:
             is_high = b.icmp_signed("<", b.shl(part, repeated(part, 28)), repeated(part, 0))
             return b.select(is_high, high, low)
 
-        return by_eights(b, chosen, places)
+        return in_parts(b, 8, chosen, places)
     found = ir.Constant(floats(lanes), ir.Undefined)
     for lane in range(lanes):
         place = b.and_(b.extract_element(places, ir.Constant(I32, lane)), ir.Constant(I32, 15))
@@ -172,6 +192,16 @@ def nearest(_: Any, x: Any) -> Any:
         return b.call(function(b, "llvm.rint.f32", F32, [F32]), [values[0]])
 
     return types.float32(types.float32), generate
+
+
+@intrinsic
+def fused(_: Any, x: Any, y: Any, total: Any) -> Any:
+    """Return x · y + total of three float32, rounded once."""
+
+    def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
+        return b.call(function(b, "llvm.fma.f32", F32, [F32] * 3), values)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
 
 
 @intrinsic

@@ -12,6 +12,7 @@ from support.forms import KINDS, Kind, Whole, bits_of, encoded, multiplied
 from llmpar.engine.cpu import grouped, kernels
 from llmpar.engine.cpu.dots import INPUT_GROUP, NIBBLES, OCTETS
 from llmpar.engine.cpu.projection import Projection
+from llmpar.engine.cpu.team import ALONE
 from llmpar.engine.quantized import FLOATS_OF_4_EXPONENT_BITS, FLOATS_OF_5_EXPONENT_BITS, Quantized, Scales
 
 Array = npt.NDArray[Any]
@@ -142,6 +143,6 @@ def test_columns_before_the_first_and_its_own_bias() -> None:
     values, numbers = encoded(x, np.ones((3, 2)), 64)
     out = np.full((len(values), 7 + projection.num_outputs), 9, np.float32)
     kernels.spread(projection.bias, out, 7, 3, False)
-    kernels.product(values, numbers, projection.weights, out, 7, 3, True)
+    kernels.product(ALONE, values, numbers, projection.weights, out, 7, 3, True)
     assert (out[:, :7] == 9).all()
     assert np.array_equal(out[:3, 7:57], x @ weights.all.weights().T.astype(np.float64) + np.arange(50))

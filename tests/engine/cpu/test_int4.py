@@ -21,6 +21,7 @@ from llmpar.engine.cpu.from_transformers import TooFar, build_closest
 from llmpar.engine.cpu.precision import INT4, PANEL, PRECISIONS, Floats, fastest, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection
+from llmpar.engine.cpu.team import ALONE
 
 Array = npt.NDArray[Any]
 
@@ -37,7 +38,7 @@ def multiplied(projection: Projection, x: Array, scales: Array) -> Array:
     sums = [x.reshape(num_rows, -1, size).sum(2) for size in (four_bits.GROUP, four_bits.GROUP // 2)]
     numbers[:num_rows] = np.hstack([scales, *sums])
     out = np.empty((rows, projection.num_outputs), np.float32)
-    kernels.product(values, numbers, projection.weights, out, 0, num_rows, False)
+    kernels.product(ALONE, values, numbers, projection.weights, out, 0, num_rows, False)
     return out[:num_rows]
 
 
@@ -177,20 +178,20 @@ import re
 from collections import Counter
 from numba import njit, types
 from llmpar.engine.cpu import kernels
-from llmpar.engine.cpu.compiled import _OPTIONS
+from llmpar.engine.cpu.compiled import OPTIONS
 from llmpar.engine.cpu.dots import Nibbles
 from llmpar.engine.cpu.instructions import HERE
 
 def array(kind, dimensions):
     return types.Array(kind, dimensions, "C")
 
-product = njit(**_OPTIONS)(kernels.product.py_func)
+product = njit(**OPTIONS)(kernels._panels.py_func)
 none = types.none
 weights = types.NamedTuple(
     [array(types.uint8, 4), array(types.uint16, 3), none, none, none, none, types.float32], Nibbles
 )
-product.compile((array(types.int8, 2), array(types.float32, 2), weights, array(types.float32, 2), types.intp,
-                 types.intp, types.boolean))
+product.compile((types.intp, types.intp, array(types.int8, 2), array(types.float32, 2), weights,
+                 array(types.float32, 2), types.intp, types.intp, types.boolean))
 found = Counter(re.findall(r"^\\s+(vp\\w+)", next(iter(product.inspect_asm().values())), re.MULTILINE))
 print(HERE.rows * HERE.vectors, found["vpdpbusd"], found["vpmaddubsw"], found["vpmaddwd"], found["vpmulld"])
 """

@@ -22,7 +22,8 @@ DEVICE = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 triton = pytest.importorskip("triton")
 
 from support.constraints import STOP, OneOf, mask  # noqa: E402
-from support.tiny_models import OURS, PREFIX, build, collected, generated, make_shallow, prompts  # noqa: E402
+from support.engines import collected  # noqa: E402
+from support.tiny_models import OURS, PREFIX, build, generated, make_shallow, prompts  # noqa: E402
 
 from llmpar.engine.build import build_engine  # noqa: E402
 from llmpar.engine.constraint import unpack  # noqa: E402

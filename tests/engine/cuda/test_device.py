@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from support.engines import collected
 from support.program import Outcome
-from support.tiny_models import collected
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.engine import Engine

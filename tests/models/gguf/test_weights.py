@@ -69,8 +69,9 @@ def logits(model: Any) -> torch.Tensor:
 def test_logits_are_the_originals(tmp_path: Path, name: str) -> None:
     model = original(name)
     found = reopened(write_model(tmp_path / "m.gguf", model))
-    # Equal weights that lie otherwise in memory are summed up in another order at times.
-    assert torch.allclose(logits(found), logits(model), rtol=0, atol=1e-5)
+    # Equal weights that lie otherwise in memory are summed up in another order by torch at times, and these logits,
+    # which are about 3, have been seen to differ by more than 1e-5 then. Weights are compared to the bit elsewhere.
+    assert torch.allclose(logits(found), logits(model), rtol=0, atol=1e-4)
 
 
 def test_every_architecture_is_tried() -> None:

@@ -1,0 +1,63 @@
+"""When a worker that has nothing to do is let help the others."""
+
+from __future__ import annotations
+
+import threading
+
+from llmpar.engine.request import Request, SamplingParams
+from llmpar.engine.scheduler import Scheduler
+
+
+def request(number: int) -> Request:
+    return Request(number, [5, 6, 7], SamplingParams(4))
+
+
+def always(_: Request) -> bool:
+    return True
+
+
+def test_a_worker_helps_while_another_has_something_and_takes_what_comes() -> None:
+    scheduler, helped = Scheduler(2, 8), threading.Event()
+
+    def help_others() -> bool:
+        helped.set()
+        return True
+
+    scheduler.submit(request(0))
+    assert scheduler.admit(0, 4, always)
+    found: list[list[Request] | None] = []
+    idle = threading.Thread(target=lambda: found.append(scheduler.admit(1, 4, always, help_others)))
+    idle.start()
+    assert helped.wait(20)
+    scheduler.submit(request(1))
+    idle.join(20)
+    assert [one.id for one in found[0] or []] == [1]
+
+
+def test_it_waits_where_nobody_has_anything_and_is_woken_when_somebody_has() -> None:
+    scheduler, helped = Scheduler(2, 8), threading.Event()
+    waits = threading.Event()
+
+    class Told(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            if threading.current_thread() is idle:
+                waits.set()
+            return super().wait(timeout)
+
+    scheduler._changed = Told()
+
+    def help_others() -> bool:
+        helped.set()
+        return False
+
+    idle = threading.Thread(target=lambda: scheduler.admit(1, 4, always, help_others))
+    idle.start()
+    assert waits.wait(20)
+    assert not helped.is_set(), "there is nobody to help"
+    with scheduler._changed:  # so that the idle one does not take it
+        scheduler.submit(request(0))
+        assert scheduler.admit(0, 4, always)
+    assert helped.wait(20)
+    scheduler.close()
+    idle.join(20)
+    assert not idle.is_alive()

@@ -12,6 +12,7 @@ import typer
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument
 from llmpar.cli.fetching import agrees
+from llmpar.cli.options import FormatName
 from llmpar.cli.roles import enters_files, with_role
 from llmpar.documents.encodings import Encodings
 from llmpar.documents.formats.options import FormatOptions
@@ -30,7 +31,7 @@ _STORE = Annotated[
 _FILES = Annotated[
     list[str], argument(metavar="FILE...", help="Documents that were asked about.", role=roles.documents)
 ]
-_FORMAT = Annotated[str, typer.Option("--input-format", help="How they are marked up; auto goes by the name.")]
+_FORMAT = Annotated[FormatName, typer.Option("--input-format", help="How they are marked up; auto goes by the name.")]
 _ENCODING = Annotated[str, typer.Option("--encoding", help="Of documents without a byte order mark.")]
 _FIELD = Annotated[list[str] | None, typer.Option("--field", help="Of JSON, the field that was asked about.")]
 _COLUMN = Annotated[list[str] | None, typer.Option("--column", help="Of tables, the column that was asked about.")]

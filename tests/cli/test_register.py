@@ -33,7 +33,7 @@ NAMED = {"files", "arguments", "input_file", "task_name", "model", "name"}
 # What else is a text, and no path; a new one must be put here or be given a role.
 TEXTS = {
     "choices", "values", "system", "to", "source_language", "length", "parts", "top", "reduce", "language",
-    "device", "check", "in_place", "encoding", "output_encoding", "include", "exclude",
+    "device", "check", "in_place", "encoding", "output_encoding", "include", "exclude", "columns",
 } | {setting.name for setting in fields(FormatOptions)}  # fmt: skip
 WRITTEN = {roles.written, roles.replaced, roles.output, roles.store}
 

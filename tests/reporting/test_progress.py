@@ -68,7 +68,7 @@ def test_no_line_is_wider_than_the_terminal(columns: int) -> None:
     text = " ".join(" ".join(lines).split())
     for part in ("translate", "of 500 segments", "20 from the store", "3 failed", "worker 1"):
         assert part in text
-    assert ("left" in text) == (columns > 30)
+    assert "left" in text
 
 
 def test_a_wide_one_spells_all_out() -> None:

@@ -11,13 +11,14 @@ answered. Each call loads its model; several calls may run at the same time in t
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from llmpar.answering.attempts import Policy
 from llmpar.answering.choice import ModelChoice, open_model
@@ -54,10 +55,14 @@ DEFAULT_POLICY = Policy()
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a question over several texts, "" for none, and what was found in which of them."""
+    """The answer to a question over several texts, "" for none, and what was found in which of them.
+
+    With `is_partial` the last step failed, and the text is several answers, which were not made one.
+    """
 
     text: str
     findings: tuple[Finding, ...]
+    is_partial: bool = False
 
 
 def run(
@@ -69,10 +74,10 @@ def run(
     system: str | None = None,
     choices: Sequence[str] = (),
     schema: Mapping[str, object] | None = None,
-    model: str | ModelChoice = DEFAULT_MODEL,
+    model: str | Path | ModelChoice = DEFAULT_MODEL,
     sampling: Sampling = DEFAULT_SAMPLING,
     policy: Policy = DEFAULT_POLICY,
-    store: bool | Path = True,
+    store: bool | str | Path = True,
 ) -> Iterator[Result]:
     """Ask the same of every text, and yield a result for each, in order.
 
@@ -87,7 +92,8 @@ def run(
         model: a name, directory, GGUF file or hub name, or all that can be said of it.
         sampling: how answers are drawn.
         policy: which answers will do.
-        store: whether answers are kept and looked up, and in which file.
+        store: whether answers are kept and looked up, and in which file; True is the one that LLMPAR_STORE names, else
+            the usual one.
 
     Raises:
         UsageError: what is asked cannot be meant, `texts` is one text, or the store is a file that is read.
@@ -110,11 +116,11 @@ def translate(
     to: str,
     *,
     source: str = "auto",
-    glossary: Path | None = None,
-    model: str | ModelChoice = DEFAULT_MODEL,
+    glossary: str | Path | None = None,
+    model: str | Path | ModelChoice = DEFAULT_MODEL,
     sampling: Sampling = DEFAULT_SAMPLING,
     policy: Policy = DEFAULT_POLICY,
-    store: bool | Path = True,
+    store: bool | str | Path = True,
 ) -> Iterator[Result]:
     """Translate every text, and yield a result for each, in order.
 
@@ -135,9 +141,10 @@ def translate(
     from llmpar.tasks import translation
     from llmpar.tasks.glossary import Glossary
 
-    _check_files(store, model, glossary=glossary)
+    terms = None if glossary is None else Path(glossary)
+    _check_files(store, model, glossary=terms)
     task = translation.make_task(to, source)
-    terms_in = translation.find_terms(Glossary.read(glossary)) if glossary else None
+    terms_in = translation.find_terms(Glossary.read(terms)) if terms else None
     return _results(_listed(texts), task, _chosen(model), sampling, policy, store, terms_in)
 
 
@@ -145,10 +152,10 @@ def summarize(
     texts: Iterable[str],
     *,
     length: str | int = "medium",
-    model: str | ModelChoice = DEFAULT_MODEL,
+    model: str | Path | ModelChoice = DEFAULT_MODEL,
     sampling: Sampling = DEFAULT_SAMPLING,
     policy: Policy = DEFAULT_POLICY,
-    store: bool | Path = True,
+    store: bool | str | Path = True,
 ) -> str:
     """Return one summary of all texts, however long: of each, then of their summaries, until one is left.
 
@@ -183,12 +190,12 @@ def ask(
     texts: Iterable[str],
     *,
     parts: Sequence[str] = (),
-    top: int | None = USUAL_TOP,
-    language: str = "english",
-    model: str | ModelChoice = DEFAULT_MODEL,
+    top: int | Literal["usual"] | None = "usual",
+    language: str = "auto",
+    model: str | Path | ModelChoice = DEFAULT_MODEL,
     sampling: Sampling = DEFAULT_SAMPLING,
     policy: Policy = DEFAULT_POLICY,
-    store: bool | Path = True,
+    store: bool | str | Path = True,
 ) -> Answer:
     """Answer a question from texts, each read by itself, and tell in which of them it found what.
 
@@ -196,8 +203,9 @@ def ask(
         question: what you want to know.
         texts: passages, such as paragraphs; `Finding.passage.segment.block.document.index` tells which one it was.
         parts: simpler questions that it is made of; the model may find some, if there are none.
-        top: how many of the texts are read, those whose words fit best, as the command line has it; None for all.
-        language: of the texts, for their words.
+        top: how many of the texts are read, those whose words fit best; None for all. "usual" is as many as the command
+            reads by itself, which puts short paragraphs together: texts with as many tokens as its passages have.
+        language: of the texts, for their words; "auto" is found by itself.
         model: see `run`.
         sampling: see `run`.
         policy: see `run`.
@@ -210,9 +218,17 @@ def ask(
     passages = [asking.Passage(part.questions[0].segment) for part in _parts(_listed(texts), task) if part.questions]
     with _session(_chosen(model), sampling, policy, store) as session:
         questions = list(_listed(parts, "parts")) or asking.divide(question, session, find_task("question"))
-        chosen = asking.choose(questions, passages, top, language)
+        if language == "auto":
+            language = asking.language_of(passages)
+        if top == "usual":
+            most = USUAL_TOP * session.budget(task)
+            ranked = asking.choose(questions, passages, len(passages), language)
+            chosen = [asking.within(numbers, passages, most, session.model.measure) for numbers in ranked]
+        else:
+            chosen = asking.choose(questions, passages, top, language)
         findings = tuple(asking.find(questions, passages, chosen, session, task))
-        return Answer(asking.conclude(question, findings, session, task), findings)
+        found = asking.conclude(question, findings, session, task)
+        return Answer(found.text, findings, is_partial=bool(found.gaps.num_partial))
 
 
 def split(text: str, unit: Unit = "sentence", *, language: str = "auto") -> list[str]:
@@ -234,20 +250,21 @@ class _Silence:
     def watch(self, statuses: Callable[[], Iterable[WorkerStatus]]) -> None: ...
 
 
-def _check_files(store: bool | Path, model: str | ModelChoice, **read: Path | None) -> None:
+def _check_files(store: bool | str | Path, model: str | Path | ModelChoice, **read: Path | None) -> None:
     """Raise UsageError if the store, or a file that SQLite keeps beside it, is one that is read."""
-    if isinstance(store, bool):
+    file = _file_of(store)
+    if file is None:
         return
     register = Register()
     for name, path in {**read, "model": Path(_chosen(model).name)}.items():
         if path is not None:
             register.read(path, name)
-    register.stores([("store", store)], companions)
+    register.stores([("store", file)], companions)
 
 
 @contextmanager
-def _session(choice: ModelChoice, sampling: Sampling, policy: Policy, store: bool | Path) -> Iterator[Session]:
-    kept = None if store is False else Store(None if store is True else store)
+def _session(choice: ModelChoice, sampling: Sampling, policy: Policy, store: bool | str | Path) -> Iterator[Session]:
+    kept = None if store is False else Store(_file_of(store))
     with Session(open_model(choice, _Silence()), kept, sampling, policy, Report()) as session:
         try:
             yield session
@@ -263,7 +280,7 @@ def _results(
     choice: ModelChoice,
     sampling: Sampling,
     policy: Policy,
-    store: bool | Path,
+    store: bool | str | Path,
     terms_in: Callable[[str], str] | None = None,
 ) -> Iterator[Result]:
     with _session(choice, sampling, policy, store) as session:
@@ -314,5 +331,13 @@ def _task(prompt: str | None, task: str | Task | None, values: Mapping[str, str]
     return files.with_values(asked, values)
 
 
-def _chosen(model: str | ModelChoice) -> ModelChoice:
-    return ModelChoice(model) if isinstance(model, str) else model
+def _chosen(model: str | Path | ModelChoice) -> ModelChoice:
+    return model if isinstance(model, ModelChoice) else ModelChoice(os.fspath(model))
+
+
+def _file_of(store: bool | str | Path) -> Path | None:
+    """Return the file that a store is in; None for none, or for the usual one, which needs a directory."""
+    if isinstance(store, bool):
+        named = os.environ.get("LLMPAR_STORE")
+        return Path(named) if store and named else None
+    return Path(store)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,37 @@ def test_a_store_of_ones_own(tiny_model: Path, tmp_path: Path) -> None:
     again = list(llmpar.run(["a", "b"], "{text}", **options))  # type: ignore[arg-type]
     assert [result.cached for result in [*first, *again]] == [False, False, True, True]
     assert [result.answer for result in first] == [result.answer for result in again]
+
+
+def test_the_store_of_the_environment_and_paths_as_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMPAR_STORE", str(tmp_path / "named"))
+    assert [result.cached for _ in range(2) for result in llmpar.run(["a"], "x", model=ECHO)] == [False, True]
+    assert (tmp_path / "named").exists()
+    assert not next(llmpar.run(["a"], "x", model=ECHO, store=str(tmp_path / "other"))).cached
+    assert not next(llmpar.run(["a"], "x", model=ECHO, store=False)).cached
+    assert (tmp_path / "other").exists()
+    (tmp_path / "terms.csv").write_text("lamp,Lampe\n")
+    terms = str(tmp_path / "terms.csv")
+    assert [r.error for r in llmpar.translate(["A lamp."], "German", model=ECHO, glossary=terms, store=False)] == [None]
+    with pytest.raises(UsageError, match="also"):
+        llmpar.translate(["A lamp."], "German", model=ECHO, glossary=terms, store=terms)
+
+
+def test_results_print_short(tmp_path: Path) -> None:
+    (result,) = llmpar.run(["word " * 5000], "x", model=ECHO, store=False)
+    assert len(repr(replace(result, answer="Said."))) < 120
+    assert repr(replace(result, answer="Said.")).endswith("answer='Said.')")
+    assert len(repr(result.segment)) < 120
+    answer = llmpar.ask("Which word?", ["word " * 5000, "other " * 5000], model=ECHO, store=False)
+    assert len(repr(answer.findings[0].passage)) < 200
+
+
+def test_ask_reads_as_much_as_the_command() -> None:
+    texts = [f"A card of kind {number} costs {number} pounds." for number in range(200)]
+    usual = llmpar.ask("What does a card cost?", texts, model=ECHO, store=False)
+    assert 24 < len(usual.findings) <= 200, "short texts are many"
+    assert len(llmpar.ask("What does a card cost?", texts, top=3, model=ECHO, store=False).findings) == 3
+    assert len(llmpar.ask("What does a card cost?", texts, top=None, model=ECHO, store=False).findings) == 200
 
 
 def test_a_failure_is_a_result(tiny_model: Path) -> None:

@@ -352,9 +352,9 @@ class Answers:
         if len(results) < len(split.parts):
             return
         answer, fault = join(split, results)
-        if fault is None:
-            self._keep(split.whole, answer)
         cached, cut = all(result.cached for result in results), any(result.cut for result in results)
+        if fault is None and not cut:  # with another limit, a part that was cut says more, or less
+            self._keep(split.whole, answer)
         self._finish(split.whole, answer, fault, cached=cached, cut=cut)
 
     def _keep(self, pending: Pending, answer: StoredAnswer) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import count
 from typing import Literal
 
 from llmpar.tasks.question import Sampling
@@ -49,6 +50,7 @@ class Attempt:
         is_ours: whether that limit is our own, and not the user's wish.
         is_extended: whether the answer was given more room.
         thinking_room: how many tokens of the limit are for thoughts.
+        made: the numbers of attempts that earlier runs made, and that are not made again.
     """
 
     number: int
@@ -57,6 +59,7 @@ class Attempt:
     is_ours: bool = True
     is_extended: bool = False
     thinking_room: int = 0
+    made: frozenset[int] = frozenset()
 
     def extended(self) -> Attempt:
         """Return this attempt after its answer was given more room."""
@@ -64,7 +67,7 @@ class Attempt:
 
     def following(self) -> Attempt:
         """Return the next attempt."""
-        return replace(self, number=self.number + 1, is_extended=False)
+        return replace(self, number=_first_missing(self.made, self.number + 1), is_extended=False)
 
     def failed(self, *, deadly: bool) -> Attempt:
         """Return what is left after an error of the machine's: the same again, one time fewer.
@@ -122,7 +125,7 @@ def next_step(
             return Step.EXTEND
         if room <= 0 and can_split and not is_ending:
             return Step.SPLIT  # no answer to the whole has room
-    if is_faulty and attempt.number < attempt.last and not is_ending:
+    if is_faulty and attempt.following().number <= attempt.last and not is_ending:
         return Step.RETRY
     return Step.PART if is_faulty and can_part and not is_ending else Step.FINISH
 
@@ -134,9 +137,17 @@ def begin(known: Sequence[tuple[int, str]], policy: Policy) -> Attempt | None:
         known: the attempts that earlier runs made, none of which will do: their numbers and finish reasons.
         policy: how many there may be.
     """
-    number = known[-1][0] + 1 if known else 0
-    last = policy.retries + (number if policy.retry_failed else 0)
-    return Attempt(number, last) if number <= last or not known else None
+    made = frozenset(number for number, _ in known)
+    first_new = max(made, default=-1) + 1
+    # One before the others may be missing: its answer had too little room, and no longer counts.
+    number = first_new if policy.retry_failed else _first_missing(made, 0)
+    last = policy.retries + (first_new if policy.retry_failed else 0)
+    return Attempt(number, last, made=made) if number <= last or not known else None
+
+
+def _first_missing(made: frozenset[int], number: int) -> int:
+    """Return the first number from `number` on that is not among those that were made."""
+    return next(candidate for candidate in count(number) if candidate not in made)
 
 
 def sampling_of(attempt: Attempt, sampling: Sampling) -> Sampling:

@@ -217,6 +217,13 @@ class Model(Protocol):
     def count_tokens(self, prompt: Prompt) -> int:
         """Return how many tokens the model reads for a prompt; see `Backend.count_tokens`."""
 
+    def spell(self, prompt: Prompt) -> str:
+        """Return a prompt as the model reads it, for people, with each control token between ⟦ and ⟧.
+
+        Raises:
+            ModelUnavailable, UsageError: as `Backend.count_tokens`.
+        """
+
     def identify(self) -> Identity:
         """Return what, of the model and this program, decides an answer.
 

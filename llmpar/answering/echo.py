@@ -50,6 +50,10 @@ class Echo:
         """Return the length of a text in bytes."""
         return len(_encode(prompt))
 
+    def spell(self, prompt: Prompt) -> str:
+        """Return the text, which is all that it reads."""
+        return prompt.text
+
     def identify(self) -> Identity:
         """Return that it is the echo, of this version."""
         return Identity((("version", ANSWERS_VERSION), ("engine", "echo")))

@@ -34,7 +34,7 @@ def fault_of(question: Question, answer: StoredAnswer, sampling: Sampling) -> st
         return _unclosed(answer)
     num_tokens = answer.num_output_tokens - answer.num_thinking_tokens
     if answer.finish_reason == "length" and not question.conversation and not is_cut(question, answer, sampling):
-        return f"the answer did not end within {num_tokens:,} tokens"
+        return f"the model kept writing and was stopped: the answer did not end within {num_tokens:,} tokens"
     fault = _fault_of_text(question, answer)
     if fault and answer.finish_reason == "loop":
         return f"{fault} (stopped after {num_tokens:,} tokens)"

@@ -32,6 +32,53 @@ class Memory(Protocol):
         """Make what was added last."""
 
 
+class LimitedMemory:
+    """Where answers are remembered that the user limits: an answer that ended by itself is the same with any limit.
+
+    So only answers that were cut depend on the limit, and only these are kept apart for each limit. A question whose
+    answer ended within the new limit is not asked again, nor does an answer get lost that a further attempt mended.
+
+    Args:
+        whole: keeps the answers that ended by themselves.
+        cut: keeps those that were cut at this limit, each under a key that is made of its question's key.
+        limit: the most tokens of an answer.
+    """
+
+    def __init__(self, whole: Memory, cut: Memory, limit: int) -> None:
+        self._whole = whole
+        self._cut = cut
+        self._limit = limit
+
+    def key(self, text: str) -> bytes:
+        """Return the key of a text, which is the same for all limits."""
+        return self._whole.key(text)
+
+    def foresee(self, keys: Sequence[bytes]) -> None:
+        """Be told which keys will be looked for next."""
+        self._whole.foresee(keys)
+        self._cut.foresee([self._cut.key(key.hex()) for key in keys])
+
+    def find(self, key: bytes) -> list[StoredAnswer]:
+        """Return what is kept under a key and holds with this limit, by attempt."""
+        found = {answer.attempt: answer for answer in self._cut.find(self._cut.key(key.hex()))}
+        for answer in self._whole.find(key):
+            if answer.finish_reason != "length" and answer.num_output_tokens <= self._limit:
+                found[answer.attempt] = answer
+        return [found[attempt] for attempt in sorted(found)]
+
+    def add(self, key: bytes, text: str, answer: StoredAnswer, *, replaces: bool = False) -> None:
+        """Keep an answer, from the next commit on."""
+        if answer.finish_reason == "length":
+            self._cut.add(self._cut.key(key.hex()), key.hex(), answer, replaces=replaces)
+        else:
+            self._whole.add(key, text, answer, replaces=replaces)
+
+    def commit(self) -> None:
+        """Make what was added last."""
+        self._whole.commit()
+        self._cut.commit()
+
+
 class RecentResults:
     """The last results of a run, by key; long ones are not kept."""
 

@@ -95,6 +95,10 @@ class LocalModel:
         """
         return len(self._tokens.encode(prompt))
 
+    def spell(self, prompt: Prompt) -> str:
+        """Return a prompt as the model reads it, for people; no weights are loaded."""
+        return self._tokens.spell(prompt)
+
     def identify(self) -> Identity:
         """Return what, of the model and this program, decides an answer; no weights are loaded.
 

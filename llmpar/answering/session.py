@@ -13,11 +13,11 @@ from llmpar.answering.answers import Answers
 from llmpar.answering.attempts import Policy
 from llmpar.answering.backend import Backend, Model
 from llmpar.answering.flow import Flow
-from llmpar.answering.memory import Memory
+from llmpar.answering.memory import LimitedMemory, Memory
 from llmpar.documents.document import DEFAULT_ON_ERROR, OnError, Result
 from llmpar.errors import ModelUnavailable
 from llmpar.reporting.report import Report
-from llmpar.store.store import NoStore, Store
+from llmpar.store.store import JobStore, NoStore, Store
 from llmpar.tasks.question import Prompt, Question, Sampling
 from llmpar.tasks.task import Task
 from llmpar.visible import one_line
@@ -80,6 +80,29 @@ class Session:
         left = self.model.context_length - around - task.max_new_tokens(0)
         return max(1, min(most, int(left / (1 + task.growth))))
 
+    def memory(self, task: Task) -> Memory:
+        """Return where answers to questions of a task are kept, which is as it is put to the model."""
+        if self.store is None:
+            return NoStore(repr(task.decisive()).encode())
+        whole, *cut = self.jobs(task)
+        limit = self._sampling.max_new_tokens
+        return LimitedMemory(whole, cut[0], limit) if limit is not None else whole
+
+    def jobs(self, task: Task) -> list[JobStore]:
+        """Return the parts of the store, which there must be, that belong to a task: one more for what a limit cuts."""
+        assert self.store is not None
+        description = self.describe(task)
+        jobs = [self.store.job(description)]
+        if self._sampling.max_new_tokens is not None:
+            jobs.append(self.store.job({**description, "sampling": self._decisive_sampling()}))
+        return jobs
+
+    def describe(self, task: Task) -> dict[str, object]:
+        """Return all that decides an answer which ends by itself, but the text; there must be a store."""
+        assert self.store is not None
+        sampling = {**self._decisive_sampling(), "max_new_tokens": None}
+        return {"task": task.decisive(), "sampling": sampling, "model": self._describe_model(self.store)}
+
     def close(self) -> None:
         """Close the store."""
         self._closing.close()
@@ -96,14 +119,7 @@ class Session:
         if self.store is None:  # else nothing may be left to ask
             self.model.prepare()
         fitted = task.for_model(self.model.families)
-        if self.store is None:
-            return fitted, NoStore(repr(fitted.decisive()).encode())
-        description = {
-            "task": fitted.decisive(),
-            "sampling": self._decisive_sampling(),
-            "model": self._describe_model(self.store),
-        }
-        return fitted, self.store.job(description)
+        return fitted, self.memory(fitted)
 
     def _decisive_sampling(self) -> dict[str, object]:
         """Return what of the sampling decides an answer: no limit of thoughts, if the model is not known to think."""

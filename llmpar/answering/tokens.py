@@ -123,6 +123,13 @@ class ModelTokens:
             return False
         return self._translation is None and self._tokenizer.is_switched(None, self._thinking)
 
+    def spell(self, prompt: Prompt) -> str:
+        """Return a prompt as the model reads it, for people; see `backend.Model.spell`."""
+        if self._seq2seq:
+            source, target = self._languages(prompt)
+            return f"⟦{source or 'any language'} → {target}⟧{prompt.text}"
+        return self._tokenizer.spell(self.encode(prompt))
+
     def prompting(self, examples: Sequence[Prompt], longest: int) -> Prompting:
         """Return what an engine is told of prompts that are like some examples; `longest` tokens are no example."""
         # What is too long is said when it is asked.

@@ -49,6 +49,15 @@ def names_a_file(text: str) -> bool:
     return os.path.isfile(text)  # noqa: PTH113 (Path's raises where a name is too long)
 
 
+def refuse_file(option: str, text: str, wanted: str) -> None:
+    """Raise UsageError if an option that wants a text has the name of a file, which would be taken for the text."""
+    if names_a_file(text):
+        raise UsageError(
+            f"{option} {one_line(text)}: is a file, and {option} takes {wanted} itself; move the name behind it, or "
+            f'write {option} "$(cat FILE)" if the file holds it'
+        )
+
+
 def read_text(file: Path) -> str:
     """Return what a small file of the user's says: a prompt, a schema.
 

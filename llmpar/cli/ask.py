@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from llmpar.cli import roles
-from llmpar.cli.arguments import argument, names_a_file, sources_of
+from llmpar.cli.arguments import argument, names_a_file, refuse_file, sources_of
 from llmpar.cli.options import RunOptions, option
 from llmpar.cli.signature import takes_options
 from llmpar.errors import UsageError
 from llmpar.jobs.defaults import USUAL_TOP
+from llmpar.visible import one_line
 
 
 @takes_options
@@ -25,9 +26,8 @@ def ask(
     parts: Annotated[
         list[str] | None,
         option(
-            "-q",
             "--part",
-            help="A simpler question that yours is made of; may be given several times.",
+            help="A simpler question that yours is made of; several times for several.",
             panel="Input",
             metavar="QUESTION",
         ),
@@ -59,14 +59,16 @@ def ask(
     count = _count(top)
     from llmpar.cli.inquiry import Inquiry
 
+    for part in parts or ():
+        refuse_file("--part", part, "a question")
     return Inquiry(question, sources_of(files), parts or [], count, quote, format, options).run()
 
 
 def _question(arguments: list[str]) -> tuple[str, list[str] | None]:
     if not arguments or not arguments[0].strip():
         raise UsageError("name a question: llmpar ask QUESTION [FILES]…")
-    if len(arguments) == 1 and names_a_file(arguments[0]):
-        raise UsageError(f"name a question first: llmpar ask QUESTION {arguments[0]}")
+    if names_a_file(arguments[0]):
+        raise UsageError(f"name a question first: llmpar ask QUESTION {' '.join(map(one_line, arguments))}")
     return arguments[0], arguments[1:] or None
 
 

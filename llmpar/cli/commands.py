@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from llmpar.cli import models, roles, store, tasks
-from llmpar.cli.arguments import FILES, argument, names_a_file, read_text, sources_of
+from llmpar.cli.arguments import FILES, argument, names_a_file, read_text, refuse_file, sources_of
 from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
 from llmpar.cli.doctor import doctor
@@ -98,6 +98,10 @@ def run(
     from llmpar.tasks.task import task_of_prompt
 
     arguments = list(arguments or ())
+    if system is not None:
+        refuse_file("--system", system, "the system prompt")
+    if options.merge.reduce is not None:
+        refuse_file("--reduce", options.merge.reduce, "a prompt")
     if task_name is not None:
         if prompt_file or system is not None:
             raise UsageError("--task holds its own prompts; leave --prompt-file and --system out")
@@ -218,6 +222,8 @@ def reply(
     """
     from llmpar.tasks.files import find_task
 
+    if system is not None:
+        refuse_file("--system", system, "the system prompt")
     task = find_task("reply")
     return _job(task if system is None else replace(task, system=system), files, options, noun="message")
 
@@ -311,10 +317,13 @@ def _prompt(arguments: list[str], prompt_file: Path | None) -> str:
     """Return the prompt, and take it out of the arguments if it is one of them."""
     if prompt_file:
         return read_text(prompt_file)
-    if len(arguments) == 1 and names_a_file(arguments[0]):
-        raise UsageError(f"name a prompt first: llmpar run PROMPT {arguments[0]}")
     if not arguments:
         raise UsageError("name a prompt: llmpar run PROMPT [FILES]…, or --prompt-file FILE, or --task NAME")
+    if names_a_file(arguments[0]):
+        raise UsageError(
+            f"name a prompt first: llmpar run PROMPT {' '.join(map(one_line, arguments))}; a prompt that stands in a "
+            "file comes with --prompt-file FILE"
+        )
     return arguments.pop(0)
 
 

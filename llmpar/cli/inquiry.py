@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from llmpar.answering.session import Session
+from llmpar.cli.look import show_prompts
 from llmpar.cli.options import RunOptions
 from llmpar.cli.run import Run, given_up
 from llmpar.documents.document import text_document
-from llmpar.documents.language import detect
 from llmpar.documents.output import SingleOutput
 from llmpar.documents.sentences import find_language
 from llmpar.errors import InputError, InputUnreadable
 from llmpar.jobs import asking
-from llmpar.jobs.asking import Finding, Passage
+from llmpar.jobs.asking import Conclusion, Finding, Passage
+from llmpar.jobs.reduction import labelled
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import LEFT_OUT, Report
 from llmpar.tasks.files import find_task
@@ -64,10 +65,18 @@ class Inquiry:
             given_up(session.flow),
         ):
             passages = list(self._passages(sources, task, session, progress))
+            if count := self.options.output.show_prompt:
+                asked = asking.choose([self.question], passages, self.top, self._language(passages))[0]
+                first = (asking.ask_of(passages[number], self.question, task) for number in asked)
+                show_prompts(first, count, model, progress)
+                return
             if self.options.output.dry_run:
                 run.show_counts({"documents": run.report.num_documents, "passages": len(passages)}, progress)
                 return
+            num_failed = run.report.num_failed
             questions = self.parts or asking.divide(self.question, session, run.judged(find_task("question")))
+            if run.report.num_failed > num_failed:
+                progress.note("llmpar ask: the question is asked as a whole; --part names its parts")
             if questions != [self.question]:
                 progress.remark("asked: " + " | ".join(map(one_line, questions)))
             language = self._language(passages)
@@ -81,11 +90,12 @@ class Inquiry:
                 session.flow.close()
                 return
             findings = list(asking.find(questions, passages, chosen, session, task))
-            answer = "" if self.quotes else asking.conclude(self.question, findings, session, task)
+            answer = Conclusion("") if self.quotes else asking.conclude(self.question, findings, session, task)
             session.flow.close()
             if self.quotes:
                 findings = asking.quote([self.question, *questions], passages, findings, _QUOTED, language)
             self._show(output, "".join(self._told(findings, answer)))
+            run.tell_gaps("the answer", answer.gaps, progress)
             if not findings:
                 progress.note(f"llmpar ask: no passage says anything to it ({num_read:,} read); try --top all")
 
@@ -108,21 +118,21 @@ class Inquiry:
 
     def _language(self, passages: list[Passage]) -> str:
         given = find_language(self.options.input.language)
-        text = "\n".join(passage.segment.text for passage in passages[:20])
-        return detect(text, "english") if given == "auto" else given
+        return asking.language_of(passages) if given == "auto" else given
 
-    def _told(self, findings: list[Finding], answer: str) -> Iterator[str]:
+    def _told(self, findings: list[Finding], answer: Conclusion) -> Iterator[str]:
         if self.format == "jsonl":
             if not self.quotes:
-                yield f"{json_text({'question': self.question, 'answer': answer})}\n"
+                partial = {"partial": True} if answer.gaps.num_partial else {}
+                yield f"{json_text({'question': self.question, 'answer': answer.text, **partial})}\n"
             for finding in findings:
                 segment = finding.passage.segment
                 place = {"document": segment.block.document.name, "line": segment.line, "span": segment.span}
                 said = {"question": finding.question, "finding": finding.answer or None}
                 yield f"{json_text({**said, **place, 'passage': segment.text})}\n"
             return
-        if answer:
-            yield f"{answer}\n"
+        if answer.text:
+            yield f"{labelled(answer.text, answer.gaps)}\n"
         for finding in _once(findings):
             text = finding.passage.segment.text
             yield (

@@ -11,10 +11,14 @@ from pathlib import Path
 
 from llmpar.answering.backend import Model
 from llmpar.answering.flow import Part
+from llmpar.answering.forecast import Forecaster
 from llmpar.answering.session import Session, examples_of
+from llmpar.cli.forecasting import tell, with_reduction
+from llmpar.cli.look import alone, is_of_lines, show_prompts, shown, spread
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run, given_up
 from llmpar.cli.terms import Terms
+from llmpar.cli.values import columns_of
 from llmpar.documents.document import (
     Block,
     Document,
@@ -32,7 +36,7 @@ from llmpar.documents.spool import rereadable_stdin
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.jobs.pipeline import Pipeline
 from llmpar.jobs.record_fields import RecordFields
-from llmpar.jobs.reduction import ReducingMerger, plant
+from llmpar.jobs.reduction import ReducingMerger, Tree, plant
 from llmpar.jobs.segmenting import Blocks, Fields, pack, with_neighbours
 from llmpar.jobs.sharding import NoMerger
 from llmpar.reporting.progress import Progress
@@ -65,6 +69,7 @@ class Job:
     terms: Terms | None = None
     _run: Run = field(init=False)
     _record_fields: RecordFields = field(init=False)
+    _of_lines: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         if self.options.merge.reduce is not None:
@@ -89,7 +94,9 @@ class Job:
             LlmparError: what ended it early.
             Interrupted: a signal or the time limit did.
         """
-        return self._run.execute(self._count if self.options.output.dry_run else self._answer)
+        given = self.options
+        work = self._show_prompts if given.output.show_prompt else self._sample if given.merge.sample else self._answer
+        return self._run.execute(self._count if given.output.dry_run else work)
 
     @property
     def _unit(self) -> Unit:
@@ -166,9 +173,39 @@ class Job:
         )
         with run.telling(progress, lambda: self._fate(pipeline)):
             pipeline.run(run.share(self._parts(sources, session)), output)
+        if self._of_lines:
+            progress.remark(f"{self._of_lines} looks like a text a line; with -u line, each line is one piece")
         given = self.options.output
         if given.copy_others and given.output_dir:
             self.options.register.folders.copy_others(given.output_dir, given.wait)
+
+    def _show_prompts(self, sources: list[str], progress: Progress) -> None:
+        model = self._run.open_model(progress)
+        with Session(model, None, self._run.sampling, self._run.policy, self._run.report) as session:
+            show_prompts(self._questions(sources, session), self.options.output.show_prompt or 0, model, progress)
+
+    def _questions(self, sources: list[str], session: Session) -> Iterator[Question]:
+        for part in self._parts(sources, session):
+            yield from part.questions
+            if part.block.last:
+                self._run.report.finish_document()
+
+    def _sample(self, sources: list[str], progress: Progress) -> None:
+        """Ask about a few pieces, and show them with their answers, which are kept as in any run."""
+        run, count = self._run, self.options.merge.sample or 0
+        model = run.open_model(progress)
+        with given_up(run.open_output(progress)) as output, run.session(progress, model) as session:
+            questions = spread(self._questions(sources, session), count)
+            run.report.expect_bytes(None)
+            with given_up(session.flow):
+                answered = session.flow.answered(iter(list(map(alone, questions))))
+                writer = output.begin(text_document("sample"))
+                for text in shown(result for _, results in answered for result in results):
+                    writer.write(text.encode("utf-8", "surrogateescape"))
+                    writer.flush()
+                session.flow.close()
+            output.end()
+            output.finish()
 
     def _remark(self, name: str, num_segments: int, num_failed: int, progress: Progress) -> None:
         if len(self.files) > 1:
@@ -177,6 +214,10 @@ class Job:
 
     def _merger(self, session: Session, progress: Progress) -> Merger:
         merge, on_error = self._merge, self.options.failures.on_error
+        if self.options.merge.columns is not None and merge not in ("csv", "jsonl"):
+            raise UsageError(f"--columns needs --merge csv or jsonl; {self.task.name} has {merge}")
+        if self.options.merge.bom and merge != "csv":
+            raise UsageError(f"--bom needs --merge csv; {self.task.name} has {merge}")
         interleaves = self.options.merge.interleave
         if interleaves and merge not in ("document", "lines"):
             raise UsageError(f"--interleave needs --merge document or lines; {self.task.name} has {merge}")
@@ -189,9 +230,16 @@ class Job:
         if merge == "reduce":
             reduction = self.task.reduction()
             trees = partial(plant, session, reduction)
-            return ReducingMerger(trees, is_total=self.is_total, grown=_describer(progress))
+            return ReducingMerger(trees, is_total=self.is_total, grown=self._describer(progress))
         is_json = bool(self.task.form and self.task.form.schema)
-        return RecordMerger(merge, on_error, is_json, heads_each=self.options.output.output_dir is not None)
+        return RecordMerger(
+            merge,
+            on_error,
+            is_json,
+            heads_each=self.options.output.output_dir is not None,
+            columns=columns_of(self.options.merge.columns),
+            has_bom=self.options.merge.bom,
+        )
 
     def _open_output(self, sources: list[str], progress: Progress) -> Output:
         given, merge = self.options.output, self._merge
@@ -236,7 +284,14 @@ class Job:
                 yield Part(block, list(map(self._question, segments, fields)))
         else:
             for block, segments in blocks:
+                self._look_at(block)
                 yield Part(block, list(map(self._question, segments)))
+
+    def _look_at(self, block: Block) -> None:
+        """Take note of the first document whose lines look like pieces, if nobody says what a piece is."""
+        is_open = self.options.input.unit is None and self._unit == "sentence" and not self._of_lines
+        if is_open and block.first and is_of_lines(block.text):
+            self._of_lines = one_line(block.document.name)
 
     def _packed(self, blocks: Blocks, session: Session) -> Blocks:
         # Which pieces go together is the user's to say; a unit that is named is not put together with others.
@@ -252,29 +307,23 @@ class Job:
         return Question(segment, self.task, fields)
 
     def _count(self, sources: list[str], progress: Progress) -> None:
-        report, model = self._run.report, self._run.open_model(progress)
-        num_tokens = 0
+        """Tell what a run would do, without the weights and without changing anything."""
+        run = self._run
+        model = run.open_model(progress)
         if self.terms:
             self.terms_in = self.terms.known()  # those that would be found are the model's to translate
-        with Session(model, None, self._run.sampling, self._run.policy, report) as session:
-            for part in self._run.share(self._parts(sources, session)):
-                report.read(len(part.questions))
+        with Session(model, run.present_store(), run.sampling, run.policy, run.report) as session:
+            forecaster = Forecaster(session, run.sampling, run.policy)
+            for part in run.share(self._parts(sources, session)):
+                run.report.read(len(part.questions))
                 if part.block.last:
-                    report.finish_document()
-                if model.counts_tokens:
-                    task = self.task.for_model(model.families)
-                    num_tokens += sum(
-                        model.count_tokens(replace(question, task=task).prompt) for question in part.questions
-                    )
-        self._say_counts(num_tokens if model.counts_tokens else None, progress)
-
-    def _say_counts(self, num_tokens: int | None, progress: Progress) -> None:
-        report = self._run.report
-        name = "chunk" if self.task.chunk and not self.options.input.unit else self._unit
-        counts = {"documents": report.num_documents, f"{name}s": report.num_segments_read}
-        if num_tokens is not None:
-            counts["prompt tokens"] = num_tokens
-        self._run.show_counts(counts, progress)
+                    run.report.finish_document()
+                forecaster.add(part.questions)
+                progress.tick()
+            forecast = forecaster.outcome
+            name = "chunk" if self.task.chunk and not self.options.input.unit else self._unit
+            counts = {"documents": run.report.num_documents, f"{name}s": run.report.num_segments_read}
+            tell(run, counts, forecast, with_reduction(forecast, self.task, session), progress)
 
     def _fate(self, pipeline: Pipeline) -> str:
         done = f"after {counted(self._run.report.num_segments_done, self.noun)}"
@@ -291,10 +340,11 @@ class Job:
             return f"{done}; replaced: {replaced}; go on with the others: {shlex.join(map(one_line, left))}"
         return done
 
+    def _describer(self, progress: Progress) -> Callable[[Document, int, Tree], None]:
+        def describe(document: Document, num_leaves: int, tree: Tree) -> None:
+            name = "all documents" if self.is_total else one_line(document.name)
+            levels = " → ".join(f"{count:,}" for count in [num_leaves, *tree.shape])
+            progress.remark(f"{name}: answers by level of the tree: {levels}")
+            self._run.tell_gaps(name, tree.gaps, progress)
 
-def _describer(progress: Progress) -> Callable[[Document, int, list[int]], None]:
-    def describe(document: Document, num_leaves: int, shape: list[int]) -> None:
-        levels = " → ".join(f"{count:,}" for count in [num_leaves, *shape])
-        progress.remark(f"{one_line(document.name)}: answers by level of the tree: {levels}")
-
-    return describe
+        return describe

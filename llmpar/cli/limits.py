@@ -24,6 +24,8 @@ def check_options(options: RunOptions) -> None:
             raise UsageError(
                 f"{name} {value}: must be {least} or more" + ("" if most == sys.maxsize else f", up to {most}")
             )
+    if options.failures.append and not (options.failures.log or options.failures.errors):
+        raise UsageError("--append needs --log or --errors: it says that these are added to")
     _check_output(options.output)
     if isinstance(options, JobOptions):
         _check_merge(options.merge, options.output)
@@ -62,6 +64,8 @@ def _check_output(output: OutputOptions) -> None:
     ]
     if len(places) > 1:
         raise UsageError(f"{' and '.join(places)} exclude each other")
+    if output.dry_run and output.show_prompt:
+        raise UsageError("--dry-run and --show-prompt exclude each other")
     if output.copy_others and not output.output_dir:
         raise UsageError("--copy-others needs --output-dir: what is no document is copied there")
     if output.partial and not output.output:
@@ -69,6 +73,11 @@ def _check_output(output: OutputOptions) -> None:
 
 
 def _check_merge(merge: MergeOptions, output: OutputOptions) -> None:
+    if merge.sample is not None:
+        if output.in_place is not None or output.output_dir is not None:
+            raise UsageError("--sample shows pieces and answers: they go to stdout, or to -o FILE")
+        if merge.merge is not None or merge.reduce is not None or merge.interleave:
+            raise UsageError("--sample shows pieces and answers, whatever is made of them; leave --merge out")
     if merge.reduce is not None:
         if merge.merge not in (None, "reduce"):
             raise UsageError(f"--reduce and --merge {merge.merge} exclude each other")

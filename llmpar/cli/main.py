@@ -20,7 +20,7 @@ import typer
 
 import llmpar
 from llmpar import interrupts, unforeseen
-from llmpar.cli.arguments import NothingToRead
+from llmpar.cli.arguments import NothingToRead, names_a_file
 from llmpar.cli.commands import register
 from llmpar.errors import (
     EngineFailed,
@@ -35,6 +35,7 @@ from llmpar.reporting.progress import say
 from llmpar.visible import one_line
 
 _READER_GONE = ReaderGone().exit_code
+_OPTIONAL = ("--in-place", "--show-prompt")  # options that may stand without a value
 
 app = typer.Typer(
     name="llmpar",
@@ -119,11 +120,18 @@ def _say_how_to_go_on(resumption: str | None, arguments: Sequence[str]) -> None:
 
 
 def _with_optional_values(arguments: Sequence[str]) -> list[str]:
-    """Let `--in-place` stand without a value: click would take the next argument for one."""
+    """Let some options stand without a value: click would take the next argument for one.
+
+    Only a number is one for --show-prompt, where nothing else can be meant by it.
+    """
     options = list(takewhile(lambda argument: argument != "--", arguments))
-    return [f"{argument}=" if argument == "--in-place" else argument for argument in options] + list(
-        arguments[len(options) :]
-    )
+    found: list[str] = []
+    for argument in options:
+        if found and found[-1] == "--show-prompt=" and argument.isdigit() and not names_a_file(argument):
+            found[-1] += argument
+        else:
+            found.append(f"{argument}=" if argument in _OPTIONAL else argument)
+    return found + list(arguments[len(options) :])
 
 
 def _say_unforeseen(error: BaseException) -> int:

@@ -10,10 +10,14 @@ import typer
 
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument
+from llmpar.cli.fetching import ask_to_fetch, told
 from llmpar.cli.roles import enters_files
 from llmpar.errors import ModelUnavailable
 from llmpar.reporting.progress import say
 from llmpar.visible import one_line
+
+_OFFLINE = Annotated[bool, typer.Option("--offline", help="Open no socket.", envvar="LLMPAR_OFFLINE")]
+_YES = Annotated[bool, typer.Option("--yes", help="Fetch without a question.", envvar="LLMPAR_YES")]
 
 app = typer.Typer(
     no_args_is_help=True, help="List, fetch and remove models. Example: [bold]llmpar models pull smollm2-135m[/bold]"
@@ -34,10 +38,28 @@ def list_() -> int:
 
 @app.command()
 @enters_files
-def pull(name: _NAME) -> int:
+def info(name: _NAME, offline: _OFFLINE = False) -> int:
+    """Tell what a model costs: licence, languages, download, disk, memory; nothing of it is fetched."""
+    from llmpar.models.facts import facts_of
+
+    facts = facts_of(name, offline=offline)
+    rows = list(told(facts))
+    if facts.place is not None:
+        from llmpar.health.chosen import describe
+
+        rows += ((finding.name, finding.value) for finding in describe(name))
+    for row, text in rows:
+        typer.echo(f"{row:<14} {one_line(text)}")
+    return 0
+
+
+@app.command()
+@enters_files
+def pull(name: _NAME, yes: _YES = False) -> int:
     """Fetch a model and make it ready, so that later runs need no network."""
     from llmpar.models.registry import resolve
 
+    ask_to_fetch(name, yes=yes)
     _show(resolve(name, notify=say).path)
     return 0
 
@@ -49,20 +71,6 @@ def path(name: _NAME) -> int:
     from llmpar.models.registry import resolve
 
     _show(resolve(name, offline=True).path)
-    return 0
-
-
-@app.command()
-@enters_files
-def info(name: _NAME) -> int:
-    """Tell what a model that is there is like, and what would be chosen for it on this machine."""
-    from llmpar.answering.choice import ModelChoice
-    from llmpar.health import chosen
-
-    for finding in (*chosen.describe(name), *chosen.look(ModelChoice(name), is_named=True)):
-        if finding.is_fault:
-            raise ModelUnavailable(finding.value)
-        typer.echo(f"{finding.name:<20}  {one_line(finding.value)}")
     return 0
 
 

@@ -13,6 +13,7 @@ from llmpar.answering.attempts import Overflow, Policy
 from llmpar.answering.choice import MODELS, ModelChoice
 from llmpar.cli import roles, values
 from llmpar.cli.roles import Role, with_role
+from llmpar.documents.columns import COLUMNS
 from llmpar.documents.document import DEFAULT_ON_ERROR, Merge, OnError, Unit
 from llmpar.documents.encodings import Encodings
 from llmpar.documents.formats import FORMATS
@@ -200,6 +201,7 @@ class ModelOptions:
         option("--max-tokens-total", help="End the run before it has taken more tokens of servers (exit 124).",
                panel="Servers", metavar="N", min=1),
     ] = _CHOICE.max_tokens_total  # fmt: skip
+    yes: Annotated[bool, option("--yes", help="Fetch a model without a question.", panel="Model")] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,11 @@ class SamplingOptions:
 
     max_new_tokens: Annotated[
         int | None,
-        option("--max-new-tokens", help="Cut answers here. Default: room that suits the task.", panel="Answers"),
+        option(
+            "--max-new-tokens",
+            help="Cut answers after so many tokens. Default: a limit that suits the task.",
+            panel="Answers",
+        ),
     ] = _SAMPLING.max_new_tokens
     max_thinking_tokens: Annotated[
         int | None,
@@ -270,6 +276,9 @@ class FailureOptions:
     log: Annotated[
         Path | None, option("--log", help="Record each piece here, as JSONL.", panel="Failures", role=roles.written)
     ] = None
+    append: Annotated[
+        bool, option("--append", help="Add to --log and --errors, which else begin anew.", panel="Failures")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,9 +351,19 @@ class OutputOptions:
     ] = "auto"
     quiet: Annotated[bool, option("--quiet", "-q", help="No summary line.", panel="Output")] = False
     verbose: Annotated[bool, option("--verbose", "-v", help="Tell what was chosen.", panel="Output")] = False
-    dry_run: Annotated[bool, option("--dry-run", help="Count pieces and tokens; load no weights.", panel="Output")] = (
-        False
-    )
+    show_prompt: Annotated[
+        int | None,
+        option("--show-prompt", help="Print the first N prompts (3) as the model gets them, and ask nothing.",
+               panel="Before the job", metavar="[=N]", parser=values.few),
+    ] = None  # fmt: skip
+    dry_run: Annotated[
+        bool,
+        option(
+            "--dry-run",
+            help="Tell how much there is to do, and how long it may take; load no weights.",
+            panel="Before the job",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +384,19 @@ class MergeOptions:
     interleave: Annotated[
         bool, option("--interleave", help="Put each answer below its source, for review.", panel="Output")
     ] = False
+    columns: Annotated[
+        str | None,
+        option("--columns", help=f"With --merge csv or jsonl, these alone and in this order: {', '.join(COLUMNS)}.",
+               panel="Output", metavar="NAMES", callback=values.columns),
+    ] = None  # fmt: skip
+    bom: Annotated[
+        bool, option("--bom", help="Begin a table with a byte order mark, as some spreadsheets want.", panel="Output")
+    ] = False
+    sample: Annotated[
+        int | None,
+        option("--sample", help="Ask about N pieces only, spread over the input, and show them with their answers.",
+               panel="Before the job", metavar="N", min=1, max=100_000),
+    ] = None  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from llmpar.answering.flow import Part
 from llmpar.cli.effect import refuse_reading
+from llmpar.cli.look import show_prompts
 from llmpar.cli.options import RunOptions
 from llmpar.cli.run import Run, given_up
 from llmpar.documents.document import Block
@@ -56,7 +57,14 @@ class RequestRun:
         usual = Sampling()
         if any(getattr(given, name) != getattr(usual, name) for name in ("max_new_tokens", "temperature", "top_p")):
             raise UsageError("llmpar batch: each request says itself how its answer is drawn; leave such options out")
-        return self._run.execute(self._count if self.options.output.dry_run else self._answer)
+        work = self._show_prompts if self.options.output.show_prompt else self._answer
+        return self._run.execute(self._count if self.options.output.dry_run else work)
+
+    def _show_prompts(self, sources: list[str], progress: Progress) -> None:
+        model = self._run.open_model(progress)
+        requests = Requests(model.name, 0, failed=lambda message: self._note_refused(message, progress))
+        questions = (question for part in self._parts(sources, requests) for question in part.questions)
+        show_prompts(questions, self.options.output.show_prompt or 0, model, progress)
 
     def _count(self, sources: list[str], progress: Progress) -> None:
         model = self._run.open_model(progress)

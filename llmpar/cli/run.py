@@ -13,8 +13,10 @@ from llmpar.answering.choice import ModelChoice, longest_held, open_model
 from llmpar.answering.flow import Part
 from llmpar.answering.judging import PARTS
 from llmpar.answering.session import Session
+from llmpar.cli.advice import advise
 from llmpar.cli.effect import Effect
 from llmpar.cli.endpoints import refuse_idle_options, tell_once_where_texts_go
+from llmpar.cli.fetching import ask_to_fetch
 from llmpar.cli.limits import check_options
 from llmpar.cli.options import RunOptions, settings_of
 from llmpar.documents.document import Block, Result, Segment, Unit
@@ -25,13 +27,16 @@ from llmpar.documents.sentences import find_language
 from llmpar.documents.source import input_size
 from llmpar.documents.writer import open_output, open_stdout
 from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, ReaderGone, UsageError
+from llmpar.jobs.reduction import Gaps
+from llmpar.reporting.pace import Machine, Pace, remember
 from llmpar.reporting.progress import Progress, say
 from llmpar.reporting.records import Records
-from llmpar.reporting.report import FATES, Report
-from llmpar.store.store import Store
+from llmpar.reporting.report import FATES, Report, counted
+from llmpar.store.store import Store, default_path
 from llmpar.tasks.checks import parse_checks
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
+from llmpar.visible import one_line
 
 _FAILURES_SHOWN = 20
 
@@ -91,8 +96,11 @@ class Run:
         find_language(options.input.language)
         with Progress(options.output.progress, self.name, self.report, options.output.verbose) as progress:
             work(self._readable(progress), progress)
-        if not options.output.quiet and not options.output.dry_run:
+        is_look = options.output.dry_run or options.output.show_prompt
+        if not options.output.quiet and not is_look:
             say(self.report.summary(self.name, options.failures.on_error))
+            if advice := advise(self.report, self.name, options.failures.on_error, keeps=self._keeps):
+                say(advice)
         return self.report.exit_code
 
     @contextmanager
@@ -101,7 +109,7 @@ class Run:
         failures, output = self.options.failures, self.options.output
         # A server is asked for its model's name: for records, and not where there is nothing to ask.
         name = model.name if failures.log or failures.errors else ""
-        with closing(Records(failures.log, failures.errors, name)) as records:
+        with closing(Records(failures.log, failures.errors, name, appends=failures.append)) as records:
             store = self._open_store()
             session = Session(
                 model,
@@ -122,6 +130,7 @@ class Run:
                     if goes_on and not isinstance(end, ReaderGone):
                         end.resumption = " on the same stdin" if "-" in self.files else ""
                     raise
+                self._remember_pace()
                 if store and (count := store.evict(self.options.store.store_size)):
                     progress.remark(f"forgot {count:,} answers, the least recently used, as the store was full")
 
@@ -147,7 +156,9 @@ class Run:
 
     def open_model(self, progress: Progress) -> Model:
         """Return the model that the user chose; nothing of it is read yet."""
-        choice = self.choice
+        choice, given = self.choice, self.options.model
+        if choice.engine == "model":
+            progress.aside(lambda: ask_to_fetch(given.model, yes=given.yes, offline=given.offline))
         model = open_model(choice, progress)
         if choice.endpoints:
             from llmpar.answering.endpoint.model import Endpoints
@@ -205,6 +216,25 @@ class Run:
         writer.write("".join(f"{name:<14} {count:>12,}\n" for name, count in counts.items()).encode())
         writer.close()
 
+    def tell_gaps(self, name: str, gaps: Gaps, progress: Progress) -> None:
+        """Say of one answer that was made of many what it lacks, by place.
+
+        Args:
+            name: whose answer it is.
+            gaps: what it lacks.
+            progress: tells it.
+        """
+        if gaps.num_partial:
+            progress.note(
+                f"llmpar {self.name}: {name}: the last step failed; {gaps.num_partial:,} answers about parts stand "
+                "there, under a line that says so"
+            )
+        if gaps.num_missing:
+            places = ", ".join(map(one_line, gaps.missing))
+            if (num_others := gaps.num_missing - len(gaps.missing)) > 0:
+                places += f" and {counted(num_others, 'other part')}"
+            progress.note(f"llmpar {self.name}: {name}: says nothing of {places}, as something about it failed")
+
     def note_damage(self, error: LlmparError, progress: Progress) -> None:
         """Name an input that is damaged, or raise the error if it is the only one."""
         if len(self.files) == 1:
@@ -222,6 +252,20 @@ class Run:
         return parts if shard is None else shard.of(parts)
 
     @property
+    def machine(self) -> Machine:
+        """What this run computes on, by which the pace of earlier ones is found."""
+        choice = self.choice
+        return Machine(choice.name, choice.device, choice.precision, choice.threads, choice.batch_size)
+
+    def _remember_pace(self) -> None:
+        report = self.report
+        if self._keeps and self.choice.engine == "model" and report.seconds_to_start is not None:
+            seconds = report.seconds - report.seconds_to_start
+            remember(
+                Pace(self.machine, report.seconds_to_start, seconds, report.num_prompt_tokens, report.num_output_tokens)
+            )
+
+    @property
     def choice(self) -> ModelChoice:
         """Which model answers, and on what."""
         given = self.options.model
@@ -237,12 +281,20 @@ class Run:
         """What happens when an answer will not do."""
         return settings_of(Policy, self.options.failures, self.options.store)
 
+    @property
+    def _keeps(self) -> bool:
+        """Whether answers are kept. An echo's are not worth it, unless somebody says where."""
+        given = self.options.store
+        return not given.no_store and (self.options.model.engine != "echo" or given.store is not None)
+
     def _open_store(self) -> Store | None:
         given = self.options.store
-        # An echo is not worth keeping, unless somebody says where.
-        if given.no_store or (self.options.model.engine == "echo" and not given.store):
-            return None
-        return Store(given.store, keep_text=not given.no_store_text)
+        return Store(given.store, keep_text=not given.no_store_text) if self._keeps else None
+
+    def present_store(self) -> Store | None:
+        """Return the store if there is one already, for a run that must not make one."""
+        there = (self.options.store.store or default_path()).exists()
+        return self._open_store() if there else None
 
     def _readable(self, progress: Progress) -> list[str]:
         """Return the inputs that can be opened, and name the others."""
@@ -279,8 +331,10 @@ class Run:
                 return
             num_failed += 1
             if num_failed <= _FAILURES_SHOWN:
-                fate = (self.report.fates or FATES[self.options.failures.on_error])[0]
-                progress.note(f"llmpar {self.name}: {result.segment}: {result.error}; {fate}")
+                before = " (as in an earlier run)" if result.cached else ""
+                fates = self.report.fates or FATES[self.options.failures.on_error]
+                fate = "" if result.segment.label else f"; {fates[0]}"  # of a step between, the last one tells
+                progress.note(f"llmpar {self.name}: {result.segment}: {result.error}{before}{fate}")
             elif num_failed == _FAILURES_SHOWN + 1:
                 progress.note(f"llmpar {self.name}: more failed; --errors FILE records them all")
 

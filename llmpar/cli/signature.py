@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from copy import copy
 from dataclasses import Field, fields, is_dataclass
 from functools import wraps
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
@@ -36,10 +35,8 @@ def takes_options(command: _F) -> _F:
         else:
             plain.append(parameter.replace(annotation=_with_variable(name, kind), kind=_KEYWORD))
 
-    # A short name that the command has a use for is no longer that of an option that many share.
-    taken = {name for parameter in plain for name in _names(parameter.annotation)}
     for kind in groups.values():
-        spread += [_without(parameter, taken) for parameter in _parameters(kind)]
+        spread += _parameters(kind)
 
     parameters = plain + spread
     found = roles.roles_of({parameter.name: parameter.annotation for parameter in parameters})
@@ -55,23 +52,6 @@ def takes_options(command: _F) -> _F:
     spread_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return spread_command  # type: ignore[return-value]
-
-
-def _names(annotation: Any) -> tuple[str, ...]:
-    options = [extra for extra in get_args(annotation)[1:] if isinstance(extra, typer.models.OptionInfo)]
-    # In an annotation, where there is no default, Typer keeps the first name in its place.
-    return tuple(str(name) for option in options for name in (option.default, *(option.param_decls or ())))
-
-
-def _without(parameter: inspect.Parameter, taken: set[str]) -> inspect.Parameter:
-    """Return an option's parameter without those of its names that are taken."""
-    if not taken.intersection(_names(parameter.annotation)):
-        return parameter
-    kind, *extras = get_args(parameter.annotation)
-    info = copy(next(extra for extra in extras if isinstance(extra, typer.models.OptionInfo)))
-    info.default, *others = (name for name in _names(parameter.annotation) if name not in taken)
-    info.param_decls = tuple(others)
-    return parameter.replace(annotation=Annotated[kind, info])
 
 
 def _parameters(kind: type) -> list[inspect.Parameter]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,14 @@ from typing import Annotated
 import typer
 
 from llmpar.cli import roles
+from llmpar.cli.arguments import argument
+from llmpar.cli.fetching import agrees
+from llmpar.cli.options import FormatName
 from llmpar.cli.roles import enters_files, with_role
-from llmpar.errors import StoreUnusable
+from llmpar.documents.encodings import Encodings
+from llmpar.documents.formats.options import FormatOptions
+from llmpar.errors import StoreUnusable, UsageError
+from llmpar.reporting.progress import say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +27,14 @@ _STORE = Annotated[
     Path | None,
     with_role(typer.Option("--store", metavar="FILE", help="Not the usual store.", envvar="LLMPAR_STORE"), roles.store),
 ]
+
+_FILES = Annotated[
+    list[str], argument(metavar="FILE...", help="Documents that were asked about.", role=roles.documents)
+]
+_FORMAT = Annotated[FormatName, typer.Option("--input-format", help="How they are marked up; auto goes by the name.")]
+_ENCODING = Annotated[str, typer.Option("--encoding", help="Of documents without a byte order mark.")]
+_FIELD = Annotated[list[str] | None, typer.Option("--field", help="Of JSON, the field that was asked about.")]
+_COLUMN = Annotated[list[str] | None, typer.Option("--column", help="Of tables, the column that was asked about.")]
 
 
 @app.command()
@@ -71,11 +86,43 @@ def purge(
     older_than: Annotated[
         float, typer.Option("--older-than", metavar="DAYS", min=0, help="Only what no run used for so many days.")
     ] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete all without a question.")] = False,
 ) -> int:
     """Delete answers: all of them, or those that were not used lately."""
     from llmpar.store.store import Store
 
-    typer.echo(f"deleted {Store(_existing(store)).purge(older_than):,} answers")
+    opened = Store(_existing(store))
+    if not older_than and not yes and not agrees(f"delete all {opened.info().num_answers:,} answers?"):
+        raise UsageError("nothing was deleted; --older-than DAYS deletes the older ones, --yes all without a question")
+    typer.echo(f"deleted {opened.purge(older_than):,} answers")
+    return 0
+
+
+@app.command()
+@enters_files
+def forget(
+    files: _FILES,
+    store: _STORE = None,
+    input_format: _FORMAT = "auto",
+    encoding: _ENCODING = "utf-8",
+    field: _FIELD = None,
+    column: _COLUMN = None,
+) -> int:
+    """Delete the answers about these documents, as they are now, whatever was asked; the documents stay."""
+    from llmpar.cli.forgetting import Forgotten
+    from llmpar.documents.formats.protocol import Reading
+    from llmpar.store.store import Store
+
+    options = FormatOptions(field=field, column=column)
+    reading = Reading(format=input_format, options=options, encodings=Encodings(encoding, None))
+    with closing(Store(_existing(store))) as opened:
+        number, num_unknown = Forgotten(files, reading).delete(opened)
+    typer.echo(f"deleted {number:,} answers")
+    if num_unknown:
+        say(
+            f"llmpar store: {num_unknown:,} others are kept without their texts (--no-store-text), and what they are "
+            "about cannot always be told; `llmpar store purge` deletes all"
+        )
     return 0
 
 

@@ -6,6 +6,7 @@ import re
 
 import typer
 
+from llmpar.documents.columns import COLUMNS
 from llmpar.jobs.sharding import Shard
 from llmpar.tasks.checks import DEFAULT_CHECKS, parse_checks
 
@@ -17,6 +18,14 @@ def auto_count(value: str) -> int | None:
     if value != "auto" and not (value.isascii() and value.isdigit() and 0 < int(value) <= 4096):
         raise typer.BadParameter(f"{value!r} is neither auto nor a number from 1 to 4096")
     return None if value == "auto" else int(value)
+
+
+def few(value: str) -> int:
+    """Read how many prompts are shown; 3 if nothing is said."""
+    text = str(value).strip() or "3"
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 10_000):
+        raise typer.BadParameter(f"{value!r} is no number from 1 to 10000")
+    return int(text)
 
 
 def seconds(value: str) -> float:
@@ -54,6 +63,22 @@ def checks(value: str) -> str:
     """Check the names of checks."""
     parse_checks(value, DEFAULT_CHECKS)
     return value
+
+
+def columns(value: str | None) -> str | None:
+    """Check the names of columns."""
+    names = columns_of(value)
+    for name in names:
+        if name not in COLUMNS:
+            raise typer.BadParameter(f"{name!r} is no column; there are {', '.join(COLUMNS)}")
+        if names.count(name) > 1:
+            raise typer.BadParameter(f"{name!r} is named twice")
+    return value
+
+
+def columns_of(value: str | None) -> tuple[str, ...]:
+    """Return the columns that a list names; all for none."""
+    return COLUMNS if value is None else tuple(name.strip() for name in value.split(","))
 
 
 def device(value: str) -> str:

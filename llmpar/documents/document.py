@@ -14,6 +14,7 @@ from llmpar.errors import InputError, setting
 Unit = Literal["sentence", "paragraph", "line", "document"]
 OnError = Literal["keep", "mark", "skip", "fail"]
 DEFAULT_ON_ERROR: OnError = "keep"
+_MOST_SHOWN = 40  # characters of a piece, by which people know it again
 Merge = Literal["document", "lines", "jsonl", "csv", "reduce"]
 
 
@@ -158,7 +159,7 @@ class Segment:
     answer replaces, if that is not its own; `format` writes it there, and is None where no document is made of answers.
     `around` stands on either side of what is written there. `parts` are the places in the target, in order, that an
     answer is laid over, where these are several. `record` is what it is a part of, if that is a record. `marks` are
-    what the marks in its text stand for.
+    what the marks in its text stand for. `label` is what people call it where it stands in no file.
     """
 
     block: Block
@@ -174,6 +175,7 @@ class Segment:
     parts: tuple[tuple[int, int], ...] = ()
     record: Record | None = None
     marks: tuple[Mark, ...] = ()
+    label: str = ""
 
     @cached_property
     def source(self) -> str:
@@ -190,9 +192,22 @@ class Segment:
         """The line that it begins in, from 1."""
         return 1 + self.block.line + count_lines(self.block.text, self.start)
 
+    @property
+    def last_line(self) -> int:
+        """The line that it ends in."""
+        return 1 + self.block.line + count_lines(self.block.text, self.end)
+
+    @property
+    def place(self) -> str:
+        """Its file and line, for people and editors, or its label."""
+        return self.label or f"{self.block.document.name}:{self.line}"
+
+    def __repr__(self) -> str:
+        return f"Segment({self})"
+
     def __str__(self) -> str:
-        start, end = self.span
-        return f"{self.block.document.name}, segment {self.index + 1} (characters {start}-{end})"
+        head = "" if self.label else beginning_of(self.source)
+        return f"{self.place} {head!r}" if head else self.place
 
 
 def text_document(name: str, index: int = 0) -> Document:
@@ -205,9 +220,19 @@ def text_block(document: Document, text: str) -> Block:
     return Block(document, 0, text, 0, first=True, last=True)
 
 
-def text_segment(document: Document, text: str, index: int = 0) -> Segment:
-    """Return a text as one segment, which is all of its block."""
-    return Segment(text_block(document, text), index, 0, len(text), text, INLINE)
+def text_segment(document: Document, text: str, index: int = 0, label: str = "") -> Segment:
+    """Return a text as one segment, which is all of its block; `label` says what people call it."""
+    label = label or document.name
+    return Segment(text_block(document, text), index, 0, len(text), text, INLINE, label=label)
+
+
+def beginning_of(text: str) -> str:
+    """Return the first words of a text, on one line, by which a person knows it again."""
+    flat = " ".join(text[: 8 * _MOST_SHOWN].split())
+    if len(flat) <= _MOST_SHOWN and len(text) <= 8 * _MOST_SHOWN:
+        return flat
+    head = flat[:_MOST_SHOWN]
+    return (head.rpartition(" ")[0] or head) + " …"
 
 
 def count_lines(text: str, end: int | None = None) -> int:
@@ -243,6 +268,11 @@ class Result:
     worker: int | None = None
     reasoning: str = ""
     num_reasoning_tokens: int = 0
+
+    def __repr__(self) -> str:
+        # In a notebook, nobody wants all of a document for each of its pieces.
+        said = f"error={self.error!r}" if self.error else f"answer={self.answer!r}"
+        return f"Result(text={beginning_of(self.text)!r}, {said})"
 
     @property
     def text(self) -> str:

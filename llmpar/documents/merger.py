@@ -5,6 +5,7 @@ In a document, what lies between the targets of answers is copied; how an answer
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from llmpar.documents.columns import COLUMNS
 from llmpar.documents.document import DEFAULT_ON_ERROR, Block, Document, Encoding, OnError, Result, Segment, Writing
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.formula import without_formula
@@ -112,23 +114,28 @@ class RecordMerger:
         on_error: whether a segment that failed has a record, in which there is an error and no answer.
         is_json: whether answers are JSON themselves.
         heads_each: whether each document's table has a head, or only the first one's.
+        columns: what stands in a record, in order; some of COLUMNS.
+        has_bom: whether a table begins with a byte order mark.
     """
 
     kind: str
     on_error: OnError = DEFAULT_ON_ERROR
     is_json: bool = False
     heads_each: bool = False
+    columns: tuple[str, ...] = COLUMNS
+    has_bom: bool = False
     _has_head: bool = False
 
     def encoding(self, document: Document) -> Encoding:
         """Return UTF-8, with what the document carries through."""
-        return Encoding(errors=document.encoding.errors)
+        begins = self.has_bom and (self.heads_each or not self._has_head)
+        return Encoding(bom=codecs.BOM_UTF8 if begins else b"", errors=document.encoding.errors)
 
     def merge(self, block: Block, segments: Iterable[Segment], results: Iterator[Result]) -> Iterator[str]:  # noqa: ARG002
         """Yield a record for each result."""
         if self.kind == "csv" and (not self._has_head or (self.heads_each and block.first)):
             self._has_head = True
-            yield _row(_COLUMNS)
+            yield _row(self.columns)
         for result in results:
             if result.error is None or self.on_error != "skip":
                 yield self._record(result)
@@ -143,20 +150,18 @@ class RecordMerger:
         answer = result.answer if result.error is None else None
         place = (segment.block.document.name, segment.index, segment.line, start, end)
         values = (*place, segment.text, answer, result.finish_reason, result.error)
+        told: dict[str, object] = dict(zip(COLUMNS, values, strict=True))
+        record = {name: told[name] for name in self.columns}
         if self.kind == "csv":
-            return _row("" if value is None else value for value in values)
-        record: dict[str, object] = dict(zip(_COLUMNS, values, strict=True))
-        if self.is_json and answer is not None:
+            return _row("" if value is None else value for value in record.values())
+        if self.is_json and answer is not None and "answer" in record:
             record["answer"] = json.loads(answer)
         if result.reasoning:
             record["reasoning"] = result.reasoning
         text = json_text(record)
-        if whole := _format(segment).record(segment):
+        if self.columns == COLUMNS and (whole := _format(segment).record(segment)):
             text = f'{text[:-1]}, "record": {spell_surrogates(whole)}}}'
         return text + "\n"
-
-
-_COLUMNS = ("document", "index", "line", "start", "end", "source", "answer", "finish_reason", "error")
 
 
 def _row(values: Iterable[object]) -> str:

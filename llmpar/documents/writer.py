@@ -202,8 +202,8 @@ def _stream_writer(stream: BinaryIO, name: str, aside: Aside) -> Writer:
     return TerminalWriter(writer, aside) if stream.isatty() else writer
 
 
-def open_as_it_is(path: Path, buffering: int = -1) -> BinaryIO:
-    """Open a file, which is emptied, a device or a pipe; `buffering` is Python's.
+def open_as_it_is(path: Path, buffering: int = -1, *, appends: bool = False) -> BinaryIO:
+    """Open a file, which is emptied unless one `appends`, a device or a pipe; `buffering` is Python's.
 
     What the caller of llmpar has opened, and is named /dev/stderr for instance, goes on where it is, and loses nothing.
 
@@ -213,7 +213,9 @@ def open_as_it_is(path: Path, buffering: int = -1) -> BinaryIO:
     descriptor = own_descriptor(path)
     if descriptor is not None and not os.get_inheritable(descriptor):  # what we open ourselves, nobody inherits
         raise OSError(errno.EBADF, "nobody has opened it for llmpar")
-    return path.open("wb", buffering) if descriptor is None else os.fdopen(os.dup(descriptor), "wb", buffering)
+    if descriptor is None:
+        return path.open("ab" if appends else "wb", buffering)
+    return os.fdopen(os.dup(descriptor), "wb", buffering)
 
 
 def _check_partial(partial: Path, path: Path, status: os.stat_result | None) -> None:

@@ -108,8 +108,8 @@ def share_memory(max_memory: int, unit: int, workers: int, shared: int, least: i
     if units < least:
         needed = -(-(workers * least + shared) * unit // 1_000_000)
         raise UsageError(
-            f"the memory limit of {max_memory / 1e6:g}MB ({setting('max_memory')}) is too little for keys and values; "
-            f"at least {needed}MB with {count_workers(workers)}"
+            f"the memory limit of {max_memory / 1e6:g}MB ({setting('max_memory')}) is too little for the texts "
+            f"on their way; at least {needed}MB with {count_workers(workers)}"
         )
     return units
 

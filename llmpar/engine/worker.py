@@ -53,13 +53,18 @@ class Runner(Protocol):
 class WorkerStatus:
     """What a worker is doing, for whoever watches: written by the worker alone, read by anyone.
 
-    `last_step` is when it ended its last step, or took up work after none (by time.monotonic()).
+    `num_tokens` are all that it wrote, those included that came to nothing, and `num_read` all that it read of prompts;
+    `num_live` and `num_live_read` are those of the sequences that are running. `last_step` is when it ended its last
+    step, or took up work after none (by time.monotonic()).
     """
 
     phase: Literal["start", "idle", "prefill", "decode", "ended"] = "idle"
     num_running: int = 0
     num_done: int = 0
     num_tokens: int = 0
+    num_read: int = 0
+    num_live: int = 0
+    num_live_read: int = 0
     last_step: float = 0.0
 
 
@@ -125,6 +130,7 @@ class Worker(threading.Thread):
             # CUDA adds lines of advice to its errors.
             self._failed(self, f"died: {type(error).__name__}: {error}".partition("\n")[0])
         self.status.phase, self.status.num_running = "ended", 0
+        self.status.num_live = self.status.num_live_read = 0
 
     def _step(self) -> bool:
         running = self._running
@@ -138,10 +144,13 @@ class Worker(threading.Thread):
             if admitted:
                 self.status.phase = "prefill"
                 self._runner.prefill(admitted)
+                self.status.num_read += sum(len(sequence.request.prompt_ids) for sequence in admitted)
+                self.status.num_live_read = sum(len(sequence.request.prompt_ids) for sequence in running)
             elif running:
                 self.status.phase = "decode"
                 self._runner.decode(running)
-            self.status.num_tokens += sum(len(sequence.output_ids) for sequence in running) - before
+            self.status.num_live = sum(len(sequence.output_ids) for sequence in running)
+            self.status.num_tokens += self.status.num_live - before
         except Exception as error:
             failure = error.with_traceback(None)  # its frames hold tensors, and memory may be what is wanting
         now = self.status.last_step = time.monotonic()
@@ -218,8 +227,8 @@ class Worker(threading.Thread):
         if is_memory:
             self._limit = self._num_slots  # it was this one, and not how many there were
             reason = (
-                f"memory ran out for this one alone ({len(sequence.request.prompt_ids):,} tokens and room for "
-                f"{sequence.request.params.max_new_tokens:,} more); split smaller ({setting('unit')}), or run "
+                f"memory ran out for this one alone ({len(sequence.request.prompt_ids):,} tokens to read and up to "
+                f"{sequence.request.params.max_new_tokens:,} to write); split smaller ({setting('unit')}), or run "
                 f"less at once ({setting('threads', '1')})"
             )
         else:
@@ -240,6 +249,8 @@ class Worker(threading.Thread):
         finished = [sequence for sequence in self._running if sequence.finish_reason]
         if finished:
             self._running[:] = [sequence for sequence in self._running if not sequence.finish_reason]
+            self.status.num_live = sum(len(sequence.output_ids) for sequence in self._running)
+            self.status.num_live_read = sum(len(sequence.request.prompt_ids) for sequence in self._running)
         for sequence in finished:
             self._complete(sequence, now)
             self._runner.release(sequence)

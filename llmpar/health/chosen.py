@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmpar.answering.choice import ModelChoice
-from llmpar.engine.model import context_length_of
 from llmpar.engine.resources import available_memory, usable_cores
 from llmpar.errors import LlmparError, setting
 from llmpar.health.finding import Finding, size
-from llmpar.models.configuration import chat_template, configuration, deciding_files
+from llmpar.models.configuration import chat_template, configuration
 from llmpar.models.load import find_arithmetic
 from llmpar.models.registry import REGISTRY, resolve
 from llmpar.visible import one_line
@@ -18,7 +17,7 @@ _TOPIC = "model"
 
 
 def describe(name: str) -> Iterator[Finding]:
-    """Yield what a model is like that is on this machine, by its own files.
+    """Yield what a model is made of that is on this machine, by its own files.
 
     Args:
         name: as the user names it.
@@ -34,10 +33,7 @@ def describe(name: str) -> Iterator[Finding]:
     for key, words in (("num_hidden_layers", "layers"), ("hidden_size", "width"), ("vocab_size", "vocabulary")):
         if isinstance(inner.get(key), int):
             yield Finding(_TOPIC, words, f"{inner[key]:,}")
-    yield Finding(_TOPIC, "context", f"{context_length_of(config, text):,} tokens")
     yield Finding(_TOPIC, "chat template", "yes" if chat_template(files.path) else "none: it takes no conversations")
-    weights = [file for file in deciding_files(files.path) if file.suffix in (".safetensors", ".gguf")]
-    yield Finding(_TOPIC, "weights", f"{size(sum(file.stat().st_size for file in weights))} in {len(weights)} files")
 
 
 def look(choice: ModelChoice, *, is_named: bool) -> Iterator[Finding]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from llmpar.answering.flow import Part
 from llmpar.answering.session import Session
 from llmpar.documents.document import Segment, text_document, text_segment
+from llmpar.documents.language import detect
+from llmpar.jobs.defaults import USUAL_TOP
 from llmpar.jobs.passages import Ranking
-from llmpar.jobs.reduction import JOINT, plant
+from llmpar.jobs.reduction import JOINT, Gaps, Stretch, plant
 from llmpar.jobs.segmenting import Blocks, is_heading, pack
 from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
@@ -18,6 +20,7 @@ from llmpar.tasks.task import Task
 _NOWHERE = text_document("question")
 _SEVERAL = re.compile(r"\?.*\?|\b(?:and|und|et|y|e|och|en|og|i|и)\b|[;；]|和|以及", re.IGNORECASE | re.DOTALL)
 _MOST_PARTS = 6
+_TELLING = 20  # passages that tell which language it is
 _LIST_MARK = re.compile(r"\s*(?:[-*•]|\(?\d{1,2}[.)])\s*")
 # How a model says that there is nothing to say, when it does not say it in the one word that it was given.
 _NOTHING = re.compile(
@@ -39,7 +42,7 @@ class Passage:
     @property
     def place(self) -> str:
         """File and line, for people and editors."""
-        return f"{self.segment.block.document.name}:{self.segment.line}"
+        return self.segment.place
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,19 @@ class Finding:
     question: str
     answer: str
     passage: Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What the findings come to.
+
+    Args:
+        text: one answer, "" for none. If the last step failed, the answers that it was to join.
+        gaps: whether it is one answer, and what it does not rest on although something was found there.
+    """
+
+    text: str
+    gaps: Gaps = field(default_factory=Gaps)
 
 
 def gather(blocks: Blocks, task: Task, session: Session) -> Iterator[Passage]:
@@ -72,7 +88,7 @@ def divide(question: str, session: Session, task: Task) -> list[str]:
     """
     if not _SEVERAL.search(question):
         return [question]
-    asked = Question(text_segment(_NOWHERE, question), task)
+    asked = Question(text_segment(_NOWHERE, question, label="the question, taken apart"), task)
     result = session.flow.result(session.flow.submit(asked))
     lines = [_LIST_MARK.sub("", line, count=1).strip() for line in result.answer.splitlines()]
     ranking = Ranking([question])
@@ -101,12 +117,26 @@ def asked_of(
         task: what is asked, `{question}` in it.
     """
     for question, numbers in zip(questions, chosen, strict=True):
-        asked = task.with_values(question=question)
         for number in numbers:
-            passage = passages[number]
-            block = replace(passage.segment.block, num_bytes=0)
-            fields = (("before", passage.heading),)
-            yield Part(block, [Question(replace(passage.segment, block=block), asked, fields)])
+            asked = ask_of(passages[number], question, task)
+            yield Part(asked.segment.block, [asked])
+
+
+def within(numbers: Sequence[int], passages: Sequence[Passage], most: int, measure: Callable[[str], int]) -> list[int]:
+    """Return the first of some passages, as many as have `most` tokens together, and at least as many as are usual."""
+    kept: list[int] = []
+    total = 0
+    for number in numbers:
+        if len(kept) >= USUAL_TOP and total >= most:
+            break
+        kept.append(number)
+        total += measure(passages[number].segment.text)
+    return kept
+
+
+def language_of(passages: Sequence[Passage]) -> str:
+    """Return the name of the language that passages are in, by the first of them."""
+    return detect("\n".join(passage.segment.text for passage in passages[:_TELLING]), "english")
 
 
 def find(
@@ -132,6 +162,12 @@ def find(
         for result in results:
             if result.error is None and not is_nothing(result.answer, nothing):
                 yield Finding(question, result.answer, passages[number])
+
+
+def ask_of(passage: Passage, question: str, task: Task) -> Question:
+    """Return what the model is asked about a passage; see `find`."""
+    segment = replace(passage.segment, block=replace(passage.segment.block, num_bytes=0))
+    return Question(segment, task.with_values(question=question), (("before", passage.heading),))
 
 
 def quote(
@@ -164,9 +200,13 @@ def is_nothing(answer: str, nothing: str) -> bool:
     return not said or said.startswith(nothing.casefold()) or bool(_NOTHING.match(answer.strip()))
 
 
-def conclude(question: str, findings: Iterable[Finding], session: Session, task: Task) -> str:
-    """Return one answer made of the findings, "" if there are none."""
+def conclude(question: str, findings: Iterable[Finding], session: Session, task: Task) -> Conclusion:
+    """Return one answer made of the findings."""
     tree = plant(session, task.with_values(question=question).reduction(), _NOWHERE)
-    for answer in dict.fromkeys(finding.answer for finding in findings):
-        tree.add(answer)
-    return tree.finish()
+    found: dict[str, Stretch] = {}
+    for finding in findings:
+        found.setdefault(finding.answer, Stretch.of(finding.passage.segment))
+    for answer, stretch in found.items():
+        tree.add(answer, stretch)
+    text = tree.finish()
+    return Conclusion(text, tree.gaps)

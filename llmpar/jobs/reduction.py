@@ -3,7 +3,8 @@
     y = g(g(y1 … yk), g(yk+1 …), …)
 
 Which answers stand in which question follows from their order and lengths alone. Every node is asked as soon as its
-answers are there, beside what is still being read, and each level keeps no more than one question's worth.
+answers are there, beside what is still being read, and each level keeps no more than one question's worth. An answer
+knows which stretch of the documents it is about, so that what is missing in the end can be named.
 """
 
 from __future__ import annotations
@@ -20,17 +21,62 @@ from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
 
 JOINT = "\n\n"  # between the answers in a question
+_NAMED = 8  # places that are named as missing
 FAN_IN = 4
 """How many of the longest answers a question should hold: with two, a tree asks as many questions as it has leaves."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """From where to where a part of the documents goes: names and lines, from 1; 0 where there are no lines."""
+
+    name: str
+    line: int
+    last_name: str
+    last_line: int
+
+    @classmethod
+    def of(cls, segment: Segment) -> Stretch:
+        """Return where a segment stands."""
+        if segment.label:
+            return cls(segment.label, 0, segment.label, 0)
+        name = segment.block.document.name
+        return cls(name, segment.line, name, segment.last_line)
+
+    def until(self, last: Stretch) -> Stretch:
+        """Return the stretch from the beginning of this one to the end of another."""
+        return Stretch(self.name, self.line, last.last_name, last.last_line)
+
+    def __str__(self) -> str:
+        first = f"{self.name}:{self.line}" if self.line else self.name
+        if self.name != self.last_name:
+            return f"{first} to {self.last_name}" + (f":{self.last_line}" if self.last_line else "")
+        return first if self.line == self.last_line else f"{first}-{self.last_line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """What one answer that was made of many lacks.
+
+    Args:
+        num_partial: how many answers stand beside each other in its place, as the last step failed; 0 if it did not.
+        num_missing: of how many parts it says nothing, as something about them failed.
+        missing: the first of these.
+    """
+
+    num_partial: int = 0
+    num_missing: int = 0
+    missing: tuple[Stretch, ...] = ()
+
+
 @dataclass(slots=True)
 class _Level:
-    """Answers that wait for their question, and questions that wait for their answer."""
+    """Answers that wait for their question, and questions that wait for their answer, each with its stretch."""
 
     texts: list[str] = field(default_factory=list)
+    stretches: list[Stretch | None] = field(default_factory=list)
     num_tokens: int = 0
-    pending: deque[Pending] = field(default_factory=deque)
+    pending: deque[tuple[Pending, Stretch | None, int]] = field(default_factory=deque)
     num_asked: int = 0
 
 
@@ -53,54 +99,87 @@ class Tree:
         self._measure = measure
         self._levels = [_Level()]
         self._unreduced = ""  # the answers that a question which failed was about: better than nothing
+        self._num_unreduced = 0
+        self._lost: list[Stretch | None] = []  # of questions that failed
+        self._missing: list[Stretch] = []
+        self._num_missing = self._num_partial = 0
 
     @property
     def shape(self) -> list[int]:
         """How many questions each level had, from the lowest."""
         return [level.num_asked for level in self._levels if level.num_asked]
 
-    def add(self, text: str) -> None:
-        """Take the next answer."""
-        self._put(0, text)
+    def add(self, text: str, stretch: Stretch | None = None) -> None:
+        """Take the next answer, and what it is about."""
+        self._put(0, text, stretch)
         for index in range(len(self._levels)):
             pending = self._levels[index].pending
-            while pending and pending[0].result is not None:
+            while pending and pending[0][0].result is not None:
                 self._take(index)
 
+    def lose(self, stretch: Stretch) -> None:
+        """Take note that there is no answer about a part of the documents."""
+        self._num_missing += 1
+        if len(self._missing) < _NAMED:
+            self._missing.append(stretch)
+
     def finish(self) -> str:
-        """Ask what is left to ask, wait for it, and return the one answer; "" if there was none."""
+        """Ask what is left to ask, wait for it, and return the one answer; "" if there was none.
+
+        If the last question failed, the answers that it was about stand beside each other, as `gaps` says.
+        """
+        text = self._finish()
+        if text is None:
+            text, self._num_partial = self._unreduced, self._num_unreduced
+            self._lost = self._lost[:-1]
+        for stretch in self._lost:
+            if stretch:
+                self.lose(stretch)
+        return text
+
+    @property
+    def gaps(self) -> Gaps:
+        """What the answer that `finish` returned lacks."""
+        return Gaps(self._num_partial, self._num_missing, tuple(self._missing))
+
+    def _finish(self) -> str | None:
+        """Return the one answer; None if the last question failed, or there was no answer at all."""
         index = 0
         while index < len(self._levels):
             level = self._levels[index]
             self._drain(level, index)
             if index + 1 == len(self._levels) and len(level.texts) < 2:
-                return level.texts[0] if level.texts else self._unreduced
+                return level.texts[0] if level.texts else None
             if len(level.texts) == 1:  # one answer is as good as a question about it
-                (text,) = level.texts
-                level.texts, level.num_tokens = [], 0
-                self._put(index + 1, text)
+                (text,), (stretch,) = level.texts, level.stretches
+                level.texts, level.stretches, level.num_tokens = [], [], 0
+                self._put(index + 1, text, stretch)
             elif level.texts:
                 self._ask(index)
                 self._drain(level, index)
             index += 1
-        return self._unreduced
+        return None
 
-    def _put(self, index: int, text: str) -> None:
+    def _put(self, index: int, text: str, stretch: Stretch | None) -> None:
         while index >= len(self._levels):
             self._levels.append(_Level())
         level, num_tokens = self._levels[index], self._measure(text)
         if len(level.texts) > 1 and level.num_tokens + num_tokens > self._budget:
             self._ask(index)
         level.texts.append(text)
+        level.stretches.append(stretch)
         level.num_tokens += num_tokens
 
     def _ask(self, index: int) -> None:
         level = self._levels[index]
-        text = JOINT.join(level.texts)
-        level.texts, level.num_tokens = [], 0
-        segment = text_segment(self._document, text, level.num_asked)
+        text, number = JOINT.join(level.texts), len(level.texts)
+        first, last = level.stretches[0], level.stretches[-1]
+        stretch = first.until(last) if first and last else None
+        level.texts, level.stretches, level.num_tokens = [], [], 0
+        label = f"{stretch or self._document.name}, making one of {number} answers"
+        segment = text_segment(self._document, text, level.num_asked, label)
         level.num_asked += 1
-        level.pending.append(self._flow.submit(Question(segment, self._task)))
+        level.pending.append((self._flow.submit(Question(segment, self._task)), stretch, number))
 
     def _drain(self, level: _Level, index: int) -> None:
         while level.pending:
@@ -108,11 +187,13 @@ class Tree:
 
     def _take(self, index: int) -> None:
         """Wait for a level's first question, and hand its answer on."""
-        result = self._flow.result(self._levels[index].pending.popleft())
+        pending, stretch, number = self._levels[index].pending.popleft()
+        result = self._flow.result(pending)
         if is_usable(result):
-            self._put(index + 1, result.answer)
+            self._put(index + 1, result.answer, stretch)
         else:
-            self._unreduced = result.segment.text
+            self._unreduced, self._num_unreduced = result.segment.text, number
+            self._lost.append(stretch)
 
 
 def plant(session: Session, task: Task, document: Document) -> Tree:
@@ -125,13 +206,20 @@ def is_usable(result: Result) -> bool:
     return result.error is None or (result.finish_reason == "length" and bool(result.answer))
 
 
+def labelled(text: str, gaps: Gaps) -> str:
+    """Return a result, under a line that says so if it is several answers that were not made one."""
+    if not gaps.num_partial:
+        return text
+    return f"[llmpar: the last step failed, so these are {gaps.num_partial} answers about parts, not one]\n\n{text}"
+
+
 class ReducingMerger:
     """One answer for each document, or for all of them, in place of the answers to its segments.
 
     Args:
         plant: makes the tree for a document.
         is_total: whether there is one answer for all documents.
-        grown: is told the shape of each tree, and whose it is.
+        grown: is told of each tree that is complete: whose it is, and how many answers it was made of.
     """
 
     def __init__(
@@ -139,7 +227,7 @@ class ReducingMerger:
         plant: Callable[[Document], Tree],
         *,
         is_total: bool = False,
-        grown: Callable[[Document, int, list[int]], None] = lambda *_: None,
+        grown: Callable[[Document, int, Tree], None] = lambda *_: None,
     ) -> None:
         self._plant = plant
         self._is_total = is_total
@@ -159,7 +247,9 @@ class ReducingMerger:
         for result in results:
             if is_usable(result):
                 self._num_leaves += 1
-                self._tree.add(result.answer)
+                self._tree.add(result.answer, Stretch.of(result.segment))
+            else:
+                self._tree.lose(Stretch.of(result.segment))
         if block.last and not self._is_total:
             yield from self._finish()
 
@@ -171,7 +261,7 @@ class ReducingMerger:
         if self._tree is None or self._document is None:
             return
         text = self._tree.finish()
-        self._grown(self._document, self._num_leaves, self._tree.shape)
-        self._tree = None
+        self._grown(self._document, self._num_leaves, self._tree)
+        gaps, self._tree = self._tree.gaps, None
         if text:
-            yield text + "\n"
+            yield labelled(text, gaps) + "\n"

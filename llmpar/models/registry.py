@@ -28,6 +28,9 @@ REGISTRY = {
         size=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         download_size=92_871_040,
+        licence="apache-2.0",
+        languages=("en",),
+        context_length=8192,
     )
 }
 HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,15 @@ class ChatTokenizer:
         with self._translated("fails"):
             text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
+
+    def spell(self, ids: Sequence[int]) -> str:
+        """Return the text of a prompt's ids, with each control token between ⟦ and ⟧."""
+        parts = []
+        for is_control, run in groupby(ids, self._control_ids.__contains__):
+            several = list(run)
+            names = (f"⟦{self._tokenizer.id_to_token(token_id)}⟧" for token_id in several)
+            parts.append("".join(names) if is_control else self.decode(several))
+        return "".join(parts)
 
     def decode_all(self, outputs: Sequence[Any]) -> list[str]:
         """Return the texts of several answers' ids; other threads run meanwhile."""

@@ -1,33 +1,37 @@
-"""What a person sees on stderr while a run goes on. Reads the report and the workers' status, changes nothing."""
+"""What a person sees on stderr while a run goes on. Reads the report and the workers' status, changes nothing else."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import signal
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from llmpar.reporting.outlook import Outlook, look_ahead
+from llmpar.reporting.picture import clock, picture
 from llmpar.reporting.report import Report
+from llmpar.reporting.screen import Screen, terminal_size
 from llmpar.visible import visible
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from llmpar.engine.worker import WorkerStatus
 
 Mode = Literal["auto", "bar", "plain", "json", "none"]
 
-_REDRAW = 0.1  # seconds
+_REDRAW = 0.2  # seconds
+_MOST_SHARE = 0.005  # of the run's time that drawing may take
 _PLAIN_LINE = 10.0
 _JSON_LINE = 1.0
 
 
 class Progress:
-    """Shows a run's progress, and keeps other lines out of its way.
+    """Shows a run's progress, and keeps other lines out of its way. SIGUSR1 prints the state one time.
 
     Args:
         mode: "auto" is a bar on a terminal that can draw one, plain lines on one that cannot, and nothing where
@@ -45,22 +49,31 @@ class Progress:
         self._statuses: Callable[[], Iterable[WorkerStatus]] = lambda: ()
         self._doing = "reading"
         self._next = time.monotonic() + {"plain": _PLAIN_LINE, "json": _JSON_LINE}.get(self._mode, 0.0)
-        self._live: Any = None
+        self._screen: Screen | None = None
+        self._is_asked = False  # for the state, by the signal
+        self._before: Any = None  # what the signal did
 
     def __enter__(self) -> Progress:
         if self._mode == "bar":
+            self._screen = Screen()
             self._draw()
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGUSR1, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
-            self._live = None
+        if self._screen:
+            self._screen.erase()
+            self._screen = None
+        if self._before is not None:
+            signal.signal(signal.SIGUSR1, self._before)
+            self._before = None
 
     def watch(self, statuses: Callable[[], Iterable[WorkerStatus]]) -> None:
         """Show these workers from now on."""
         self._statuses = statuses
         self._doing = ""
+        self._report.begin_work()
 
     def doing(self, what: str) -> None:
         """Show what is going on before there are workers."""
@@ -70,12 +83,15 @@ class Progress:
 
     def tick(self) -> None:
         """Show the present state, if it is time to."""
+        if self._is_asked:
+            self._tell_state()
         now = time.monotonic()
         if self._mode == "none" or now < self._next:
             return
         if self._mode == "bar":
-            self._next = now + _REDRAW
-            self._live.refresh()
+            self._draw()
+            taken = time.monotonic() - now
+            self._next = now + max(_REDRAW, taken / _MOST_SHARE)
         elif self._mode == "plain":
             self._next = now + _PLAIN_LINE
             say(self._line())
@@ -85,12 +101,11 @@ class Progress:
 
     def aside(self, action: Callable[[], None]) -> None:
         """Do something to the terminal with the display out of the way."""
-        if not self._live:
+        if not self._screen:
             action()
             return
-        self._live.stop()
         try:
-            action()
+            self._screen.aside(action)
         finally:
             self._draw()
 
@@ -107,35 +122,37 @@ class Progress:
         """Print a line about what went wrong while the run goes on."""
         self.note(f"llmpar: {message}")
 
+    def _on_signal(self, *_: object) -> None:
+        # Nothing is printed in the middle of something else that is; before there are workers, nobody looks for long.
+        self._is_asked = True
+
+    def _tell_state(self) -> None:
+        self._is_asked = False
+        lines = self._picture(columns=100, rows=1000)
+        self.note("\n".join([f"llmpar {lines[0]}", *lines[1:]]))
+
     def _draw(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
+        if self._screen:
+            self._screen.draw(self._picture(*terminal_size()))
 
-        # A new one each time: a Live that starts again erases as many lines as it drew before it stopped.
-        self._live = Live(
-            get_renderable=self._render,
-            console=Console(stderr=True),
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._live.start(refresh=True)
+    def _picture(self, columns: int, rows: int) -> list[str]:
+        statuses = list(self._statuses())
+        return picture(self._name, self._report, self._outlook(statuses), statuses, self._doing, columns, rows)
 
-    def _rate(self) -> float:
-        return sum(status.num_tokens for status in self._statuses()) / max(self._report.seconds, 1e-9)
+    def _outlook(self, statuses: list[WorkerStatus]) -> Outlook:
+        return look_ahead(self._report, statuses, self._report.seconds - (self._report.seconds_to_start or 0.0))
 
     def _line(self) -> str:
-        report = self._report
-        share, left = report.share_done, report.seconds_left
+        report, outlook = self._report, self._outlook(list(self._statuses()))
         parts = [f"{report.num_segments_done:,} of {report.num_segments_read:,} {report.noun}s"]
-        parts += [f"{share:.0%}"] if share is not None else []
-        parts += [f"{report.num_output_tokens:,} tokens", f"{self._rate():,.0f} tokens/s"]
-        parts += [f"{_clock(left)} left"] if left is not None else []
+        parts += [f"{outlook.share:.0%}"] if outlook.share is not None else []
+        parts += [f"{outlook.num_written:,} tokens", f"{outlook.write_speed:,.0f} tokens/s"]
+        parts += [f"{clock(outlook.seconds_left)} left"] if outlook.seconds_left is not None else []
         return f"llmpar {self._name}: " + ", ".join(parts) + (f" ({self._doing})" if self._doing else "")
 
     def _record(self) -> dict[str, object]:
-        report = self._report
+        report, statuses = self._report, list(self._statuses())
+        outlook = self._outlook(statuses)
         return {
             "segments_read": report.num_segments_read,
             "segments_done": report.num_segments_done,
@@ -143,41 +160,16 @@ class Progress:
             "segments_looped": report.num_looped,
             "prompt_tokens": report.num_prompt_tokens,
             "output_tokens": report.num_output_tokens,
-            "tokens_per_second": round(self._rate(), 1),
-            "share_done": report.share_done,
+            "tokens_read": outlook.num_read,
+            "tokens_written": outlook.num_written,
+            "tokens_per_second": round(outlook.write_speed, 1),
+            "share_done": outlook.share,
             "seconds": round(report.seconds, 3),
-            "seconds_left": report.seconds_left,
+            "seconds_left": outlook.seconds_left,
             "workers": [
-                {"phase": status.phase, "running": status.num_running, "done": status.num_done}
-                for status in self._statuses()
+                {"phase": status.phase, "running": status.num_running, "done": status.num_done} for status in statuses
             ],
         }
-
-    def _render(self) -> RenderableType:
-        from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
-        report = self._report
-        share, left = report.share_done, report.seconds_left
-        head = Table.grid(padding=(0, 2))
-        cells: list[RenderableType] = [
-            Text(self._name, style="bold"),
-            ProgressBar(total=1.0, completed=share or 0.0, width=28, pulse=share is None),
-            Text("" if share is None else f"{share:4.0%}", style="progress.percentage"),
-            Text(f"{report.num_segments_done:,}/{report.num_segments_read:,} {report.noun}s"),
-            Text(f"{report.num_output_tokens:,} tokens", style="progress.data.speed"),
-            Text(f"{self._rate():,.0f}/s", style="progress.data.speed"),
-            Text("" if left is None else f"{_clock(left)} left", style="progress.remaining"),
-        ]
-        head.add_row(*cells)
-        lines: list[RenderableType] = [head]
-        if self._doing:
-            lines.append(Text(f"  {self._doing}…", style="dim"))
-        for index, status in enumerate(self._statuses()):
-            lines.append(Text(f"  worker {index}  {_activity(status)}", style="dim"))
-        return Group(*lines)
 
 
 def say(message: str) -> None:
@@ -201,21 +193,3 @@ def _is_pipe(stream: TextIO | None) -> bool:
         return stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
     except (OSError, ValueError):
         return False
-
-
-def _activity(status: WorkerStatus) -> str:
-    sequences = f"{status.num_running} sequence" + ("" if status.num_running == 1 else "s")
-    doing = {
-        "start": "starting",
-        "idle": "waiting",
-        "prefill": f"reading {sequences}",
-        "decode": f"writing {sequences}",
-        "ended": "ended",
-    }[status.phase]
-    return f"{doing}, {status.num_done:,} done, {status.num_tokens:,} tokens"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

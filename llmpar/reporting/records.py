@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,6 +11,8 @@ from llmpar.documents.document import Result
 from llmpar.documents.writer import open_as_it_is
 from llmpar.errors import OutputUncreatable, WriteFailed
 from llmpar.visible import json_text, one_line
+
+_BEGINNINGS = (b'{"date": ', b'{"document": ')  # of the first record; earlier versions wrote the latter
 
 
 class Records:
@@ -18,18 +22,22 @@ class Records:
         log: takes every result; None for nowhere.
         errors: takes those that failed, with what the model said last.
         model: its name, for the records.
+        appends: whether lines go behind those that are there; else a file begins anew.
 
     Raises:
-        OutputUncreatable: a file cannot be created.
+        OutputUncreatable: a file cannot be created, or holds something else than such lines.
     """
 
-    def __init__(self, log: Path | None, errors: Path | None, model: str) -> None:
+    def __init__(self, log: Path | None, errors: Path | None, model: str, *, appends: bool = False) -> None:
         self._model = model
         self._streams: dict[str, BinaryIO] = {}
         self._places = {name: place for name, place in (("log", log), ("errors", errors)) if place}
         try:
             for name, place in self._places.items():
-                self._streams[name] = open_as_it_is(place, buffering=0)
+                is_torn = _look_at(place, name)
+                self._streams[name] = open_as_it_is(place, buffering=0, appends=appends)
+                if appends and is_torn:  # a run that was killed left half a line
+                    self._streams[name].write(b"\n")
         except OSError as error:
             self.close()
             reason = f"{name} {one_line(place)}: cannot be created: {error.strerror}"
@@ -55,6 +63,7 @@ class Records:
     def _record(self, result: Result) -> dict[str, object]:
         start, end = result.segment.span
         record = {
+            "date": datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
             "document": result.segment.block.document.name,
             "index": result.segment.index,
             "start": start,
@@ -81,3 +90,24 @@ class Records:
                 data = data[self._streams[name].write(data) :]
         except OSError as error:
             raise WriteFailed(f"{one_line(self._places[name])}: writing failed: {error.strerror}") from error
+
+
+def _look_at(place: Path, name: str) -> bool:
+    """Refuse a file that holds something else than records; return whether its last line has no end.
+
+    Raises:
+        OutputUncreatable: it does; somebody may have named it by mistake.
+        OSError: it cannot be read.
+    """
+    if not place.is_file() or not place.stat().st_size or not os.access(place, os.R_OK):
+        return False
+    with place.open("rb") as file:
+        first = file.read(len(max(_BEGINNINGS, key=len)))
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+    if not first.startswith(_BEGINNINGS):
+        raise OutputUncreatable(
+            f"{name} {one_line(place)}: holds something else than records of llmpar, and is left as it is; name "
+            "another file, or move it away"
+        )
+    return last != b"\n"

@@ -59,10 +59,14 @@ class Report:
     """The counts of one run. Whoever does the work tells it by its methods; whoever shows progress reads the counts.
 
     Bytes are input bytes. `num_text_tokens_read` and `num_text_tokens_done` count the tokens of prompts, as a measure
-    of work; `num_looped` are among those that failed, `num_retried` among the others; `num_refused` requests were none
-    that can be asked; `num_bytes_total` is None while the size of an input is unknown. `noun` is what a segment is
-    called, and `fates` what becomes of one that failed and of several, where that is not the user's to say; with
-    `shows_latency`, the summary tells how long answers took from the time their questions were read.
+    of work; `num_asked` are done that a model was asked about in this run, and `longest_answer` has so many tokens;
+    `num_looped` are among those that failed, `num_retried` among the others; `num_poor` failed for an answer that will
+    not do, of which `num_poor_before` in an earlier run, too, and `num_stopped` as they did not end within
+    `most_tokens_stopped` tokens at most; `num_refused` requests were none that can be asked; `num_bytes_total` is None
+    while the size of an input is unknown. `noun` is what a segment is called, and `fates` what becomes of one that
+    failed and of several, where that is not the user's to say; `seconds_to_start` is how long it took until there were
+    workers, None while there are none. With `shows_latency`, the summary tells how long answers took from the time
+    their questions were read.
     """
 
     noun: str = "segment"
@@ -76,19 +80,30 @@ class Report:
     num_segments_done: int = 0
     num_failed: int = 0
     num_looped: int = 0
+    num_poor: int = 0
+    num_poor_before: int = 0
+    num_stopped: int = 0
+    most_tokens_stopped: int = 0
     num_cut: int = 0
     num_reused: int = 0
     num_cached: int = 0
     num_retried: int = 0
+    num_asked: int = 0
     num_refused: int = 0
     num_text_tokens_read: int = 0
     num_text_tokens_done: int = 0
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
+    longest_answer: int = 0
     num_bytes_read: int = 0
     num_bytes_total: int | None = None
     started: float = field(default_factory=time.monotonic)
+    seconds_to_start: float | None = None
     latencies: Latencies = field(default_factory=Latencies)
+
+    def begin_work(self) -> None:
+        """Take note that there are workers from now on."""
+        self.seconds_to_start = self.seconds
 
     def expect_bytes(self, total: int | None) -> None:
         """Take note of how many bytes all inputs have; None if that is not known of one."""
@@ -143,6 +158,7 @@ class Report:
         if self.latencies.first is None:
             self.latencies.first = self.seconds
         self.num_text_tokens_done += result.num_prompt_tokens
+        self.num_asked += not (result.reused or result.cached or result.finish_reason == "kept")
         if result.reused:
             self.num_reused += 1
         elif result.cached:
@@ -151,9 +167,19 @@ class Report:
             self.num_retried += result.error is None and result.num_attempts > 1
             self.num_prompt_tokens += result.num_prompt_tokens
             self.num_output_tokens += result.num_output_tokens
+            self.longest_answer = max(self.longest_answer, result.num_output_tokens)
         self.num_failed += result.error is not None
         self.num_looped += result.looped
+        if result.error is not None and result.finish_reason != "error":
+            self._count_poor(result)
         self.num_cut += result.cut
+
+    def _count_poor(self, result: Result) -> None:
+        self.num_poor += 1
+        self.num_poor_before += result.cached
+        if result.finish_reason == "length":
+            self.num_stopped += 1
+            self.most_tokens_stopped = max(self.most_tokens_stopped, result.num_output_tokens)
 
     @property
     def exit_code(self) -> int:
@@ -166,27 +192,15 @@ class Report:
         return time.monotonic() - self.started
 
     @property
-    def share_done(self) -> float | None:
-        """How much of the work is done, 0 to 1, by tokens; None while the total is unknown.
+    def num_text_tokens_left(self) -> float | None:
+        """How many tokens of prompts are not yet done, as far as can be told; None while the total is unknown.
 
         What has not been read yet counts as many tokens for each byte as what has been.
         """
-        total = self._tokens_total
-        if total is None:
-            return None
-        return min(1.0, self.num_text_tokens_done / total)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """The time left if the rest goes as fast as what is done; None when that cannot be told."""
-        share = self.share_done
-        return self.seconds * (1 - share) / share if share else None
-
-    @property
-    def _tokens_total(self) -> float | None:
         if self.num_bytes_total is None or not self.num_bytes_read or not self.num_text_tokens_read:
             return None
-        return self.num_text_tokens_read * max(1.0, self.num_bytes_total / self.num_bytes_read)
+        total = self.num_text_tokens_read * max(1.0, self.num_bytes_total / self.num_bytes_read)
+        return max(0.0, total - self.num_text_tokens_done)
 
     def summary(self, name: str, on_error: OnError = DEFAULT_ON_ERROR) -> str:
         """Return the line that a run leaves on stderr, and one for each of several documents in which some failed."""

@@ -18,14 +18,12 @@ from typing import Any, TypeGuard
 
 from llmpar.paths import state_dir
 from llmpar.store.database import Database
+from llmpar.store.lengths import Lengths
+from llmpar.store.queries import FIND, KEEP, KNOWN, LENGTHS
 
 _DAY = 86_400
 _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970
 _TOUCHED_AT_ONCE = 1000
-_FIND = (
-    "SELECT key, attempt, answer, finish_reason, num_prompt_tokens, num_output_tokens, seconds, checksum, used "
-    "FROM answers WHERE key IN"
-)
 _ALL = (
     "SELECT digest, description, created, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
     "num_output_tokens, seconds, used, checksum FROM answers JOIN jobs ON jobs.id = job"
@@ -108,7 +106,7 @@ class Store:
         for first in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[first : first + _KEYS_AT_ONCE]
             rows = self._database.read(
-                f"{_FIND} ({', '.join('?' * len(some))}) ORDER BY key, attempt",
+                f"{FIND} ({', '.join('?' * len(some))}) ORDER BY key, attempt",
                 tuple(some),
             )
             for key, attempt, text, *counts, checksum, used in rows:
@@ -121,6 +119,34 @@ class Store:
         if len(self._touched) >= _TOUCHED_AT_ONCE:
             self._touch()
         return found
+
+    def known(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Return those of some keys under which there is an answer; to ask for this is no use of them."""
+        found: set[bytes] = set()
+        for first in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[first : first + _KEYS_AT_ONCE]
+            rows = self._database.read(f"{KNOWN} ({', '.join('?' * len(some))})", tuple(some))
+            found.update(key for (key,) in rows)
+        return found
+
+    def digests(self) -> list[bytes]:
+        """Return the digests of all jobs."""
+        return [digest for (digest,) in self._database.read("SELECT digest FROM jobs")]
+
+    def jobs(self) -> list[tuple[bytes, dict[str, object]]]:
+        """Return the digests and descriptions of the jobs that have one, the latest first."""
+        rows = self._database.read(
+            "SELECT digest, description FROM jobs WHERE description IS NOT NULL ORDER BY created DESC, id DESC"
+        )
+        return [(digest, json.loads(description)) for digest, description in rows]
+
+    def lengths(self, digests: Sequence[bytes]) -> Lengths:
+        """Return how long the answers of the jobs with these digests are, all together."""
+        sums = [0.0] * 5
+        for digest in digests:
+            (row,) = self._database.read(LENGTHS, (digest,))
+            sums = [one + other for one, other in zip(sums, row, strict=True)]
+        return Lengths(int(sums[0]), *sums[1:])
 
     def write(
         self, digest: bytes, description: str | None, records: Iterable[tuple[bytes, str, StoredAnswer, bool]]
@@ -141,12 +167,7 @@ class Store:
             connection.execute("INSERT OR IGNORE INTO jobs (digest, description, created) VALUES (?, ?, ?)", job)
             (number,) = connection.execute("SELECT id FROM jobs WHERE digest = ?", (digest,)).fetchone()
             connection.executemany("DELETE FROM answers WHERE key = ?", replaced)
-            # Another process may have been faster; then its answer stands.
-            connection.executemany(
-                "INSERT OR IGNORE INTO answers (job, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
-                "num_output_tokens, seconds, used, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                ((number, *row) for row in rows),
-            )
+            connection.executemany(KEEP, ((number, *row) for row in rows))
 
     def all_answers(self) -> Iterator[list[tuple[Any, ...]]]:
         """Yield every answer as it is kept, with its job, some at a time, for `take`."""
@@ -226,6 +247,22 @@ class Store:
                 faults.append(f"the text of answer {number} was altered")
         return faults
 
+    def texts(self) -> Iterator[tuple[int, bytes, str | None, str]]:
+        """Yield of each answer its number, its key, its text if that is kept, and what it says."""
+        for number, key, text, answer in self._database.rows("SELECT id, key, text, answer FROM answers"):
+            yield number, key, None if text is None else _text(text), _text(answer)
+
+    def delete(self, numbers: Iterable[int]) -> int:
+        """Delete the answers with these numbers, and return how many there were."""
+        self._database.read("PRAGMA secure_delete = ON")  # what is deleted is to be gone
+        with self._database.transaction() as connection:
+            before = connection.total_changes
+            connection.executemany("DELETE FROM answers WHERE id = ?", ((number,) for number in numbers))
+            count = connection.total_changes - before
+            connection.execute("DELETE FROM jobs WHERE id NOT IN (SELECT job FROM answers)")
+        self._database.shrink()
+        return count
+
     def purge(self, days: float = 0) -> int:
         """Delete the answers that no run has used for so many days, 0 for all, and return how many."""
         with self._database.transaction() as connection:
@@ -290,6 +327,11 @@ class JobStore:
         self._added: list[tuple[bytes, str, StoredAnswer, bool]] = []
         self._foreseen: dict[bytes, list[StoredAnswer]] = {}
 
+    @property
+    def digest(self) -> bytes:
+        """The hash of the job's description."""
+        return self._digest
+
     def key(self, text: str) -> bytes:
         """Return the key of a text in this job."""
         return _key(self._digest, _bytes(text))
@@ -342,6 +384,11 @@ class NoStore:
 
     def commit(self) -> None:
         """Do nothing."""
+
+
+def key_in(digest: bytes, text: str) -> bytes:
+    """Return the key that a text has in the job with this digest."""
+    return _key(digest, _bytes(text))
 
 
 def _key(digest: bytes, text: bytes) -> bytes:

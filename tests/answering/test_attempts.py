@@ -78,6 +78,10 @@ def test_errors_without_end_come_to_an_end() -> None:
         ([0, 1, 2], Policy(retries=2), None),
         ([0, 1], Policy(retries=1, retry_failed=True), (2, 3)),
         ([4], Policy(retries=0, retry_failed=True), (5, 5)),
+        # One whose answer had too little room no longer counts, and is made again.
+        ([1], Policy(retries=1), (0, 1)),
+        ([0, 2], Policy(retries=2), (1, 2)),
+        ([1, 2], Policy(retries=2, retry_failed=True), (3, 5)),
     ],
 )
 def test_where_an_earlier_run_left_off(known: list[int], policy: Policy, expected: tuple[int, int] | None) -> None:
@@ -95,6 +99,13 @@ def test_each_attempt_is_drawn_by_itself() -> None:
     other = sampling_of(Attempt(1, 2), warm)
     assert (other.temperature, other.top_p) == (1.5, 0.5)
     assert other.seed != warm.seed
+
+
+def test_an_attempt_that_was_made_is_not_made_again() -> None:
+    attempt = begin([(1, "stop")], Policy(retries=1))
+    assert attempt is not None
+    assert attempt.following().number == 2
+    assert next_step(attempt, "stop", is_faulty=True, room=5) is Step.FINISH
 
 
 def test_the_next_attempt_begins_anew() -> None:

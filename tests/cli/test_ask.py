@@ -52,7 +52,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if prompt.startswith("question"):
             return "1. What does a card cost?\n2. How high may the river be?"
         if prompt.startswith("reduce"):
-            return "+".join(text.split("\n\n"))
+            return "" if "fails" in prompt.partition("\x00")[2].partition("\x00")[0] else "+".join(text.split("\n\n"))
         return "four pounds" if "pounds" in text else "below two metres" if "metres" in text else "No answer."
 
     class Saying(FakeRunner):
@@ -113,7 +113,15 @@ def test_what_fits_best_by_its_words_is_quoted_in_any_case(llmpar: Call, asked: 
 
 def test_records(llmpar: Call, asked: list[str], handbook: Path) -> None:
     outcome = llmpar(
-        "ask", "What of a card and the river?", str(handbook), "--format", "jsonl", "-q", "Card?", "-q", "River?"
+        "ask",
+        "What of a card and the river?",
+        str(handbook),
+        "--format",
+        "jsonl",
+        "--part",
+        "Card?",
+        "--part",
+        "River?",
     )
     answer, *findings = (json.loads(line) for line in outcome.out.splitlines())
     assert answer == {"question": "What of a card and the river?", "answer": "four pounds+below two metres"}
@@ -158,6 +166,18 @@ def test_nothing_found_is_said(llmpar: Call, asked: list[str], handbook: Path) -
     assert "no passage says anything to it" in outcome.err
 
 
+def test_a_last_step_that_fails_is_told_and_its_answer_labelled(llmpar: Call, asked: list[str], handbook: Path) -> None:
+    outcome = llmpar("ask", "What fails of a card or the river?", str(handbook), "--top", "all")
+    label, _, first, _, second, *places = outcome.out.decode().splitlines()
+    assert (outcome.code, first, second) == (3, "four pounds", "below two metres")
+    assert label == "[llmpar: the last step failed, so these are 2 answers about parts, not one]"
+    assert [place.split(": ")[0].strip() for place in places] == ["handbook.md:5", "handbook.md:11"]
+    assert "llmpar ask: handbook.md:5-13, making one of 2 answers: the answer is empty" in outcome.err
+    assert "the answer: the last step failed; 2 answers about parts stand there" in outcome.err
+    records = llmpar("ask", "What fails of a card or the river?", str(handbook), "--top", "all", "--format", "jsonl")
+    assert json.loads(records.out.splitlines()[0])["partial"] is True
+
+
 def test_a_dry_run_counts_passages(llmpar: Call, asked: list[str], handbook: Path) -> None:
     outcome = llmpar("ask", "What?", str(handbook), "--dry-run")
     assert outcome.out.split() == [b"documents", b"1", b"passages", b"3"]
@@ -174,7 +194,15 @@ def test_several_documents(llmpar: Call, asked: list[str], handbook: Path) -> No
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("",), ("handbook.md",), ("Who?", "handbook.md", "--top", "0"), ("Who?", "handbook.md", "--in-place")],
+    [
+        (),
+        ("",),
+        ("handbook.md",),
+        ("handbook.md", "handbook.md"),
+        ("Who?", "--part", "handbook.md", "handbook.md"),
+        ("Who?", "handbook.md", "--top", "0"),
+        ("Who?", "handbook.md", "--in-place"),
+    ],
 )
 def test_what_cannot_be_meant(llmpar: Call, handbook: Path, arguments: tuple[str, ...]) -> None:
     outcome = llmpar("ask", *arguments, "--engine=echo")

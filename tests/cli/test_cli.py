@@ -443,9 +443,18 @@ class TestModel:
         monkeypatch.setattr("llmpar.models.load.load_model", refuse)
         outcome = llmpar("run", "{text}", "--dry-run", "--model", str(tiny_model), stdin=b"One. Two.\n")
         assert outcome.code == 0
-        rows = dict(line.rsplit(None, 1) for line in outcome.out.decode().splitlines())
+        rows = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in outcome.out.decode().splitlines())
         frame = 1 + len("user\n") + 1 + len("\n") + 1 + len("assistant\n")
-        assert rows == {"documents": "1", "sentences": "2", "prompt tokens": str(2 * (4 + frame))}
+        assert rows.pop("memory").startswith("about ")
+        unknown = "unknown; `--sample 16` finds out"
+        assert rows == {
+            "documents": "1",
+            "sentences": "2",
+            "to ask": "2",
+            "tokens to read": str(2 * (4 + frame)),
+            "tokens to write": unknown,
+            "time": unknown,
+        }
 
     def test_a_failing_segment_is_named_and_ends_with_3(self, llmpar: Call, tiny_model: Path) -> None:
         long = "word " * 400
@@ -453,7 +462,7 @@ class TestModel:
                          "--overflow", "error", stdin=f"short\n{long.strip()}\nshort\n".encode())  # fmt: skip
         assert outcome.code == 3
         assert outcome.out.decode().split("\n")[1] == long.strip()
-        assert "<stdin>, segment 2 (characters 6-2005): its prompt takes" in outcome.err
+        assert "<stdin>:2 'word word word word word word word word …': its prompt takes" in outcome.err
         assert "1 failed and kept as they were" in outcome.err
 
     def test_hostile_text_keeps_its_shape(self, llmpar: Call, tiny_model: Path) -> None:
@@ -484,10 +493,10 @@ class TestLoops:
         outcome = llmpar("run", "{text}", "-u", "line", "-j", threads, stdin=self.TEXT)
         one, two, three = (bytes(fake_answer(word)).decode() for word in (b"one", b"two", b"three"))
         assert (outcome.code, outcome.out.decode().split("\n")) == (3, [one, "loop", two, "loop", three])
-        *notes, summary = outcome.err.splitlines()
+        *notes, summary, advice = outcome.err.splitlines()
         reason = "the answer repeats itself (stopped after 80 tokens); kept as it was"
-        segments = ("segment 2 (characters 4-8)", "segment 4 (characters 13-17)")
-        assert notes == [f"llmpar run: <stdin>, {segment}: {reason}" for segment in segments]
+        assert notes == [f"llmpar run: <stdin>:{line} 'loop': {reason}" for line in (2, 4)]
+        assert advice.startswith("llmpar run: 2 segments had no answer that will do; ")
         assert "5 segments, 2 failed and kept as they were (2 in a loop), 1 repeated, " in summary
 
     def test_0_stops_no_loop(self, llmpar: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from llmpar import ModelChoice, Policy, Sampling, interface
+from llmpar.cli.main import app
 from llmpar.cli.options import JobOptions, settings_of
 from llmpar.cli.run import Run
 
@@ -38,6 +41,50 @@ def test_an_option_has_the_default_of_its_setting(setting: str, default: object)
         assert setting not in defaults()
     else:
         assert defaults()[setting] == default
+
+
+def test_each_short_name_means_one_thing() -> None:
+    program = typer.main.get_command(app)
+    meanings: dict[str, set[str]] = {}
+
+    def walk(command: Any) -> None:
+        for parameter in command.params:
+            for name in parameter.opts:
+                if len(name) == 2:
+                    meanings.setdefault(name, set()).add(parameter.name)
+        for inner in getattr(command, "commands", {}).values():
+            walk(inner)
+
+    walk(program)
+    assert {name: kinds for name, kinds in meanings.items() if len(kinds) > 1} == {}
+    assert {"-q", "-v", "-o", "-m", "-j", "-u"} <= meanings.keys()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "FILE", "FILE"),
+        ("run", "Say {text}", "--system", "FILE", "FILE"),
+        ("run", "Say {text}", "--reduce", "FILE", "FILE"),
+        ("reply", "--system", "FILE", "FILE"),
+        ("ask", "FILE", "FILE"),
+        ("ask", "Who?", "--part", "FILE", "FILE"),
+    ],
+)
+def test_no_file_is_taken_for_a_text(llmpar: Any, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "a.txt").write_text("Text.\n")
+    named = [argument.replace("FILE", str(tmp_path / "a.txt")) for argument in arguments]
+    outcome = llmpar(*named, "--engine", "echo")
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, b"", 1), outcome.err
+
+
+def test_quiet_swallows_nothing(llmpar: Any, tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(f"The name is {name}.\n")
+    files = [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
+    outcome = llmpar("ask", "What is the name?", "-q", *files, "--engine", "echo", "--top", "all")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert all(file in outcome.out.decode() for file in files)
 
 
 def test_a_command_without_options_has_the_settings_of_python() -> None:

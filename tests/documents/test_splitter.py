@@ -124,7 +124,7 @@ def test_what_lies_between_segments_is_copied(text: str, name: str, unit: Unit) 
 
 def test_segments_say_where_they_are() -> None:
     [(_, segments)] = segments_of(b"One. Two.", "x.txt", "sentence")
-    assert str(segments[1]) == "x.txt, segment 2 (characters 5-9)"
+    assert str(segments[1]) == "x.txt:1 'Two.'"
 
 
 def test_an_unknown_language_is_refused_at_once() -> None:

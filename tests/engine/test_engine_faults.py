@@ -174,7 +174,7 @@ class TestMemory:
         found = answers([runner], [request(index) for index in range(30)])
         assert [index for index, end in found.items() if end.error] == [7]
         assert "memory ran out" in (found[7].error or "")
-        assert "3 tokens and room for 100 more" in (found[7].error or "")
+        assert "3 tokens to read and up to 100 to write" in (found[7].error or "")
         assert all(list(found[i].output_ids) == fake_answer([i] * 3) for i in range(30) if i != 7)
         assert runner.num_slots >= slots // 2, "one request made all others slow"
 

@@ -16,9 +16,9 @@ from support.program import Outcome
 from llmpar.answering.answers import Answers
 from llmpar.answering.attempts import Policy
 from llmpar.answering.flow import Flow
-from llmpar.documents.document import text_document
+from llmpar.documents.document import INLINE, Segment, text_block, text_document
 from llmpar.engine.request import Sequence
-from llmpar.jobs.reduction import JOINT, Tree
+from llmpar.jobs.reduction import JOINT, Stretch, Tree, labelled
 from llmpar.reporting.report import Report
 from llmpar.store.store import NoStore
 from llmpar.tasks.question import Sampling
@@ -89,6 +89,34 @@ def test_what_fails_is_left_out_and_at_the_end_its_parts_stand() -> None:
     for text in ("A", "x"):
         planted.add(text)
     assert planted.finish() == "A\n\nx"
+
+
+def test_what_is_missing_is_named_by_its_place() -> None:
+    lines = "".join(f"line {number}\n" for number in range(1, 9))
+    block = text_block(text_document("a.txt"), lines)
+    starts = [lines.index(f"line {number}") for number in range(1, 9)]
+    segments = [Segment(block, i, start, start + 6, "text", INLINE) for i, start in enumerate(starts)]
+    planted, _ = tree(2)
+    for text, segment in zip("ABxCDE", segments, strict=False):
+        planted.add(text, Stretch.of(segment))
+    planted.lose(Stretch.of(segments[7]))
+    assert planted.finish() == "((AB)(DE))"
+    assert (planted.gaps.num_partial, planted.gaps.num_missing) == (0, 2)
+    assert list(map(str, planted.gaps.missing)) == ["a.txt:8", "a.txt:3-4"]
+    planted, _ = tree(2)
+    for text, segment in zip("ABCx", segments, strict=False):
+        planted.add(text, Stretch.of(segment))
+    assert planted.finish() == "(AB)", "it is one answer, and says nothing of the others"
+    assert list(map(str, planted.gaps.missing)) == ["a.txt:3-4"]
+
+
+def test_a_last_step_that_failed_is_told() -> None:
+    planted, _ = tree(100)
+    for text in ("A", "x", "B"):
+        planted.add(text)
+    assert labelled(planted.finish(), planted.gaps) == (
+        "[llmpar: the last step failed, so these are 3 answers about parts, not one]\n\nA\n\nx\n\nB"
+    )
 
 
 class TestCommand:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import sqlite3
 import stat
 import subprocess
@@ -145,7 +146,7 @@ class TestPinnedKeys:
             ([], "ad2a6cd33364f341379f12a6ea57ea64e222b5eed5b2d26e8435228ac1f2e46e"),
             (
                 ["--max-new-tokens", "12", "--temperature", "0.7", "--top-p", "0.9", "--seed", "3"],
-                "a4328e17bdeb7c11f392f403c508ab94526cdd9c0ee57cecfb9d8d6babe6c189",
+                "a68bd057399eef244227026a66157711eeb276d1edc75ae3c244456a84e30de6",
             ),
             (["--max-repeats", "0"], "9d82f0a63fcf8c91c9ec9151ee0c44a87430e67823bd23de1f9f02c0369c3dc3"),
         ],
@@ -555,7 +556,7 @@ class TestAgain:
         "options",
         [
             ("--system", "Be brief."), ("--temperature", "0.5"), ("--top-p", "0.5"), ("--seed", "5"),
-            ("--max-repeats", "9"), ("--max-new-tokens", "4000"),
+            ("--max-repeats", "9"),
         ],
     )  # fmt: skip
     def test_what_decides_answers_makes_all_new(self, bench: Bench, options: tuple[str, ...]) -> None:
@@ -564,6 +565,40 @@ class TestAgain:
         assert num_generated == 2
         assert again.out == bench("One.\nTwo.", *options, "--no-store")[0].out
         assert bench("One.\nTwo.", *options)[1] == bench("One.\nTwo.")[1] == 0
+
+    def test_a_limit_concerns_only_what_it_cuts(self, bench: Bench) -> None:
+        text = "One.\nTwo [long].\nThree [weak].\n"
+        first, _ = bench(text, "--max-new-tokens", "300")
+        lengths = [len(line) for line in first.out.splitlines()]
+        assert max(lengths[0], lengths[2]) < lengths[1] == 300, "the second alone was cut"
+        assert bench(text, "--max-new-tokens", "350")[1] == 1
+        assert bench(text, "--max-new-tokens", "500")[1] == 1
+        for limit, length in ((300, 300), (350, 350), (450, 400), (500, 400)):
+            again, num_generated = bench(text, "--max-new-tokens", str(limit))
+            assert num_generated == 0, "what was cut is kept for each limit"
+            assert [len(line) for line in again.out.splitlines()] == [lengths[0], length, lengths[2]]
+        assert bench(text)[1] == 0, "and what was not, for all"
+        shorter = ("--max-new-tokens", str(max(lengths[0], lengths[2]) - 1))
+        again, num_generated = bench(text, *shorter)
+        assert num_generated >= 2
+        assert again.out == bench(text, *shorter, "--no-store")[0].out
+        assert bench(text, "--max-new-tokens", "300")[0].out == first.out
+
+    def test_more_room_throws_no_repair_away(self, bench: Bench) -> None:
+        text = "One.\nTwo [never].\nThree [weak].\n"
+        first, _ = bench(text)
+        assert first.code == 3, "the second does not end"
+        good = first.out.splitlines()
+        more, num_generated = bench(text, "--max-new-tokens", "2000")
+        assert num_generated == 1, "one that was good at a further attempt is not asked again"
+        assert [line for line in more.out.splitlines() if len(line) < 2000] == [good[0], good[2]]
+        assert re.search(r"--max-new-tokens \d+ lets it go on that kept writing", first.err)
+
+    def test_an_attempt_that_had_too_little_room_is_made_again_before_others(self, bench: Bench) -> None:
+        first, num_generated = bench("Two [long].\n", "--max-new-tokens", "50", "--check", "length")
+        assert (first.code, num_generated) == (3, 2)
+        more, num_generated = bench("Two [long].\n", "--max-new-tokens", "500", "--check", "length")
+        assert (more.code, num_generated) == (0, 1)
 
     def test_so_do_the_prompt_and_the_version_of_answers(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         first, _ = bench("One.\nTwo.")

@@ -96,6 +96,15 @@ class Endpoints:
         """How many characters of text may be on their way."""
         return max_held(self._choice.max_memory)
 
+    @property
+    def thinks(self) -> bool:
+        """Whether answers may come after thoughts, which only the server knows; so a limit of them decides answers."""
+        return True
+
+    def spell(self, prompt: Prompt) -> str:
+        """Return a prompt for people, by who says what; the server's template makes of it what the model reads."""
+        return "\n".join(f"⟦{role}⟧{text}" for role, text in prompt.messages)
+
     def measure(self, text: str) -> int:
         """Return how many tokens a text has, about."""
         return estimate(text)

@@ -168,7 +168,7 @@ def test_little_memory_changes_nothing(kind: str) -> None:
     found = answers(make(kind), kind, asked, 1, 16, max_memory=3 * 128 * 2 * 2 * 32 * 4, notify=said.append)
     assert found == expected(kind)
     assert "up to 0 MB" in said[0]
-    with pytest.raises(UsageError, match="too little for keys and values"):
+    with pytest.raises(UsageError, match="too little for the texts on their way"):
         build_engine([TorchModel(make(kind))], 128, frozenset(), 1, 16, max_memory=100 * 2 * 2 * 32 * 4)
 
 

@@ -221,7 +221,7 @@ class TestModels:
 
     def test_what_cannot_be_built_leaves_no_process(self, tmp_path: Path) -> None:
         loaded = load_shards(2, plant(tmp_path / "model", "Qwen3"), "cpu", "fp32")
-        with pytest.raises(UsageError, match="too little for keys and values"):
+        with pytest.raises(UsageError, match="too little for the texts on their way"):
             build_engine(loaded.models, loaded.context_length, STOP, max_memory=100)
         assert not any(map(is_running, loaded.models[0].ranks.process_ids))
 

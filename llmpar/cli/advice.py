@@ -1,0 +1,45 @@
+"""What a person can do about what failed in a run. Knows the counts alone."""
+
+from __future__ import annotations
+
+from llmpar.documents.document import OnError
+from llmpar.reporting.report import Report, counted
+
+_ROUND = 100  # tokens; a limit that is proposed is a round number
+
+
+def advise(report: Report, name: str, on_error: OnError, *, keeps: bool) -> str | None:
+    """Return a line on what helps after a run in which answers would not do; None where there is none.
+
+    What failed for its input or for the machine is left out: its own message says what to do.
+
+    Args:
+        report: the run's counts.
+        name: of the command.
+        on_error: what became of what failed.
+        keeps: whether the run has a store, which remembers failures.
+    """
+    number = report.num_poor
+    if not number:
+        return None
+    parts = [f"{counted(number, report.noun)} had no answer that will do"]
+    if report.num_poor_before:
+        parts[0] += f", {_all_or(report.num_poor_before, number)} as in an earlier run, and not asked again"
+    if keeps:
+        parts.append("--retry-failed asks again" + ("" if number == 1 else " for those alone"))
+    else:
+        parts.append("--retries 3 asks more often, and --seed 1 draws other answers")
+    if report.num_stopped:
+        limit = -(-2 * report.most_tokens_stopped // _ROUND) * _ROUND
+        parts.append(f"--max-new-tokens {limit} lets {_all_or(report.num_stopped, number)} go on that kept writing")
+    parts.append("a larger model (-m) fails less")
+    if report.fates is None and on_error == "keep":
+        parts.append("--on-error mark shows in the text where it stayed as it was")
+    return f"llmpar {name}: " + "; ".join(parts)
+
+
+def _all_or(some: int, number: int) -> str:
+    """Return how many of a number are meant, in words."""
+    if some == number:
+        return "it" if number == 1 else "all"
+    return f"{some:,} of them"

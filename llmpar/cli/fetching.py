@@ -1,0 +1,78 @@
+"""Before a model is fetched: what it costs, in words, and a question to the person who sits there."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from llmpar.cli.words import size
+from llmpar.errors import ModelUnavailable, UsageError
+from llmpar.reporting.progress import say
+from llmpar.visible import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmpar.models.facts import ModelFacts
+
+_PIECE = 500  # tokens of a usual piece, its prompt and its answer
+
+
+def ask_to_fetch(name: str, *, yes: bool, offline: bool = False) -> None:
+    """Say how large a model is that must be fetched first, and ask whoever sits at the terminal; a job is not asked.
+
+    Args:
+        name: see `registry.resolve`.
+        yes: the user has said so beforehand.
+        offline: nothing may be fetched.
+
+    Raises:
+        UsageError: the answer is no.
+    """
+    from llmpar.models.downloads import pending_download
+
+    if offline:
+        return
+    try:
+        download = pending_download(name)
+    except ModelUnavailable:  # whoever fetches it says why it is not to be had
+        return
+    if download is None:
+        return
+    much = "an unknown size" if download.size is None else size(download.size)
+    say(f"llmpar: {one_line(name)} is not on this machine yet: {much} to fetch from {download.source}")
+    if not yes and not agrees("fetch it?"):
+        raise UsageError(f"{one_line(name)} was not fetched; --yes fetches without a question")
+
+
+def agrees(question: str) -> bool:
+    """Ask whoever sits at the terminal, and return the answer; true where nobody sits there."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
+        return True
+    sys.stderr.write(f"llmpar: {question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def told(facts: ModelFacts) -> Iterator[tuple[str, str]]:
+    """Yield what is known of a model, in words."""
+    yield "model", facts.name
+    yield "licence", facts.licence or "its files do not tell"
+    yield "languages", ", ".join(facts.languages) or "its files do not tell"
+    if facts.download is not None:
+        much = "an unknown size" if facts.download.size is None else size(facts.download.size)
+        yield "download", f"{much} from {facts.download.source}"
+    else:
+        yield "download", "none; it is on this machine"
+    if facts.disk is not None:
+        yield "disk", size(facts.disk) if facts.place else f"{size(facts.disk)}, and what is made of it"
+    if facts.context_length is not None:
+        yield "context", f"{facts.context_length:,} tokens, prompt and answer together"
+    if facts.weights is not None:
+        yield "memory", f"about {size(facts.weights)} in {facts.precision}, and for each piece at work:"
+    if facts.each_token is not None:
+        yield "  a piece", f"{size(_PIECE * facts.each_token)} with {_PIECE} tokens"
+    if facts.place is None and facts.weights is None:
+        yield "memory", "told when it is here"
+    elif facts.place is not None:
+        yield "place", str(facts.place)

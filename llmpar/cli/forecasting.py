@@ -1,0 +1,107 @@
+"""What `--dry-run` prints: a forecast in words, with memory and time as far as files and earlier runs tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llmpar.answering.forecast import Forecast
+from llmpar.answering.session import Session
+from llmpar.cli.run import Run
+from llmpar.cli.words import duration, rounded, size
+from llmpar.documents.writer import open_stdout
+from llmpar.errors import ModelUnavailable
+from llmpar.jobs.reduction import FAN_IN
+from llmpar.reporting.pace import recall
+from llmpar.reporting.progress import Progress
+from llmpar.tasks.task import Task
+
+_SAMPLE = "unknown; `--sample 16` finds out"
+
+
+def with_reduction(forecast: Forecast, task: Task, session: Session) -> tuple[int, int | None]:
+    """Return the tokens read and written, those of the questions over answers included, until one answer is left."""
+    if task.merge != "reduce" or not forecast.num_written or not forecast.num_asked:
+        return forecast.num_read, forecast.num_written
+    reduction = task.reduction()
+    budget = max(1, session.budget(reduction, FAN_IN))
+    around = session.model.measure(reduction.prompt) + 32
+    num_read, num_written = float(forecast.num_read), float(forecast.num_written)
+    mean, number = num_written / forecast.num_asked, float(forecast.num_asked)
+    while number > 1:
+        size = number * mean
+        number = max(1.0, -(-size // max(budget, 2 * mean)))
+        num_read += size + number * around
+        num_written += number * mean
+    return round(num_read), round(num_written)
+
+
+def tell(
+    run: Run, counts: Mapping[str, int], forecast: Forecast, tokens: tuple[int, int | None], progress: Progress
+) -> None:
+    """Print a forecast.
+
+    Args:
+        run: whose it is.
+        counts: what was read, by name.
+        forecast: what becomes of it.
+        tokens: those to read, and to write if that is known.
+        progress: makes way on the terminal.
+    """
+    rows = [(name, f"{count:,}") for name, count in counts.items()]
+    rows += _rows(run, forecast, tokens) if run.choice.engine != "echo" else []  # which has nothing to foresee
+    writer = open_stdout(progress.aside)
+    writer.write("".join(f"{name:<20} {text}\n" for name, text in rows).encode())
+    writer.close()
+
+
+def _rows(run: Run, forecast: Forecast, tokens: tuple[int, int | None]) -> list[tuple[str, str]]:
+    """Return what becomes of the pieces, and what that costs, in words."""
+    rows = [
+        (f"  {name}", f"{count:,}")
+        for name, count in (
+            ("no model needed", forecast.num_left),
+            ("repeated", forecast.num_repeated),
+            ("kept", forecast.num_kept),
+            ("failed before", forecast.num_failed),
+        )
+        if count
+    ]
+    rows.append(("to ask", f"{forecast.num_asked:,}"))
+    rows += [(f"  {count:,} of them", f"have an answer to {name}") for name, count in forecast.stale.items()]
+    num_read, num_written = tokens
+    rows.append(("tokens to read", f"{num_read:,}"))
+    rows.append(("tokens to write", _SAMPLE if num_written is None else f"about {rounded(num_written):,}"))
+    if memory := _memory(run, forecast):
+        rows.append(("memory", memory))
+    rows.append(("time", _time(run, num_read, num_written) if forecast.num_asked else "none to speak of"))
+    return rows
+
+
+def _time(run: Run, num_read: int, num_written: int | None) -> str:
+    pace = recall(run.machine)
+    if pace is None or num_written is None:
+        return _SAMPLE
+    return f"about {duration(pace.expected(num_read, num_written))}, as fast as the last run of this model here"
+
+
+def _memory(run: Run, forecast: Forecast) -> str | None:
+    """Return how much memory the model and the pieces take, where the files tell."""
+    choice = run.choice
+    if choice.engine != "model":
+        return None
+    from llmpar.models.configuration import configuration
+    from llmpar.models.costs import token_bytes, weight_bytes
+    from llmpar.models.load import find_arithmetic
+    from llmpar.models.registry import resolve
+
+    try:
+        files = resolve(choice.name, offline=True)
+        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits)
+        config = configuration(files.path)
+    except ModelUnavailable:
+        return None
+    weights = weight_bytes(files.path, devices[0], precision)
+    each = token_bytes(config, devices[0], precision)
+    parts = [f"about {size(weights)} for the model"] if weights else []
+    parts += [f"up to {size(each * forecast.longest)} for each piece at work"] if each and forecast.longest else []
+    return ", ".join(parts) or None

@@ -1,0 +1,82 @@
+"""A look before the job: what the model will be told, and a few pieces with their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import TypeVar
+
+from llmpar.answering.backend import Model
+from llmpar.answering.flow import Part
+from llmpar.documents.document import Result
+from llmpar.documents.marks import restored
+from llmpar.documents.writer import open_stdout
+from llmpar.reporting.progress import Progress
+from llmpar.tasks.question import Question
+from llmpar.visible import one_line
+
+_T = TypeVar("_T")
+_TELLING, _MOST_LINES, _FEWEST_LINES, _NEARLY_ALL = 20_000, 100, 5, 0.8
+_ENDS = (".", "!", "?", "…", '"', "”", ")", "。", "！", "？")
+
+
+def show_prompts(questions: Iterable[Question], count: int, model: Model, progress: Progress) -> None:
+    """Print the first prompts as the model gets them, each below its place and its size.
+
+    Args:
+        questions: what is asked, in order.
+        count: how many are shown.
+        model: whose template and tokens these are.
+        progress: makes way on the terminal.
+    """
+    writer = open_stdout(progress.aside)
+    for question in islice(questions, count):
+        task = question.task.for_model(model.families)
+        prompt = question.under(task).prompt
+        size = f", {model.count_tokens(prompt):,} tokens" if model.counts_tokens else ""
+        head = f"--- {one_line(question.segment.place)}{size} ---"
+        writer.write(f"{head}\n{model.spell(prompt)}\n\n".encode("utf-8", "surrogateescape"))
+    writer.close()
+
+
+def spread(items: Iterable[_T], count: int) -> list[_T]:
+    """Return so many items, spread evenly over all there are, in order; never more than four times as many are held."""
+    kept: list[_T] = []
+    stride, total = 1, 0
+    for item in items:
+        if total % stride == 0:
+            kept.append(item)
+            if len(kept) > 4 * count:
+                kept, stride = kept[::2], 2 * stride
+        total += 1
+    number = min(count, total)
+    middles = ((2 * index + 1) * total // (2 * number) for index in range(number))  # of equal stretches
+    return [kept[min(middle // stride, len(kept) - 1)] for middle in middles]
+
+
+def alone(question: Question) -> Part:
+    """Return a question as a part of its own, which is read whole and of which nothing else is asked."""
+    block = replace(question.segment.block, num_bytes=0)
+    return Part(block, [replace(question, segment=replace(question.segment, block=block))])
+
+
+def shown(results: Iterable[Result]) -> Iterator[str]:
+    """Yield each piece and its answer, or what is wrong with it, for people."""
+    for result in results:
+        segment = result.segment
+        answer = f"[{result.error}] {result.answer}" if result.error else result.answer
+        source, said = (restored(text, segment.marks).strip() for text in (segment.text, answer))
+        yield f"--- {one_line(segment.place)} ---\n{source}\n\n→ {said}\n\n"
+
+
+def is_of_lines(text: str) -> bool:
+    """Tell whether a text looks like one piece on each line: many lines, no blank one, nearly all end a sentence.
+
+    Prose that was wrapped has lines that end anywhere, and paragraphs have blank lines between them.
+    """
+    lines = text[:_TELLING].split("\n")[:_MOST_LINES]
+    lines = lines[:-1] if lines and not lines[-1].strip() else lines
+    if len(lines) < _FEWEST_LINES or not all(line.strip() for line in lines):
+        return False
+    return sum(line.rstrip().endswith(_ENDS) for line in lines) >= _NEARLY_ALL * len(lines)

@@ -1,0 +1,59 @@
+"""What a model costs, told from its files' headers: memory for its weights, and for each token on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from llmpar.engine.precision_names import PrecisionName
+from llmpar.models.needs import num_bytes, shapes_of
+
+_SIZES = {"fp32": 4, "bf16": 2}
+
+
+def weight_bytes(path: Path, device: str, precision: PrecisionName) -> int | None:
+    """Return about how many bytes of memory a model's weights take, libraries included; None if that is unknown.
+
+    Args:
+        path: the directory, or the GGUF file.
+        device: as torch calls it: "cpu", "cuda:0".
+        precision: what it is computed in.
+    """
+    found = shapes_of(path, precision)
+    if found is None:
+        return None
+    shapes, kept = found
+    if device == "cpu":
+        return num_bytes(shapes, precision, kept)
+    return sum(map(prod, shapes.values())) * _SIZES.get(precision, 2)
+
+
+def token_bytes(config: Mapping[str, Any], device: str, precision: PrecisionName) -> int | None:
+    """Return how many bytes of memory each token of a piece takes while it is worked at; None if that is unknown.
+
+    Args:
+        config: the model's configuration, as transformers has it.
+        device: see `weight_bytes`.
+        precision: see `weight_bytes`.
+    """
+    inner = config.get("text_config")
+    told = {**config, **inner} if isinstance(inner, Mapping) else config
+    layers, heads = told.get("num_hidden_layers"), told.get("num_attention_heads")
+    hidden = told.get("hidden_size")
+    if not (isinstance(layers, int) and isinstance(heads, int) and isinstance(hidden, int) and heads):
+        return None
+    kv_heads = told.get("num_key_value_heads") or heads
+    width = told.get("head_dim") or hidden // heads
+    return 2 * layers * int(kv_heads) * int(width) * _cache_bytes(device, precision)
+
+
+def _cache_bytes(device: str, precision: PrecisionName) -> int:
+    if device != "cpu":
+        return _SIZES.get(precision, 2)
+    import numpy as np
+
+    from llmpar.engine.cpu.precision import PRECISIONS
+
+    return int(np.dtype(PRECISIONS[precision].cache).itemsize)

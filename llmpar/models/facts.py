@@ -1,0 +1,137 @@
+"""What people want to know of a model before they take it: licence, languages, size, memory. Loads no weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmpar.engine.model import context_length_of
+from llmpar.engine.precision_names import PrecisionName
+from llmpar.models import fetch
+from llmpar.models.configuration import configuration, is_gguf
+from llmpar.models.costs import token_bytes, weight_bytes
+from llmpar.models.downloads import Download, pending_download
+from llmpar.models.load import find_arithmetic
+from llmpar.models.registry import HUB_NAME, REGISTRY, resolve
+
+_MOST_CARD = 1 << 20  # bytes of a model card that are looked at
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What can be told of a model; None, or nothing, for what nobody tells.
+
+    Args:
+        name: what the user calls it.
+        place: where it is on this machine; None if it is not.
+        download: what is to be fetched first; None if it is here.
+        disk: bytes that it takes here, or will take.
+        licence: as its makers call it.
+        languages: that it writes, by their tags.
+        context_length: the most tokens, of a prompt and its answer together.
+        precision: what it is computed in on this machine.
+        weights: bytes of memory for it.
+        each_token: bytes of memory for each token of a piece that is worked at.
+    """
+
+    name: str
+    place: Path | None = None
+    download: Download | None = None
+    disk: int | None = None
+    licence: str | None = None
+    languages: tuple[str, ...] = ()
+    context_length: int | None = None
+    precision: PrecisionName | None = None
+    weights: int | None = None
+    each_token: int | None = None
+
+
+def facts_of(name: str, *, offline: bool = False) -> ModelFacts:
+    """Return what can be told of a model; nothing is fetched but what its page on the hub says.
+
+    Args:
+        name: see `registry.resolve`.
+        offline: open no socket.
+
+    Raises:
+        ModelUnavailable: it is not on this machine, and nothing can be asked about it.
+    """
+    download = pending_download(name, offline=offline)
+    if download is not None and name not in REGISTRY:
+        return _of_hub(name, download)
+    if download is not None:
+        wheel = REGISTRY[name]
+        return ModelFacts(name, None, download, wheel.size, wheel.licence, wheel.languages, wheel.context_length)
+    files = resolve(name, offline=True)
+    devices, precision = find_arithmetic("auto", "auto", files.source_bits)
+    config = configuration(files.path)
+    licence, languages = _told(files.path)
+    return ModelFacts(
+        name,
+        files.path,
+        None,
+        _size(files.path),
+        licence,
+        languages,
+        context_length_of(config, config.get("text_config")),
+        precision,
+        weight_bytes(files.path, devices[0], precision),
+        token_bytes(config, devices[0], precision),
+    )
+
+
+def _of_hub(name: str, download: Download) -> ModelFacts:
+    hub = HUB_NAME.fullmatch(name)
+    assert hub is not None
+    card: Any = fetch.hub_page(hub[1], hub[2]).card_data
+    said = card.to_dict() if card is not None else {}
+    return ModelFacts(name, None, download, download.size, _text(said.get("license")), _tags(said.get("language")))
+
+
+def _told(path: Path) -> tuple[str | None, tuple[str, ...]]:
+    """Return the licence and the languages that a model's own files tell."""
+    if is_gguf(path):
+        from llmpar.models.gguf.file import open_file
+
+        fields = open_file(path).fields
+        return _text(fields.get("general.license")), _tags(fields.get("general.languages"))
+    try:
+        with (path / "README.md").open("rb") as file:
+            card = file.read(_MOST_CARD).decode("utf-8", "replace")
+    except OSError:  # most directories have none
+        return None, ()
+    head = re.match(r"---\r?\n(.*?)\r?\n---", card, re.DOTALL)
+    if head is None:
+        return None, ()
+    licences = _of_card(head[1], "license")
+    return licences[0] if licences else None, tuple(_of_card(head[1], "language"))
+
+
+def _of_card(head: str, name: str) -> list[str]:
+    """Return the values that a card's head has for a name, on its line or in a list below."""
+    found = re.search(rf"^{name}:[ \t]*(.*)((?:\r?\n[ \t]*-[ \t]*\S.*)*)", head, re.MULTILINE)
+    if found is None:
+        return []
+    values = re.findall(r"[\w.+-]+", found[1]) or re.findall(r"-[ \t]*([\w.+-]+)", found[2])
+    return values[:100]
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _tags(value: object) -> tuple[str, ...]:
+    values: Iterable[object] = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
+    return tuple(str(tag) for tag in values)
+
+
+def _size(path: Path) -> int:
+    """Return how many bytes a model takes on the disk, with what was made of it."""
+    if path.is_dir():
+        files: Iterable[Path] = path.rglob("*")
+    else:
+        files = path.parent.rglob("*") if (path.parent / "llmpar.json").exists() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,0 +1,91 @@
+"""How fast earlier runs on this machine were, kept as a few lines of JSON beside the store: figures, and no text."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from llmpar.paths import make_private, state_dir
+
+_MOST = 200  # runs that are remembered
+_LEAST = 200  # tokens; a shorter run tells nothing
+WRITING = 5.0
+"""What a token that is written costs, in tokens that are read: about, on processors of all kinds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a run computed on, as far as its pace depends on it; the settings are the user's, None for our choice."""
+
+    model: str
+    device: str
+    precision: str
+    threads: int | None
+    batch_size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a run was.
+
+    Args:
+        machine: what it computed on.
+        start: seconds until the workers were there.
+        seconds: how long they worked.
+        num_read: tokens of prompts.
+        num_written: tokens of answers.
+    """
+
+    machine: Machine
+    start: float
+    seconds: float
+    num_read: int
+    num_written: int
+
+    def expected(self, num_read: int, num_written: int) -> float:
+        """Return how many seconds a run with so many tokens may take."""
+        cost = self.num_read + WRITING * self.num_written
+        return self.start + self.seconds * (num_read + WRITING * num_written) / max(1.0, cost)
+
+
+def file_of_paces() -> Path:
+    """Return where they are kept."""
+    return state_dir() / "runs.jsonl"
+
+
+def remember(pace: Pace) -> None:
+    """Keep how fast a run was, if it was long enough to tell. Where that cannot be kept, nobody misses it much."""
+    if pace.num_read + pace.num_written < _LEAST:
+        return
+    file = file_of_paces()
+    with contextlib.suppress(OSError):
+        make_private(file.parent)
+        lines = file.read_text(encoding="utf-8").splitlines()[1 - _MOST :] if file.exists() else []
+        made = file.with_name(f"{file.name}.new")
+        made.touch(mode=0o600)
+        made.write_text("\n".join([*lines, json.dumps(asdict(pace))]) + "\n", encoding="utf-8")
+        made.replace(file)
+
+
+def recall(machine: Machine) -> Pace | None:
+    """Return how fast the last run on such a machine was; None if there was none."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in reversed(file_of_paces().read_text(encoding="utf-8").splitlines()):
+            pace = _parsed(line)
+            if pace and pace.machine == machine:
+                return pace
+    return None
+
+
+def _parsed(line: str) -> Pace | None:
+    """Return a line's pace; None for what another version wrote, or nobody knows."""
+    try:
+        told = json.loads(line)
+        machine = Machine(**told.pop("machine"))
+        pace = Pace(machine, **told)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return None
+    numbers = [getattr(pace, member.name) for member in fields(pace) if member.name != "machine"]
+    return pace if all(isinstance(number, int | float) and number >= 0 for number in numbers) else None

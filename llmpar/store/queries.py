@@ -1,0 +1,32 @@
+"""What the store asks SQLite for, where it is longer than a line."""
+
+from __future__ import annotations
+
+FIND = (
+    "SELECT key, attempt, answer, finish_reason, num_prompt_tokens, num_output_tokens, seconds, checksum, used "
+    "FROM answers WHERE key IN"
+)
+"""The answers under some keys, of which as many question marks follow in brackets."""
+
+KNOWN = "SELECT DISTINCT key FROM answers WHERE key IN"
+"""Those of some keys that have an answer; the same follows."""
+
+LENGTHS = """
+SELECT count(*), total(num_prompt_tokens), total(num_output_tokens),
+  total(1.0 * num_prompt_tokens * num_prompt_tokens), total(1.0 * num_prompt_tokens * num_output_tokens)
+FROM answers JOIN jobs ON jobs.id = job
+WHERE digest = ? AND finish_reason IN ('stop', 'length', 'loop')
+"""
+"""How long the answers of a job are; see `lengths.Lengths`."""
+
+KEEP = """
+INSERT INTO answers (job, key, attempt, text, answer, finish_reason, num_prompt_tokens, num_output_tokens, seconds,
+  used, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key, attempt) DO UPDATE SET job = excluded.job, text = excluded.text, answer = excluded.answer,
+  finish_reason = excluded.finish_reason, num_prompt_tokens = excluded.num_prompt_tokens,
+  num_output_tokens = excluded.num_output_tokens, seconds = excluded.seconds, used = excluded.used,
+  checksum = excluded.checksum
+WHERE answers.finish_reason = 'length' AND excluded.finish_reason <> 'length'
+"""
+"""Keep an answer. Where another process was faster, its answer stands; but one that came to its end takes the place of
+one that had less room."""

@@ -1,0 +1,55 @@
+"""What a run says that helps against its failures: nothing where nothing does."""
+
+from __future__ import annotations
+
+from llmpar.cli.advice import advise
+from llmpar.documents.document import Result, text_document, text_segment
+from llmpar.reporting.report import LEFT_OUT, Report
+
+SEGMENT = text_segment(text_document("a.txt"), "Text.")
+
+
+def report(*results: Result, fates: tuple[str, str] | None = None) -> Report:
+    counts = Report(fates=fates)
+    for result in results:
+        counts.add(result)
+    return counts
+
+
+GOOD = Result(SEGMENT, "Good.")
+POOR = Result(SEGMENT, error="the answer is empty")
+STOPPED = Result(SEGMENT, "On and on", error="did not end", finish_reason="length", num_output_tokens=530)
+BROKEN = Result(SEGMENT, error="memory ran out", finish_reason="error")
+
+
+def test_a_good_run_needs_none() -> None:
+    assert advise(report(GOOD), "run", "keep", keeps=True) is None
+
+
+def test_what_is_no_answer_has_its_own_remedy() -> None:
+    assert advise(report(GOOD, BROKEN), "run", "keep", keeps=True) is None
+
+
+def test_each_part_is_there_for_a_reason() -> None:
+    line = advise(report(GOOD, POOR, STOPPED, BROKEN), "run", "keep", keeps=True)
+    assert line is not None
+    assert line.startswith("llmpar run: 2 segments had no answer that will do; --retry-failed asks again for those")
+    assert "--max-new-tokens 1100 lets 1 of them go on" in line
+    assert "a larger model" in line
+    assert "--on-error mark" in line
+
+
+def test_what_failed_before_was_not_asked_again() -> None:
+    old = Result(SEGMENT, error="the answer is empty", cached=True)
+    line = advise(report(old, POOR), "run", "mark", keeps=True)
+    assert line is not None
+    assert "1 of them as in an earlier run, and not asked again" in line
+    assert "--on-error" not in line
+
+
+def test_without_a_store_there_is_nothing_to_retry() -> None:
+    line = advise(report(POOR, fates=LEFT_OUT), "ask", "keep", keeps=False)
+    assert line is not None
+    assert "--retry-failed" not in line
+    assert "--retries 3" in line
+    assert "--on-error" not in line

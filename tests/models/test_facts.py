@@ -1,0 +1,95 @@
+"""What is told of a model before it is taken: from its own files, the registry, or its page on the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from support.program import Outcome
+
+from llmpar.models import fetch
+from llmpar.models.downloads import pending_download
+from llmpar.models.facts import facts_of
+
+Call = Callable[..., Outcome]
+CARD = "---\nlicense: mit\nlanguage:\n- de\n- fr\ntags: [x]\n---\n# A model\n"
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that has one repository."""
+    files = [("model.safetensors", 3_000_000_000), ("config.json", 1000), ("pytorch_model.bin", 3_000_000_000),
+             ("onnx/model.safetensors", 5_000_000_000)]  # fmt: skip
+    card = SimpleNamespace(to_dict=lambda: {"license": "apache-2.0", "language": "en"})
+    told = SimpleNamespace(siblings=[SimpleNamespace(rfilename=n, size=s) for n, s in files], card_data=card)
+    monkeypatch.setattr(fetch, "hub_page", lambda *_: told)
+
+    def absent(*_: Any, **__: Any) -> Path:
+        raise fetch.ModelUnavailable("it is not here")
+
+    monkeypatch.setattr(fetch, "from_hub", absent)
+
+
+def test_a_directory_tells_of_itself(tiny_model: Path, llmpar: Call) -> None:
+    card = tiny_model / "README.md"
+    card.write_text(CARD)
+    try:
+        facts = facts_of(str(tiny_model))
+        shown = llmpar("models", "info", str(tiny_model)).out.decode()
+    finally:
+        card.unlink()
+    assert (facts.licence, facts.languages, facts.download) == ("mit", ("de", "fr"), None)
+    assert facts.context_length == 1024
+    # 2 layers, keys and values of 2 heads of 12 numbers.
+    assert facts.each_token in (2 * 2 * 2 * 12 * 4, 2 * 2 * 2 * 12 * 2)
+    assert facts.weights is not None
+    assert "licence        mit\n" in shown
+    assert "1,024 tokens" in shown
+
+
+def test_a_registered_one_is_known_before_it_is_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LLMPAR_CACHE", str(tmp_path))
+    facts = facts_of("smollm2-135m")
+    assert facts.place is None
+    assert facts.download is not None
+    assert facts.download.size == 92_871_040
+    assert (facts.licence, facts.languages) == ("apache-2.0", ("en",))
+
+
+@pytest.mark.usefixtures("page")
+def test_the_hub_tells_what_would_be_fetched() -> None:
+    facts = facts_of("owner/repo")
+    assert facts.download is not None
+    assert facts.download.size == 3_000_001_000, "neither pickles nor what is for other programs"
+    assert (facts.licence, facts.languages) == ("apache-2.0", ("en",))
+
+
+@pytest.mark.usefixtures("page")
+@pytest.mark.parametrize(("answer", "is_fetched"), [("y\n", True), ("\n", False), ("no\n", False), ("", False)])
+def test_whoever_sits_there_is_asked(
+    llmpar: Call, monkeypatch: pytest.MonkeyPatch, answer: str, is_fetched: bool
+) -> None:
+    from llmpar.cli import fetching
+
+    asked: list[str] = []
+
+    def agrees(question: str) -> bool:
+        asked.append(question)
+        return answer == "y\n"
+
+    monkeypatch.setattr(fetching, "agrees", agrees)
+    outcome = llmpar("models", "pull", "owner/repo")
+    assert asked == ["fetch it?"]
+    assert "3.0 GB to fetch from the model hub" in outcome.err
+    assert ("it is not here" in outcome.err) == is_fetched
+    assert outcome.code == (69 if is_fetched else 2)
+    assert llmpar("models", "pull", "owner/repo", "--yes").code == 69
+    assert len(asked) == 1
+
+
+def test_what_is_here_is_not_fetched(tiny_model: Path) -> None:
+    assert pending_download(str(tiny_model)) is None
+    assert pending_download("no-such-model") is None

@@ -1,0 +1,136 @@
+"""What is shown of a run: how far it is, how long it takes, in any width; and what a terminal is left with."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+
+import pytest
+from support.simulated_run import lengths, simulate
+
+from llmpar.engine.worker import WorkerStatus
+from llmpar.reporting import screen as screen_module
+from llmpar.reporting.outlook import look_ahead
+from llmpar.reporting.picture import picture
+from llmpar.reporting.progress import Progress
+from llmpar.reporting.report import Report
+from llmpar.reporting.screen import Screen
+
+
+@pytest.mark.parametrize(("count", "num_slots"), [(2000, 64), (1000, 128), (500, 64)])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_time_left_is_about_right_after_a_fifth_of_the_run(count: int, num_slots: int, seed: int) -> None:
+    pieces = lengths(count, seed)
+    total = [seconds for seconds, _, _ in simulate(pieces, num_slots)][-1]
+    for seconds, report, statuses in simulate(pieces, num_slots):
+        left = look_ahead(report, statuses, seconds).seconds_left
+        if 0.2 * total <= seconds <= 0.95 * total:
+            assert left is not None
+            assert abs(seconds + left - total) <= 0.25 * total
+    assert look_ahead(report, statuses, seconds).share == 1.0
+
+
+def test_tokens_are_counted_as_they_are_written() -> None:
+    for seconds, report, statuses in simulate([(50, 40)] * 128, 128):
+        outlook = look_ahead(report, statuses, seconds)
+        if report.num_segments_done:
+            break
+        assert outlook.num_written > 0
+        assert outlook.num_read == 50 * 128
+        assert outlook.share is not None
+        assert outlook.share > 0, "nothing is done, and much has been written"
+
+
+def test_an_input_without_an_end_has_no_share() -> None:
+    report = Report()
+    report.expect_bytes(None)
+    report.read(5, 100)
+    report.read_tokens(50)
+    outlook = look_ahead(report, [], 1.0)
+    assert (outlook.share, outlook.seconds_left) == (None, None)
+
+
+def shown(columns: int, rows: int = 24, num_workers: int = 2) -> list[str]:
+    run = simulate(lengths(500, 3), 64)
+    seconds, report, statuses = next(state for state in run if state[1].num_segments_done > 100)
+    report.num_failed, report.num_cached, report.num_documents = 3, 20, 4
+    report.seconds_to_start = 0.0
+    outlook = look_ahead(report, statuses, seconds)
+    return picture("translate", report, outlook, statuses * num_workers, "", columns, rows)
+
+
+@pytest.mark.parametrize("columns", [20, 30, 45, 60, 80, 110, 200])
+def test_no_line_is_wider_than_the_terminal(columns: int) -> None:
+    lines = shown(columns)
+    # A terminal that is too narrow for a word gets a line cut, and no second row.
+    assert all(len(line) < max(columns, 46) for line in lines)
+    text = " ".join(" ".join(lines).split())
+    for part in ("translate", "of 500 segments", "20 from the store", "3 failed", "worker 1"):
+        assert part in text
+    assert "left" in text
+
+
+def test_a_wide_one_spells_all_out() -> None:
+    text = "\n".join(shown(110))
+    assert "tokens read, " in text
+    assert " written, " in text
+    assert "4 documents done" in text
+
+
+def test_many_workers_leave_room() -> None:
+    lines = shown(110, rows=24, num_workers=128)
+    assert len(lines) < 24
+    assert lines[-1].startswith("  and ")
+    assert "workers more at " in lines[-1]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_is_drawn_is_erased_in_as_many_rows_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    size = [80, 24]
+    monkeypatch.setattr(screen_module, "terminal_size", lambda: tuple(size))
+    screen = Screen()
+    screen.draw(["a" * 70, "b" * 30])
+    size[0] = 25  # the terminal has broken the first line into three rows, and the second into two
+    before = len(terminal.getvalue())
+    screen.erase()
+    assert terminal.getvalue()[before:].count("\x1b[1A\x1b[2K") == 5
+    assert terminal.getvalue().endswith("\x1b[?25h"), "the cursor is back"
+
+
+def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    Screen().draw(["first", "second"])
+    assert "\x1b[1m" not in terminal.getvalue()
+    assert "\x1b[2m" not in terminal.getvalue()
+
+
+def test_a_terminal_that_is_gone_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    terminal.close()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    Screen().draw(["first"])
+
+
+def test_a_signal_prints_the_state_one_time(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    with Progress("none", "run", Report()) as progress:
+        progress.watch(lambda: [WorkerStatus("decode", num_running=3, num_tokens=77)])
+        progress.tick()
+        assert capsys.readouterr().err == ""
+        signal.raise_signal(signal.SIGUSR1)
+        progress.tick()
+        told = capsys.readouterr().err
+        assert told.startswith("llmpar run ")
+        assert "worker 0  writing 3 pieces, 77 tokens written" in told
+        progress.tick()
+        assert capsys.readouterr().err == ""
+    assert signal.getsignal(signal.SIGUSR1) == before

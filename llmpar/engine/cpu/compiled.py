@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import pickle
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ if config.DISABLE_JIT:  # by the program that we are part of, which imported Num
 # Without fastmath, which lets LLVM order and contract sums as it likes: otherwise on each processor, and otherwise in
 # two kernels of one, where an answer would depend on how many are computed beside it.
 OPTIONS = {"nogil": True, "error_model": "numpy"}
+_LONG = 30 * 86_400  # seconds
 
 
 def source_digest() -> str:
@@ -45,9 +49,19 @@ def _find_place() -> str | None:
     try:
         place = Path(config.CACHE_DIR or cache_dir()) / f"kernels-{source_digest()}"
         make_private(place)
+        os.utime(place)
     except (WriteFailed, OSError):
         return None
+    _sweep(place)
     return str(place)
+
+
+def _sweep(place: Path) -> None:
+    """Delete what other versions have kept, and nothing has used for long; whoever needs it compiles it again."""
+    with contextlib.suppress(OSError):
+        for other in place.parent.glob("kernels-*"):
+            if other != place and time.time() - other.stat().st_mtime > _LONG:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 _place = _find_place()

@@ -421,3 +421,18 @@ def test_code_is_kept_only_where_nobody_else_can_write(tmp_path: Path, monkeypat
     assert compiled._find_place() is None
     monkeypatch.setattr(compiled, "_place", None)
     assert kernel(_doubled)(3) == 6
+
+
+def test_what_no_version_has_used_for_long_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmpar.engine.cpu import compiled
+
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    old, other, strange = tmp_path / "kernels-old", tmp_path / "kernels-other", tmp_path / "models"
+    for directory in (old, other, strange):
+        directory.mkdir()
+        (directory / "file").write_text("")
+    for directory in (old, strange):
+        os.utime(directory, (0, 0))
+    place = compiled._find_place()
+    assert place
+    assert {path.name for path in tmp_path.iterdir()} == {Path(place).name, "kernels-other", "models"}

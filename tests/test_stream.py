@@ -12,7 +12,7 @@ from attack.stream import lines, stream, text, unbroken
     ("name", "source", "unit", "said"),
     [
         ("equal lines", lines(50_000), "line", "50,000 segments, 49,999 repeated"),
-        ("without a space", unbroken(1_000_000), "sentence", "1,000,000 tokens out"),
+        ("without a space", unbroken(1_000_000), "sentence", "16 segments"),
         ("text", text(8_000_000), "paragraph", "segments"),
     ],
     ids=["lines", "unbroken", "text"],

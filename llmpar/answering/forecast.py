@@ -180,7 +180,9 @@ class Forecaster:
     def _in_use(self, question: Question) -> _InUse:
         in_use = self._tasks.get(question.task)
         if in_use is None:
-            task = question.task.for_model(self._session.model.families)
+            model = self._session.model
+            # A server's name for its model is not asked for, where nothing can be told of it anyway.
+            task = question.task.for_model(model.families) if model.counts_tokens else question.task
             in_use = self._tasks[question.task] = self._opened(task)
         return in_use
 

@@ -312,7 +312,9 @@ class Job:
         model = run.open_model(progress)
         if self.terms:
             self.terms_in = self.terms.known()  # those that would be found are the model's to translate
-        with Session(model, run.present_store(), run.sampling, run.policy, run.report) as session:
+        with Session(
+            model, None if run.choice.endpoints else run.present_store(), run.sampling, run.policy, run.report
+        ) as session:
             forecaster = Forecaster(session, run.sampling, run.policy)
             for part in run.share(self._parts(sources, session)):
                 run.report.read(len(part.questions))

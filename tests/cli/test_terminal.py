@@ -63,6 +63,8 @@ def job(tiny_model: Path) -> list[str]:
         str(tiny_model),
         "--max-new-tokens",
         "3",
+        "--check",  # three tokens of this model may be half a character
+        "none",
         "--precision",
         "fp32",
         sample,
@@ -120,7 +122,8 @@ def test_no_bar_beside_a_pipe() -> None:
 
 def test_a_dry_run_is_seen() -> None:
     output = finish(spawn("run", "--engine", "echo", "x", "--dry-run", str(ROOT / "sample_data" / "german.txt")))
-    assert [line.split() for line in screen(output)] == [["documents", "1"], ["sentences", "39"]]
+    told = [line.split() for line in screen(output)]
+    assert told[:3] == [["documents", "1"], ["sentences", "36"], ["to", "ask", "36"]]
 
 
 def test_a_named_terminal_is_one() -> None:

@@ -115,7 +115,7 @@ def test_tokens_are_counted_without_weights(
     monkeypatch.setattr("llmpar.models.load.load_model", None)
     outcome = llmpar(*ASKED, "-m", str(file), "--dry-run", stdin=b"A first line.\nAnother one.\n")
     assert outcome.code == 0
-    assert b"prompt tokens            36" in outcome.out
+    assert b"tokens to read       36" in outcome.out
 
 
 def test_a_vocabulary_of_another_kind_is_left_to_transformers(tmp_path: Path, kept: Path) -> None:

@@ -312,9 +312,8 @@ class Job:
         model = run.open_model(progress)
         if self.terms:
             self.terms_in = self.terms.known()  # those that would be found are the model's to translate
-        with Session(
-            model, None if run.choice.endpoints else run.present_store(), run.sampling, run.policy, run.report
-        ) as session:
+        store = None if run.choice.endpoints else run.present_store()  # a server is not asked what it is
+        with Session(model, store, run.sampling, run.policy, run.report) as session:
             forecaster = Forecaster(session, run.sampling, run.policy)
             for part in run.share(self._parts(sources, session)):
                 run.report.read(len(part.questions))

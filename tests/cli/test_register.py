@@ -142,7 +142,7 @@ VALID = {
     "--endpoint": "http://127.0.0.1:9",
     "--api-key-file": "sesame",
 }  # read before the rest
-NEEDED = {"translate": ["--to", "German"]}
+NEEDED = {"translate": ["--to", "German"], "store": ["-"]}
 SERVER = ["--endpoint", "http://127.0.0.1:9"]  # nobody is there
 
 

@@ -62,9 +62,7 @@ def job(tiny_model: Path) -> list[str]:
         "--model",
         str(tiny_model),
         "--max-new-tokens",
-        "3",
-        "--check",  # three tokens of this model may be half a character
-        "none",
+        "12",  # three of this model may be half a character
         "--precision",
         "fp32",
         sample,
@@ -123,7 +121,7 @@ def test_no_bar_beside_a_pipe() -> None:
 def test_a_dry_run_is_seen() -> None:
     output = finish(spawn("run", "--engine", "echo", "x", "--dry-run", str(ROOT / "sample_data" / "german.txt")))
     told = [line.split() for line in screen(output)]
-    assert told[:3] == [["documents", "1"], ["sentences", "36"], ["to", "ask", "36"]]
+    assert told == [["documents", "1"], ["sentences", "36"]]
 
 
 def test_a_named_terminal_is_one() -> None:

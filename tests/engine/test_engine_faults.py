@@ -532,9 +532,8 @@ class TestRealRunners:
     def check_pages(self, engine: Engine, num_shared: int) -> None:
         for worker in engine._workers:
             runner: Any = worker._runner
-            assert sorted([*runner._pages._free, *runner._pages._tree._kept]) == list(
-                range(num_shared, runner._num_pages)
-            )
+            there = sorted([*runner._pages._free, *runner._pages._tree._kept])
+            assert there == list(range(num_shared, runner._num_pages))
             assert sorted(runner._pages._free_slots) == list(range(runner.num_slots))
             assert runner._pages._num_unreserved == len(runner._pages._free) + runner._pages._tree.num_kept
 

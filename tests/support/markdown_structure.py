@@ -18,8 +18,8 @@ MARK = re.compile(r"</?\d+/?>")
 
 def structure(text: str) -> Any:
     """Return all that is no text: blocks in order, and what stands in each other in them, in no order."""
-    # This parser knows no footnotes, and would take one of a single word for the target of links. Like those of a list's
-    # item, a footnote's further paragraphs are indented.
+    # This parser knows no footnotes, and would take one of a single word for the target of links. A footnote's further
+    # paragraphs are indented, as those of a list's item are.
     tokens = _PARSER.parse(text[end_of_front_matter(text) :].replace("[^1]: ", "*   "))
     found: list[Any] = [text[: end_of_front_matter(text)]]
     for token in tokens:

@@ -23,7 +23,7 @@ from llmpar.documents.formats.whole import Damage, WholeFormat
 
 _TIME = r"-?(?:\d+:)?\d{1,2}:\d{1,2}(?:[,.:]\d{1,3})?"
 _TIMES = re.compile(rf"\s*{_TIME}[ \t]*-->[ \t]*{_TIME}(?:[ \t].*)?")
-_TAG = re.compile(r"<(?=<*[a-zA-Z/])")
+_TAG = re.compile(r"<(?=[a-zA-Z/]|[^>\s]*>)")
 _LIKE_TIMES = re.compile(r"\s*\d+:\d{1,2}(?::\d{1,2})?[,.:]\d+[ \t]*(?:-|–|—|=)")
 _AFTER_NUMBER = re.compile(r"\s*\d+:\d")
 

@@ -222,9 +222,8 @@ class TestMemory:
         num_shared = -(-len(prefix) // PAGE)
         for worker in engine._workers:
             runner: Any = worker._runner
-            assert sorted([*runner._pages._free, *runner._pages._tree._kept]) == list(
-                range(num_shared, num_shared + num_pages)
-            )
+            there = sorted([*runner._pages._free, *runner._pages._tree._kept])
+            assert there == list(range(num_shared, num_shared + num_pages))
             assert sorted(runner._pages._free_slots) == list(range(slots))
             assert runner._pages._num_unreserved == num_pages
 

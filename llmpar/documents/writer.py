@@ -202,6 +202,11 @@ def _stream_writer(stream: BinaryIO, name: str, aside: Aside) -> Writer:
     return TerminalWriter(writer, aside) if stream.isatty() else writer
 
 
+def goes_on(path: Path) -> bool:
+    """Tell whether a path names what the caller of llmpar has opened: it is written behind what is there."""
+    return own_descriptor(path) is not None
+
+
 def open_as_it_is(path: Path, buffering: int = -1, *, appends: bool = False) -> BinaryIO:
     """Open a file, which is emptied unless one `appends`, a device or a pipe; `buffering` is Python's.
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llmpar.documents.document import Result
-from llmpar.documents.register import own_descriptor
-from llmpar.documents.writer import open_as_it_is
+from llmpar.documents.writer import goes_on, open_as_it_is
 from llmpar.errors import OutputUncreatable, WriteFailed
 from llmpar.visible import json_text, one_line
 
@@ -100,7 +99,7 @@ def _look_at(place: Path, name: str) -> bool:
         OutputUncreatable: it does; somebody may have named it by mistake.
         OSError: it cannot be read.
     """
-    if own_descriptor(place) is not None:  # what is there is its owner's affair: we go on behind it
+    if goes_on(place):  # what is there is its owner's affair
         return False
     if not place.is_file() or not place.stat().st_size or not os.access(place, os.R_OK):
         return False

@@ -67,6 +67,13 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape").encode("utf-8", "surrogateescape")
 
 
+@pytest.mark.parametrize("text", ["a  \n| a | b |", "a\n| a | b |", "> a\n> | b |"])
+def test_a_line_that_begins_with_a_pipe_and_is_no_row_is_text(text: str) -> None:
+    parts = segments_of(text.encode(), "x.md", "sentence")
+    sources = [segment.source for _, segments in parts for segment in segments]
+    assert sources == [source.strip() for source in sources]
+
+
 @settings(max_examples=300, deadline=None)
 @given(text=TEXTS, name=NAMES, unit=st.sampled_from(UNITS), size=st.sampled_from([1, 5, 1 << 20]))
 def test_any_text_comes_back_from_its_segments(text: str, name: str, unit: Unit, size: int) -> None:

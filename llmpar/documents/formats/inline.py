@@ -133,16 +133,10 @@ def pieces_of(
         else:
             spans = [(0, len(run.text))]
         for start, end in spans:
-            inside = _without_edges(_inside(run, run.edge(start), run.edge(end)))
+            inside = _inside(run, run.edge(start), run.edge(end))
             if any(char.isalpha() for bit in inside if bit.kind == "text" for char in bit.shown):
                 said, marks = marked(inside, block) if reading.marks != "none" else (as_written(inside, block), ())
                 yield Piece(inside[0].start, inside[-1].end, said, layout, marks=marks)
-
-
-def _without_edges(bits: Sequence[Bit]) -> Sequence[Bit]:
-    """Return bits without the white space that they begin and end with: a line may end where a piece begins."""
-    said = [index for index, bit in enumerate(bits) if bit.kind not in ("text", "soft") or bit.shown.strip()]
-    return bits[said[0] : said[-1] + 1] if said else ()
 
 
 def with_placeholders(bits: Iterable[Bit]) -> Iterator[Bit]:

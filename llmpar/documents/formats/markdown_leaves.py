@@ -262,7 +262,8 @@ def _bits(content: str, signs: list[Sign], places: Places) -> Iterator[Bit]:
 def _texts(content: str, start: int, end: int, places: Places) -> Iterator[Bit]:
     for first, last in places.runs(start, end):
         begin = first
-        if first in places.firsts[1:] and content[first] == "|":  # behind a backslash
+        # In a cell, behind a backslash; a line of text may begin with one.
+        if first in places.firsts[1:] and content[first] == "|" and content[first - 1] != "\n":
             yield Bit("text", places.of(first) - 1, places.of(first) + 1, "|")
             begin += 1
         if begin < last:

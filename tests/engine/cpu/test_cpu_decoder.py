@@ -232,7 +232,7 @@ class TestMemory:
         real = DecoderRunner.decode
         monkeypatch.setattr(DecoderRunner, "decode", lambda *a: running.append(len(a[1])) or real(*a))
         engine = self.engine(monkeypatch, 1, 16, 12, [])
-        collected(engine, [[5] * 40] * 30, SamplingParams(8))  # three pages each
+        collected(engine, [[first] * 40 for first in range(5, 35)], SamplingParams(8))  # three pages each
         assert max(running) == 4
 
     def test_a_request_larger_than_the_room_is_refused_and_the_others_are_not(

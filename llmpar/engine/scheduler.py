@@ -14,6 +14,7 @@ from llmpar.engine.request import Request
 
 MOST_DEATHS = 2
 """With how many workers that died or hung a request may have been, before it is taken for the reason."""
+_FEW = 8  # requests: together they read the weights once for each token, and idle workers help with the products
 _PATIENCE = 0.01  # seconds that a worker waits who found nobody to help
 
 
@@ -56,20 +57,23 @@ class Scheduler:
 
         `reserve` sets memory aside for a request, or says that there is not enough now: then it waits.
 
-        Waits for a request if the worker has none. While others have some, it is let `help_others` for a moment at a
-        time, which returns whether there was anything to do. The requests come longest first, so that those computed
-        together are of similar length.
+        Waits for a request if the worker has none, or leaves few of them to those that have some. While others have
+        some, it is let `help_others` for a moment at a time, which returns whether there was anything to do. The
+        requests come longest first, so that those computed together are of similar length.
         """
         with self._changed:
-            while not self._waiting and not self._closed and worker in self._held and not self._held[worker]:
+            may_help = help_others is not None
+            while not self._closed and worker in self._held and not self._held[worker]:
+                if self._waiting and not (may_help and self._num_needed() <= self._num_busy()):
+                    break
                 self._wait(help_others)
             if worker not in self._held:
                 return None
             running = len(self._held[worker])
             if not self._waiting:
                 return None if self._closed and not running else []
-            num_workers, num_held = len(self._held), sum(map(len, self._held.values()))
-            share = -(-(len(self._waiting) + num_held) // num_workers) - running
+            num_workers = self._num_needed() if may_help else len(self._held)
+            share = -(-self._num_requests() // num_workers) - running
             self._opened = min(2 * self._opened, max(self._window, 2 * num_workers))
             count = max(0 if running else 1, min(room, share, self._opened // num_workers))
             taken = self._take(count, reserve)
@@ -77,6 +81,16 @@ class Scheduler:
             if not running:
                 self._changed.notify_all()  # who waits may help
             return taken
+
+    def _num_requests(self) -> int:
+        return len(self._waiting) + sum(map(len, self._held.values()))
+
+    def _num_busy(self) -> int:
+        return sum(map(bool, self._held.values()))
+
+    def _num_needed(self) -> int:
+        """Return how many workers should share all requests, where the others can help them."""
+        return max(1, min(len(self._held), -(-self._num_requests() // _FEW)))
 
     def _wait(self, help_others: Callable[[], bool] | None) -> None:
         """Wait for a change, or help meanwhile; called with the lock, which others have while one does either."""

@@ -29,9 +29,10 @@ def test_a_worker_helps_while_another_has_something_and_takes_what_comes() -> No
     idle = threading.Thread(target=lambda: found.append(scheduler.admit(1, 4, always, help_others)))
     idle.start()
     assert helped.wait(20)
-    scheduler.submit(request(1))
+    for number in range(1, 9):  # too many for the one that has something
+        scheduler.submit(request(number))
     idle.join(20)
-    assert [one.id for one in found[0] or []] == [1]
+    assert found[0]
 
 
 def test_it_waits_where_nobody_has_anything_and_is_woken_when_somebody_has() -> None:
@@ -61,3 +62,31 @@ def test_it_waits_where_nobody_has_anything_and_is_woken_when_somebody_has() -> 
     scheduler.close()
     idle.join(20)
     assert not idle.is_alive()
+
+
+def test_few_requests_are_left_to_the_one_that_has_some() -> None:
+    scheduler, helped = Scheduler(2, 8), threading.Event()
+
+    def help_others() -> bool:
+        helped.set()
+        return True
+
+    scheduler.submit(request(0))
+    assert scheduler.admit(0, 4, always, help_others)
+    scheduler.submit(request(1))
+    idle = threading.Thread(target=lambda: scheduler.admit(1, 4, always, help_others))
+    idle.start()
+    assert helped.wait(20)
+    assert [one.id for one in scheduler.admit(0, 4, always, help_others) or []] == [1]
+    assert scheduler.held() == {0, 1}
+    scheduler.close()
+    idle.join(20)
+    assert not idle.is_alive()
+
+
+def test_without_help_each_worker_takes_its_share() -> None:
+    scheduler = Scheduler(2, 8)
+    for number in range(2):
+        scheduler.submit(request(number))
+    assert len(scheduler.admit(0, 4, always) or []) == 1
+    assert len(scheduler.admit(1, 4, always) or []) == 1

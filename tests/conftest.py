@@ -17,11 +17,16 @@ if not Path("/dev/nvidiactl").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU, then; Triton reads it when it is first imported
 
 import pytest
+from hypothesis import settings
 
 from llmpar.paths import cache_dir
 
 # Kernels are compiled once for all tests, also for those that give the cache another place.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir()))
+
+# A test has no clock: an example that takes long on a busy machine is no failure.
+settings.register_profile("without a clock", deadline=None)
+settings.load_profile("without a clock")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

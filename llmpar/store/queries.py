@@ -30,3 +30,15 @@ WHERE answers.finish_reason = 'length' AND excluded.finish_reason <> 'length'
 """
 """Keep an answer. Where another process was faster, its answer stands; but one that came to its end takes the place of
 one that had less room."""
+
+ALL = (
+    "SELECT digest, description, created, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
+    "num_output_tokens, seconds, used, checksum FROM answers JOIN jobs ON jobs.id = job"
+)
+"""Every answer as it is kept, with its job."""
+
+TAKE = """
+INSERT OR IGNORE INTO answers (job, key, attempt, text, answer, finish_reason, num_prompt_tokens, num_output_tokens,
+  seconds, used, checksum) VALUES ((SELECT id FROM jobs WHERE digest = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+"""Keep an answer of another store, by its job's digest; one that is there stays."""

@@ -19,15 +19,11 @@ from typing import Any, TypeGuard
 from llmpar.paths import state_dir
 from llmpar.store.database import Database
 from llmpar.store.lengths import Lengths
-from llmpar.store.queries import FIND, KEEP, KNOWN, LENGTHS
+from llmpar.store.queries import ALL, FIND, KEEP, KNOWN, LENGTHS, TAKE
 
 _DAY = 86_400
 _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970
 _TOUCHED_AT_ONCE = 1000
-_ALL = (
-    "SELECT digest, description, created, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
-    "num_output_tokens, seconds, used, checksum FROM answers JOIN jobs ON jobs.id = job"
-)
 _MERGED_AT_ONCE = 1000
 _KEYS_AT_ONCE = 256  # looked for by one query
 _EVICTED_AT_ONCE = 0.1  # of the answers
@@ -171,7 +167,7 @@ class Store:
 
     def all_answers(self) -> Iterator[list[tuple[Any, ...]]]:
         """Yield every answer as it is kept, with its job, some at a time, for `take`."""
-        rows = self._database.rows(_ALL)
+        rows = self._database.rows(ALL)
         while some := list(islice(rows, _MERGED_AT_ONCE)):
             for digest, _, _, key, attempt, text, answer, *counts, used, checksum in some:
                 is_good = _checksum(key, attempt, answer, *counts) == checksum and isinstance(digest, bytes)
@@ -186,12 +182,7 @@ class Store:
         with self._database.transaction() as connection:
             connection.executemany("INSERT OR IGNORE INTO jobs (digest, description, created) VALUES (?, ?, ?)", jobs)
             before = connection.total_changes
-            connection.executemany(
-                "INSERT OR IGNORE INTO answers (job, key, attempt, text, answer, finish_reason, num_prompt_tokens, "
-                "num_output_tokens, seconds, used, checksum) "
-                "VALUES ((SELECT id FROM jobs WHERE digest = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                ((row[0], *row[3:]) for row in answers),
-            )
+            connection.executemany(TAKE, ((row[0], *row[3:]) for row in answers))
             return connection.total_changes - before
 
     def fingerprint(self, files: Iterable[Path], reading: Callable[[], None] = lambda: None) -> str:

@@ -478,7 +478,7 @@ class TestLoops:
     TEXT = b"one\nloop\ntwo\nloop\nthree"
 
     @pytest.fixture(autouse=True)
-    def _looping(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _looping(self, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
         from llmpar.answering.model import LocalModel
 
         def looping(model: LocalModel, _: object) -> LocalBackend:
@@ -487,6 +487,8 @@ class TestLoops:
 
         monkeypatch.setattr(LocalModel, "open", looping)
         monkeypatch.setenv("LLMPAR_NO_STORE", "1")
+        # A model that is here already: the fetch of the default one would be announced among the lines that are read.
+        monkeypatch.setenv("LLMPAR_MODEL", str(tiny_model))
 
     @pytest.mark.parametrize("threads", ["1", "2", "7"])
     def test_a_loop_is_stopped_named_and_counted(self, llmpar: Call, threads: str) -> None:

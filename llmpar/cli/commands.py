@@ -14,7 +14,10 @@ from llmpar.cli.arguments import FILES, argument, names_a_file, read_text, refus
 from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
 from llmpar.cli.doctor import doctor
-from llmpar.cli.options import InputOptions, JobOptions, option
+from llmpar.cli.help import help_
+from llmpar.cli.input_options import InputOptions
+from llmpar.cli.option import option
+from llmpar.cli.options import JobOptions
 from llmpar.cli.signature import takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.tasks.task import Task
@@ -34,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command()(reply)
     app.command()(split)
     app.command()(doctor)
+    app.command(name="help")(help_)
     app.add_typer(tasks.app, name="tasks")
     app.add_typer(models.app, name="models")
     app.add_typer(store.app, name="store")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import typer
 
 from llmpar.cli import roles
-from llmpar.cli.options import option
+from llmpar.cli.option import option
 from llmpar.documents.register import Register
 from llmpar.interrupts import time_limit
 

@@ -1,1 +1,1 @@
-"""The pages of `llmpar help`: for each topic a file TOPIC.md here, whose first line says what it tells."""
+"""The pages of `llmpar help`: one file here for each topic, whose first line says what it tells."""

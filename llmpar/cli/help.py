@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from llmpar.help.pages import Page, find_page, find_pages
 
 
 def help_(
+    context: typer.Context,
     topic: Annotated[
         list[str] | None, argument(metavar="[TOPIC]", help="What to read about; else the list of topics.", role=None)
     ] = None,
@@ -22,10 +23,14 @@ def help_(
 
     [bold]llmpar help models[/bold]
     """
-    if topic:
-        _show(find_page(" ".join(topic)))
-        return 0
     pages = find_pages()
+    if topic:
+        commands: dict[str, Any] = getattr(context.find_root().command, "commands", {})
+        if len(topic) == 1 and topic[0] in commands.keys() - {page.topic for page in pages}:
+            typer.echo(f"{topic[0]} is a command: `llmpar {topic[0]} --help` tells its options")
+        else:
+            _show(find_page(" ".join(topic)))
+        return 0
     width = max(len(page.topic) for page in pages)
     for page in pages:
         typer.echo(f"{page.topic:<{width}}  {page.summary}")

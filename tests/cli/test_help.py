@@ -15,7 +15,8 @@ from support.pages import PAGES, Shown, commands_shown, kinds_of_blocks
 from support.places import ROOT
 from support.program import Outcome
 
-from llmpar.cli.main import app
+from llmpar.cli.common_options import COMMON, FoldedCommand
+from llmpar.cli.main import app, run_command_line
 from llmpar.help.pages import find_pages
 
 Call = Callable[..., Outcome]
@@ -164,9 +165,41 @@ def test_a_topic_like_no_other_is_told_all(llmpar: Call) -> None:
     assert all(page.topic in outcome.err for page in find_pages())
 
 
-def test_a_terminal_gets_it_laid_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from llmpar.cli import help as help_command
-
+def test_a_terminal_gets_it_laid_out(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    help_command.help_(["exit-codes"])
-    assert "|---|" not in capsys.readouterr().out
+    assert run_command_line(["help", "exit-codes"]) == 0
+    told = capsys.readouterr().out
+    assert "|---|" not in told
+    assert "The run was interrupted" in told
+
+
+def test_a_command_is_no_topic_and_told_where_its_help_is(llmpar: Call) -> None:
+    outcome = llmpar("help", "translate")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert b"`llmpar translate --help`" in outcome.out
+
+
+@pytest.mark.parametrize("name", sorted(COMMON))
+def test_every_option_is_common_or_in_help_all(llmpar: Call, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    command: Any = typer.main.get_command(app)
+    options = {
+        parameter.name: parameter.opts[0]
+        for parameter in command.commands[name].params
+        if parameter.param_type_name == "option" and parameter.name != "help_all"
+    }
+    assert set(COMMON[name]) <= options.keys(), "the table names what is no option"
+    assert len(COMMON[name]) == len(set(COMMON[name])) <= 14, "a dozen is read, and more is not"
+    few, all_ = (shown_in(llmpar(name, how).out.decode()) for how in ("--help", "--help-all"))
+    assert few == {options[parameter] for parameter in COMMON[name]} | {"--help", "--help-all"}
+    assert all_ == {*options.values(), "--help", "--help-all"}
+
+
+def shown_in(text: str) -> set[str]:
+    """Return the options that a help text has rows for."""
+    return set(re.findall(r"^│ \*?\s*(--[a-z][a-z-]*)", text, re.MULTILINE))
+
+
+def test_every_command_with_shared_options_has_a_row() -> None:
+    command: Any = typer.main.get_command(app)
+    assert {name for name, inner in command.commands.items() if isinstance(inner, FoldedCommand)} == COMMON.keys()

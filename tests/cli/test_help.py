@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import typer
-from support.pages import PAGES, Shown, commands_shown, kinds_of_blocks
+from support.pages import PAGES, Shown, blocks_shown, kinds_of_blocks, steps_of
 from support.places import ROOT
 from support.program import Outcome
 
@@ -20,12 +21,12 @@ from llmpar.cli.main import app, run_command_line
 from llmpar.help.pages import find_pages
 
 Call = Callable[..., Outcome]
-SHOWN = [command for page in PAGES for command in commands_shown(page)]
+SHOWN = [block for page in PAGES for block in blocks_shown(page)]
 BLOCKS = {"console", "console parsed", "text", "sh", "toml", "python", "yaml", "json", "csv", ""}
 
 
 def name_of(value: object) -> str | None:
-    return f"{value.page.stem}: {value.line[:60]}" if isinstance(value, Shown) else None
+    return f"{value.page.stem}: {value.lines[0][:60]}" if isinstance(value, Shown) else None
 
 
 @pytest.fixture
@@ -33,8 +34,11 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with the files that pages name, where every model is the echo engine."""
     shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
     shutil.copytree(ROOT / "tests" / "support" / "workplace", tmp_path, dirs_exist_ok=True)
+    with gzip.open(tmp_path / "chats.jsonl.gz", "wb") as compressed:
+        compressed.write((tmp_path / "chats.jsonl").read_bytes())
     for name, value in {
         "LLMPAR_ENGINE": "echo",
+        "LLMPAR_CHECK": "none",  # an echo repeats its piece
         "LLMPAR_STORE": str(tmp_path / "store.sqlite"),
         "HOME": str(tmp_path),
     }.items():
@@ -44,17 +48,22 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("shown", [shown for shown in SHOWN if shown.is_run], ids=name_of)
-def test_a_command_that_is_shown_works(shown: Shown, workplace: Path, llmpar: Call) -> None:
-    for pipe in shown.steps:
-        text = b""
-        for words in pipe:
-            text = run(words, text, llmpar)
+def test_what_is_shown_works(shown: Shown, workplace: Path, llmpar: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    for line in shown.lines:
+        for pipe in steps_of(line):
+            text = b""
+            for words in pipe:
+                with monkeypatch.context() as patch:
+                    text = run(words, text, llmpar, patch)
 
 
-def run(words: list[str], text: bytes, llmpar: Call) -> bytes:
+def run(words: list[str], text: bytes, llmpar: Call, patch: pytest.MonkeyPatch) -> bytes:
     """Run one program of a pipe, the command line in this process, and return what it hands on."""
     words, source, target, adds = redirected(words)
     given = source.read_bytes() if source else text
+    while match := re.fullmatch(r"([A-Z_]+)=(.*)", words[0]):
+        patch.setenv(match[1], match[2])
+        words = words[1:]
     if words[0] == "llmpar":
         outcome = llmpar(*expanded(words[1:]), stdin=given)
         assert outcome.code == 0, outcome.err
@@ -98,11 +107,11 @@ def expanded(words: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("shown", [shown for shown in SHOWN if not shown.is_run], ids=name_of)
-def test_a_command_that_needs_more_than_a_test_has_is_written_well(shown: Shown, workplace: Path) -> None:
-    for pipe in shown.steps:
+def test_what_needs_more_than_a_test_has_is_written_well(shown: Shown, workplace: Path) -> None:
+    for pipe in (pipe for line in shown.lines for pipe in steps_of(line)):
         for words in pipe:
-            if words[0] == "llmpar":
-                parse(redirected(words)[0][1:])
+            if "llmpar" in words:
+                parse(redirected(words)[0][words.index("llmpar") + 1 :])
 
 
 def parse(arguments: list[str]) -> None:
@@ -121,12 +130,12 @@ def test_a_wrong_option_is_found(workplace: Path) -> None:
 
 
 def test_pipes_and_files_of_a_line_are_told_apart() -> None:
-    shown = Shown(Path("x.md"), "mkdir a && llmpar run 'a | b' < x.txt 2>> err | sort > y.txt", is_run=True)
-    assert shown.steps == [
+    steps = steps_of("mkdir a && llmpar run 'a | b' < x.txt 2>> err | sort > y.txt # why")
+    assert steps == [
         [["mkdir", "a"]],
         [["llmpar", "run", "a | b", "<", "x.txt", "2", ">>", "err"], ["sort", ">", "y.txt"]],
     ]
-    assert redirected(shown.steps[1][0]) == (["llmpar", "run", "a | b"], Path("x.txt"), None, False)
+    assert redirected(steps[1][0]) == (["llmpar", "run", "a | b"], Path("x.txt"), None, False)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -174,9 +183,9 @@ def test_a_terminal_gets_it_laid_out(capsys: pytest.CaptureFixture[str], monkeyp
 
 
 def test_a_command_is_no_topic_and_told_where_its_help_is(llmpar: Call) -> None:
-    outcome = llmpar("help", "translate")
+    outcome = llmpar("help", "split")
     assert (outcome.code, outcome.err) == (0, "")
-    assert b"`llmpar translate --help`" in outcome.out
+    assert b"`llmpar split --help`" in outcome.out
 
 
 @pytest.mark.parametrize("name", sorted(COMMON))

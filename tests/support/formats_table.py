@@ -13,9 +13,9 @@ from llmpar.documents.formats.refused import BY_SUFFIX
 _HEAD = """\
 # format-table: for each format what is prose, what is copied, and the limits
 
-`llmpar help formats` explains formats. "Whole" in the column "read" means that a document is read to its end before anything of it is
-written; the others are written while they are read. A program makes this page (`tests/support/formats_table.py`) of what the
-formats say of themselves.
+`llmpar help formats` explains formats. "Whole" in the column "read" means that a document is read to its end before
+anything of it is written; the others are written while they are read. A program makes this page of what the formats say
+of themselves (`tests/support/formats_table.py`).
 
 | format | names | options | prose | copied | read | limits | places are found by |
 |---|---|---|---|---|---|---|---|

@@ -16,41 +16,41 @@ _FENCED = re.compile(r"^```(.*)\n((?:.*\n)*?)^```$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Shown:
-    """A line for a shell that a page shows.
+    """A block of lines for a shell that a page shows.
 
     Args:
         page: where.
-        line: what is typed, continued lines joined.
-        is_run: whether a test runs it; else it needs what a test has not, such as a network, and is only parsed.
+        lines: what is typed, continued lines joined.
+        is_run: whether a test runs them; else they need what a test has not, such as a network, and are only parsed.
     """
 
     page: Path
-    line: str
+    lines: tuple[str, ...]
     is_run: bool
 
-    @property
-    def steps(self) -> list[list[list[str]]]:
-        """The words of each program, in pipes, which follow one another."""
-        lexer = shlex.shlex(self.line, posix=True, punctuation_chars="|&;<>")
-        lexer.whitespace_split = True
-        steps: list[list[list[str]]] = [[[]]]
-        for word in lexer:
-            if word in ("&&", ";"):
-                steps.append([[]])
-            elif word == "|":
-                steps[-1].append([])
-            else:
-                steps[-1][-1].append(word)
-        return steps
+
+def steps_of(line: str) -> list[list[list[str]]]:
+    """Return the words of each program, in pipes, which follow one another."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+    lexer.whitespace_split = True
+    lexer.commenters = "#"
+    steps: list[list[list[str]]] = [[[]]]
+    for word in lexer:
+        if word in ("&&", ";"):
+            steps.append([[]])
+        elif word == "|":
+            steps[-1].append([])
+        else:
+            steps[-1][-1].append(word)
+    return steps
 
 
-def commands_shown(page: Path) -> Iterator[Shown]:
+def blocks_shown(page: Path) -> Iterator[Shown]:
     """Yield what a page shows after a `$ ` in blocks marked `console`; those marked `console parsed` are not run."""
     for kind, block in _FENCED.findall(page.read_text("utf-8")):
         if kind in ("console", "console parsed"):
-            for line in block.replace("\\\n", " ").splitlines():
-                if line.startswith("$ "):
-                    yield Shown(page, line[2:].partition(" # ")[0].strip(), kind == "console")
+            lines = block.replace("\\\n", " ").splitlines()
+            yield Shown(page, tuple(line[2:] for line in lines if line.startswith("$ ")), kind == "console")
 
 
 def kinds_of_blocks(page: Path) -> list[str]:

@@ -116,7 +116,7 @@ def _step(b: Any, product: ProductArguments, rows: list[Any], vectors: list[Any]
 
 @intrinsic
 def blocks_of(_: Any, weights: Any) -> Any:
-    """Return how many blocks a panel of weights (P, K/k, PANEL, k) has, and how many are multiplied with all rows in turn.
+    """Return how many blocks a panel of weights (P, K/k, PANEL, k) has, and how many all rows meet in turn.
 
     So many stay in the nearest cache. Tiles take all at once: they have their own way with memory.
     """

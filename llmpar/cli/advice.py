@@ -31,7 +31,8 @@ def advise(report: Report, name: str, on_error: OnError, *, keeps: bool) -> str 
         parts.append("--retries 3 asks more often, and --seed 1 draws other answers")
     if report.num_stopped:
         limit = -(-2 * report.most_tokens_stopped // _ROUND) * _ROUND
-        parts.append(f"--max-new-tokens {limit} gives more room to {_all_or(report.num_stopped, number)}, stopped while writing")
+        which = _all_or(report.num_stopped, number)
+        parts.append(f"--max-new-tokens {limit} gives more room to {which}, stopped while writing")
     parts.append("a larger model (-m) fails less often")
     if report.fates is None and on_error == "keep":
         parts.append("--on-error mark shows in the text what stayed as it was")

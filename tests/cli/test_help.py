@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import html
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer
+from record_terminal import COMMANDS, SVG
 from support.pages import PAGES, Shown, blocks_shown, kinds_of_blocks, steps_of
 from support.places import ROOT
 from support.program import Outcome
@@ -212,3 +214,15 @@ def shown_in(text: str) -> set[str]:
 def test_every_command_with_shared_options_has_a_row() -> None:
     command: Any = typer.main.get_command(app)
     assert {name for name, inner in command.commands.items() if isinstance(inner, FoldedCommand)} == COMMON.keys()
+
+
+def test_the_picture_of_a_terminal_shows_what_its_script_runs() -> None:
+    shown = html.unescape(re.sub("<[^>]*>", "", SVG.read_text("utf-8"))).replace("\xa0", " ")
+    lines = [line.strip() for command in COMMANDS for line in command.split("\n")]
+    assert [line for line in lines if line not in shown] == []
+    for command in COMMANDS:
+        for pipe in steps_of(command.replace("\\\n", " ")):
+            for words in pipe:
+                if words[0] == "llmpar":
+                    parse(words[1:])
+    assert f"]({SVG.relative_to(ROOT)})" in (ROOT / "README.md").read_text("utf-8")

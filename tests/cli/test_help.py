@@ -154,6 +154,12 @@ def test_help_lists_every_page_in_a_line(llmpar: Call) -> None:
     assert [line.split(None, 1) for line in told[: len(pages)]] == [[page.topic, page.summary] for page in pages]
 
 
+def test_the_readme_names_every_page() -> None:
+    table = (ROOT / "README.md").read_text("utf-8").partition("## Read on")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| [^|]+ \| ([^|]+) \|$", table, re.MULTILINE)[1:]
+    assert sorted(", ".join(named).split(", ")) == [page.topic for page in find_pages()]
+
+
 def test_a_pipe_gets_the_page_as_it_is_written(llmpar: Call) -> None:
     for page in find_pages():
         assert llmpar("help", page.topic).out.decode() == (ROOT / "llmpar/help" / f"{page.topic}.md").read_text("utf-8")

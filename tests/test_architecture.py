@@ -72,6 +72,7 @@ ROOMS = {
         "answering.backend",  # the protocol that it speaks
         "answering.choice",
         "answering.fitting",
+        "answering.scores",  # what log-probabilities say of an answer
         "tasks",
         "models.grammar",
         "engine.worker",
@@ -82,6 +83,7 @@ ROOMS = {
         *GROUND,
         "integrity",
         "answering.endpoint",
+        "documents.confidence",
         "documents.document",
         "documents.marks",
         "documents.pieces",
@@ -96,6 +98,7 @@ ROOMS = {
         "engine.precision_names",
         "engine.request",
         "engine.resources",
+        "engine.scores",
         "engine.worker",
         "reporting.report",
     ),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from llmpar.cli import roles, values
 from llmpar.cli.option import option
-from llmpar.documents.columns import COLUMNS
+from llmpar.documents.columns import ALL_COLUMNS
 from llmpar.documents.document import Merge
 
 
@@ -130,7 +130,7 @@ class MergeOptions:
         str | None,
         option(
             "--columns",
-            help=f"With --merge csv or jsonl: the columns to write, in this order: {', '.join(COLUMNS)}.",
+            help=f"With --merge csv or jsonl: the columns to write, in this order: {', '.join(ALL_COLUMNS)}.",
             panel="Output",
             metavar="NAMES",
             callback=values.columns,

@@ -70,6 +70,7 @@ class Run:
         into_language: the tag of the language that answers are in, "" for none.
         is_json: whether answers are JSON.
         marks: where markup inside pieces becomes marks.
+        tells_confidence: whether what comes out tells how sure the model was, of answers that have a form, too.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Run:
     into_language: str = ""
     is_json: bool = False
     marks: Marking = "none"
+    tells_confidence: bool = False
     _effect: Effect = field(init=False)
 
     def __post_init__(self) -> None:
@@ -280,7 +282,9 @@ class Run:
     @property
     def policy(self) -> Policy:
         """What happens when an answer will not do."""
-        return settings_of(Policy, self.options.failures, self.options.store)
+        given = self.options.failures
+        scores_forms = self.tells_confidence or given.log is not None or given.errors is not None
+        return settings_of(Policy, given, self.options.store, scores_forms=scores_forms)
 
     @property
     def _keeps(self) -> bool:

@@ -81,7 +81,7 @@ class Records:
         }
         if result.num_reasoning_tokens:
             record |= {"reasoning": result.reasoning, "reasoning_tokens": result.num_reasoning_tokens}
-        return record
+        return record | result.scores
 
     def _write(self, name: str, record: dict[str, object]) -> None:
         data = f"{json_text(record)}\n".encode()

@@ -15,6 +15,8 @@ Unit = Literal["sentence", "paragraph", "line", "document"]
 OnError = Literal["keep", "mark", "skip", "fail"]
 DEFAULT_ON_ERROR: OnError = "keep"
 _MOST_SHOWN = 40  # characters of a piece, by which people know it again
+PERSON = "person"
+"""The finish reason of an answer that a person gave (`llmpar apply`)."""
 Merge = Literal["document", "lines", "jsonl", "csv", "reduce"]
 
 
@@ -249,7 +251,8 @@ class Result:
     `cut` says that the answer ends at a limit that the user set, `looped` that it repeated itself, `reused` that it was
     computed for an equal segment, `cached` that an earlier run did. `key` names it in the store, `seconds` is what the
     last attempt took, from a worker's taking it up. `reasoning` is what the model wrote before its answer, for itself,
-    and its tokens are among those of the output.
+    and its tokens are among those of the output. `asked` is under what a person's answer is kept: the hash of what is
+    asked, whoever answers, and the key of the question there.
     """
 
     segment: Segment
@@ -268,6 +271,7 @@ class Result:
     worker: int | None = None
     reasoning: str = ""
     num_reasoning_tokens: int = 0
+    asked: tuple[bytes, bytes] = (b"", b"")
 
     def __repr__(self) -> str:
         # In a notebook, nobody wants all of a document for each of its pieces.

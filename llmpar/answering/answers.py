@@ -11,17 +11,28 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from llmpar.answering.attempts import Attempt, Policy, Step, begin, next_step, sampling_of
-from llmpar.answering.backend import Backend, Query, Reply
-from llmpar.answering.fitting import Fit, Size, fit_of, refusal
+from llmpar.answering.attempts import Attempt, Policy, Step, begin, next_step
+from llmpar.answering.backend import Backend, Reply
+from llmpar.answering.fitting import Fit, fit_of, refusal
 from llmpar.answering.judging import KEPT, PARTS, fault_of, result_of, said_by, sampling_for, writable
 from llmpar.answering.memory import Memory, RecentResults
-from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, answer_of, can_extend, pend
+from llmpar.answering.pending import (
+    InFlight,
+    Pending,
+    Running,
+    Split,
+    TaskInUse,
+    answer_of,
+    can_extend,
+    pend,
+    query_of,
+)
+from llmpar.answering.sizing import size_of
 from llmpar.answering.splitting import Parts, halves_of, join, parts_after
 from llmpar.documents.document import Result
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
 from llmpar.reporting.report import Report
-from llmpar.store.store import StoredAnswer
+from llmpar.store.answer import StoredAnswer
 from llmpar.tasks.question import Prompt, Question, Sampling
 from llmpar.tasks.skips import leaves
 from llmpar.tasks.task import Task
@@ -216,7 +227,7 @@ class Answers:
                 self._refuse_length(backend, pending, attempt)
             return
         try:
-            size = self._size(backend, question, prompt)
+            size = size_of(question, prompt, backend, self._sampling)
         except (ModelUnavailable, UsageError) as error:
             if question.conversation is None:
                 raise
@@ -240,14 +251,6 @@ class Answers:
             self._in_flight[pending.key] = InFlight(num_prompt_tokens)
             self._submit(backend, Running(pending, prompt, asked, num_prompt_tokens), size.limit)
 
-    def _size(self, backend: Backend, question: Question, prompt: Prompt) -> Size:
-        if question.form:
-            backend.check_form(question.form)  # one that cannot be used is said now
-        num_prompt_tokens, num_text_tokens = backend.count_tokens(prompt), backend.measure(question.text)
-        wanted = self._limit(backend, question, num_text_tokens)
-        thinking = backend.thinking_room(prompt, self._sampling.max_thinking_tokens)
-        return Size(num_prompt_tokens, num_text_tokens, wanted, backend.context_length, thinking)
-
     def _refuse_length(
         self, backend: Backend, pending: Pending, attempt: Attempt, num_prompt_tokens: int | None = None
     ) -> None:
@@ -255,27 +258,10 @@ class Answers:
         answer = StoredAnswer(attempt.number, "", "error", num_prompt_tokens or 0, 0)
         self._finish(pending, answer, refusal(backend.context_length, num_prompt_tokens))
 
-    def _limit(self, backend: Backend, question: Question, num_text_tokens: int) -> int:
-        """Return how many tokens an answer may have at first."""
-        if question.form and question.form.choices:
-            return max(map(backend.measure, question.form.choices)) + 2
-        return self._drawn(question).max_new_tokens or question.task.max_new_tokens(num_text_tokens)
-
     def _submit(self, backend: Backend, running: Running, max_new_tokens: int, continues: bytes = b"") -> None:
-        question, attempt = running.pending.question, running.attempt
         self._running[self._next_id] = running
-        backend.submit(
-            Query(
-                self._next_id,
-                running.prompt,
-                sampling_of(attempt, self._drawn(question)),
-                max_new_tokens,
-                question.form,
-                self._policy.timeout,
-                continues,
-                attempt.thinking_room * max_new_tokens // attempt.limit,
-            )
-        )
+        drawn = self._drawn(running.pending.question)
+        backend.submit(query_of(self._next_id, running, drawn, self._policy.timeout, max_new_tokens, continues))
         self._next_id += 1
 
     # An answer's way: it is gone on with, asked for again, or the result.

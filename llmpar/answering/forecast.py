@@ -15,8 +15,9 @@ from llmpar.answering.attempts import Policy, begin
 from llmpar.answering.judging import fault_of, said_by, sampling_for
 from llmpar.answering.memory import Memory
 from llmpar.answering.session import Session
+from llmpar.store.keys import key_in
 from llmpar.store.lengths import Lengths
-from llmpar.store.store import Store, key_in
+from llmpar.store.store import Store
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.skips import leaves
 from llmpar.tasks.task import Task

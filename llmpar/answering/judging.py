@@ -8,7 +8,7 @@ from dataclasses import replace
 from llmpar.documents.document import Result
 from llmpar.documents.marks import find_lost_mark, without_marks
 from llmpar.errors import setting
-from llmpar.store.store import StoredAnswer
+from llmpar.store.answer import StoredAnswer
 from llmpar.tasks.checks import find_fault
 from llmpar.tasks.question import Question, Sampling
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from llmpar.answering.attempts import Attempt
-from llmpar.answering.backend import Reply
+from llmpar.answering.attempts import Attempt, sampling_of
+from llmpar.answering.backend import Query, Reply
 from llmpar.answering.memory import Memory
 from llmpar.documents.document import Result
-from llmpar.store.store import StoredAnswer
+from llmpar.store.answer import StoredAnswer
 from llmpar.tasks.question import Prompt, Question, Sampling
 from llmpar.tasks.task import Task
 
@@ -72,6 +72,32 @@ class Split:
     parts: tuple[Pending, ...]
     attempt: int = 0
     finish_reason: str = "stop"
+
+
+def query_of(
+    number: int, running: Running, drawn: Sampling, timeout: float | None, max_new_tokens: int, continues: bytes
+) -> Query:
+    """Return what the backend is asked for an attempt.
+
+    Args:
+        number: comes back with the reply.
+        running: the attempt.
+        drawn: how answers to the question are drawn at first.
+        timeout: seconds that the answer may take; None for any time.
+        max_new_tokens: of the answer and its thoughts, or of what is still to come of them.
+        continues: the answer that was cut, with which this one goes on; empty for none.
+    """
+    attempt = running.attempt
+    return Query(
+        number,
+        running.prompt,
+        sampling_of(attempt, drawn),
+        max_new_tokens,
+        running.pending.question.form,
+        timeout,
+        continues,
+        attempt.thinking_room * max_new_tokens // attempt.limit,
+    )
 
 
 def answer_of(running: Running, reply: Reply) -> StoredAnswer:

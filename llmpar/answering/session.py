@@ -17,7 +17,8 @@ from llmpar.answering.memory import LimitedMemory, Memory
 from llmpar.documents.document import DEFAULT_ON_ERROR, OnError, Result
 from llmpar.errors import ModelUnavailable
 from llmpar.reporting.report import Report
-from llmpar.store.store import JobStore, NoStore, Store
+from llmpar.store.job import JobStore, NoStore
+from llmpar.store.store import Store
 from llmpar.tasks.question import Prompt, Question, Sampling
 from llmpar.tasks.task import Task
 from llmpar.visible import one_line

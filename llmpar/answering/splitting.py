@@ -14,7 +14,7 @@ from llmpar.answering.pending import Split
 from llmpar.documents.document import Result
 from llmpar.documents.marks import split_at_marks
 from llmpar.documents.pieces import halve
-from llmpar.store.store import StoredAnswer
+from llmpar.store.answer import StoredAnswer
 from llmpar.tasks.question import Question
 
 

@@ -11,13 +11,16 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from llmpar.paths import state_dir
+from llmpar.store.answer import StoredAnswer, checksum_of, said_by, with_thoughts
 from llmpar.store.database import Database
+from llmpar.store.job import JobStore
+from llmpar.store.keys import bytes_of, key_of, text_of
 from llmpar.store.lengths import Lengths
 from llmpar.store.queries import ALL, FIND, KEEP, KNOWN, LENGTHS, TAKE
 
@@ -27,27 +30,7 @@ _TOUCHED_AT_ONCE = 1000
 _MERGED_AT_ONCE = 1000
 _KEYS_AT_ONCE = 256  # looked for by one query
 _EVICTED_AT_ONCE = 0.1  # of the answers
-_APART = b"\xff"
 _SETTLED = 2.0  # seconds after which a file that looks the same is the same: time stamps are coarse
-
-
-@dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """What came of one attempt, whatever it is worth; `seconds` is the time it took.
-
-    `thoughts` stand apart from the text, `num_thinking_tokens` are among those of the output, and `is_unclosed` tells
-    that the thoughts had no end.
-    """
-
-    attempt: int
-    text: str
-    finish_reason: str
-    num_prompt_tokens: int
-    num_output_tokens: int
-    seconds: float = 0.0
-    thoughts: str = ""
-    num_thinking_tokens: int = 0
-    is_unclosed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +89,12 @@ class Store:
                 tuple(some),
             )
             for key, attempt, text, *counts, checksum, used in rows:
-                if _checksum(key, attempt, text, *counts) != checksum:
+                if checksum_of(key, attempt, text, *counts) != checksum:
                     raise self._database.unusable("an answer in it was altered")
                 answers = found.setdefault(key, [])
                 if not answers and self._day(used) < today:
                     self._touched.append(key)
-                answers.append(_with_thoughts(StoredAnswer(attempt, "", *counts), text))
+                answers.append(with_thoughts(StoredAnswer(attempt, "", *counts), text))
         if len(self._touched) >= _TOUCHED_AT_ONCE:
             self._touch()
         return found
@@ -151,10 +134,10 @@ class Store:
         today = _today()
         rows, replaced = [], []
         for key, text, answer, replaces in records:
-            said = _said(answer)
+            said = said_by(answer)
             counts = (answer.finish_reason, answer.num_prompt_tokens, answer.num_output_tokens, answer.seconds)
-            asked = _bytes(text) if self._keep_text else None
-            checksum = _checksum(key, answer.attempt, said, *counts)
+            asked = bytes_of(text) if self._keep_text else None
+            checksum = checksum_of(key, answer.attempt, said, *counts)
             rows.append((key, answer.attempt, asked, said, *counts, today, checksum))
             replaced += [(key,)] if replaces else []
         with self._database.transaction() as connection:
@@ -170,7 +153,7 @@ class Store:
         rows = self._database.rows(ALL)
         while some := list(islice(rows, _MERGED_AT_ONCE)):
             for digest, _, _, key, attempt, text, answer, *counts, used, checksum in some:
-                is_good = _checksum(key, attempt, answer, *counts) == checksum and isinstance(digest, bytes)
+                is_good = checksum_of(key, attempt, answer, *counts) == checksum and isinstance(digest, bytes)
                 if not is_good or not (text is None or isinstance(text, bytes)):
                     raise self._database.unusable("an answer in it was altered")
                 self._day(used)
@@ -230,18 +213,18 @@ class Store:
         for number, digest, key, attempt, text, answer, *counts, checksum, used in rows:
             if not _is_day(used):
                 faults.append(f"the day on which answer {number} was used was altered")
-            if _checksum(key, attempt, answer, *counts) != checksum:
+            if checksum_of(key, attempt, answer, *counts) != checksum:
                 faults.append(f"answer {number} was altered")
             elif digest is None:
                 faults.append(f"answer {number} belongs to no job")
-            elif text is not None and not (isinstance(text, bytes) and _key(digest, text) == key):
+            elif text is not None and not (isinstance(text, bytes) and key_of(digest, text) == key):
                 faults.append(f"the text of answer {number} was altered")
         return faults
 
     def texts(self) -> Iterator[tuple[int, bytes, str | None, str]]:
         """Yield of each answer its number, its key, its text if that is kept, and what it says."""
         for number, key, text, answer in self._database.rows("SELECT id, key, text, answer FROM answers"):
-            yield number, key, None if text is None else _text(text), _text(answer)
+            yield number, key, None if text is None else text_of(text), text_of(answer)
 
     def delete(self, numbers: Iterable[int]) -> int:
         """Delete the answers with these numbers, and return how many there were."""
@@ -300,127 +283,6 @@ class Store:
             rows = [(_today(), key) for key in self._touched]
             connection.executemany("UPDATE answers SET used = ? WHERE key = ?", rows)
         self._touched.clear()
-
-
-class JobStore:
-    """A store as one job sees it. What is added is there after `commit`.
-
-    Args:
-        store: the store.
-        digest: the hash of the job's description.
-        description: what is kept of it, None for nothing.
-    """
-
-    def __init__(self, store: Store, digest: bytes, description: str | None) -> None:
-        self._store = store
-        self._digest = digest
-        self._description = description
-        self._added: list[tuple[bytes, str, StoredAnswer, bool]] = []
-        self._foreseen: dict[bytes, list[StoredAnswer]] = {}
-
-    @property
-    def digest(self) -> bytes:
-        """The hash of the job's description."""
-        return self._digest
-
-    def key(self, text: str) -> bytes:
-        """Return the key of a text in this job."""
-        return _key(self._digest, _bytes(text))
-
-    def foresee(self, keys: Sequence[bytes]) -> None:
-        """Look for keys that will be looked for next, all at once."""
-        found = self._store.find(keys)
-        self._foreseen = {key: found.get(key, []) for key in keys}
-
-    def find(self, key: bytes) -> list[StoredAnswer]:
-        """Return the answers kept under a key, by attempt."""
-        known = self._foreseen.pop(key, None)
-        return self._store.find([key]).get(key, []) if known is None else known
-
-    def add(self, key: bytes, text: str, answer: StoredAnswer, *, replaces: bool = False) -> None:
-        """Keep an answer from the next commit on; if it `replaces`, what was kept under the key goes."""
-        self._added.append((key, text, answer, replaces))
-        self._foreseen.pop(key, None)
-
-    def commit(self) -> None:
-        """Make what was added last, also if the process is killed the moment after."""
-        if self._added:
-            self._store.write(self._digest, self._description, self._added)
-            self._added.clear()
-
-
-class NoStore:
-    """Stands for a job's store where nothing is kept.
-
-    Args:
-        job: what is another for each job.
-    """
-
-    def __init__(self, job: bytes = b"") -> None:
-        self._digest = hashlib.sha256(job).digest()
-
-    def key(self, text: str) -> bytes:
-        """Return a key that equal texts share in this job."""
-        return _key(self._digest, _bytes(text))
-
-    def foresee(self, keys: Sequence[bytes]) -> None:
-        """Do nothing."""
-
-    def find(self, key: bytes) -> list[StoredAnswer]:  # noqa: ARG002
-        """Return nothing."""
-        return []
-
-    def add(self, key: bytes, text: str, answer: StoredAnswer, *, replaces: bool = False) -> None:
-        """Forget it."""
-
-    def commit(self) -> None:
-        """Do nothing."""
-
-
-def key_in(digest: bytes, text: str) -> bytes:
-    """Return the key that a text has in the job with this digest."""
-    return _key(digest, _bytes(text))
-
-
-def _key(digest: bytes, text: bytes) -> bytes:
-    return hashlib.sha256(digest + text).digest()
-
-
-def _checksum(key: bytes, attempt: int, answer: bytes, *counts: object) -> bytes:
-    if not isinstance(key, bytes) or not isinstance(answer, bytes):  # damage can make a number of anything
-        return b""
-    return hashlib.blake2b(key + answer + repr((attempt, counts)).encode(), digest_size=8).digest()
-
-
-def _said(answer: StoredAnswer) -> bytes:
-    """Return an answer's text, and its thoughts behind a byte that no text has, if there are any."""
-    if not answer.num_thinking_tokens and not answer.is_unclosed:
-        return _bytes(answer.text)
-    counts = f"{answer.num_thinking_tokens} {int(answer.is_unclosed)}"
-    return _APART.join((_bytes(answer.text), _bytes(answer.thoughts), counts.encode()))
-
-
-def _with_thoughts(answer: StoredAnswer, said: bytes) -> StoredAnswer:
-    """Return an answer with the text and thoughts that `_said` made bytes of."""
-    text, *thoughts = said.split(_APART)
-    if not thoughts:
-        return replace(answer, text=_text(text))
-    num_tokens, is_unclosed = map(int, thoughts[1].split())
-    return replace(
-        answer,
-        text=_text(text),
-        thoughts=_text(thoughts[0]),
-        num_thinking_tokens=num_tokens,
-        is_unclosed=bool(is_unclosed),
-    )
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
 
 
 def _is_day(used: object) -> TypeGuard[int]:

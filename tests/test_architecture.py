@@ -98,6 +98,15 @@ ROOMS = {
         "engine.worker",
         "reporting.report",
     ),
+    "review": (
+        *GROUND,
+        "documents",
+        "tasks",
+        "store",
+        "models.grammar",  # whether a correction is of the form that was asked for
+        "reporting.report",
+        "answering.judging",
+    ),
     "jobs": (*GROUND, "documents", "tasks", "batches", "answering", "reporting.report", "models.grammar"),
     "health": (
         *GROUND,
@@ -135,6 +144,7 @@ ROOMS = {
         "answering.endpoint.model",
         "health",
         "jobs",
+        "review",
         "reporting",
         "engine.precision_names",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from llmpar.store.answer import StoredAnswer
 from llmpar.store.job import JobStore
@@ -47,3 +47,17 @@ def job_of(task: Task) -> bytes:
     """Return the hash of what a task asks, without what only a model's answers depend on: 32 bytes."""
     asked = {name: value for name, value in task.decisive().items() if name != "room"}
     return hashlib.sha256(json.dumps({"person": asked}, sort_keys=True).encode()).digest()
+
+
+def foresee_corrections(wanted: Iterable[tuple[Corrections, bytes] | None]) -> None:
+    """Look for the answers of people that will be looked for next, all of a task at once.
+
+    Args:
+        wanted: where each is kept, and its key; None for what has none.
+    """
+    keys: dict[Corrections, list[bytes]] = {}
+    for one in wanted:
+        if one:
+            keys.setdefault(one[0], []).append(one[1])
+    for corrections, some in keys.items():
+        corrections.foresee(some)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import replace
 
-from llmpar.documents.document import Result
+from llmpar.documents.document import PERSON, Result
 from llmpar.documents.marks import find_lost_mark, without_marks
 from llmpar.errors import setting
 from llmpar.store.answer import StoredAnswer
@@ -25,6 +25,8 @@ def fault_of(question: Question, answer: StoredAnswer, sampling: Sampling) -> st
     """Return what is wrong with an answer, as a clause for people; None if it will do."""
     if answer.finish_reason == KEPT:
         return None
+    if answer.finish_reason == PERSON:
+        return _fault_of_correction(question, answer.text)
     if answer.finish_reason == PARTS:  # each of which was judged by itself
         return fault_of_marks(question, answer.text)
     if answer.finish_reason == "form":
@@ -39,6 +41,18 @@ def fault_of(question: Question, answer: StoredAnswer, sampling: Sampling) -> st
     if fault and answer.finish_reason == "loop":
         return f"{fault} (stopped after {num_tokens:,} tokens)"
     return fault or fault_of_marks(question, answer.text)
+
+
+def _fault_of_correction(question: Question, text: str) -> str | None:
+    """Return why a person's answer cannot be used; whether it is a good one is that person's to say."""
+    fault = fault_of_marks(question, text)
+    if question.form and question.form.choices and text not in question.form.choices:
+        fault = "the answer is none of the choices"
+    elif question.form and question.form.schema:
+        from llmpar.models.grammar import fulfils
+
+        fault = fault if fulfils(question.form.schema, text) else "the answer is no JSON of the schema"
+    return f"a person's correction cannot be used: {fault}; correct it again" if fault else None
 
 
 def _unclosed(answer: StoredAnswer) -> str:

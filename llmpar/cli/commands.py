@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from llmpar.cli import models, roles, store, tasks
+from llmpar.cli.apply import apply
 from llmpar.cli.arguments import FILES, argument, names_a_file, read_text, refuse_file, sources_of
 from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command()(batch)
     app.command()(reply)
     app.command()(split)
+    app.command()(apply)
     app.command()(doctor)
     app.add_typer(tasks.app, name="tasks")
     app.add_typer(models.app, name="models")

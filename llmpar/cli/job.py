@@ -85,6 +85,7 @@ class Job:
         self._run = Run(self.task.name, self.files, self.options, report, into, is_json)
         self.task = self._run.judged(self.task)
         self._run.marks = self._marking
+        self._run.review = self.options.merge.review
         self._record_fields = RecordFields(self.task)
 
     def run(self) -> int:

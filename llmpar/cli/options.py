@@ -392,6 +392,12 @@ class MergeOptions:
     bom: Annotated[
         bool, option("--bom", help="Begin a table with a byte order mark, as some spreadsheets want.", panel="Output")
     ] = False
+    review: Annotated[
+        Path | None,
+        option("--review", help="Write all pieces and answers here, in order of doubt, for you to correct and give "
+               "back (`llmpar apply`): a table (.csv, .tsv), or a catalogue (.po).", panel="Output", role=roles.replaced,
+               metavar="FILE"),
+    ] = None  # fmt: skip
     sample: Annotated[
         int | None,
         option("--sample", help="Ask about N pieces only, spread over the input, and show them with their answers.",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from llmpar.answering.attempts import Policy
@@ -32,6 +33,7 @@ from llmpar.reporting.pace import Machine, Pace, remember
 from llmpar.reporting.progress import Progress, say
 from llmpar.reporting.records import Records
 from llmpar.reporting.report import FATES, Report, counted
+from llmpar.review.review import Review
 from llmpar.store.store import Store, default_path
 from llmpar.tasks.checks import parse_checks
 from llmpar.tasks.question import Question, Sampling
@@ -69,6 +71,7 @@ class Run:
         into_language: the tag of the language that answers are in, "" for none.
         is_json: whether answers are JSON.
         marks: where markup inside pieces becomes marks.
+        review: a file that takes all answers for a person to look through; None for none.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Run:
     into_language: str = ""
     is_json: bool = False
     marks: Marking = "none"
+    review: Path | None = None
     _effect: Effect = field(init=False)
 
     def __post_init__(self) -> None:
@@ -109,7 +113,12 @@ class Run:
         failures, output = self.options.failures, self.options.output
         # A server is asked for its model's name: for records, and not where there is nothing to ask.
         name = model.name if failures.log or failures.errors else ""
-        with closing(Records(failures.log, failures.errors, name, appends=failures.append)) as records:
+        with ExitStack() as stack:
+            records = Records(failures.log, failures.errors, name, appends=failures.append)
+            stack.enter_context(closing(records))
+            review = self._open_review(progress)
+            if review:
+                stack.enter_context(given_up(review))
             store = self._open_store()
             session = Session(
                 model,
@@ -119,12 +128,16 @@ class Run:
                 self.report,
                 on_error=failures.on_error,
                 tick=progress.tick,
-                done=self._noter(records, progress),
+                done=self._noter(records, review, progress),
                 examples=examples,
             )
+            if review:
+                review.checks = session.checks_of
             with session:
                 try:
                     yield session
+                    if review:
+                        review.finish()
                 except (Interrupted, EngineFailed) as end:
                     goes_on = store and self.report.num_segments_done and output.in_place is None
                     if goes_on and not isinstance(end, ReaderGone):
@@ -291,6 +304,12 @@ class Run:
         given = self.options.store
         return Store(given.store, keep_text=not given.no_store_text) if self._keeps else None
 
+    def _open_review(self, progress: Progress) -> Review | None:
+        if self.review is None:
+            return None
+        on_error, wait = self.options.failures.on_error, self.options.output.wait
+        return Review(self.review, on_error, keeps=self._keeps, aside=progress.aside, wait=wait)
+
     def present_store(self) -> Store | None:
         """Return the store if there is one already, for a run that must not make one."""
         there = (self.options.store.store or default_path()).exists()
@@ -319,12 +338,14 @@ class Run:
         self._effect.expect(readable, self.options.input.reading("sentence"))
         return readable
 
-    def _noter(self, records: Records, progress: Progress) -> Callable[[Result], None]:
+    def _noter(self, records: Records, review: Review | None, progress: Progress) -> Callable[[Result], None]:
         num_failed = 0
 
         def note(result: Result) -> None:
             nonlocal num_failed
             records.add(result)
+            if review:
+                review.add(result)
             if result.finish_reason == PARTS and not result.cached:
                 progress.remark(f"{result.segment}: answers lost its markup; put together from what stands between")
             if result.error is None or self.options.failures.on_error == "fail":  # the end of the run says it

@@ -58,7 +58,7 @@ def returned(text: str) -> Iterator[Returned]:
             if not id:
                 return
             if isinstance(id, tuple):
-                raise ValueError(f"line {message.lineno}: has plural forms, which no review has")
+                raise ValueError(f"line {message.lineno}: has plural forms, which no review has")  # noqa: TRY004
             found.append(Returned(message.lineno, id, message.string or "", message.context or ""))
 
     # Comments are for people, and a place's name may be anything.

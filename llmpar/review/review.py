@@ -42,7 +42,6 @@ class Review:
     Args:
         path: the file; its name's end says what it becomes.
         on_error: what becomes of a piece that failed.
-        checks: returns what answers of a task must not be, by the hash of what is asked.
         keeps: whether the run keeps its answers in a store.
         aside: how to write to a terminal that something else is drawn on.
         wait: seconds to wait for somebody else who writes the file.
@@ -57,16 +56,16 @@ class Review:
         self,
         path: Path,
         on_error: OnError,
-        checks: Callable[[bytes], frozenset[str]],
         *,
         keeps: bool,
         aside: Aside = lambda write: write(),
         wait: float = 0.0,
     ) -> None:
+        self.checks: Callable[[bytes], frozenset[str]] = lambda _: frozenset()
+        """Returns what answers of a task must not be, by the hash of what is asked."""
         self._suffix = suffix_of(path)
         self._name = one_line(path)
         self._on_error = on_error
-        self._checks = checks
         self._keeps = keeps
         self._writer = open_output(path, aside, wait=wait)
         self._rows = sqlite3.connect("")  # a file without a name, which goes with the connection
@@ -87,7 +86,7 @@ class Review:
         answer, rejected = (result.answer, "") if result.error is None else ("", result.answer)
         known = result.key[:8] if self._keeps and _is_kept(result) else b""
         marks = min((place.mark.number for place in find_marks(segment.text, segment.marks)), default=0)
-        key = RowKey(job, question, known, self._checks(job) if job else frozenset(), marks)
+        key = RowKey(job, question, known, self.checks(job) if job else frozenset(), marks)
         told = (segment.place, segment.text, answer, doubt.reason, rejected)
         place, source, answer_bytes, reason, rejected_bytes = map(_bytes, told)
         values = (question or None, int(doubt.rank), confidence, place, segment.index + 1, source)

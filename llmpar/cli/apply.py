@@ -42,7 +42,7 @@ def apply(
             metavar="FILE",
             role=roles.store,
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     no_store_text: Annotated[
         bool, option("--no-store-text", help="Keep corrections beside hashes, without the texts.", panel="Store")
     ] = False,
@@ -54,7 +54,7 @@ def apply(
             "those of pieces that the store does not know.",
             panel="Answers",
         ),
-    ] = False,  # fmt: skip
+    ] = False,
     dry_run: Annotated[
         bool, option("--dry-run", help="Tell what would change, and change nothing.", panel="Before the job")
     ] = False,

@@ -395,8 +395,8 @@ class MergeOptions:
     review: Annotated[
         Path | None,
         option("--review", help="Write all pieces and answers here, in order of doubt, for you to correct and give "
-               "back (`llmpar apply`): a table (.csv, .tsv), or a catalogue (.po).", panel="Output", role=roles.replaced,
-               metavar="FILE"),
+               "back (`llmpar apply`): a table (.csv, .tsv), or a catalogue (.po).", panel="Output", metavar="FILE",
+               role=roles.replaced),
     ] = None  # fmt: skip
     sample: Annotated[
         int | None,

@@ -62,8 +62,8 @@ class Report:
     of work; `num_asked` are done that a model was asked about in this run, and `longest_answer` has so many tokens;
     `num_looped` are among those that failed, `num_retried` among the others; `num_corrected` were answered by a person;
     `num_poor` failed for an answer that will not do, of which `num_poor_before` in an earlier run, too, and
-    `num_stopped` as they did not end within `most_tokens_stopped` tokens at most; `num_refused` requests were none that can be asked; `num_bytes_total` is None
-    while the size of an input is unknown. `noun` is what a segment is called, and `fates` what becomes of one that
+    `num_stopped` as they did not end within `most_tokens_stopped` tokens at most; `num_refused` requests were none that
+    can be asked; `num_bytes_total` is None while the size of an input is unknown. `noun` is what a segment is called, and `fates` what becomes of one that
     failed and of several, where that is not the user's to say; `seconds_to_start` is how long it took until there were
     workers, None while there are none. With `shows_latency`, the summary tells how long answers took from the time
     their questions were read.

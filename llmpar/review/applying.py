@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from llmpar.documents.document import PERSON
+from llmpar.documents.layout import NEWLINE
 from llmpar.documents.marks import Mark, find_lost_mark, marks_in, without_marks
 from llmpar.review import catalogue, table
 from llmpar.review.key import RowKey, answer_hash, read
@@ -58,7 +59,7 @@ def rows_of(text: str, suffix: str) -> Iterator[Returned]:
         ValueError: it is no review. The message begins with the line, if it is about one.
     """
     is_catalogue = suffix == ".po" or (not suffix and "\nmsgid " in f"\n{text}")
-    return (catalogue if is_catalogue else table).returned(text)
+    return catalogue.returned(text) if is_catalogue else table.returned(text)
 
 
 def read_corrections(rows: Iterator[Returned], store: Store | None, *, by_force: bool = False) -> Reading:
@@ -74,23 +75,26 @@ def read_corrections(rows: Iterator[Returned], store: Store | None, *, by_force:
         ValueError: it is no review.
         StoreUnusable: the store cannot be read.
     """
-    found, lines = Reading(), {}
-    answers: dict[tuple[bytes, bytes], str] = {}
+    found = Reading()
+    taken: dict[tuple[bytes, bytes], tuple[int, str]] = {}  # the line and the answer of each piece
     for row in rows:
         try:
             key, written = read(row.key, row.source)
             if answer_hash(row.answer) == written:
                 found.num_unchanged += 1
                 continue
-            piece, answer = (key.job, key.question), row.answer.strip()
-            if piece in answers:
-                if answers[piece] != answer:
-                    raise ValueError(f"corrects the piece of line {lines[piece]} in another way; leave one of them")
+            answer = NEWLINE.sub("\n", row.answer).strip()
+            line, first = taken.setdefault((key.job, key.question), (row.line, answer))
+            if line != row.line and first == answer:
                 continue
-            answers[piece], lines[piece] = answer, row.line
             change = _change(row, key, answer, store, by_force=by_force)
         except ValueError as error:
             found.refused.append(f"line {row.line}: {error}")
+            continue
+        if line != row.line:
+            found.refused.append(
+                f"line {row.line}: corrects the piece of line {line} in another way; leave one of them"
+            )
             continue
         known = store.find([key.question]).get(key.question) if store else None
         if known and known[0].text == answer:

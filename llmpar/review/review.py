@@ -28,7 +28,7 @@ _ADD = """
 INSERT INTO rows (question, rank, confidence, count, place, part, source, answer, reason, rejected, key)
 VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (question) DO UPDATE SET count = count + 1,
-  place = CASE WHEN count < ? THEN place || x'2c20' || excluded.place ELSE place END
+  place = CASE WHEN count < ? THEN CAST(place || x'2c20' || excluded.place AS BLOB) ELSE place END
 """
 _SORTED = """
 SELECT place, count, part, source, answer, confidence, reason, rejected, key FROM rows
@@ -89,8 +89,8 @@ class Review:
         key = RowKey(job, question, known, self.checks(job) if job else frozenset(), marks)
         told = (segment.place, segment.text, answer, doubt.reason, rejected)
         place, source, answer_bytes, reason, rejected_bytes = map(_bytes, told)
-        values = (question or None, int(doubt.rank), confidence, place, segment.index + 1, source)
-        values += (answer_bytes, reason, rejected_bytes, spell(key, segment.text, answer), _MOST_PLACES)
+        graded = (question or None, int(doubt.rank), confidence, place, segment.index + 1)
+        values = (*graded, source, answer_bytes, reason, rejected_bytes, spell(key, segment.text, answer), _MOST_PLACES)
         try:
             self._rows.execute(_ADD, values)
         except sqlite3.Error as error:

@@ -71,5 +71,6 @@ def _places(head: list[str]) -> dict[str, int]:
 
 def _line(cells: Iterable[str], delimiter: str) -> bytes:
     line = io.StringIO()
-    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(cells)
+    # All are quoted: Python leaves a CR without quotes, and other programs take it for the end of a row.
+    csv.writer(line, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(cells)
     return line.getvalue().encode("utf-8", "surrogatepass")

@@ -246,7 +246,7 @@ class Store:
         ((num_jobs,),) = read("SELECT count(*) FROM jobs")
         ((num_corrections,),) = read("SELECT count(*) FROM answers WHERE attempt = ?", (BY_PERSON,))
         days = [None if day is None else self._day(day) for day in (oldest, newest)]
-        return StoreInfo(num_answers, num_jobs, self._database.size, *days, num_corrections)
+        return StoreInfo(num_answers, num_jobs, self._database.size, days[0], days[1], num_corrections)
 
     def verify(self) -> list[str]:
         """Look at every page and every answer, and return what is wrong, one line each."""

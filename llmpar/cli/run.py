@@ -19,6 +19,7 @@ from llmpar.cli.endpoints import refuse_idle_options, tell_once_where_texts_go
 from llmpar.cli.fetching import ask_to_fetch
 from llmpar.cli.limits import check_options
 from llmpar.cli.options import RunOptions, settings_of
+from llmpar.cli.reported import reported
 from llmpar.documents.document import Block, Result, Segment, Unit
 from llmpar.documents.formats.protocol import Format, Marking, Reading
 from llmpar.documents.output import SingleOutput
@@ -108,8 +109,11 @@ class Run:
         """Open what answers questions, and tell a run that ends early how it goes on."""
         failures, output = self.options.failures, self.options.output
         # A server is asked for its model's name: for records, and not where there is nothing to ask.
-        name = model.name if failures.log or failures.errors else ""
-        with closing(Records(failures.log, failures.errors, name, appends=failures.append)) as records:
+        name = model.name if failures.log or failures.errors or output.report else ""
+        with (
+            closing(Records(failures.log, failures.errors, name, appends=failures.append)) as records,
+            reported(self.name, self.options, self.report.noun, name, progress) as report,
+        ):
             store = self._open_store()
             session = Session(
                 model,
@@ -119,7 +123,7 @@ class Run:
                 self.report,
                 on_error=failures.on_error,
                 tick=progress.tick,
-                done=self._noter(records, progress),
+                done=self._noter(records, lambda result: report(result, store), progress),
                 examples=examples,
             )
             with session:
@@ -319,12 +323,15 @@ class Run:
         self._effect.expect(readable, self.options.input.reading("sentence"))
         return readable
 
-    def _noter(self, records: Records, progress: Progress) -> Callable[[Result], None]:
+    def _noter(
+        self, records: Records, report: Callable[[Result], None], progress: Progress
+    ) -> Callable[[Result], None]:
         num_failed = 0
 
         def note(result: Result) -> None:
             nonlocal num_failed
             records.add(result)
+            report(result)
             if result.finish_reason == PARTS and not result.cached:
                 progress.remark(f"{result.segment}: answers lost its markup; put together from what stands between")
             if result.error is None or self.options.failures.on_error == "fail":  # the end of the run says it

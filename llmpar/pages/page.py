@@ -86,7 +86,11 @@ def render(page: Page, rows: Rows) -> Iterator[bytes]:
     from markupsafe import Markup
 
     environment = Environment(
-        loader=FileSystemLoader(_PARTS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_PARTS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     style, script = _part("page.css"), _script(page.view)
     # Each of these is ours, or JSON in which nothing is left that HTML knows.

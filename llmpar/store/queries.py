@@ -11,6 +11,9 @@ FIND = (
 KNOWN = "SELECT DISTINCT key FROM answers WHERE key IN"
 """Those of some keys that have an answer; the same follows."""
 
+ORIGINS = "SELECT DISTINCT key, text, digest FROM answers JOIN jobs ON jobs.id = job WHERE key IN"
+"""What the answers under some keys are about, and their jobs; the same follows."""
+
 LENGTHS = """
 SELECT count(*), total(num_prompt_tokens), total(num_output_tokens),
   total(1.0 * num_prompt_tokens * num_prompt_tokens), total(1.0 * num_prompt_tokens * num_output_tokens)

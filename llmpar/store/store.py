@@ -19,7 +19,7 @@ from typing import Any, TypeGuard
 from llmpar.paths import state_dir
 from llmpar.store.database import Database
 from llmpar.store.lengths import Lengths
-from llmpar.store.queries import ALL, FIND, KEEP, KNOWN, LENGTHS, TAKE
+from llmpar.store.queries import ALL, FIND, KEEP, KNOWN, LENGTHS, ORIGINS, TAKE
 
 _DAY = 86_400
 _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970
@@ -123,6 +123,15 @@ class Store:
             some = keys[first : first + _KEYS_AT_ONCE]
             rows = self._database.read(f"{KNOWN} ({', '.join('?' * len(some))})", tuple(some))
             found.update(key for (key,) in rows)
+        return found
+
+    def origins(self, keys: Sequence[bytes]) -> dict[bytes, tuple[str | None, bytes]]:
+        """Return what answers under some keys are about, None if that is not kept, and the digests of their jobs."""
+        found: dict[bytes, tuple[str | None, bytes]] = {}
+        for first in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[first : first + _KEYS_AT_ONCE]
+            for key, text, digest in self._database.read(f"{ORIGINS} ({', '.join('?' * len(some))})", tuple(some)):
+                found[key] = (None if text is None else _text(text), digest)
         return found
 
     def digests(self) -> list[bytes]:

@@ -42,7 +42,7 @@ function bars({ heights, from, to, format, hint }) {
       graphic.append(bar);
     });
     graphic.append(
-      draw("text", { x: LEFT - 6, y: 20, "text-anchor": "end" }, short(most)),
+      draw("text", { x: LEFT - 6, y: 20, "text-anchor": "end" }, brief(most)),
       draw("text", { x: LEFT - 6, y: LOW, "text-anchor": "end" }, "0"),
       draw("line", { class: "axis", x1: LEFT, x2: width, y1: LOW + 0.5, y2: LOW + 0.5 }),
     );
@@ -64,7 +64,7 @@ function addMarks(graphic, { width, top, from, to, format }) {
 }
 
 /**
- * Return a figure that shows how values are distributed; null if there are fewer than two.
+ * Return a figure that shows how values are distributed; null if there are fewer than two, or all are 0.
  *
  * format: writes a value. range: [from, to] where that is fixed; else the last bar holds all beyond 99 %.
  */
@@ -72,8 +72,9 @@ function distribution(title, values, { format = short, range = null, count = 40,
   if (values.length < 2) return null;
   const ordered = Float64Array.from(values).sort();
   const most = ordered[ordered.length - 1];
+  if (!range && !most) return null;
   const from = range ? range[0] : 0;
-  let to = range ? range[1] : quantile(ordered, 0.99) || most || 1;
+  let to = range ? range[1] : quantile(ordered, 0.99) || most;
   if (isWhole) {
     const each = Math.max(1, Math.ceil((to - from + 1) / count));
     count = Math.ceil((to - from + 1) / each);
@@ -106,7 +107,7 @@ function throughput(title, unit, spans, seconds) {
 }
 
 /**
- * Return a figure with a lane for each worker, darker where it had more to do at a time.
+ * Return a figure with a lane for each worker, darker where it had more to do; null if nothing took any time.
  *
  * spans: [{worker, start, end}], in seconds from the first.
  */
@@ -126,7 +127,8 @@ function lanes(title, spans, seconds) {
       lane[at] += Math.max(0, Math.min(end, (at + 1) * each) - Math.max(start, at * each)) / each;
     }
   }
-  const most = Math.max(1e-9, ...[...busy.values()].map((lane) => Math.max(...lane)));
+  const most = Math.max(...[...busy.values()].map((lane) => Math.max(...lane)));
+  if (!most) return null; // answers that took no time, as an echo's
   const paint = (width) => {
     const top = shown.length * LANE;
     const graphic = draw("svg", { width, height: top + BELOW, viewBox: `0 0 ${width} ${top + BELOW}` });
@@ -144,10 +146,11 @@ function lanes(title, spans, seconds) {
     addMarks(graphic, { width, top, from: 0, to: seconds, format: duration });
     return graphic;
   };
-  const few = [...numbers.values()];
-  const each_ = `${whole(Math.min(...few))} to ${whole(Math.max(...few))} answers each, up to ${short(most)} at a time`;
-  const more = workers.length > shown.length ? `; the first ${shown.length} are shown` : "";
-  return figure(`${title}:`, `${whole(workers.length)}, with ${each_}${more}. Darker: more at a time.`, paint);
+  const fewest = Math.min(...numbers.values());
+  const largest = Math.max(...numbers.values());
+  const share = fewest === largest ? `${whole(fewest)} answers each` : `${whole(fewest)} to ${whole(largest)} answers each`;
+  const more = workers.length > shown.length ? ` The first ${shown.length} are shown.` : "";
+  return figure(`${title}:`, `${whole(workers.length)}, ${share}, up to ${short(most)} at a time (darkest).${more}`, paint);
 }
 
 /** Put figures into the page, those that there are. */

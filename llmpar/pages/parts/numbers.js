@@ -1,10 +1,16 @@
 // Numbers for people.
 
 const WHOLE = new Intl.NumberFormat("en");
+const BRIEF = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const SHORT = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 
 function whole(number) {
   return WHOLE.format(number);
+}
+
+/** Return a number that has little room: 430K, 1.2M. */
+function brief(number) {
+  return BRIEF.format(number);
 }
 
 function short(number) {

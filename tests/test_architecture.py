@@ -29,6 +29,7 @@ ROOMS = {
     "interrupts": ("errors",),
     "smallfile": ("errors", "visible"),
     "integrity": (*GROUND,),
+    "pages": ("errors", "visible"),  # rows of text, whatever they are about
     "documents": (*GROUND, "documents.sentences"),
     "documents.sentences": ("errors", "documents.language"),  # text alone: no format, no document
     "tasks": (*GROUND, "documents.document", "documents.language", "documents.marks", "documents.placeholders"),
@@ -76,7 +77,16 @@ ROOMS = {
         "engine.worker",
         "reporting.report",
     ),
-    "reporting": (*GROUND, "documents.document", "documents.writer", "engine.worker"),
+    "reporting": (
+        *GROUND,
+        "documents.document",
+        "documents.source",
+        "documents.writer",
+        "engine.worker",
+        "pages",
+        "store",
+        "tasks.question",
+    ),
     "answering": (
         *GROUND,
         "integrity",
@@ -144,6 +154,7 @@ ROOMS = {
         "answering.endpoint.model",
         "health",
         "jobs",
+        "pages",
         "review",
         "reporting",
         "engine.precision_names",

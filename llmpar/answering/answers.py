@@ -384,6 +384,7 @@ class Answers:
             key=pending.key,
             cached=cached,
             worker=worker,
+            finished=None if cached or answer.finish_reason == KEPT else time.time(),
         )
         self._replaced.discard(pending)
         self._recent.add(pending.key, result)

@@ -111,6 +111,7 @@ def result_of(
     key: bytes = b"",
     cached: bool = False,
     worker: int | None = None,
+    finished: float | None = None,
 ) -> Result:
     """Return the result that an answer makes.
 
@@ -123,6 +124,7 @@ def result_of(
         key: under which the answer is kept.
         cached: whether an earlier run gave it.
         worker: who gave it.
+        finished: when it came, in seconds as time.time() has them; None if it did not come in this run.
     """
     return Result(
         question.segment,
@@ -133,6 +135,7 @@ def result_of(
         cached=cached,
         key=key,
         worker=worker,
+        finished=finished,
         num_prompt_tokens=answer.num_prompt_tokens,
         num_output_tokens=answer.num_output_tokens,
         finish_reason=answer.finish_reason,

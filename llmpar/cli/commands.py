@@ -16,6 +16,7 @@ from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
 from llmpar.cli.doctor import doctor
 from llmpar.cli.options import InputOptions, JobOptions, option
+from llmpar.cli.report import report
 from llmpar.cli.signature import takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.tasks.task import Task
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command()(reply)
     app.command()(split)
     app.command()(apply)
+    app.command()(report)
     app.command()(doctor)
     app.add_typer(tasks.app, name="tasks")
     app.add_typer(models.app, name="models")

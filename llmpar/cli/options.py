@@ -340,6 +340,11 @@ class OutputOptions:
         option("--partial", help="With -o: if the run ends early, leave its beginning here.", panel="Output",
                role=roles.replaced),
     ] = None  # fmt: skip
+    report: Annotated[
+        Path | None,
+        option("--report", help="Write a page for a browser here, with all pieces and answers, also if the run ends "
+               "early.", panel="Output", metavar="FILE.html", role=roles.replaced),
+    ] = None  # fmt: skip
     wait: Annotated[
         float,
         option("--wait", help="How long to wait for another run that writes the same file.", panel="Output",

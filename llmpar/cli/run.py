@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -20,6 +20,7 @@ from llmpar.cli.endpoints import refuse_idle_options, tell_once_where_texts_go
 from llmpar.cli.fetching import ask_to_fetch
 from llmpar.cli.limits import check_options
 from llmpar.cli.options import RunOptions, settings_of
+from llmpar.cli.reported import reported
 from llmpar.documents.document import Block, Result, Segment, Unit
 from llmpar.documents.formats.protocol import Format, Marking, Reading
 from llmpar.documents.output import SingleOutput
@@ -33,7 +34,7 @@ from llmpar.reporting.pace import Machine, Pace, remember
 from llmpar.reporting.progress import Progress, say
 from llmpar.reporting.records import Records
 from llmpar.reporting.report import FATES, Report, counted
-from llmpar.review.review import Review
+from llmpar.review.review import NoReview, Review
 from llmpar.store.store import Store, default_path
 from llmpar.tasks.checks import parse_checks
 from llmpar.tasks.question import Question, Sampling
@@ -112,13 +113,12 @@ class Run:
         """Open what answers questions, and tell a run that ends early how it goes on."""
         failures, output = self.options.failures, self.options.output
         # A server is asked for its model's name: for records, and not where there is nothing to ask.
-        name = model.name if failures.log or failures.errors else ""
-        with ExitStack() as stack:
-            records = Records(failures.log, failures.errors, name, appends=failures.append)
-            stack.enter_context(closing(records))
-            review = self._open_review(progress)
-            if review:
-                stack.enter_context(given_up(review))
+        name = model.name if failures.log or failures.errors or output.report else ""
+        with (
+            closing(Records(failures.log, failures.errors, name, appends=failures.append)) as records,
+            reported(self.name, self.options, self.report.noun, name, progress) as report,
+            given_up(self._open_review(progress)) as review,
+        ):
             store = self._open_store()
             session = Session(
                 model,
@@ -128,16 +128,14 @@ class Run:
                 self.report,
                 on_error=failures.on_error,
                 tick=progress.tick,
-                done=self._noter(records, review, progress),
+                done=self._noter(records, lambda result: report(result, store), review, progress),
                 examples=examples,
             )
-            if review:
-                review.checks = session.checks_of
+            review.checks = session.checks_of
             with session:
                 try:
                     yield session
-                    if review:
-                        review.finish()
+                    review.finish()
                 except (Interrupted, EngineFailed) as end:
                     goes_on = store and self.report.num_segments_done and output.in_place is None
                     if goes_on and not isinstance(end, ReaderGone):
@@ -304,9 +302,9 @@ class Run:
         given = self.options.store
         return Store(given.store, keep_text=not given.no_store_text) if self._keeps else None
 
-    def _open_review(self, progress: Progress) -> Review | None:
+    def _open_review(self, progress: Progress) -> Review | NoReview:
         if self.review is None:
-            return None
+            return NoReview()
         on_error, wait = self.options.failures.on_error, self.options.output.wait
         return Review(self.review, on_error, keeps=self._keeps, aside=progress.aside, wait=wait)
 
@@ -338,14 +336,16 @@ class Run:
         self._effect.expect(readable, self.options.input.reading("sentence"))
         return readable
 
-    def _noter(self, records: Records, review: Review | None, progress: Progress) -> Callable[[Result], None]:
+    def _noter(
+        self, records: Records, report: Callable[[Result], None], review: Review | NoReview, progress: Progress
+    ) -> Callable[[Result], None]:
         num_failed = 0
 
         def note(result: Result) -> None:
             nonlocal num_failed
             records.add(result)
-            if review:
-                review.add(result)
+            report(result)
+            review.add(result)
             if result.finish_reason == PARTS and not result.cached:
                 progress.remark(f"{result.segment}: answers lost its markup; put together from what stands between")
             if result.error is None or self.options.failures.on_error == "fail":  # the end of the run says it

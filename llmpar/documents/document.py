@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
@@ -250,9 +250,10 @@ class Result:
 
     `cut` says that the answer ends at a limit that the user set, `looped` that it repeated itself, `reused` that it was
     computed for an equal segment, `cached` that an earlier run did. `key` names it in the store, `seconds` is what the
-    last attempt took, from a worker's taking it up. `reasoning` is what the model wrote before its answer, for itself,
-    and its tokens are among those of the output. `asked` is under what a person's answer is kept: the hash of what is
-    asked, whoever answers, and the key of the question there.
+    last attempt took, from a worker's taking it up, and `finished` when its answer came in this run (as time.time() has
+    it), None if it did not. `reasoning` is what the model wrote before its answer, for itself, and its tokens are among
+    those of the output. `asked` is under what a person's answer is kept: the hash of what is asked, whoever answers, and
+    the key of the question there.
     """
 
     segment: Segment
@@ -272,6 +273,7 @@ class Result:
     reasoning: str = ""
     num_reasoning_tokens: int = 0
     asked: tuple[bytes, bytes] = (b"", b"")
+    finished: float | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         # In a notebook, nobody wants all of a document for each of its pieces.

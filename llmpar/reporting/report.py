@@ -63,10 +63,10 @@ class Report:
     `num_looped` are among those that failed, `num_retried` among the others; `num_corrected` were answered by a person;
     `num_poor` failed for an answer that will not do, of which `num_poor_before` in an earlier run, too, and
     `num_stopped` as they did not end within `most_tokens_stopped` tokens at most; `num_refused` requests were none that
-    can be asked; `num_bytes_total` is None while the size of an input is unknown. `noun` is what a segment is called, and `fates` what becomes of one that
-    failed and of several, where that is not the user's to say; `seconds_to_start` is how long it took until there were
-    workers, None while there are none. With `shows_latency`, the summary tells how long answers took from the time
-    their questions were read.
+    can be asked; `num_bytes_total` is None while the size of an input is unknown. `noun` is what a segment is called,
+    and `fates` what becomes of one that failed and of several, where that is not the user's to say; `seconds_to_start`
+    is how long it took until there were workers, None while there are none. With `shows_latency`, the summary tells how
+    long answers took from the time their questions were read.
     """
 
     noun: str = "segment"

@@ -116,6 +116,21 @@ class Review:
             yield Row(_text(place) + others, part, *told)
 
 
+class NoReview:
+    """Stands for a review where nobody wants one."""
+
+    checks: Callable[[bytes], frozenset[str]]
+
+    def add(self, result: Result) -> None:
+        """Let a result pass."""
+
+    def finish(self) -> None:
+        """Do nothing."""
+
+    def abandon(self) -> None:
+        """Do nothing."""
+
+
 def suffix_of(path: Path) -> str:
     """Return what a review becomes, by its name.
 

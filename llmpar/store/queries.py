@@ -19,6 +19,9 @@ SELECT description, text FROM answers LEFT JOIN jobs ON jobs.id = job WHERE key 
 """
 """What an answer whose key begins in some way was asked, and about what."""
 
+ORIGINS = "SELECT DISTINCT key, text, digest FROM answers JOIN jobs ON jobs.id = job WHERE key IN"
+"""What the answers under some keys are about, and their jobs; the same follows."""
+
 LENGTHS = """
 SELECT count(*), total(num_prompt_tokens), total(num_output_tokens),
   total(1.0 * num_prompt_tokens * num_prompt_tokens), total(1.0 * num_prompt_tokens * num_output_tokens)

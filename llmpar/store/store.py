@@ -31,6 +31,7 @@ from llmpar.store.queries import (
     KNOWN,
     LENGTHS,
     OLDEST,
+    ORIGINS,
     STARTING,
     TAKE,
     UNUSED,
@@ -138,6 +139,15 @@ class Store:
         for description, text in self._database.read(STARTING, (beginning, end)):
             return (None if description is None else json.loads(description)), (None if text is None else text_of(text))
         return None
+
+    def origins(self, keys: Sequence[bytes]) -> dict[bytes, tuple[str | None, bytes]]:
+        """Return what answers under some keys are about, None if that is not kept, and the digests of their jobs."""
+        found: dict[bytes, tuple[str | None, bytes]] = {}
+        for first in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[first : first + _KEYS_AT_ONCE]
+            for key, text, digest in self._database.read(f"{ORIGINS} ({', '.join('?' * len(some))})", tuple(some)):
+                found[key] = (None if text is None else text_of(text), digest)
+        return found
 
     def digests(self) -> list[bytes]:
         """Return the digests of all jobs."""

@@ -30,7 +30,7 @@ from llmpar.answering.pending import (
 )
 from llmpar.answering.sizing import size_of
 from llmpar.answering.splitting import Parts, halves_of, join, parts_after
-from llmpar.documents.document import Result
+from llmpar.documents.document import PERSON, Result
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
 from llmpar.reporting.report import Report
 from llmpar.store.answer import StoredAnswer
@@ -400,6 +400,8 @@ class Answers:
             self._join(split)
         else:
             if pending.correctable:
-                result = replace(result, asked=(pending.correctable[0].job, pending.correctable[1]))
+                corrections, key = pending.correctable
+                is_correction = result.finish_reason == PERSON
+                result = replace(result, asked=(corrections.job, key), key=key if is_correction else result.key)
             pending.result = result = writable(pending.question, result)
             self._report.add(result, time.monotonic() - pending.started)

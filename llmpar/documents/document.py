@@ -252,8 +252,8 @@ class Result:
     computed for an equal segment, `cached` that an earlier run did. `key` names it in the store, `seconds` is what the
     last attempt took, from a worker's taking it up, and `finished` when its answer came in this run (as time.time() has
     it), None if it did not. `reasoning` is what the model wrote before its answer, for itself, and its tokens are among
-    those of the output. `asked` is under what a person's answer is kept: the hash of what is asked, whoever answers, and
-    the key of the question there.
+    those of the output. `asked` is where a person's answer is kept: the hash of what is asked, whoever answers, and the
+    key of the question there.
     """
 
     segment: Segment

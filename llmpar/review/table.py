@@ -7,8 +7,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 
-from llmpar.documents.document import count_lines
-from llmpar.documents.formats.rows import OpenQuote, event_of, row_at, sniff, unquoted
+from llmpar.documents.formats.rows import cells_of
 from llmpar.documents.formula import with_formula, without_formula
 from llmpar.review.row import COLUMNS, NEEDED, Returned, Row
 
@@ -35,20 +34,8 @@ def returned(text: str) -> Iterator[Returned]:
     Raises:
         ValueError: it is no such table. The message begins with the line, if it is about one.
     """
-    event = event_of(sniff(text))
     places: dict[str, int] | None = None
-    at, line, looked = 0, 1, 0
-    while at < len(text):
-        line += count_lines(text[looked:at])
-        looked = at
-        try:
-            row = row_at(text, at, event)
-        except OpenQuote as error:
-            raise ValueError(f"line {line}: {error}") from error
-        at = row.after
-        if row.is_blank(text):
-            continue
-        cells = [unquoted(text[start:end]) for start, end in row.cells]
+    for line, cells in cells_of(text):
         if places is None:
             places = _places(cells)
         elif any(cells):

@@ -10,6 +10,7 @@ const REASONS = {
   form: "is not of the form",
   error: "there is none",
   kept: "no model was asked",
+  person: "given by a person",
   parts: "put together from parts",
 };
 let limit = settings.limit;

@@ -117,6 +117,14 @@ ROOMS = {
         "reporting.report",
         "answering.judging",
     ),
+    "comparison": (
+        *GROUND,
+        "documents.formats",
+        "documents.formula",
+        "documents.source",
+        "pages",
+        "reporting",
+    ),
     "jobs": (*GROUND, "documents", "tasks", "batches", "answering", "reporting.report", "models.grammar"),
     "health": (
         *GROUND,
@@ -147,6 +155,7 @@ ROOMS = {
         "documents.sentences",
         "tasks",
         "batches",
+        "comparison",
         "store",
         "models",
         "answering",

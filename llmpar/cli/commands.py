@@ -14,6 +14,7 @@ from llmpar.cli.apply import apply
 from llmpar.cli.arguments import FILES, argument, names_a_file, read_text, refuse_file, sources_of
 from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
+from llmpar.cli.compare import compare
 from llmpar.cli.doctor import doctor
 from llmpar.cli.options import InputOptions, JobOptions, option
 from llmpar.cli.report import report
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command()(reply)
     app.command()(split)
     app.command()(apply)
+    app.command()(compare)
     app.command()(report)
     app.command()(doctor)
     app.add_typer(tasks.app, name="tasks")

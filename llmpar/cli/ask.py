@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument, names_a_file, refuse_file, sources_of
-from llmpar.cli.options import RunOptions, option
+from llmpar.cli.options import SAMPLE, RunOptions, option
 from llmpar.cli.signature import takes_options
 from llmpar.errors import UsageError
 from llmpar.jobs.defaults import USUAL_TOP
@@ -47,6 +47,7 @@ def ask(
     format: Annotated[  # noqa: A002
         Literal["text", "jsonl"], option("--format", help="For people, or records.", panel="Output")
     ] = "text",
+    sample: SAMPLE = None,
     options: RunOptions = RunOptions(),  # noqa: B008
 ) -> int:
     """Answer a question from documents, and name the passages that the answer rests on.
@@ -61,7 +62,7 @@ def ask(
 
     for part in parts or ():
         refuse_file("--part", part, "a question")
-    return Inquiry(question, sources_of(files), parts or [], count, quote, format, options).run()
+    return Inquiry(question, sources_of(files), parts or [], count, quote, format, options, sample).run()
 
 
 def _question(arguments: list[str]) -> tuple[str, list[str] | None]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument, sources_of
-from llmpar.cli.options import RunOptions, option
+from llmpar.cli.options import SAMPLE, RunOptions, option
 from llmpar.cli.signature import takes_options
 from llmpar.errors import UsageError
 
@@ -36,6 +36,7 @@ def batch(
             role=roles.replaced,
         ),
     ] = None,
+    sample: SAMPLE = None,
     options: RunOptions = RunOptions(),  # noqa: B008
 ) -> int:
     """Answer requests in the OpenAI batch format: /v1/chat/completions and /v1/completions.
@@ -50,4 +51,4 @@ def batch(
         files = [input_file]
     from llmpar.cli.requests import RequestRun
 
-    return RequestRun(sources_of(files), error_file, options).run()
+    return RequestRun(sources_of(files), error_file, options, sample).run()

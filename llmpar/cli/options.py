@@ -57,6 +57,13 @@ def settings_of(kind: Callable[..., _S], *groups: Any, **others: object) -> _S:
     return kind(**{member.name: given[member.name] for member in fields(kind) if member.name in given})  # type: ignore[arg-type]
 
 
+SAMPLE = Annotated[
+    int | None,
+    option("--sample", help="Ask about N pieces only, spread over the input, and show them with their answers.",
+           panel="Before the job", metavar="N", min=1, max=100_000),
+]  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class InputOptions:
     """What is read, and into what it is split."""
@@ -403,11 +410,7 @@ class MergeOptions:
                "back (`llmpar apply`): a table (.csv, .tsv), or a catalogue (.po).", panel="Output", metavar="FILE",
                role=roles.replaced),
     ] = None  # fmt: skip
-    sample: Annotated[
-        int | None,
-        option("--sample", help="Ask about N pieces only, spread over the input, and show them with their answers.",
-               panel="Before the job", metavar="N", min=1, max=100_000),
-    ] = None  # fmt: skip
+    sample: SAMPLE = None
 
 
 @dataclass(frozen=True, slots=True)

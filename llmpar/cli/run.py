@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -220,12 +220,6 @@ class Run:
             is_json=self.is_json,
             marks=self.marks,
         )
-
-    def show_counts(self, counts: Mapping[str, int], progress: Progress) -> None:
-        """Print what a run would do, to those who ask beforehand."""
-        writer = open_stdout(progress.aside)
-        writer.write("".join(f"{name:<14} {count:>12,}\n" for name, count in counts.items()).encode())
-        writer.close()
 
     def tell_gaps(self, name: str, gaps: Gaps, progress: Progress) -> None:
         """Say of one answer that was made of many what it lacks, by place.

@@ -23,7 +23,7 @@ function both(row, name, unit = "") {
 }
 
 function drawCells(row) {
-  const numbers = [both(row, "chrf", " chrF"), both(row, "confidence")].filter(Boolean).join(" · ");
+  const numbers = [both(row, "chrf", " chrF"), both(row, "confidence", " confidence")].filter(Boolean).join(" · ");
   return [
     make("span", { class: "cell place" }, quote(get(row, "place"))),
     make("span", { class: "cell source" }, clamped(get(row, "first"))),
@@ -38,7 +38,7 @@ function facts(row) {
     ["Why B failed", get(row, "second_error")],
     ["chrF", both(row, "chrf")],
     ["Confidence", both(row, "confidence")],
-    ["How much changed", `${short(100 * get(row, "change"))} %`],
+    ["Difference", `${short(100 * get(row, "change"))} %`],
   ].filter(([, value]) => value !== null && value !== "");
   return make("dl", { class: "facts" }, ...pairs.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, quote(value)))));
 }

@@ -16,7 +16,7 @@ from llmpar.reporting.kept import Kept
 from llmpar.reporting.pieces import Piece
 from llmpar.visible import json_text
 
-_WANTED = "what --log or --errors wrote, or records of --merge jsonl or csv with an answer in each"
+_WANTED = "a log, a file of failures, or records or a table with an answer in each"
 
 
 def read_pieces(source: str, kept: Kept) -> list[Piece]:

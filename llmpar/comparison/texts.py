@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from llmpar.comparison.changes import Change
 from llmpar.comparison.figures import Figures
+from llmpar.errors import setting
 from llmpar.visible import one_line
 
 _SHOWN = 160  # characters of a text
@@ -38,7 +39,7 @@ def in_words(names: Sequence[str], figures: Figures, changes: Sequence[Change], 
     for change in shown:
         yield from _told(change, is_single=is_single)
     if len(changes) > len(shown):
-        yield f"… and {len(changes) - len(shown):,} more (--show {len(changes)})"
+        yield f"… and {len(changes) - len(shown):,} more ({setting('show', str(len(changes)))})"
 
 
 def as_object(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from llmpar.documents.document import PERSON
 from llmpar.documents.layout import NEWLINE
 from llmpar.documents.marks import Mark, find_lost_mark, marks_in, without_marks
+from llmpar.errors import setting
 from llmpar.review import catalogue, table
 from llmpar.review.key import RowKey, answer_hash, read
 from llmpar.review.row import Returned
@@ -115,7 +116,9 @@ def _change(row: Returned, key: RowKey, answer: str, store: Store | None, *, by_
         raise ValueError("no answer can stand for this piece, as the reason beside it says")
     asked = store.asked_under(key.known) if store and key.known else None
     if key.known and asked is None and not by_force:
-        raise ValueError("the store knows nothing of this piece; name the store of that run, or see --force")
+        raise ValueError(
+            f"the store knows nothing of this piece; name the store of that run, or give {setting('force')}"
+        )
     marks = marks_in(row.source, key.first_mark)
     remark = _fault(row.source, answer, marks, key.checks, by_force=by_force)
     if asked and (fault := _fault_of_form(answer, asked[0])):
@@ -135,7 +138,7 @@ def _fault(source: str, answer: str, marks: tuple[Mark, ...], checks: frozenset[
     said, about = without_marks(answer, marks), without_marks(source, marks)
     if fault := find_fault(checks.intersection(_BINDING), about, said, "stop"):
         if not by_force:
-            raise ValueError(f"{fault}; correct it, or see --force")
+            raise ValueError(f"{fault}; correct it, or give {setting('force')}")
         return fault
     return find_fault(checks.difference(_BINDING), about, said, "stop") or ""
 

@@ -55,7 +55,7 @@ def test_hostile_texts_change_nothing(llmpar: Call, tmp_path: Path) -> None:
     texts = [text.encode("utf-8", "ignore").decode() for text in texts]
     file, report, plain = tmp_path / "a<b>&'.txt", tmp_path / "r.html", tmp_path / "p.html"
     file.write_text("\n".join(texts) + "\n", "utf-8")
-    assert llmpar(*ECHO, str(file), "--report", str(report), "-q").code == 0
+    assert llmpar(*ECHO, str(file), "--input-format", "plain", "--report", str(report), "-q").code == 0
     page = read_page(report)
     assert [row["source"] for row in page.rows] == texts
     assert [row["answer"] for row in page.rows] == texts

@@ -52,7 +52,7 @@ def test_the_page_says_what_the_log_says(llmpar: Call, tmp_path: Path) -> None:
 
 def test_hostile_texts_change_nothing(llmpar: Call, tmp_path: Path) -> None:
     texts = [text for text in hostile_texts() if text.strip() and not {*"\x00\r\n\u2028\x85"} & {*text}]
-    texts = [text.encode("utf-8", "ignore").decode() for text in texts]
+    texts = [text.encode("utf-8", "ignore").decode().strip() for text in texts]
     file, report, plain = tmp_path / "a<b>&'.txt", tmp_path / "r.html", tmp_path / "p.html"
     file.write_text("\n".join(texts) + "\n", "utf-8")
     assert llmpar(*ECHO, str(file), "--input-format", "plain", "--report", str(report), "-q").code == 0

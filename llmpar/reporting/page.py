@@ -64,6 +64,7 @@ class RunPage:
         for part in render(page, self._rows):
             self._writer.write(part)
         self._writer.close()
+        self._rows.close()
 
     def abandon(self) -> None:
         """Give up what is not published."""

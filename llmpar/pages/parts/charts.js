@@ -153,10 +153,15 @@ function lanes(title, spans, seconds) {
   return figure(`${title}:`, `${whole(workers.length)}, ${share}, up to ${short(most)} at a time (darkest).${more}`, paint);
 }
 
-/** Put figures into the page, those that there are. */
-function showCharts(figures) {
+/** Put figures into the page one by one. paints: functions that return a figure, or null. */
+async function showCharts(paints) {
   const section = document.getElementById("charts");
-  const found = figures.filter(Boolean);
-  section.append(make("div", { class: "charts" }, ...found));
-  section.hidden = !found.length;
+  const place = make("div", { class: "charts" });
+  section.append(place);
+  for (const paint of paints) {
+    await pause();
+    const found = paint();
+    if (found) place.append(found);
+    section.hidden = !place.childElementCount;
+  }
 }

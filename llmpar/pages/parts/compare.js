@@ -1,6 +1,7 @@
 // The view of a comparison: each row is a piece with the answers of two runs.
 
-const { rows, column } = readData();
+const { column } = readSettings();
+const rows = [];
 
 const get = (row, name) => row[column[name]] ?? null;
 
@@ -72,7 +73,9 @@ const kinds = [
   { name: "worse", title: "Worse", has: (row) => get(row, "verdict") === "worse" },
   { name: "failed", title: "Failed in B", has: (row) => get(row, "second_error") !== null },
 ];
-const orders = [
+
+/** Return the orders in which rows can be shown, which depend on what they have. */
+const orders = () => [
   { name: "document", title: "as in the documents" },
   { name: "change", title: "largest change first", valueOf: value("change"), falls: true },
   ...(rows.some((row) => get(row, "second_chrf") !== null) ? [{ name: "chrf", title: "largest loss of chrF first", valueOf: gain("chrf") }] : []),
@@ -81,7 +84,8 @@ const orders = [
     : []),
 ];
 
-function start() {
+async function start() {
+  await readRows(rows);
   document.getElementById("waiting").remove();
   const section = document.getElementById("rows");
   if (!rows.length) {
@@ -101,7 +105,7 @@ function start() {
     items: rows,
     kinds,
     textOf: (row) => [get(row, "source") ?? "", get(row, "first") ?? "", get(row, "second") ?? "", get(row, "place")],
-    orders,
+    orders: orders(),
     changed: (items) => {
       list.show(items);
       printed.items = items;

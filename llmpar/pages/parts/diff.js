@@ -32,7 +32,31 @@ function compareWords(before, after) {
   one.slice(0, start).forEach((word) => add("same", word));
   addMiddle(left, right, add);
   one.slice(one.length - tail).forEach((word) => add("same", word));
-  return pieces;
+  return withoutIslands(pieces);
+}
+
+/** Let a change go on over the space between two of its words, so that it reads as one. */
+function withoutIslands(pieces) {
+  const joined = [];
+  let gone = "";
+  let added = "";
+  const end = () => {
+    if (gone) joined.push(["gone", gone]);
+    if (added) joined.push(["new", added]);
+    gone = added = "";
+  };
+  pieces.forEach(([kind, text], index) => {
+    const isIsland = !text.trim() && (gone || added) && index + 1 < pieces.length;
+    if (kind === "same" && !isIsland) {
+      end();
+      joined.push([kind, text]);
+      return;
+    }
+    if (kind !== "new") gone += text;
+    if (kind !== "gone") added += text;
+  });
+  end();
+  return joined;
 }
 
 /** Walk along a longest common subsequence of two lists of words. */

@@ -27,16 +27,30 @@ function quote(text, attributes = {}) {
   return make("span", { dir: "auto", ...attributes }, text);
 }
 
-/** Return what the page says to its view, and its rows; the elements that held the rows are taken away. */
-function readData() {
+const MOMENT = 20; // milliseconds of work, after which the browser may do something else
+
+/** Return what the page says to its view: the settings, and the place of each column in a row. */
+function readSettings() {
   const settings = JSON.parse(document.getElementById("settings").textContent);
-  const rows = [];
+  return { settings, column: Object.fromEntries(settings.columns.map((name, index) => [name, index])) };
+}
+
+/** Put the page's rows into a list, some at a time; the elements that held them are taken away. */
+async function readRows(rows) {
+  let since = performance.now();
   for (const element of document.querySelectorAll("script.rows")) {
     for (const row of JSON.parse(element.textContent)) rows.push(row);
     element.remove();
+    if (performance.now() - since > MOMENT) {
+      await pause();
+      since = performance.now();
+    }
   }
-  const column = Object.fromEntries(settings.columns.map((name, index) => [name, index]));
-  return { settings, rows, column };
+}
+
+/** Let the browser draw, and answer to keys. */
+function pause() {
+  return new Promise((resolve) => setTimeout(resolve));
 }
 
 /** Let the button in the head change between light and dark. */

@@ -17,12 +17,12 @@ function short(number) {
   return SHORT.format(number);
 }
 
-/** Return a time: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min. */
+/** Return a time: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min. A number and its unit stay on one line. */
 function duration(seconds) {
-  if (seconds < 60) return `${short(seconds)} s`;
+  if (seconds < 60) return `${short(seconds)}\u00a0s`;
   const rounded = Math.round(seconds);
-  if (rounded < 3600) return `${Math.floor(rounded / 60)} min ${rounded % 60} s`;
-  return `${Math.floor(rounded / 3600)} h ${Math.floor((rounded % 3600) / 60)} min`;
+  if (rounded < 3600) return `${Math.floor(rounded / 60)}\u00a0min ${rounded % 60}\u00a0s`;
+  return `${Math.floor(rounded / 3600)}\u00a0h ${Math.floor((rounded % 3600) / 60)}\u00a0min`;
 }
 
 /** Return the value below which a share of sorted values lies (nearest rank). */

@@ -1,6 +1,7 @@
 // The view of a run: each row is a piece with its answer.
 
-const { settings, rows, column } = readData();
+const { settings, column } = readSettings();
+const rows = [];
 const REASONS = {
   stop: "ended by itself",
   length: "stopped at its limit",
@@ -15,9 +16,9 @@ let limit = settings.limit;
 
 const get = (row, name) => row[column[name]] ?? null;
 const isUnsure = (row) => get(row, "confidence") !== null && get(row, "confidence") < limit;
-const hasConfidence = rows.some((row) => get(row, "confidence") !== null);
-const percent = (share) => `${short(100 * share)} %`;
-const counted = (number, noun) => `${whole(number)} ${noun}${number === 1 ? "" : "s"}`;
+let hasConfidence = false;
+const percent = (share) => `${short(100 * share)}\u00a0%`;
+const counted = (number, noun) => `${whole(number)}\u00a0${noun}${number === 1 ? "" : "s"}`;
 
 function badges(row) {
   const found = [];
@@ -33,7 +34,7 @@ function badges(row) {
 
 function drawCells(row) {
   const numbers = [];
-  if (get(row, "confidence") !== null) numbers.push(percent(get(row, "confidence")));
+  if (get(row, "confidence") !== null) numbers.push(`${percent(get(row, "confidence"))} sure`);
   if (get(row, "output_tokens")) numbers.push(counted(get(row, "output_tokens"), "token"));
   if (get(row, "seconds")) numbers.push(duration(get(row, "seconds")));
   return [
@@ -63,7 +64,7 @@ function facts(row) {
   if (get(row, "worker") !== null) add("Worker", String(get(row, "worker")));
   if (get(row, "confidence") !== null) add("Confidence", percent(get(row, "confidence")));
   if (get(row, "mean_logprob") !== null) {
-    add("Log-probabilities", `${short(get(row, "mean_logprob"))} on average, ${short(get(row, "min_logprob"))} at least`);
+    add("Log-probabilities", `${short(get(row, "mean_logprob"))} on average, ${short(get(row, "min_logprob"))} the least`);
   }
   for (const [label, share] of Object.entries(get(row, "probabilities") ?? {})) add(`Probability of ${label}`, percent(share));
   add("Model", get(row, "model"));
@@ -79,12 +80,13 @@ function attempts(row) {
   if (number < 2) return [];
   if (!others || !others.length) return [make("p", { class: "quiet" }, "What the other attempts said was not kept.")];
   const last = get(row, "answer");
-  return others.map(([attempt, text, reason], index) => {
+  const told = "What the next attempt left out is struck out, what it added is underlined.";
+  return [make("p", { class: "quiet" }, told)].concat(others.map(([attempt, text, reason], index) => {
     const following = index + 1 < others.length ? others[index + 1][1] : last;
     const shown = following === null ? quote(text, { class: "text" }) : showChange(text, following);
-    const title = `Attempt ${attempt + 1}, which ${REASONS[reason] ?? reason}: what the next one left out is struck out, what it added is underlined`;
+    const title = `Attempt ${attempt + 1} (${REASONS[reason] ?? reason})`;
     return make("section", {}, make("h4", {}, title), shown);
-  });
+  }));
 }
 
 function drawItem(row) {
@@ -103,7 +105,7 @@ function drawItem(row) {
 
 const length = (name) => (row) => (get(row, name) === null ? null : get(row, name).length);
 const value = (name) => (row) => get(row, name);
-const kinds = [
+const kinds = () => [
   { name: "all", title: "All", has: () => true },
   { name: "failed", title: "Failed", has: (row) => get(row, "error") !== null },
   { name: "cut", title: "Cut", has: (row) => get(row, "cut") },
@@ -113,7 +115,7 @@ const kinds = [
   { name: "repeated", title: "Repeated", has: (row) => get(row, "origin") === "repeated" },
   { name: "unsure", title: "Unsure", has: isUnsure, stays: hasConfidence },
 ];
-const orders = [
+const orders = () => [
   { name: "document", title: "as in the documents" },
   ...(hasConfidence ? [{ name: "doubt", title: "least confidence first", valueOf: value("confidence") }] : []),
   { name: "seconds", title: "longest time first", valueOf: value("seconds"), falls: true },
@@ -139,9 +141,9 @@ function timeCharts() {
   }));
   const placed = spans.filter(({ worker }) => worker !== null);
   return [
-    throughput("Tokens written over time", "tokens a second", spans, seconds),
-    throughput("Answers over time", "answers a second", spans.map((span) => ({ ...span, amount: 1 })), seconds),
-    placed.length ? lanes("Workers", placed, seconds) : null,
+    () => throughput("Tokens written over time", "tokens a second", spans, seconds),
+    () => throughput("Answers over time", "answers a second", spans.map((span) => ({ ...span, amount: 1 })), seconds),
+    () => (placed.length ? lanes("Workers", placed, seconds) : null),
   ];
 }
 
@@ -149,7 +151,16 @@ function valuesOf(found) {
   return rows.map(found).filter((number) => number !== null);
 }
 
-function start() {
+async function start() {
+  await readRows(rows);
+  hasConfidence = rows.some((row) => get(row, "confidence") !== null);
+  await showCharts([
+    ...timeCharts(),
+    () => distribution("Length of sources, in characters", valuesOf(length("source")), { isWhole: true, format: whole }),
+    () => distribution("Tokens of answers", valuesOf(value("output_tokens")), { isWhole: true, format: whole }),
+    () => distribution("Time for an answer", valuesOf((row) => (get(row, "origin") ? null : get(row, "seconds"))), { format: duration }),
+    () => distribution("Confidence", valuesOf(value("confidence")), { range: [0, 1], format: percent }),
+  ]);
   document.getElementById("waiting").remove();
   const section = document.getElementById("rows");
   if (!rows.length) {
@@ -167,9 +178,9 @@ function start() {
   const printed = new PrintedRows(section, drawCells);
   const filters = new Filters({
     items: rows,
-    kinds,
+    kinds: kinds(),
     textOf: (row) => [get(row, "source") ?? "", get(row, "answer") ?? "", get(row, "place"), get(row, "error") ?? ""],
-    orders,
+    orders: orders(),
     changed: (shown) => {
       list.show(shown);
       printed.items = shown;
@@ -179,13 +190,6 @@ function start() {
   const keys = "Arrow keys, Page Up, Page Down, Home and End go through the list; Enter opens a piece; / goes to the text.";
   section.append(filters.element, filters.told, list.element, make("p", { class: "quiet keys" }, keys));
   filters.apply();
-  showCharts([
-    ...timeCharts(),
-    distribution("Length of sources, in characters", valuesOf(length("source")), { isWhole: true, format: whole }),
-    distribution("Tokens of answers", valuesOf(value("output_tokens")), { isWhole: true, format: whole }),
-    distribution("Time for an answer", valuesOf((row) => (get(row, "origin") ? null : get(row, "seconds"))), { format: duration }),
-    distribution("Confidence", valuesOf(value("confidence")), { range: [0, 1], format: percent }),
-  ]);
 }
 
 /** Return the field for the confidence below which an answer is unsure. */

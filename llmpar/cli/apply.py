@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import sys
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,9 +61,9 @@ def apply(
 ) -> int:
     """Take the corrections of a review into the store, where later runs find them.
 
-    Only the answers that you changed count, and only if every row can be taken.
-    They hold for the same piece under the same task, whichever model, file or number of
-    threads; no --refresh overwrites them. Example:
+    Only the answers that you changed count, and only if every row can be taken. They hold
+    for the same piece under the same task, whichever model answers the others, and
+    --refresh does not overwrite them. Example:
 
     [bold]llmpar translate --to French letter.txt --review letter.csv -o lettre.txt[/bold]
 
@@ -74,9 +74,13 @@ def apply(
 
     name = "stdin" if file == "-" else one_line(file)
     text = _text(file, name)
-    is_there = (store or default_path()).exists()
-    opened = Store(store, keep_text=not no_store_text) if is_there or not dry_run else None
-    with closing(opened) if opened else nullcontext() as kept:
+    with ExitStack() as stack:
+
+        def opened() -> Store:
+            return stack.enter_context(closing(Store(store, keep_text=not no_store_text)))
+
+        # One that is not there is made only for something to keep: its name may be a mistake.
+        kept = opened() if (store or default_path()).exists() else None
         try:
             found = read_corrections(rows_of(text, _suffix(file)), kept, by_force=force)
         except ValueError as error:
@@ -90,8 +94,8 @@ def apply(
         for change in found.changes:
             if change.remark:
                 say(f"llmpar apply: {name}: line {change.line}: {change.remark}; it is taken all the same")
-        if kept and not dry_run:
-            kept.correct([change.correction for change in found.changes])
+        if found.changes and not dry_run:
+            (kept or opened()).correct([change.correction for change in found.changes])
     for line in _told(found, is_dry=dry_run):
         typer.echo(line)
     return 0

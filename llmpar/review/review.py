@@ -94,20 +94,26 @@ class Review:
         try:
             self._rows.execute(_ADD, values)
         except sqlite3.Error as error:
-            raise WriteFailed(f"review {self._name}: its rows cannot be kept in a temporary file: {error}") from error
+            raise self._failed(error) from error
 
     def finish(self) -> None:
         """Write the file, and give it its name."""
         rows = self._sorted()
         delimiter = SUFFIXES[self._suffix]
-        for data in table.written(rows, delimiter) if delimiter else catalogue.written(rows):
-            self._writer.write(data)
+        try:
+            for data in table.written(rows, delimiter) if delimiter else catalogue.written(rows):
+                self._writer.write(data)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
         self._writer.close()
 
     def abandon(self) -> None:
         """Give up what is not finished: the file stays as it was."""
         self._rows.close()
         self._writer.abandon()
+
+    def _failed(self, error: sqlite3.Error) -> WriteFailed:
+        return WriteFailed(f"review {self._name}: its rows cannot be kept in a temporary file: {error}")
 
     def _sorted(self) -> Iterator[Row]:
         for place, count, part, source, answer, confidence, reason, rejected, key in self._rows.execute(_SORTED):

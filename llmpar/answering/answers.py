@@ -15,7 +15,7 @@ from llmpar.answering.attempts import Attempt, Policy, Step, begin, next_step
 from llmpar.answering.backend import Backend, Reply
 from llmpar.answering.corrections import Corrections, foresee_corrections
 from llmpar.answering.fitting import Fit, fit_of, refusal
-from llmpar.answering.judging import KEPT, PARTS, fault_of, result_of, said_by, sampling_for, writable
+from llmpar.answering.judging import KEPT, PARTS, fault_of, lacks_confidence, result_of, said_by, sampling_for, writable
 from llmpar.answering.memory import Memory, RecentResults
 from llmpar.answering.pending import (
     InFlight,
@@ -74,6 +74,7 @@ class Answers:
         self._in_flight: dict[bytes, InFlight] = {}
         self._splits: dict[Pending, Split] = {}  # by part
         self._replaced: set[Pending] = set()  # those whose answers of earlier runs have gone
+        self._outdated: set[Pending] = set()  # those whose answers of earlier runs lack what a check needs
         self._recent = RecentResults()
         self._next_id = 0
         self._is_ending = False
@@ -221,6 +222,9 @@ class Answers:
             The attempt to be made where the store has no result; None where it has.
         """
         known = [] if self._policy.refresh else pending.memory.find(pending.key)
+        if any(lacks_confidence(pending.question, answer) for answer in known):
+            known = []
+            self._outdated.add(pending)
         answer = next((answer for answer in known if self._fault(pending, answer) is None), None)
         if answer is None:
             attempt = begin([(answer.attempt, answer.finish_reason) for answer in known], self._policy)
@@ -276,7 +280,7 @@ class Answers:
     def _submit(self, backend: Backend, running: Running, max_new_tokens: int, continues: bytes = b"") -> None:
         self._running[self._next_id] = running
         drawn = self._drawn(running.pending.question)
-        backend.submit(query_of(self._next_id, running, drawn, self._policy.timeout, max_new_tokens, continues))
+        backend.submit(query_of(self._next_id, running, drawn, self._policy, max_new_tokens, continues))
         self._next_id += 1
 
     # An answer's way: it is gone on with, asked for again, or the result.
@@ -359,7 +363,7 @@ class Answers:
         self._finish(split.whole, answer, fault, cached=cached, cut=cut)
 
     def _keep(self, pending: Pending, answer: StoredAnswer) -> None:
-        replaces = self._policy.refresh and pending not in self._replaced
+        replaces = (self._policy.refresh or pending in self._outdated) and pending not in self._replaced
         pending.memory.add(pending.key, pending.question.material, answer, replaces=replaces)
         if replaces:
             self._replaced.add(pending)
@@ -387,6 +391,7 @@ class Answers:
             finished=None if cached or answer.finish_reason == KEPT else time.time(),
         )
         self._replaced.discard(pending)
+        self._outdated.discard(pending)
         self._recent.add(pending.key, result)
         in_flight = self._in_flight.pop(pending.key, None)
         self._settle(pending, result)

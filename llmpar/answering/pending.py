@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from llmpar.answering.attempts import Attempt, sampling_of
+from llmpar.answering.attempts import Attempt, Policy, sampling_of
 from llmpar.answering.backend import Query, Reply
 from llmpar.answering.corrections import Corrections
 from llmpar.answering.memory import Memory
 from llmpar.documents.document import Result
 from llmpar.store.answer import StoredAnswer
+from llmpar.tasks.checks import least_confidence
 from llmpar.tasks.question import Prompt, Question, Sampling
 from llmpar.tasks.task import Task
 
@@ -81,7 +82,7 @@ class Split:
 
 
 def query_of(
-    number: int, running: Running, drawn: Sampling, timeout: float | None, max_new_tokens: int, continues: bytes
+    number: int, running: Running, drawn: Sampling, policy: Policy, max_new_tokens: int, continues: bytes
 ) -> Query:
     """Return what the backend is asked for an attempt.
 
@@ -89,20 +90,23 @@ def query_of(
         number: comes back with the reply.
         running: the attempt.
         drawn: how answers to the question are drawn at first.
-        timeout: seconds that the answer may take; None for any time.
+        policy: says how long the answer may take, and whether those of a form are scored.
         max_new_tokens: of the answer and its thoughts, or of what is still to come of them.
         continues: the answer that was cut, with which this one goes on; empty for none.
     """
-    attempt = running.attempt
+    attempt, question = running.attempt, running.pending.question
     return Query(
         number,
         running.prompt,
         sampling_of(attempt, drawn),
         max_new_tokens,
-        running.pending.question.form,
-        timeout,
+        question.form,
+        policy.timeout,
         continues,
         attempt.thinking_room * max_new_tokens // attempt.limit,
+        # Of others it costs next to nothing. A form mostly spares the engine to look at all tokens, which this needs.
+        question.form is None or policy.scores_forms or least_confidence(question.task.checks) is not None,
+        question.conversation.num_others if question.conversation else None,
     )
 
 
@@ -122,6 +126,10 @@ def answer_of(running: Running, reply: Reply) -> StoredAnswer:
         reply.thoughts,
         reply.num_thinking_tokens,
         reply.is_unclosed,
+        reply.mean_logprob,
+        reply.min_logprob,
+        reply.probabilities,
+        reply.tokens,
     )
 
 

@@ -20,6 +20,7 @@ from llmpar.cli.run import Run, given_up
 from llmpar.cli.sampling import show_sample
 from llmpar.cli.terms import Terms
 from llmpar.cli.values import columns_of
+from llmpar.documents.columns import COLUMNS
 from llmpar.documents.document import (
     Block,
     Document,
@@ -83,10 +84,12 @@ class Job:
         translates = self._merge == "document" and self.options.model.engine != "echo"  # whose answers are the source
         into = self.task.value("to_tag") if translates else ""
         is_json = bool(self.task.form and self.task.form.schema)
+        columns = columns_of(self.options.merge.columns)
         self._run = Run(self.task.name, self.files, self.options, report, into, is_json)
         self.task = self._run.judged(self.task)
         self._run.marks = self._marking
         self._run.review = self.options.merge.review
+        self._run.tells_confidence = "confidence" in columns or (columns == COLUMNS and self._merge == "jsonl")
         self._record_fields = RecordFields(self.task)
 
     def run(self) -> int:

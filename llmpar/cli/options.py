@@ -13,7 +13,7 @@ from llmpar.answering.attempts import Overflow, Policy
 from llmpar.answering.choice import MODELS, ModelChoice
 from llmpar.cli import roles, values
 from llmpar.cli.roles import Role, with_role
-from llmpar.documents.columns import COLUMNS
+from llmpar.documents.columns import ALL_COLUMNS
 from llmpar.documents.document import DEFAULT_ON_ERROR, Merge, OnError, Unit
 from llmpar.documents.encodings import Encodings
 from llmpar.documents.formats import FORMATS
@@ -260,7 +260,8 @@ class FailureOptions:
     ] = _POLICY.retries
     check: Annotated[
         str,
-        option("--check", help=f"What an answer must not be, besides what the task says: {', '.join(CHECKS)}; or none.",
+        option("--check", help=f"What an answer must not be, besides what the task says: {', '.join(CHECKS)}, or none; "
+               "confidence:0.8 fails answers that the model was less sure of.",
                panel="Failures", metavar="NAMES", callback=values.checks, show_default=False),
     ] = ""  # fmt: skip
     overflow: Annotated[
@@ -398,7 +399,7 @@ class MergeOptions:
     ] = False
     columns: Annotated[
         str | None,
-        option("--columns", help=f"With --merge csv or jsonl, these alone and in this order: {', '.join(COLUMNS)}.",
+        option("--columns", help=f"With --merge csv or jsonl, these alone and in this order: {', '.join(ALL_COLUMNS)}.",
                panel="Output", metavar="NAMES", callback=values.columns),
     ] = None  # fmt: skip
     bom: Annotated[

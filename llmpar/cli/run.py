@@ -73,6 +73,7 @@ class Run:
         is_json: whether answers are JSON.
         marks: where markup inside pieces becomes marks.
         review: a file that takes all answers for a person to look through; None for none.
+        tells_confidence: whether what comes out tells how sure the model was, of answers that have a form, too.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Run:
     is_json: bool = False
     marks: Marking = "none"
     review: Path | None = None
+    tells_confidence: bool = False
     _effect: Effect = field(init=False)
 
     def __post_init__(self) -> None:
@@ -284,7 +286,10 @@ class Run:
     @property
     def policy(self) -> Policy:
         """What happens when an answer will not do."""
-        return settings_of(Policy, self.options.failures, self.options.store)
+        given = self.options.failures
+        told = (given.log, given.errors, self.review, self.options.output.report)
+        scores_forms = self.tells_confidence or any(place is not None for place in told)
+        return settings_of(Policy, given, self.options.store, scores_forms=scores_forms)
 
     @property
     def _keeps(self) -> bool:

@@ -32,12 +32,11 @@ class Doubt:
     reason: str
 
 
-def doubt_of(result: Result, confidence: float | None, on_error: OnError) -> Doubt:
+def doubt_of(result: Result, on_error: OnError) -> Doubt:
     """Return how much an answer is in doubt.
 
     Args:
         result: the answer and what came of it.
-        confidence: from 0 to 1; None if nobody knows it.
         on_error: what became of a piece that failed.
     """
     if result.error is not None:
@@ -51,7 +50,7 @@ def doubt_of(result: Result, confidence: float | None, on_error: OnError) -> Dou
         reasons.append((Rank.REPAIRED, "repaired: put together from answers to what stands between its marks"))
     elif result.num_attempts > 1:
         reasons.append((Rank.REPAIRED, f"repaired: good at attempt {result.num_attempts}"))
-    if confidence is not None and confidence < _LOW:
+    if result.confidence is not None and result.confidence < _LOW:
         reasons.append((Rank.UNSURE, "low confidence"))
     if result.finish_reason == KEPT:
         reasons.append((Rank.UNCHANGED, "kept as it was: no model was asked"))

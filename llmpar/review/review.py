@@ -80,8 +80,7 @@ class Review:
         segment = result.segment
         if not segment.text.strip():  # there is nothing to look at
             return
-        confidence = _confidence(result)
-        doubt = doubt_of(result, confidence, self._on_error)
+        doubt = doubt_of(result, self._on_error)
         job, question = (b"", b"") if segment.fault else result.asked
         answer, rejected = (result.answer, "") if result.error is None else ("", result.answer)
         known = result.key[:8] if self._keeps and _is_kept(result) else b""
@@ -89,7 +88,7 @@ class Review:
         key = RowKey(job, question, known, self.checks(job) if job else frozenset(), marks)
         told = (segment.place, segment.text, answer, doubt.reason, rejected)
         place, source, answer_bytes, reason, rejected_bytes = map(_bytes, told)
-        graded = (question or None, int(doubt.rank), confidence, place, segment.index + 1)
+        graded = (question or None, int(doubt.rank), result.confidence, place, segment.index + 1)
         values = (*graded, source, answer_bytes, reason, rejected_bytes, spell(key, segment.text, answer), _MOST_PLACES)
         try:
             self._rows.execute(_ADD, values)
@@ -155,10 +154,6 @@ def suffix_of(path: Path) -> str:
 def _is_kept(result: Result) -> bool:
     """Tell whether an answer is kept under its key, wherever answers are kept; of some others that cannot be told."""
     return result.error is None and not result.cut and result.finish_reason in ("stop", "loop", PARTS)
-
-
-def _confidence(result: Result) -> float | None:  # noqa: ARG001
-    return None
 
 
 def _bytes(text: str) -> bytes:

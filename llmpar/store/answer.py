@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 
 from llmpar.store.keys import bytes_of, text_of
@@ -15,7 +16,8 @@ class StoredAnswer:
     """What came of one attempt, whatever it is worth; `seconds` is the time it took.
 
     `thoughts` stand apart from the text, `num_thinking_tokens` are among those of the output, and `is_unclosed` tells
-    that the thoughts had no end.
+    that the thoughts had no end. `mean_logprob` and `min_logprob` are of the answer's tokens, None if they are not
+    known; `probabilities` are those of choices, and `tokens` is what is told of each token, as JSON.
     """
 
     attempt: int
@@ -27,6 +29,10 @@ class StoredAnswer:
     thoughts: str = ""
     num_thinking_tokens: int = 0
     is_unclosed: bool = False
+    mean_logprob: float | None = None
+    min_logprob: float | None = None
+    probabilities: tuple[tuple[str, float], ...] = ()
+    tokens: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +62,50 @@ def checksum_of(key: bytes, attempt: int, answer: bytes, *counts: object) -> byt
 
 
 def said_by(answer: StoredAnswer) -> bytes:
-    """Return an answer's text, and its thoughts behind a byte that no text has, if there are any."""
-    if not answer.num_thinking_tokens and not answer.is_unclosed:
+    """Return what a row says of an answer: its text, and behind bytes that no text has what else there is.
+
+    These are thoughts, two counts of them, and how likely the answer was, as JSON. Versions of llmpar that know nothing
+    of a later part pass over it, so that old and new ones share a store.
+    """
+    thinks = answer.num_thinking_tokens > 0 or answer.is_unclosed
+    scores = _scores(answer)
+    if not thinks and not scores:
         return bytes_of(answer.text)
     counts = f"{answer.num_thinking_tokens} {int(answer.is_unclosed)}"
-    return _APART.join((bytes_of(answer.text), bytes_of(answer.thoughts), counts.encode()))
+    parts = [bytes_of(answer.text), bytes_of(answer.thoughts), counts.encode()]
+    return _APART.join([*parts, json.dumps(scores).encode()] if scores else parts)
 
 
-def with_thoughts(answer: StoredAnswer, said: bytes) -> StoredAnswer:
-    """Return an answer with the text and thoughts that `said_by` made bytes of."""
-    text, *thoughts = said.split(_APART)
-    if not thoughts:
+def answer_said(answer: StoredAnswer, said: bytes) -> StoredAnswer:
+    """Return an answer with what `said_by` made bytes of."""
+    text, *beside = said.split(_APART)
+    if not beside:
         return replace(answer, text=text_of(text))
-    num_tokens, is_unclosed = map(int, thoughts[1].split())
+    num_tokens, is_unclosed = map(int, beside[1].split())
+    scores = json.loads(beside[2]) if len(beside) > 2 else {}
     return replace(
         answer,
         text=text_of(text),
-        thoughts=text_of(thoughts[0]),
+        thoughts=text_of(beside[0]),
         num_thinking_tokens=num_tokens,
         is_unclosed=bool(is_unclosed),
+        mean_logprob=scores.get("mean"),
+        min_logprob=scores.get("min"),
+        probabilities=tuple((choice, share) for choice, share in scores.get("shares", ())),
+        tokens=scores.get("tokens", ""),
     )
+
+
+def text_said(said: bytes) -> str:
+    """Return the text alone of what `said_by` made."""
+    return text_of(said.split(_APART)[0])
+
+
+def _scores(answer: StoredAnswer) -> dict[str, object]:
+    scores = {
+        "mean": answer.mean_logprob,
+        "min": answer.min_logprob,
+        "shares": answer.probabilities,
+        "tokens": answer.tokens,
+    }
+    return {name: value for name, value in scores.items() if value not in (None, (), "")}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from llmpar.paths import state_dir
-from llmpar.store.answer import Correction, StoredAnswer, checksum_of, said_by, with_thoughts
+from llmpar.store.answer import Correction, StoredAnswer, answer_said, checksum_of, said_by, text_said
 from llmpar.store.database import Database
 from llmpar.store.job import JobStore
 from llmpar.store.keys import bytes_of, key_of, text_of
@@ -108,7 +108,7 @@ class Store:
                 answers = found.setdefault(key, [])
                 if not answers and self._day(used) < today:
                     self._touched.append(key)
-                answers.append(with_thoughts(StoredAnswer(attempt, "", *counts), text))
+                answers.append(answer_said(StoredAnswer(attempt, "", *counts), text))
         if len(self._touched) >= _TOUCHED_AT_ONCE:
             self._touch()
         return found
@@ -281,7 +281,7 @@ class Store:
     def texts(self) -> Iterator[tuple[int, bytes, str | None, str]]:
         """Yield of each answer its number, its key, its text if that is kept, and what it says."""
         for number, key, text, answer in self._database.rows("SELECT id, key, text, answer FROM answers"):
-            yield number, key, None if text is None else text_of(text), text_of(answer)
+            yield number, key, None if text is None else text_of(text), text_said(answer)
 
     def delete(self, numbers: Iterable[int]) -> int:
         """Delete the answers with these numbers, and return how many there were."""

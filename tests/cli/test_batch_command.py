@@ -84,7 +84,7 @@ def test_what_cannot_be_asked_is_an_error_among_the_results(batch: Call) -> None
 
 def test_or_goes_into_a_file_of_its_own(batch: Call, tmp_path: Path) -> None:
     errors = tmp_path / "errors.jsonl"
-    requests = [request("a", max_tokens=2), request("b", logprobs=True), request("c", stream=True)]
+    requests = [request("a", max_tokens=2), request("b", min_p=0.5), request("c", stream=True)]
     outcome = batch("--error-file", str(errors), stdin=written(*requests))
     assert [one["custom_id"] for one in parsed(outcome.out)] == ["a"]
     found = parsed(errors.read_bytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,13 @@ def result(number: int, answer: str = "answer", **more: object) -> Result:
     ],
 )
 def test_reasons(given: Result, rank: Rank, reason: str) -> None:
-    doubt = doubt_of(given, None, "keep")
+    doubt = doubt_of(given, "keep")
     assert (doubt.rank, doubt.reason) == (rank, reason)
 
 
 def test_little_confidence_is_a_reason() -> None:
-    assert doubt_of(result(1), 0.49, "keep").reason == "low confidence"
-    assert doubt_of(result(1), 0.5, "keep").reason == ""
+    assert doubt_of(result(1, mean_logprob=math.log(0.49)), "keep").reason == "low confidence"
+    assert doubt_of(result(1, mean_logprob=math.log(0.51)), "keep").reason == ""
 
 
 def written(path: Path, results: list[Result]) -> list[dict[str, str]]:
@@ -56,10 +57,13 @@ def written(path: Path, results: list[Result]) -> list[dict[str, str]]:
 
 
 def test_what_is_most_in_doubt_comes_first(tmp_path: Path) -> None:
-    results = [result(0), result(1, num_attempts=2), result(2, error="x"), result(3, "source 3"), result(4, cut=True)]
-    assert [row["place"] for row in written(tmp_path / "r.csv", results)] == [
-        "a.txt:2", "a.txt:4", "a.txt:1", "a.txt:3", "a.txt:0",
+    results = [
+        result(0), result(1, num_attempts=2), result(2, error="x"), result(3, "source 3"), result(4, cut=True),
+        *(result(number, mean_logprob=math.log(share)) for number, share in ((5, 0.9), (6, 0.3), (7, 0.2), (8, 0.7))),
     ]  # fmt: skip
+    rows = written(tmp_path / "r.csv", results)
+    assert [row["place"][-1] for row in rows] == ["2", "4", "1", "7", "6", "3", "8", "5", "0"]
+    assert [row["confidence"] for row in rows] == ["", "", "", "0.200", "0.300", "", "0.700", "0.900", ""]
 
 
 def test_a_piece_that_comes_again_has_one_row_with_its_places(tmp_path: Path) -> None:

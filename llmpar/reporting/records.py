@@ -87,7 +87,7 @@ class Recorder:
         return _record_of(result, self._model, self._line(result.segment))
 
     def _line(self, segment: Segment) -> int:
-        """Return the line that a segment begins in, from 1; each is counted from the one before, which takes no time."""
+        """Return the line that a segment begins in, from 1, counted from the segment before."""
         if segment.block is not self._block or segment.start < self._at:
             self._block, self._at, self._num_lines = segment.block, 0, 0
         self._num_lines += count_lines(segment.block.text, segment.start, self._at)

@@ -17,7 +17,7 @@ from llmpar.reporting.kept import Kept
 from llmpar.reporting.page import About, RunPage
 from llmpar.reporting.pieces import Piece
 from llmpar.reporting.progress import Progress
-from llmpar.reporting.records import record_of
+from llmpar.reporting.records import Recorder
 from llmpar.store.store import Store
 from llmpar.visible import one_line
 
@@ -46,13 +46,14 @@ def reported(name: str, options: RunOptions, noun: str, model: str, progress: Pr
         return
     page = RunPage(open_output(place, progress.aside, wait=options.output.wait), noun)
     began = time.time()
+    recorder = Recorder(model)
     kept: dict[Store | None, Kept] = {}
 
     def take(result: Result, store: Store | None) -> None:
         if store not in kept:
             kept[store] = Kept(store)
         others = kept[store].others(result.key, result.num_attempts)
-        page.add(Piece(record_of(result, model), result.text, result.answer, others))
+        page.add(Piece(recorder.record(result), result.text, result.answer, others))
 
     def publish(notice: str = "") -> None:
         start = datetime.fromtimestamp(began).astimezone()

@@ -238,11 +238,11 @@ def beginning_of(text: str) -> str:
     return (head.rpartition(" ")[0] or head) + " …"
 
 
-def count_lines(text: str, end: int | None = None) -> int:
-    """Return how many lines end before a place in a text, by LF, CR LF or CR."""
-    num_returns = text.count("\r", 0, end)
+def count_lines(text: str, end: int | None = None, start: int = 0) -> int:
+    """Return how many lines end between two places in a text, by LF, CR LF or CR; neither is inside of a CR LF."""
+    num_returns = text.count("\r", start, end)
     # Most texts have no CR, and then this is one pass of a C loop.
-    return text.count("\n", 0, end) + (num_returns - text.count("\r\n", 0, end) if num_returns else 0)
+    return text.count("\n", start, end) + (num_returns - text.count("\r\n", start, end) if num_returns else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmpar.documents.writer import Writer
+from llmpar.interrupts import shielded
 from llmpar.pages.page import Page, Table, render
 from llmpar.pages.rows import Rows
 from llmpar.reporting.pieces import COLUMNS, UNSURE, Piece, Totals
@@ -46,8 +47,9 @@ class RunPage:
 
     def add(self, piece: Piece) -> None:
         """Take the next piece."""
-        self.totals.add(piece)
-        self._rows.add(piece.row())
+        with shielded():  # what interrupts a run may still want the page, with all of its rows whole
+            self.totals.add(piece)
+            self._rows.add(piece.row())
 
     def publish(self, about: About) -> None:
         """Write the page: the file that it replaces is there until all of it is."""

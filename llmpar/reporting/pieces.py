@@ -92,7 +92,7 @@ class Piece:
         """Return its values, in the order of `COLUMNS`."""
         record = self.record
         values = {
-            **{name: record.get(name) for name in COLUMNS},
+            **record,
             "place": self.place,
             "source": self.source,
             "answer": self.answer,
@@ -102,7 +102,7 @@ class Piece:
             "finished": _seconds(record.get("finished")),
             "others": [[other.number, other.text, other.finish_reason] for other in self.others],
         }
-        return [_finite(values[name]) for name in COLUMNS]
+        return [_finite(values.get(name)) for name in COLUMNS]
 
 
 @dataclass(slots=True)

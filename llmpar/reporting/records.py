@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
 
-from llmpar.documents.document import Result
+from llmpar.documents.document import Block, Result, Segment, count_lines
 from llmpar.documents.writer import goes_on, open_as_it_is
 from llmpar.errors import OutputUncreatable, WriteFailed
 from llmpar.visible import json_text, one_line
@@ -30,7 +30,7 @@ class Records:
     """
 
     def __init__(self, log: Path | None, errors: Path | None, model: str, *, appends: bool = False) -> None:
-        self._model = model
+        self._recorder = Recorder(model)
         self._streams: dict[str, BinaryIO] = {}
         self._places = {name: place for name, place in (("log", log), ("errors", errors)) if place}
         try:
@@ -51,10 +51,10 @@ class Records:
             WriteFailed: the disk is full, for instance.
         """
         if "log" in self._streams:
-            self._write("log", record_of(result, self._model))
+            self._write("log", self._recorder.record(result))
         if "errors" in self._streams and result.error is not None:
             told = {"text": result.segment.source, "answer": result.answer}
-            self._write("errors", record_of(result, self._model) | told)
+            self._write("errors", self._recorder.record(result) | told)
 
     def close(self) -> None:
         """Close the files."""
@@ -70,13 +70,32 @@ class Records:
             raise WriteFailed(f"{one_line(self._places[name])}: writing failed: {error.strerror}") from error
 
 
-def record_of(result: Result, model: str) -> dict[str, object]:
-    """Return what a log says of a result: plain data, and of texts only what a model wrote for itself.
+class Recorder:
+    """Makes records of results.
 
     Args:
-        result: of a piece.
         model: its name.
     """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._block: Block | None = None
+        self._at = self._num_lines = 0  # lines of the block that end before this place in it
+
+    def record(self, result: Result) -> dict[str, object]:
+        """Return what a log says of a result: plain data, and of texts only what a model wrote for itself."""
+        return _record_of(result, self._model, self._line(result.segment))
+
+    def _line(self, segment: Segment) -> int:
+        """Return the line that a segment begins in, from 1, counted from the segment before."""
+        if segment.block is not self._block or segment.start < self._at:
+            self._block, self._at, self._num_lines = segment.block, 0, 0
+        self._num_lines += count_lines(segment.block.text, segment.start, self._at)
+        self._at = segment.start
+        return 1 + segment.block.line + self._num_lines
+
+
+def _record_of(result: Result, model: str, line: int) -> dict[str, object]:
     segment = result.segment
     start, end = segment.span
     record: dict[str, object] = {
@@ -85,7 +104,7 @@ def record_of(result: Result, model: str) -> dict[str, object]:
         "index": segment.index,
         "start": start,
         "end": end,
-        "line": segment.line,
+        "line": line,
         "key": result.key.hex(),
         "model": model,
         "prompt_tokens": result.num_prompt_tokens,

@@ -167,8 +167,9 @@ def _reply(
     if expected.choices and expected.num_others is None:
         shares = shares_of(expected.choices, text, output_ids[first:], others, codec.texts)
     tokens = ""
-    if expected.num_others is not None:
-        tokens = content_of(output_ids[first:], logprobs, others, expected.num_others, codec.texts)
+    if expected.num_others is not None and (mean is not None or expected.choices):
+        is_cut = completion.finish_reason == "length"
+        tokens = content_of(output_ids[first:], logprobs, others, expected.num_others, codec.texts, is_cut=is_cut)
     return Reply(
         completion.id,
         text[: min(ends)] if ends else text,

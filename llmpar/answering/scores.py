@@ -81,7 +81,13 @@ def shares_of(
 
 
 def content_of(
-    ids: Sequence[int], logprobs: Sequence[float], others: Sequence[Others], num_others: int, decode: Decode
+    ids: Sequence[int],
+    logprobs: Sequence[float],
+    others: Sequence[Others],
+    num_others: int,
+    decode: Decode,
+    *,
+    is_cut: bool = False,
 ) -> str:
     """Return what is told of each token, as JSON: the list `content` of OpenAI's log-probabilities.
 
@@ -94,11 +100,12 @@ def content_of(
         others: at each place, the likeliest tokens.
         num_others: how many of those are told.
         decode: returns texts.
+        is_cut: whether the answer was cut, so that half a character at its end is no part of it.
     """
     wholes = decode([list(ids[: place + 1]) for place in range(len(ids))])
     content, before = [], ""
     for place, (whole, logprob) in enumerate(zip(wholes, logprobs, strict=True)):
-        said = whole.rstrip(_HALF) if place + 1 < len(ids) else whole
+        said = whole.rstrip(_HALF) if is_cut or place + 1 < len(ids) else whole
         own = said[len(before) :]
         beside = list(others[place][:num_others]) if place < len(others) else []
         entry = _entry(own, 0.0 if math.isnan(logprob) else logprob)

@@ -13,7 +13,7 @@ import typer
 
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument
-from llmpar.cli.options import option
+from llmpar.cli.option import option
 from llmpar.cli.signature import takes_options
 from llmpar.documents.document import beginning_of
 from llmpar.errors import InputError, InputUnreadable

@@ -58,7 +58,7 @@ class RequestRun:
         )
         refuse_reading(self.options.input, "batch")
         if self.error_file and self.options.store.shard:
-            raise UsageError("--error-file and --shard exclude each other: a share of the requests makes no results")
+            raise UsageError("--error-file and --shard exclude each other: a part of them makes no file of results")
         if self.error_file and self.sample:
             raise UsageError("--error-file and --sample exclude each other: a look at a few requests makes no results")
         given = self.options.sampling

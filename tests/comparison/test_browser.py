@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.browser import Visit, browser, chromium
-from support.pages import hostile_texts
+from support.html_pages import hostile_texts
 
 from llmpar.comparison.changes import changes_of
 from llmpar.comparison.figures import figures_of

@@ -14,9 +14,10 @@ from llmpar.engine.cpu.elementary import HALF, ONE, ZERO, exp, row_norm, tanh
 from llmpar.engine.cpu.floats import INFINITE, LOWEST, encode, float_of_ordered, magnitude, ordered, widened
 from llmpar.engine.cpu.log_sum import GROUP, LANES, add_panel, bent, join_groups
 from llmpar.engine.cpu.precision import PANEL
-from llmpar.engine.cpu.product import TILE_COLUMNS, TILE_ROWS, close_tiles, open_tiles, product_tile
+from llmpar.engine.cpu.product import TILE_ROWS, blocks_of, product_tile
 from llmpar.engine.cpu.sums import sum_of
 from llmpar.engine.cpu.team import part, share
+from llmpar.engine.cpu.tiles import close_tiles, open_tiles
 from llmpar.engine.finite import NO_TOKEN
 
 SILU, GELU_TANH = 0, 1
@@ -43,12 +44,19 @@ def product(seat, x, scales, weights, out, first, num_rows, add):
 
 @part
 def _panels(begin, end, x, scales, weights, out, first, num_rows, add):
+    num_blocks, together = blocks_of(weights)
+    totals = np.empty((x.shape[0], PANEL), np.float32)
     open_tiles(x, scales, weights)
     for panel in range(begin, end):
-        for row in range(0, num_rows, TILE_ROWS):
-            for channel in range(0, PANEL, TILE_COLUMNS):
-                column = first + panel * PANEL + channel
-                product_tile(x, row, num_rows - row, scales, weights, panel, channel, out, column, add)
+        totals[:num_rows] = 0
+        for block in range(0, num_blocks, together):
+            until = min(block + together, num_blocks)
+            for row in range(0, num_rows, TILE_ROWS):
+                product_tile(x, row, num_rows - row, scales, weights, panel, block, until, totals)
+        column = first + panel * PANEL
+        for row in range(num_rows):
+            for k in range(PANEL):
+                out[row, column + k] = out[row, column + k] + totals[row, k] if add else totals[row, k]
     close_tiles(weights)
 
 
@@ -112,12 +120,11 @@ def _likeliest_of_some(
     sums,
 ):  # fmt: skip
     num_rows, num_panels = len(masked), weights.weight.shape[0]
+    num_blocks, together = blocks_of(weights)
     scores = np.empty((x.shape[0], PANEL), np.float32)
-    highest, lanes, room = (
-        np.empty(num_rows, np.float32),
-        np.empty((num_rows, LANES), np.float32),
-        np.empty(PANEL, np.float32),
-    )
+    is_wanted = np.empty((num_rows + TILE_ROWS - 1) // TILE_ROWS, np.bool_)
+    highest, lanes = np.empty(num_rows, np.float32), np.empty((num_rows, LANES), np.float32)
+    room = np.empty(PANEL, np.float32)
     open_tiles(x, scales, weights)
     for some in range(begin, end):
         for panel in range(some * grain, min((some + 1) * grain, num_panels)):
@@ -126,13 +133,20 @@ def _likeliest_of_some(
                 lanes[:] = ZERO
             begins = panel * PANEL
             width = min(PANEL, vocabulary - begins)
-            for tile in range(0, num_rows, TILE_ROWS):
-                ends = min(tile + TILE_ROWS, num_rows)
-                if not _is_wanted(masks, masked[tile:ends], scored[tile:ends], begins, width):
+            for tile in range(len(is_wanted)):
+                row, until = tile * TILE_ROWS, (tile + 1) * TILE_ROWS
+                is_wanted[tile] = _is_wanted(masks, masked[row:until], scored[row:until], begins, width)
+            scores[:num_rows] = 0
+            for block in range(0, num_blocks, together):
+                until = min(block + together, num_blocks)
+                for tile in range(len(is_wanted)):
+                    row = tile * TILE_ROWS
+                    if is_wanted[tile]:
+                        product_tile(x, row, num_rows - row, scales, weights, panel, block, until, scores)
+            for tile in range(len(is_wanted)):
+                if not is_wanted[tile]:
                     continue
-                for channel in range(0, PANEL, TILE_COLUMNS):
-                    product_tile(x, tile, num_rows - tile, scales, weights, panel, channel, scores, channel, 0)
-                for row in range(tile, ends):
+                for row in range(tile * TILE_ROWS, min((tile + 1) * TILE_ROWS, num_rows)):
                     line = scores[row]
                     if len(bias):
                         for column in range(width):

@@ -25,6 +25,7 @@ ROOMS = {
     "messages": (),
     "visible": (),
     "unforeseen": (),
+    "help": ("errors", "visible"),  # pages, and no code that they tell of
     "paths": ("errors",),
     "interrupts": ("errors",),
     "smallfile": ("errors", "visible"),
@@ -144,6 +145,7 @@ ROOMS = {
         "answering.endpoint.address",
         "answering.endpoint.model",
         "health",
+        "help",
         "jobs",
         "pages",
         "reporting",

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.pages import PageRead, hostile_texts
+from support.html_pages import PageRead, hostile_texts
 from support.places import ROOT
 
 from llmpar.errors import WriteFailed

@@ -11,7 +11,6 @@ from llmpar.cli.option import option
 from llmpar.documents.columns import ALL_COLUMNS
 from llmpar.documents.document import Merge
 
-
 SAMPLE = Annotated[
     int | None,
     option(
@@ -67,6 +66,16 @@ class OutputOptions:
             "--partial",
             help="With -o: keep what is done in this file if the run ends early.",
             panel="Output",
+            role=roles.replaced,
+        ),
+    ] = None
+    report: Annotated[
+        Path | None,
+        option(
+            "--report",
+            help="Write a page for a browser here, with all pieces and answers, also if the run ends early.",
+            panel="Output",
+            metavar="FILE.html",
             role=roles.replaced,
         ),
     ] = None

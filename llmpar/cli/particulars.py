@@ -77,6 +77,7 @@ def _settings(options: object) -> tuple[list[Fact], list[Fact]]:
     """Return the settings in a dataclass of options that differ from the defaults, and the others that are anything."""
     given: list[Fact] = []
     usual: list[Fact] = []
+    defaults = type(options)()
     for member in fields(options):  # type: ignore[arg-type]
         value = getattr(options, member.name)
         if isinstance(value, Register):
@@ -86,7 +87,7 @@ def _settings(options: object) -> tuple[list[Fact], list[Fact]]:
                 mine += others
             continue
         name = f"--{member.name.replace('_', '-')}"
-        if value != member.default:
+        if value != getattr(defaults, member.name):
             given.append(Fact(f"{name} (given)", without_secrets(_told(value))))
         elif value is not None and value != "":
             usual.append(Fact(name, _told(value)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.pages import hostile_texts, read_page
+from support.html_pages import hostile_texts, read_page
 from support.program import Outcome
 
 from llmpar.cli.particulars import command, commanded, without_secrets

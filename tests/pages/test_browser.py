@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.browser import Visit, browser, chromium
-from support.pages import hostile_texts
+from support.html_pages import hostile_texts
 
 from llmpar.documents.writer import open_output
 from llmpar.pages.page import Fact, Table

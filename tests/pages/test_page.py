@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from support.pages import PageRead, hostile_texts
+from support.html_pages import PageRead, hostile_texts
 from support.places import ROOT
 
 from llmpar.errors import WriteFailed

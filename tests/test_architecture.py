@@ -30,6 +30,7 @@ ROOMS = {
     "interrupts": ("errors",),
     "smallfile": ("errors", "visible"),
     "integrity": (*GROUND,),
+    "pages": ("errors", "visible"),  # rows of text, whatever they are about
     "documents": (*GROUND, "documents.sentences"),
     "documents.sentences": ("errors", "documents.language"),  # text alone: no format, no document
     "tasks": (*GROUND, "documents.document", "documents.language", "documents.marks", "documents.placeholders"),
@@ -78,7 +79,16 @@ ROOMS = {
         "engine.worker",
         "reporting.report",
     ),
-    "reporting": (*GROUND, "documents.document", "documents.writer", "engine.worker"),
+    "reporting": (
+        *GROUND,
+        "documents.document",
+        "documents.source",
+        "documents.writer",
+        "engine.worker",
+        "pages",
+        "store",
+        "tasks.question",
+    ),
     "answering": (
         *GROUND,
         "integrity",
@@ -101,6 +111,23 @@ ROOMS = {
         "engine.scores",
         "engine.worker",
         "reporting.report",
+    ),
+    "review": (
+        *GROUND,
+        "documents",
+        "tasks",
+        "store",
+        "models.grammar",  # whether a correction is of the form that was asked for
+        "reporting.report",
+        "answering.judging",
+    ),
+    "comparison": (
+        *GROUND,
+        "documents.formats",
+        "documents.formula",
+        "documents.source",
+        "pages",
+        "reporting",
     ),
     "jobs": (*GROUND, "documents", "tasks", "batches", "answering", "reporting.report", "models.grammar"),
     "health": (
@@ -132,6 +159,7 @@ ROOMS = {
         "documents.sentences",
         "tasks",
         "batches",
+        "comparison",
         "store",
         "models",
         "answering",
@@ -140,6 +168,8 @@ ROOMS = {
         "health",
         "help",
         "jobs",
+        "pages",
+        "review",
         "reporting",
         "engine.precision_names",
     ),

@@ -76,10 +76,20 @@ ROOMS = {
         "engine.worker",
         "reporting.report",
     ),
+    "answering.cluster": (
+        *GROUND,
+        "__init__",  # where llmpar's own code lies, which it ships
+        "integrity",
+        "answering",  # the backend over several processes, and what opens in each
+        "models.devices",
+        "reporting.report",
+        "tasks",
+    ),
     "reporting": (*GROUND, "documents.document", "documents.writer", "engine.worker"),
     "answering": (
         *GROUND,
         "integrity",
+        "answering.cluster",
         "answering.endpoint",
         "documents.document",
         "documents.marks",

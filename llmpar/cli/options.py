@@ -29,9 +29,11 @@ from llmpar.tasks.question import Sampling
 if TYPE_CHECKING:
     FormatName = str
     EngineName = str
+    Resources = tuple[tuple[str, float], ...]
 else:  # Typer takes its choices from a Literal, and these come from tables
     _FORMAT_NAMES, _ENGINE_NAMES = ("auto", *FORMATS), tuple(MODELS)
     FormatName, EngineName = Literal[_FORMAT_NAMES], Literal[_ENGINE_NAMES]
+    Resources = object  # Typer would take a tuple for several values
 
 _S = TypeVar("_S")
 
@@ -201,6 +203,21 @@ class ModelOptions:
         option("--max-tokens-total", help="End the run before it has taken more tokens of servers (exit 124).",
                panel="Servers", metavar="N", min=1),
     ] = _CHOICE.max_tokens_total  # fmt: skip
+    ray: Annotated[
+        str | None,
+        option("--ray", help="Let the nodes of a Ray cluster answer: its address, or auto for the one that runs here.",
+               panel="Cluster", metavar="auto|ADDRESS"),
+    ] = _CHOICE.ray  # fmt: skip
+    ray_workers: Annotated[
+        int | None,
+        option("--ray-workers", help="Processes there. Default: one on each GPU, or else on each node.",
+               panel="Cluster", metavar="N", min=1),
+    ] = _CHOICE.ray_workers  # fmt: skip
+    ray_resources: Annotated[
+        Resources,
+        option("--ray-resources", help="What each of them takes: cpu=8,gpu=1. Default: what suits the cluster.",
+               panel="Cluster", metavar="NAME=N,…", parser=values.resources, show_default=False),
+    ] = _CHOICE.ray_resources  # fmt: skip
     yes: Annotated[bool, option("--yes", help="Fetch a model without a question.", panel="Model")] = False
 
 

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -29,12 +30,12 @@ from llmpar.visible import one_line
 
 _LOOK = 0.2  # seconds between looks at what has begun, so that a signal is heard
 _PATIENCE = 60.0  # seconds until those that have a place go on without those that have none
+_REACHED = 10.0  # seconds in which an address must answer
 _CALLS = 3  # at a time, of a station: one that sends, one that listens, and one to spare
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns of what it will do some day
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # what we ship is said below
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what its own threads say in this process would stand among our lines
 }
 
 
@@ -205,6 +206,8 @@ def _connected(address: str) -> Any:
     ray = _import()
     if ray.is_initialized():
         return ray
+    named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    _check_reachable(named)
     package = Path(llmpar.__file__).parent
     try:
         with _own_signals():
@@ -223,6 +226,21 @@ def _connected(address: str) -> Any:
             f"no Ray cluster at {told}; start one with `ray start --head`, or name its address (HOST:6379)"
         ) from error
     return _Connection(ray)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ModelUnavailable if nobody answers at an address: Ray itself would try for ever."""
+    host, _, port = address.rpartition(":")
+    if not host:  # "auto" or "local"
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _REACHED):
+            return
+    except (OSError, ValueError, OverflowError) as error:
+        raise ModelUnavailable(
+            f"no Ray cluster at {one_line(address)}: {one_line(getattr(error, 'strerror', None) or error)}; name the "
+            "address that `ray start --head` told, as HOST:6379"
+        ) from error
 
 
 class _Connection:

@@ -47,7 +47,7 @@ class OnCluster:
     @property
     def name(self) -> str:
         """What the user calls it."""
-        return self._choice.name
+        return self._model.name
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ class OnCluster:
         self._watcher.remark(
             f"{counted(len(placed), 'Ray worker')} on {counted(num_hosts, 'machine')}, each with {placed[0].share}"
         )
-        self._watcher.doing(f"loading {self._choice.name} on {counted(num_hosts, 'machine')}")
+        self._watcher.doing(f"loading {self.name} on {counted(num_hosts, 'machine')}")
         numbers = count()
 
         def start(name: str, events: Events, prepare: Callable[[], None] | None) -> Link:  # noqa: ARG001

@@ -55,7 +55,7 @@ class FakePost:
         """Let the station be lost, and all that it has not told."""
         self._lost = self._lost or how
         self.gate.set()
-        self.station._child.kill()
+        self.station._child.end()
 
 
 class FakeCluster:

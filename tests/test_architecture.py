@@ -25,6 +25,7 @@ ROOMS = {
     "messages": (),
     "visible": (),
     "unforeseen": (),
+    "help": ("errors", "visible"),  # pages, and no code that they tell of
     "paths": ("errors",),
     "interrupts": ("errors",),
     "smallfile": ("errors", "visible"),
@@ -131,6 +132,7 @@ ROOMS = {
         "models.grammar",
         "engine.worker",
     ),
+    "ray": ("errors", "interface", "answering.attempts", "answering.choice", "tasks.question"),
     "cli": (
         *GROUND,
         "unforeseen",
@@ -144,6 +146,7 @@ ROOMS = {
         "answering.endpoint.address",
         "answering.endpoint.model",
         "health",
+        "help",
         "jobs",
         "reporting",
         "engine.precision_names",

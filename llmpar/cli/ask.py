@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument, names_a_file, refuse_file, sources_of
-from llmpar.cli.options import RunOptions, option
+from llmpar.cli.option import option
+from llmpar.cli.options import RunOptions
 from llmpar.cli.signature import takes_options
 from llmpar.errors import UsageError
 from llmpar.jobs.defaults import USUAL_TOP

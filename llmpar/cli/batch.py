@@ -7,7 +7,8 @@ from typing import Annotated
 
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument, sources_of
-from llmpar.cli.options import RunOptions, option
+from llmpar.cli.option import option
+from llmpar.cli.options import RunOptions
 from llmpar.cli.signature import takes_options
 from llmpar.errors import UsageError
 

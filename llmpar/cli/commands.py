@@ -13,8 +13,12 @@ from llmpar.cli import models, roles, store, tasks
 from llmpar.cli.arguments import FILES, argument, names_a_file, read_text, refuse_file, sources_of
 from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
+from llmpar.cli.common_options import FoldedCommand
 from llmpar.cli.doctor import doctor
-from llmpar.cli.options import InputOptions, JobOptions, option
+from llmpar.cli.help import help_
+from llmpar.cli.input_options import InputOptions
+from llmpar.cli.option import option
+from llmpar.cli.options import JobOptions
 from llmpar.cli.signature import takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.tasks.task import Task
@@ -26,14 +30,15 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    app.command()(run)
-    app.command()(translate)
-    app.command()(summarize)
-    app.command()(ask)
-    app.command()(batch)
-    app.command()(reply)
-    app.command()(split)
-    app.command()(doctor)
+    app.command(cls=FoldedCommand)(run)
+    app.command(cls=FoldedCommand)(translate)
+    app.command(cls=FoldedCommand)(summarize)
+    app.command(cls=FoldedCommand)(ask)
+    app.command(cls=FoldedCommand)(batch)
+    app.command(cls=FoldedCommand)(reply)
+    app.command(cls=FoldedCommand)(split)
+    app.command(cls=FoldedCommand)(doctor)
+    app.command(name="help")(help_)
     app.add_typer(tasks.app, name="tasks")
     app.add_typer(models.app, name="models")
     app.add_typer(store.app, name="store")

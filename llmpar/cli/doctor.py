@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmpar.cli import roles
-from llmpar.cli.options import ModelOptions, option, settings_of
+from llmpar.cli.model_options import ModelOptions
+from llmpar.cli.option import option, settings_of
 from llmpar.cli.signature import takes_options
 from llmpar.errors import ModelUnavailable
 from llmpar.visible import json_text, one_line

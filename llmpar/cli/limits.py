@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from llmpar.cli.options import JobOptions, MergeOptions, OutputOptions, RunOptions
+from llmpar.cli.options import JobOptions, RunOptions
+from llmpar.cli.output_options import MergeOptions, OutputOptions
 from llmpar.errors import UsageError
 
 

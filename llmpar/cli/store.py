@@ -12,7 +12,7 @@ import typer
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument
 from llmpar.cli.fetching import agrees
-from llmpar.cli.options import FormatName
+from llmpar.cli.input_options import FormatName
 from llmpar.cli.roles import enters_files, with_role
 from llmpar.documents.encodings import Encodings
 from llmpar.documents.formats.options import FormatOptions

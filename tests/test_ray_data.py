@@ -10,11 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from llmpar.answering.attempts import Policy
 from llmpar.answering.choice import ModelChoice
 from llmpar.errors import UsageError
 from llmpar.ray import Answer
-from llmpar.tasks.task import task_of_prompt
 
 ECHO = ModelChoice(engine="echo")
 
@@ -39,13 +37,12 @@ def test_columns_are_added_to_each_batch_in_its_order(stage: Answer) -> None:
     assert stage({"said": np.array([], dtype=object)})["answer"] == []
 
 
-def test_a_text_that_fails_tells_why_and_its_neighbours_do_not_notice() -> None:
-    task = replace(task_of_prompt("{text}"), checks=frozenset({"echo"}))
-    stage = Answer(task=task, model=ECHO, answer="a", error="e", policy=Policy(retries=0))
-    found = stage({"text": ["1", "a sentence with words", "2"]})
-    stage._asker.close()
-    assert found["a"] == ["1", "", "2"]
-    assert [bool(error) for error in found["e"]] == [False, True, False]
+def test_a_text_that_fails_tells_why_beside_its_neighbours(stage: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = stage._asker.ask(["a", "b"])
+    results = [good, replace(bad, answer=None, error="the answer was cut")]
+    monkeypatch.setattr(stage._asker, "ask", lambda _: results)
+    found = stage({"said": ["a", "b"]})
+    assert (found["answer"], found["error"]) == (["a", ""], ["", "the answer was cut"])
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ ROOMS = {
         *GROUND,
         "answering.backend",
         "answering.choice",
+        "answering.cluster.connection",
+        "answering.cluster.shares",
         "engine.cpu",  # which instructions kernels are compiled for
         "engine.model",
         "engine.resources",

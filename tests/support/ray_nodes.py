@@ -59,8 +59,10 @@ class RayNodes:
         self._process.communicate(timeout=60)
 
     def kill_node(self) -> None:
-        """Kill the last node."""
-        os.kill(self.raylets.pop(), signal.SIGKILL)
+        """Kill all of the last node that matters at once, as when a machine goes away."""
+        raylet = self.raylets.pop()
+        for process_id in (raylet, *_stations_of(raylet)):
+            os.kill(process_id, signal.SIGKILL)
 
     def add(self) -> None:
         """Start one more node."""
@@ -68,17 +70,7 @@ class RayNodes:
 
     def stations(self) -> list[int]:
         """Return the actors' processes, of all nodes in order."""
-        found = []
-        for raylet in self.raylets:
-            for place in Path("/proc").glob("[0-9]*"):
-                try:
-                    parent = int(place.joinpath("stat").read_text().rpartition(") ")[2].split()[1])
-                    name = place.joinpath("cmdline").read_bytes()
-                except (OSError, ValueError):  # it has just ended
-                    continue
-                if parent == raylet and name.startswith(b"ray::Station"):
-                    found.append(int(place.name))
-        return found
+        return [process_id for raylet in self.raylets for process_id in _stations_of(raylet)]
 
     def _add(self) -> int:
         assert self._process.stdin
@@ -90,3 +82,16 @@ class RayNodes:
         assert self._process.stdout
         address, raylet = json.loads(self._process.stdout.readline())
         return address, raylet
+
+
+def _stations_of(raylet: int) -> list[int]:
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int(place.joinpath("stat").read_text().rpartition(") ")[2].split()[1])
+            name = place.joinpath("cmdline").read_bytes()
+        except (OSError, ValueError):  # it has just ended
+            continue
+        if parent == raylet and name.startswith(b"ray::Station"):
+            found.append(int(place.name))
+    return found

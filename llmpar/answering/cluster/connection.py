@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +37,13 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns of what it will do some day
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # what we ship is said below
+    # What nodes report is printed to stdout, `log_to_driver` or not, and there our documents stand. Only the filter of
+    # lines that are alike can keep all of them.
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_DEDUP_LOGS_ALLOW_REGEX": "(?!)",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".?",
 }
+"""What is set before Ray is imported, which reads it then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +196,8 @@ def require_ray() -> None:
 
 
 def _import() -> Any:
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when it is imported
+    if "ray" not in sys.modules:  # else it is another part of this program that uses it, in its own way
+        os.environ.update(_QUIET)
     try:
         import ray
     except ImportError as error:

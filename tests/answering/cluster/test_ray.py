@@ -21,7 +21,8 @@ from support.ray_nodes import ENVIRONMENT, RayNodes
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'llmpar[ray]')")
 
 LINES = 1200
-ASKED = ["-u", "line", "--precision", "fp32", "--device", "cpu", "--max-new-tokens", "24", "--check", "none"]
+ASKED = ["-u", "line", "--precision", "fp32", "--device", "cpu", "--max-new-tokens", "24"]
+ASKED += ["--check", "none", "--batch-size", "4"]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def some_are_committed(store: Path) -> None:
 
 def test_bytes_are_those_of_the_engine_alone(start: Starting, alone: tuple[bytes, str], tmp_path: Path) -> None:
     process = start()
-    _, said = process.communicate(timeout=200)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert (tmp_path / "out").read_bytes() == alone[0]
     assert len(said.splitlines()) == 1, "Ray says nothing among our lines"
@@ -106,8 +107,9 @@ def test_what_is_killed_in_mid_run_changes_nothing(
     if what == "actor":
         os.kill(nodes.stations()[-1], signal.SIGKILL)
     else:
+        assert len(nodes.stations()) == 2
         nodes.kill_node()
-    _, raw = process.communicate(timeout=200)
+    _, raw = process.communicate(timeout=300)
     said = raw.decode()
     if what == "node":
         nodes.add()

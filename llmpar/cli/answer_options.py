@@ -31,25 +31,40 @@ class SamplingOptions:
     ] = _SAMPLING.max_new_tokens
     max_thinking_tokens: Annotated[
         int | None,
-        option("--max-thinking-tokens", help="Of thoughts before an answer, counted apart. Default: 4096.",
-               panel="Answers"),
-    ] = _SAMPLING.max_thinking_tokens  # fmt: skip
+        option(
+            "--max-thinking-tokens",
+            help="Cut thoughts before an answer after so many tokens; they are counted apart. Default: 4096.",
+            panel="Answers",
+        ),
+    ] = _SAMPLING.max_thinking_tokens
     temperature: Annotated[
         float,
-        option("--temperature", help="0, or below 0.00001: the likeliest token each time.", panel="Answers"),
+        option(
+            "--temperature",
+            help="How much chance there is in answers; 0, or less than 0.00001, takes the most likely token each time.",
+            panel="Answers",
+        ),
     ] = _SAMPLING.temperature
     top_p: Annotated[
         float,
-        option("--top-p", help="Draw from the likeliest tokens with this share.", panel="Answers"),
+        option(
+            "--top-p",
+            help="Draw only from the most likely tokens that together have this probability.",
+            panel="Answers",
+        ),
     ] = _SAMPLING.top_p
-    seed: Annotated[int, option("--seed", help="Equal seeds draw equal answers, for any -j.", panel="Answers")] = (
+    seed: Annotated[int, option("--seed", help="Equal seeds give equal answers, for any -j.", panel="Answers")] = (
         _SAMPLING.seed
     )
     max_repeats: Annotated[
         int,
-        option("--max-repeats", help="Stop what says the same more than N times in a row; 0: never.",
-               panel="Answers", metavar="N"),
-    ] = _SAMPLING.max_repeats  # fmt: skip
+        option(
+            "--max-repeats",
+            help="Stop an answer that says the same more than N times in a row; 0: never.",
+            panel="Answers",
+            metavar="N",
+        ),
+    ] = _SAMPLING.max_repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,37 +73,61 @@ class FailureOptions:
 
     on_error: Annotated[
         OnError,
-        option("--on-error", help="A piece that fails stays as it was, is marked or left out; or the run ends there.",
-               panel="Failures"),
-    ] = DEFAULT_ON_ERROR  # fmt: skip
+        option(
+            "--on-error",
+            help="What becomes of a piece that fails: it stays as it was, is marked, or is left "
+            "out; or the run ends there.",
+            panel="Failures",
+        ),
+    ] = DEFAULT_ON_ERROR
     retries: Annotated[
-        int, option("--retries", help="Further attempts at an answer that will not do.", panel="Failures", metavar="N")
+        int, option("--retries", help="How often to ask again after a bad answer.", panel="Failures", metavar="N")
     ] = _POLICY.retries
     check: Annotated[
         str,
-        option("--check", help=f"What an answer must not be, besides what the task says: {', '.join(CHECKS)}; or none.",
-               panel="Failures", metavar="NAMES", callback=values.checks, show_default=False),
-    ] = ""  # fmt: skip
+        option(
+            "--check",
+            help=f"Which answers count as bad, besides what the task says: {', '.join(CHECKS)}; or none.",
+            panel="Failures",
+            metavar="NAMES",
+            callback=values.checks,
+            show_default=False,
+        ),
+    ] = ""
     overflow: Annotated[
         Overflow,
-        option("--overflow", help="What does not fit the model is split where best, or fails.", panel="Failures"),
+        option(
+            "--overflow",
+            help="What to do with a piece that does not fit the model: split it, or let it fail.",
+            panel="Failures",
+        ),
     ] = _POLICY.overflow
     timeout: Annotated[
         float | None,
-        option("--timeout", help="For each answer: 90, 10m.", panel="Failures", metavar="TIME", parser=values.seconds),
+        option(
+            "--timeout", help="Time for each answer: 90, 10m.", panel="Failures", metavar="TIME", parser=values.seconds
+        ),
     ] = _POLICY.timeout
     max_time: Annotated[
         float | None,
-        option("--max-time", help="For the whole run, which then ends (exit 124).", panel="Failures", metavar="TIME",
-               parser=values.seconds),
-    ] = None  # fmt: skip
+        option(
+            "--max-time",
+            help="Time for the whole run, which then ends (exit code 124).",
+            panel="Failures",
+            metavar="TIME",
+            parser=values.seconds,
+        ),
+    ] = None
     errors: Annotated[
-        Path | None, option("--errors", help="Record each piece that failed here, as JSONL.", panel="Failures",
-                            role=roles.written)
-    ] = None  # fmt: skip
+        Path | None,
+        option(
+            "--errors", help="Write a line of JSON for each piece that failed.", panel="Failures", role=roles.written
+        ),
+    ] = None
     log: Annotated[
-        Path | None, option("--log", help="Record each piece here, as JSONL.", panel="Failures", role=roles.written)
+        Path | None, option("--log", help="Write a line of JSON for each piece.", panel="Failures", role=roles.written)
     ] = None
     append: Annotated[
-        bool, option("--append", help="Add to --log and --errors, which else begin anew.", panel="Failures")
+        bool,
+        option("--append", help="Add to the files of --log and --errors, which else begin anew.", panel="Failures"),
     ] = False

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @takes_options
 def doctor(
-    as_json: Annotated[bool, option("--json", help="One object of JSON, for programs.", panel="Output")] = False,
+    as_json: Annotated[bool, option("--json", help="Print one JSON object, for programs.", panel="Output")] = False,
     store: Annotated[
         Path | None,
         option("--store", help="Look at this store.", panel="Store", metavar="FILE", role=roles.store),

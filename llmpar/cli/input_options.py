@@ -29,46 +29,79 @@ class InputOptions:
     ] = None
     language: Annotated[
         str,
-        option("--language", help="Language of the text, for its sentences: german, french, …", panel="Input"),
+        option(
+            "--language",
+            help="The language of the text, by which its sentences are found: german, french, …",
+            panel="Input",
+        ),
     ] = DEFAULT_READING.language
     input_format: Annotated[
         FormatName,
-        option("--input-format", help="How the text is marked up; auto goes by the file's name.", panel="Input"),
+        option(
+            "--input-format",
+            help="The format of the input; auto goes by the file's name, else by its beginning.",
+            panel="Input",
+        ),
     ] = DEFAULT_READING.format
     format_options: FormatOptions = DEFAULT_READING.options
     marks: Annotated[
         bool | None,
-        option("--marks/--no-marks", help="Markup and placeholders inside a piece become numbered marks that answers "
-               "must keep. Default: where sentences or lines are answered in their places, and for translate.",
-               panel="Input"),
-    ] = None  # fmt: skip
+        option(
+            "--marks/--no-marks",
+            help="Let numbered marks stand for markup and placeholders inside a piece; answers "
+            "must keep them. Default: for sentences and lines that are answered in their "
+            "places, and for translate.",
+            panel="Input",
+        ),
+    ] = None
     include: Annotated[
         list[str] | None,
-        option("--include", help="Of folders, take the files that match; several times for several.", panel="Input",
-               metavar="PATTERN"),
-    ] = None  # fmt: skip
+        option(
+            "--include",
+            help="Of folders, take only files that match; may be given several times.",
+            panel="Input",
+            metavar="PATTERN",
+        ),
+    ] = None
     exclude: Annotated[
         list[str] | None,
-        option("--exclude", help="Of folders, leave out the files that match.", panel="Input", metavar="PATTERN"),
+        option(
+            "--exclude",
+            help="Of folders, leave out files that match; may be given several times.",
+            panel="Input",
+            metavar="PATTERN",
+        ),
     ] = None
     gitignore: Annotated[
-        bool, option("--gitignore", help="Of folders, leave out what .gitignore files leave out.", panel="Input")
+        bool, option("--gitignore", help="Of folders, leave out files that git ignores.", panel="Input")
     ] = False
     encoding_errors: Annotated[
         Literal["strict", "surrogateescape"],
-        option("--encoding-errors", help="Refuse bytes that are no text, or carry them through.", panel="Input"),
+        option(
+            "--encoding-errors",
+            help="What to do with bytes that are no text: refuse them, or carry them through.",
+            panel="Input",
+        ),
     ] = DEFAULT_READING.errors
 
     encoding: Annotated[
         str,
-        option("--encoding", help="Of inputs without a byte order mark: utf-8, latin-1, …; auto guesses.",
-               panel="Input", metavar="NAME|auto"),
-    ] = DEFAULT_READING.encodings.input  # fmt: skip
+        option(
+            "--encoding",
+            help="The encoding of inputs without a byte order mark: utf-8, latin-1, …; auto guesses.",
+            panel="Input",
+            metavar="NAME|auto",
+        ),
+    ] = DEFAULT_READING.encodings.input
     output_encoding: Annotated[
         str | None,
-        option("--output-encoding", help="Of documents with answers in them. Default: the input's.", panel="Output",
-               metavar="NAME"),
-    ] = DEFAULT_READING.encodings.output  # fmt: skip
+        option(
+            "--output-encoding",
+            help="The encoding of documents that are written. Default: the input's.",
+            panel="Output",
+            metavar="NAME",
+        ),
+    ] = DEFAULT_READING.encodings.output
 
     def reading(self, unit: Unit) -> Reading:
         """Return how inputs are read, into pieces of this unit."""

@@ -33,91 +33,164 @@ class ModelOptions:
         option(
             "--model",
             "-m",
-            help="A name (`llmpar models list`), directory, GGUF file or hub name.",
+            help="Which model: a name (`llmpar models list`), a directory, a GGUF file, or a name on the hub.",
             panel="Model",
             role=roles.model,
         ),
     ] = _CHOICE.name
     engine: Annotated[
         EngineName,
-        option("--engine", help="echo answers each piece with itself, without a model; endpoint follows from "
-               "--endpoint.", panel="Model"),
-    ] = _CHOICE.engine  # fmt: skip
+        option(
+            "--engine",
+            help="echo answers each piece with itself, without a model; endpoint is what --endpoint chooses.",
+            panel="Model",
+        ),
+    ] = _CHOICE.engine
     device: Annotated[
         str,
         option("--device", help="auto, cpu, cuda (all GPUs), cuda:1 or mps.", panel="Model", callback=values.device),
     ] = _CHOICE.device
     precision: Annotated[
         PrecisionChoice,
-        option("--precision", help="Of arithmetic; auto loses nothing that the model file holds.", panel="Model"),
+        option(
+            "--precision", help="How exactly to compute; auto loses nothing that the model's file holds.", panel="Model"
+        ),
     ] = _CHOICE.precision
     threads: Annotated[
         int | None,
-        option("--threads", "-j", help="Pieces run on N threads over one copy of the weights; on GPUs, on N each; with "
-               "--endpoint, N requests at a time.",
-               panel="Model", metavar="N|auto", parser=values.auto_count, show_default="auto"),
-    ] = _CHOICE.threads  # fmt: skip
+        option(
+            "--threads",
+            "-j",
+            help="How many worker threads share the weights; on GPUs, how many for each; with "
+            "--endpoint, how many requests at a time.",
+            panel="Model",
+            metavar="N|auto",
+            parser=values.auto_count,
+            show_default="auto",
+        ),
+    ] = _CHOICE.threads
     batch_size: Annotated[
         int | None,
-        option("--batch-size", help="Pieces that each thread runs at once.", panel="Model", metavar="N|auto",
-               parser=values.auto_count, show_default="auto"),
-    ] = _CHOICE.batch_size  # fmt: skip
+        option(
+            "--batch-size",
+            help="How many pieces each thread answers at once.",
+            panel="Model",
+            metavar="N|auto",
+            parser=values.auto_count,
+            show_default="auto",
+        ),
+    ] = _CHOICE.batch_size
     max_memory: Annotated[
         int | None,
-        option("--max-memory", help="For texts and tokens on their way. Default: half of what is free.", panel="Model",
-               metavar="SIZE", parser=values.size),
-    ] = _CHOICE.max_memory  # fmt: skip
+        option(
+            "--max-memory",
+            help="Memory for the texts and tokens at work. Default: half of what is free.",
+            panel="Model",
+            metavar="SIZE",
+            parser=values.size,
+        ),
+    ] = _CHOICE.max_memory
     tensor_parallel: Annotated[
         int,
-        option("--tensor-parallel", help="Spread each layer over N devices, for a model that does not fit on one.",
-               panel="Model", metavar="N", min=1, max=4096),
-    ] = _CHOICE.tensor_parallel  # fmt: skip
+        option(
+            "--tensor-parallel",
+            help="Spread each layer over N GPUs, for a model that does not fit on one.",
+            panel="Model",
+            metavar="N",
+            min=1,
+            max=4096,
+        ),
+    ] = _CHOICE.tensor_parallel
     thinking: Annotated[
         Thinking | None,
-        option("--thinking", help="Set the switch for thinking in the model's chat template. Default: off, mostly.",
-               panel="Model"),
-    ] = _CHOICE.thinking  # fmt: skip
+        option(
+            "--thinking",
+            help="Whether the model thinks before it answers, if its chat template has a switch. "
+            "Default: off, for most models.",
+            panel="Model",
+        ),
+    ] = _CHOICE.thinking
     offline: Annotated[
-        bool, option("--offline", help="Open no socket to other machines; fetch nothing.", panel="Model")
+        bool, option("--offline", help="Connect to no other machine, and fetch nothing.", panel="Model")
     ] = _CHOICE.offline
     endpoint: Annotated[
         list[str] | None,
-        option("--endpoint", help="Let a server answer that speaks OpenAI's protocol: its URL, or a file that lists "
-               "some; several times for several.", panel="Servers", metavar="URL|FILE", role=roles.servers),
-    ] = None  # fmt: skip
+        option(
+            "--endpoint",
+            help="Let a server answer that speaks OpenAI's protocol: its URL, or a file that "
+            "lists several; may be given several times.",
+            panel="Servers",
+            metavar="URL|FILE",
+            role=roles.servers,
+        ),
+    ] = None
     endpoint_model: Annotated[
         str | None,
-        option("--endpoint-model", help="What the server calls the model. Default: the only one that it has.",
-               panel="Servers", metavar="NAME"),
-    ] = _CHOICE.endpoint_model  # fmt: skip
+        option(
+            "--endpoint-model",
+            help="The model's name on the server. Default: the only one that it has.",
+            panel="Servers",
+            metavar="NAME",
+        ),
+    ] = _CHOICE.endpoint_model
     api_key_file: Annotated[
         Path | None,
-        option("--api-key-file", help="The server's key stands in this file. Default: in OPENAI_API_KEY, if at all.",
-               panel="Servers", metavar="FILE", role=roles.read),
-    ] = _CHOICE.api_key_file  # fmt: skip
+        option(
+            "--api-key-file",
+            help="A file with the server's key. Default: the variable OPENAI_API_KEY, if it is set.",
+            panel="Servers",
+            metavar="FILE",
+            role=roles.read,
+        ),
+    ] = _CHOICE.api_key_file
     context_length: Annotated[
         int | None,
-        option("--context-length", help="Tokens that the server has room for. Default: what it tells.",
-               panel="Servers", metavar="N", min=1),
-    ] = _CHOICE.context_length  # fmt: skip
+        option(
+            "--context-length",
+            help="How many tokens the server has room for, prompt and answer together. Default: what it tells.",
+            panel="Servers",
+            metavar="N",
+            min=1,
+        ),
+    ] = _CHOICE.context_length
     max_tokens_total: Annotated[
         int | None,
-        option("--max-tokens-total", help="End the run before it has taken more tokens of servers (exit 124).",
-               panel="Servers", metavar="N", min=1),
-    ] = _CHOICE.max_tokens_total  # fmt: skip
+        option(
+            "--max-tokens-total",
+            help="End the run before it has used more tokens of servers (exit code 124).",
+            panel="Servers",
+            metavar="N",
+            min=1,
+        ),
+    ] = _CHOICE.max_tokens_total
     ray: Annotated[
         str | None,
-        option("--ray", help="Let the nodes of a Ray cluster answer: its address, or auto for the one that runs here.",
-               panel="Cluster", metavar="auto|ADDRESS"),
-    ] = _CHOICE.ray  # fmt: skip
+        option(
+            "--ray",
+            help="Let the nodes of a Ray cluster answer: its address, or auto for the one that runs here.",
+            panel="Cluster",
+            metavar="auto|ADDRESS",
+        ),
+    ] = _CHOICE.ray
     ray_workers: Annotated[
         int | None,
-        option("--ray-workers", help="Processes there. Default: one on each GPU, or else on each node.",
-               panel="Cluster", metavar="N", min=1),
-    ] = _CHOICE.ray_workers  # fmt: skip
+        option(
+            "--ray-workers",
+            help="How many processes answer there. Default: one on each GPU, or else on each node.",
+            panel="Cluster",
+            metavar="N",
+            min=1,
+        ),
+    ] = _CHOICE.ray_workers
     ray_resources: Annotated[
         Resources,
-        option("--ray-resources", help="What each of them takes: cpu=8,gpu=1. Default: what suits the cluster.",
-               panel="Cluster", metavar="NAME=N,…", parser=values.resources, show_default=False),
-    ] = _CHOICE.ray_resources  # fmt: skip
-    yes: Annotated[bool, option("--yes", help="Fetch a model without a question.", panel="Model")] = False
+        option(
+            "--ray-resources",
+            help="What each of them takes: cpu=8,gpu=1. Default: what suits the cluster.",
+            panel="Cluster",
+            metavar="NAME=N,…",
+            parser=values.resources,
+            show_default=False,
+        ),
+    ] = _CHOICE.ray_resources
+    yes: Annotated[bool, option("--yes", help="Fetch a model without asking.", panel="Model")] = False

@@ -21,10 +21,15 @@ class StoreOptions:
 
     store: Annotated[
         Path | None,
-        option("--store", help="Keep answers here. Default: see `llmpar store path`.", panel="Store", metavar="FILE",
-               role=roles.store),
-    ] = None  # fmt: skip
-    no_store: Annotated[bool, option("--no-store", help="Keep and look up nothing.", panel="Store")] = False
+        option(
+            "--store",
+            help="The file that keeps answers. Default: see `llmpar store path`.",
+            panel="Store",
+            metavar="FILE",
+            role=roles.store,
+        ),
+    ] = None
+    no_store: Annotated[bool, option("--no-store", help="Keep no answers, and look none up.", panel="Store")] = False
     refresh: Annotated[bool, option("--refresh", help="Compute again what is kept, and replace it.", panel="Store")] = (
         _POLICY.refresh
     )
@@ -32,16 +37,28 @@ class StoreOptions:
         bool, option("--retry-failed", help="Try again what failed in an earlier run.", panel="Store")
     ] = _POLICY.retry_failed
     no_store_text: Annotated[
-        bool, option("--no-store-text", help="Keep answers beside hashes, not texts and prompts.", panel="Store")
+        bool, option("--no-store-text", help="Keep answers beside hashes, without texts and prompts.", panel="Store")
     ] = False
     store_size: Annotated[
         int,
-        option("--store-size", help="When a run ends, forget what was least recently used beyond this (4GB).",
-               panel="Store", metavar="SIZE", parser=values.size, show_default=False),
-    ] = 4_000_000_000  # fmt: skip
+        option(
+            "--store-size",
+            help="How large the store may be; a run that ends deletes what was least recently used beyond it (4GB).",
+            panel="Store",
+            metavar="SIZE",
+            parser=values.size,
+            show_default=False,
+        ),
+    ] = 4_000_000_000
     shard: Annotated[
         Shard | None,
-        option("--shard", help="Answer the I-th of N parts of the pieces, into the store, and write nothing. Then "
-               "merge the stores (`llmpar store merge`), and run without this.", panel="Store", metavar="I/N",
-               parser=values.shard, show_default=False),
-    ] = None  # fmt: skip
+        option(
+            "--shard",
+            help="Answer only the I-th of N parts of the pieces, for several machines, and write "
+            "no document (`llmpar help shards`).",
+            panel="Store",
+            metavar="I/N",
+            parser=values.shard,
+            show_default=False,
+        ),
+    ] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import html
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer
+from record_terminal import COMMANDS, SVG
 from support.pages import PAGES, Shown, blocks_shown, kinds_of_blocks, steps_of
 from support.places import ROOT
 from support.program import Outcome
@@ -152,6 +154,12 @@ def test_help_lists_every_page_in_a_line(llmpar: Call) -> None:
     assert [line.split(None, 1) for line in told[: len(pages)]] == [[page.topic, page.summary] for page in pages]
 
 
+def test_the_readme_names_every_page() -> None:
+    table = (ROOT / "README.md").read_text("utf-8").partition("## Read on")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| [^|]+ \| ([^|]+) \|$", table, re.MULTILINE)[1:]
+    assert sorted(", ".join(named).split(", ")) == [page.topic for page in find_pages()]
+
+
 def test_a_pipe_gets_the_page_as_it_is_written(llmpar: Call) -> None:
     for page in find_pages():
         assert llmpar("help", page.topic).out.decode() == (ROOT / "llmpar/help" / f"{page.topic}.md").read_text("utf-8")
@@ -212,3 +220,15 @@ def shown_in(text: str) -> set[str]:
 def test_every_command_with_shared_options_has_a_row() -> None:
     command: Any = typer.main.get_command(app)
     assert {name for name, inner in command.commands.items() if isinstance(inner, FoldedCommand)} == COMMON.keys()
+
+
+def test_the_picture_of_a_terminal_shows_what_its_script_runs() -> None:
+    shown = html.unescape(re.sub("<[^>]*>", "", SVG.read_text("utf-8"))).replace("\xa0", " ")
+    lines = [line.strip() for command in COMMANDS for line in command.split("\n")]
+    assert [line for line in lines if line not in shown] == []
+    for command in COMMANDS:
+        for pipe in steps_of(command.replace("\\\n", " ")):
+            for words in pipe:
+                if words[0] == "llmpar":
+                    parse(words[1:])
+    assert f"]({SVG.relative_to(ROOT)})" in (ROOT / "README.md").read_text("utf-8")

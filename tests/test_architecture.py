@@ -79,6 +79,15 @@ ROOMS = {
         "engine.worker",
         "reporting.report",
     ),
+    "answering.cluster": (
+        *GROUND,
+        "__init__",  # where llmpar's own code lies, which it ships
+        "integrity",
+        "answering",  # the backend over several processes, and what opens in each
+        "models.devices",
+        "reporting.report",
+        "tasks",
+    ),
     "reporting": (
         *GROUND,
         "documents.document",
@@ -92,6 +101,7 @@ ROOMS = {
     "answering": (
         *GROUND,
         "integrity",
+        "answering.cluster",
         "answering.endpoint",
         "documents.confidence",
         "documents.document",
@@ -134,6 +144,8 @@ ROOMS = {
         *GROUND,
         "answering.backend",
         "answering.choice",
+        "answering.cluster.connection",
+        "answering.cluster.shares",
         "engine.cpu",  # which instructions kernels are compiled for
         "engine.model",
         "engine.resources",
@@ -152,6 +164,7 @@ ROOMS = {
         "models.grammar",
         "engine.worker",
     ),
+    "ray": ("errors", "interface", "answering.attempts", "answering.choice", "tasks.question"),
     "cli": (
         *GROUND,
         "unforeseen",

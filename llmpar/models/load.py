@@ -229,7 +229,7 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     from llmpar.engine.cpu import compiled, packed
     from llmpar.engine.cpu.precision import PRECISIONS
     from llmpar.models import packs, plans
-    from llmpar.models.needs import check_room
+    from llmpar.models.needs import check_room, floats_with_room
 
     for damaged in compiled.discard_damaged():
         warn(f"{str(damaged)!r} was altered since it was written; it is compiled again")
@@ -263,7 +263,6 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     from llmpar.models.opening import open_files
 
     native = _torch_precision(precision)
-    dtype = getattr(torch, TORCH_TYPES[native])
     skeleton = open_files(path)
     try:
         if skeleton:
@@ -274,7 +273,10 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
             model = _from_pretrained(path, "auto" if is_kept else torch.float32)
             decoder = from_transformers.build_closest(model, precision, notify)
     except OtherShape as reason:
+        if skeleton:
+            native = floats_with_room(path, skeleton.source.shapes, precision, native)
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
+        dtype = getattr(torch, TORCH_TYPES[native])
         if skeleton:
             model = skeleton.filled(dtype)
         for weight in model.parameters():  # not the buffers: rotary frequencies stay exact, as transformers loads them

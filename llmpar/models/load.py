@@ -73,8 +73,8 @@ def load_model(
     Args:
         path: the directory or file.
         device: see `find_devices`.
-        precision: "auto" is no less precise than the weights were in their file, and the fastest such that the device
-            computes natively: int8 for weights of 8 bits or fewer (on a CPU), bf16 for 16 or fewer, else fp32.
+        precision: "auto" is no less precise than the weights were in their file, and the fastest such on the
+            device: int8 for weights of 8 bits or fewer (on a CPU), bf16 for 16 or fewer, else fp32.
             Where our own engine is too far off in a precision, it computes in the next longer one, and says so.
         source_bits: bits per weight of the file that the weights came from, None if unknown.
         notify: is told what was not as one might expect, for people who asked.
@@ -367,6 +367,6 @@ def _fastest(source_bits: int | None) -> PrecisionName:
 
 def _torch_precision(precision: PrecisionName) -> PrecisionName:
     """Return what torch computes in on this CPU where this precision is wanted."""
-    from llmpar.engine.cpu.precision import PRECISIONS, fastest
+    from llmpar.engine.cpu.precision import PRECISIONS, fastest_in_torch
 
-    return fastest(PRECISIONS[precision].bits, TORCH_TYPES).name
+    return fastest_in_torch(PRECISIONS[precision].bits).name

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 
 _GARBAGE = 50_000  # objects that may be there before any is looked for that nothing needs
-
+_UNAVAILABLE = 69  # as an error of a model that cannot be used
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -23,6 +24,9 @@ def main() -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from llmpar import unforeseen
 
+    if sys.platform == "win32":  # locks, signals and limits are those of POSIX
+        unforeseen.say("llmpar does not run on Windows itself; run it in WSL 2 (`wsl --install`)")
+        os._exit(_UNAVAILABLE)
     try:
         from llmpar.cli.main import main as run
     except BaseException as error:

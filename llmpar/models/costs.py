@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from llmpar.engine.precision_names import PrecisionName
-from llmpar.models.needs import num_bytes, shapes_of
+from llmpar.models.needs import packed_bytes, shapes_of
 
 _SIZES = {"fp32": 4, "bf16": 2}
 
+PROGRAM = 250_000_000
+"""Bytes of memory that Python and the libraries take where our kernels compute on a CPU; torch takes more.
+
+Measured with the default model in int8 and one piece of 50 tokens: 340 MB at the most, 92 MB of which are weights.
+"""
+
 
 def weight_bytes(path: Path, device: str, precision: PrecisionName) -> int | None:
-    """Return about how many bytes of memory a model's weights take, libraries included; None if that is unknown.
+    """Return about how many bytes of memory a model's weights take, and nothing besides; None if that is unknown.
 
     Args:
         path: the directory, or the GGUF file.
@@ -26,7 +32,7 @@ def weight_bytes(path: Path, device: str, precision: PrecisionName) -> int | Non
         return None
     shapes, kept = found
     if device == "cpu":
-        return num_bytes(shapes, precision, kept)
+        return packed_bytes(shapes, precision, kept)
     return sum(map(prod, shapes.values())) * _SIZES.get(precision, 2)
 
 

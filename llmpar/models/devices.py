@@ -16,7 +16,6 @@ from llmpar.errors import ModelUnavailable
 
 _SUCCESS, _NO_DEVICE = 0, 100  # CUresult
 _MAJOR, _MINOR = 75, 76  # CUdevice_attribute: the two parts of the compute capability
-_BUILT_FOR = re.compile(r"^cuda\b[^=]*= *'(\d+)\.", re.MULTILINE)  # in torch/version.py
 _NAME = re.compile(r"cuda(?::\d+)?")
 _AMPERE = (8, 0)  # the compute capability from which GPUs have bf16
 
@@ -55,6 +54,23 @@ def has_bf16() -> bool:
     return bool(torch.cuda.is_bf16_supported())
 
 
+def kind_of(device: str) -> str:
+    """Return "cpu", "mps", "cuda", or "rocm" for what torch calls cuda on a machine with AMD's driver."""
+    kind = device.partition(":")[0]
+    return "rocm" if kind == "cuda" and _version_of("hip") is not None else kind
+
+
+def capabilities_of(devices: tuple[str, ...]) -> tuple[tuple[int, int] | None, ...]:
+    """Return the compute capability of each device, as `find_devices` returns them; None for those that have none."""
+    found = compute_capabilities()
+    if found is None and any(kind_of(device) == "cuda" for device in devices):
+        import torch
+
+        found = tuple(torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count()))
+    indices = [int(device.partition(":")[2] or 0) if kind_of(device) == "cuda" else None for device in devices]
+    return tuple(None if index is None or not found else found[index] for index in indices)
+
+
 def bind_device(name: str) -> None:
     """Let what the calling thread computes without naming a device be on this one: another's memory is not touched."""
     if name.startswith("cuda"):
@@ -69,7 +85,7 @@ def compute_capabilities() -> tuple[tuple[int, int], ...] | None:
 
     No context is made on any of them. CUDA_VISIBLE_DEVICES is honoured, by the driver itself.
     """
-    built = None if sys.modules.get("torch") else _torch_cuda()
+    built = None if sys.modules.get("torch") else _version_of("cuda")
     if built is None:
         return None
     try:
@@ -101,8 +117,8 @@ class _Refused(Exception):
     """The driver does not answer."""
 
 
-def _torch_cuda() -> int | None:
-    """Return the major version of CUDA that torch is built for; None if it is built for none, or not to be found."""
+def _version_of(toolkit: str) -> int | None:
+    """Return the major version of "cuda" or "hip" that torch is built for, without importing it; None for none."""
     spec = find_spec("torch")  # which does not import it
     if spec is None or spec.origin is None:
         return None
@@ -110,7 +126,7 @@ def _torch_cuda() -> int | None:
         text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
-    found = _BUILT_FOR.search(text)
+    found = re.search(rf"^{toolkit}\b[^=]*= *'(\d+)\.", text, re.MULTILINE)
     return int(found[1]) if found else None
 
 

@@ -58,7 +58,8 @@ class _Experts:
     def floats(self, part: slice, /) -> Floats:
         """Return the matrices (n, K, N) of some experts."""
         found = self.rows.floats(slice(part.start * self.num_outputs, part.stop * self.num_outputs))
-        return found.reshape(-1, self.num_outputs, found.shape[1]).swapaxes(1, 2)
+        turned: Floats = found.reshape(-1, self.num_outputs, found.shape[1]).swapaxes(1, 2)
+        return turned
 
     def give_back(self) -> None:
         """Let go of the memory that their pages take."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmpar.engine.resources import available_memory
-from llmpar.errors import LlmparError, ModelUnavailable, WriteFailed
+from llmpar.errors import LlmparError, ModelUnavailable, WriteFailed, setting
 from llmpar.models.fetch import check_counts, is_write_failure
 from llmpar.models.gguf.description import ending_ids, special_tokens
 from llmpar.models.gguf.file import open_file
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from llmpar.models.gguf.vocabulary import Vocabulary
+
+_REFUSED = {"gpt-oss": "as openai/gpt-oss-20b, whose experts are in MXFP4"}
+"""Architectures whose files would become many times as large in float32, and the directory that is read instead."""
 
 
 def from_gguf(source: Path, destination: Path, notify: Callable[[str], None]) -> int | None:
@@ -43,6 +46,12 @@ def from_gguf(source: Path, destination: Path, notify: Callable[[str], None]) ->
     file = open_file(source)
     if len(file.paths) > 1:
         raise ModelUnavailable(f"{source.name!r} is one part of several; join them with `llama-gguf-split --merge`")
+    if file.architecture in _REFUSED:
+        raise ModelUnavailable(
+            f"{source.name!r}: a GGUF file of the architecture {file.architecture!r} is not read; take the model's "
+            f"directory ({_REFUSED[file.architecture]}), or let a server answer that has the file "
+            f"({setting('endpoints', option='--endpoint')})"
+        )
     types: Counter[str] = Counter()
     for place in file.tensors.values():
         types[place.tensor.kind.name] += prod(place.tensor.shape)

@@ -73,6 +73,18 @@ def test_an_encoder_is_refused_by_its_vocabulary(tmp_path: Path) -> None:
         registry.resolve(str(tmp_path / "encoder.gguf"))
 
 
+def test_gpt_oss_is_refused_by_name_with_what_is_read_instead(tmp_path: Path, kept: Path) -> None:
+    path = tmp_path / "oss.gguf"
+    writer = gguf.GGUFWriter(path, "gpt-oss")
+    writer.add_tensor("token_embd.weight", np.zeros((4, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ModelUnavailable, match=r"'gpt-oss' is not read; take .*MXFP4.* server answer"):
+        registry.resolve(str(path))
+
+
 def test_it_says_what_the_directory_made_of_it_says(file: Path, directory: Path) -> None:
     own, made = described(file, "config.json"), described(directory, "config.json")
     assert own is not None

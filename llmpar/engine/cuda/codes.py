@@ -35,6 +35,17 @@ class Rows(Protocol):
         """Return some rows (n, K)."""
 
 
+class FloatRows(Protocol):
+    """A matrix of which some rows are looked at in float32."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many rows and columns it has."""
+
+    def floats(self, rows: slice, /) -> Floats:
+        """Return some rows (n, K)."""
+
+
 def is_kept(rows: Rows, bits: int) -> bool:
     """Tell whether a matrix has codes of at most so many bits, in groups that kernels know."""
     sample = rows[0:1]
@@ -95,21 +106,21 @@ class Rounded:
     """A matrix (N, K) of floats, rounded to codes where it is looked at, as the CPU's decoder rounds it.
 
     Args:
-        floats: has them.
+        source: has them.
         bits: 4 or 8.
     """
 
-    floats: Any
+    source: FloatRows
     bits: int
 
     @property
     def shape(self) -> tuple[int, ...]:
         """How many rows and columns it has."""
-        return tuple(self.floats.shape)
+        return self.source.shape
 
     def __getitem__(self, rows: slice, /) -> Quantized:
         """Return some rows (n, K)."""
-        return self._way(np.ascontiguousarray(self.floats[rows], np.float32))
+        return self._way(self.source.floats(rows))
 
     @cached_property
     def _way(self) -> Callable[[Floats], Quantized]:
@@ -117,7 +128,7 @@ class Rounded:
 
         if self.bits > 4 or self.shape[1] % four_bits.GROUP:
             return _to_8_bits
-        quantize = four_bits.best_for(np.ascontiguousarray(self.floats[0:_TRIED], np.float32))
+        quantize = four_bits.best_for(self.source.floats(slice(0, _TRIED)))
 
         def to_4_bits(weights: Floats) -> Quantized:
             whole, scales, offsets = quantize(weights)

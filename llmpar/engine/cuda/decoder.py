@@ -7,37 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import triton
 from torch.nn import functional
 
 from llmpar.engine.cuda import kernels
+from llmpar.engine.cuda.linear import FloatLinear, Linear, moved, scratch
 from llmpar.engine.generic.attention import Variant
 from llmpar.engine.pages import PAGE, num_pages_of
+from llmpar.engine.precision_names import PrecisionName
 
 _PROMPT_ROWS = 64  # queries times tokens that one program of attention takes of a prompt
 _PREFIX_ROWS = 64
 _MANY_PROGRAMS = 512
 _WIDE = 256  # bytes of a head
 _WORTH_SHARING = 128  # tokens of a prefix, from which on reading it once for all rows beats finding it in the cache
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """`weight` (out_features, in_features) and `bias` (out_features,) or None."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (N, out_features) for (N, in_features)."""
-        return functional.linear(x, self.weight, self.bias)
-
-    def to(self, device: torch.device) -> Linear:
-        """Return it on another device."""
-        return Linear(self.weight.to(device), None if self.bias is None else self.bias.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +89,7 @@ class Decoder:
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    precision: PrecisionName
 
     @property
     def vocabulary(self) -> int:
@@ -133,8 +119,10 @@ class Decoder:
         """
         widths = 3 * self.mlp_size + 4 * self.embedding.shape[1] + 4 * self.num_heads * self.head_dim
         passing = (num_tokens * widths + num_rows * (widths + 2 * self.vocabulary)) * self.embedding.element_size()
+        linears = (self.head, *(each for one in self.layers for each in (one.qkv, one.output, one.gate_up, one.down)))
+        written = max(map(scratch, linears)) * self.embedding.element_size()
         angles = sum(4 * 4 * length * len(frequencies) for frequencies, _ in self.ropes)  # with what they are made of
-        return passing + angles + 4 * num_rows * (num_pages_of(length) + self.vocabulary // 32)
+        return passing + written + angles + 4 * num_rows * (num_pages_of(length) + self.vocabulary // 32)
 
     def make_pages(self, count: int) -> torch.Tensor:
         """Return room for the keys and values of pages: (layers, 2, count, H_kv, PAGE, D); see `PagedCache`."""
@@ -152,19 +140,16 @@ class Decoder:
 
     def to(self, device: torch.device) -> Decoder:
         """Return a copy on another device."""
-
-        def moved(value: Any) -> Any:
-            if isinstance(value, torch.Tensor | Linear):
-                return value.to(device)
-            if isinstance(value, tuple):
-                return tuple(map(moved, value))
-            if isinstance(value, Layer):
-                return replace(value, **{name: moved(getattr(value, name)) for name in Layer.__slots__})
-            return value
-
-        tied = self.head.weight is self.embedding
-        copy = replace(self, **{name: moved(getattr(self, name)) for name in Decoder.__slots__})
-        return replace(copy, head=Linear(copy.embedding, copy.head.bias)) if tied else copy
+        parts = {name: getattr(self, name) for name in Decoder.__slots__ if name not in ("layers", "head")}
+        copy = replace(self, **{name: moved(part, device) for name, part in parts.items()})
+        layers = (
+            replace(layer, **{name: moved(getattr(layer, name), device) for name in Layer.__slots__})
+            for layer in self.layers
+        )
+        head = self.head
+        if isinstance(head, FloatLinear) and head.weight is self.embedding:
+            return replace(copy, layers=tuple(layers), head=FloatLinear(copy.embedding, moved(head.bias, device)))
+        return replace(copy, layers=tuple(layers), head=moved(head, device))
 
 
 class Pass:

@@ -5,6 +5,7 @@ Each takes rows (M, K) and returns (M, N), in the type of the rows. Which one a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
@@ -146,6 +147,24 @@ class CodesLinear:
         )
         return out
 
+    def is_like(self, other: CodesLinear) -> bool:
+        """Tell whether the rows of both may be put into one matrix."""
+        tables = self.table, other.table
+        return (
+            self.order is None
+            and other.order is None
+            and self._form == other._form
+            and self.num_inputs == other.num_inputs
+            and self._types == other._types
+            and (tables[0] is None or tables[1] is None or torch.equal(tables[0], tables[1]))
+        )
+
+    @property
+    def _types(self) -> list[torch.dtype | None]:
+        scales, offsets = self.scales, self.offsets
+        numbers = (scales.values, scales.units, offsets and offsets.values, offsets and offsets.units)
+        return [None if each is None else each.dtype for each in numbers]
+
     @property
     def _form(self) -> dict[str, Any]:
         return {
@@ -170,6 +189,44 @@ class CodesLinear:
         return tuple(nothing if each is None else each for each in found)
 
 
+def joined(layers: SequenceOf[Linear]) -> Linear:
+    """Return layers with the same input as one layer, if their weights have one form; else side by side."""
+    if len(layers) == 1:
+        return layers[0]
+    floats = [layer for layer in layers if isinstance(layer, FloatLinear)]
+    if len(floats) == len(layers):
+        return FloatLinear(torch.cat([layer.weight for layer in floats]), _joined_biases(floats))
+    eights = [layer for layer in layers if isinstance(layer, Float8Linear)]
+    if len(eights) == len(layers):
+        weight = torch.cat([layer.weight.view(torch.uint8) for layer in eights]).view(eights[0].weight.dtype)
+        return Float8Linear(weight, torch.cat([layer.scales for layer in eights], 1), _joined_biases(eights))
+    coded = [layer for layer in layers if isinstance(layer, CodesLinear)]
+    if len(coded) == len(layers) and all(layer.is_like(coded[0]) for layer in coded):
+        offsets = [layer.offsets for layer in coded if layer.offsets]
+        return replace(
+            coded[0],
+            codes=torch.cat([layer.codes for layer in coded]),
+            scales=_joined_numbers([layer.scales for layer in coded]),
+            offsets=_joined_numbers(offsets) if offsets else None,
+            bias=_joined_biases(coded),
+        )
+    return SideBySide(tuple(layers))
+
+
+def _joined_numbers(numbers: SequenceOf[Numbers]) -> Numbers:
+    units = [each.units for each in numbers if each.units is not None]
+    return Numbers(torch.cat([each.values for each in numbers]), torch.cat(units) if units else None)
+
+
+def _joined_biases(layers: SequenceOf[FloatLinear | Float8Linear | CodesLinear]) -> torch.Tensor | None:
+    given = [layer.bias for layer in layers if layer.bias is not None]
+    if not given:
+        return None
+    sizes = [len(layer.codes if isinstance(layer, CodesLinear) else layer.weight) for layer in layers]
+    biases = zip(layers, sizes, strict=True)
+    return torch.cat([given[0].new_zeros(size) if one.bias is None else one.bias for one, size in biases])
+
+
 def moved(layer: Any, device: torch.device) -> Any:
     """Return a layer, numbers, a tensor, or a tuple of such on another device; what is none of these stays."""
     if isinstance(layer, torch.Tensor):
@@ -179,3 +236,10 @@ def moved(layer: Any, device: torch.device) -> Any:
     if isinstance(layer, FloatLinear | Float8Linear | CodesLinear | SideBySide | Numbers):
         return replace(layer, **{each.name: moved(getattr(layer, each.name), device) for each in fields(layer)})
     return layer
+
+
+def scratch(layer: Linear) -> int:
+    """Return how many weights a layer writes out where it has many rows, at most."""
+    if isinstance(layer, CodesLinear):
+        return len(layer.codes) * layer.num_inputs
+    return max(map(scratch, layer.layers)) if isinstance(layer, SideBySide) else 0

@@ -66,7 +66,7 @@ class CudaModel:
             prefix = ()  # no prompt that begins so can be read, and each is told why
         notify(
             f"{count_workers(workers)} with {slots} slots and room for {(num_pages - num_shared) * PAGE:,} tokens each "
-            f"on {decoder.device} in {str(decoder.dtype).removeprefix('torch.')}, "
+            f"on {decoder.device} in {decoder.precision}, "
             f"{workers * num_pages * decoder.page_bytes / 1e6:,.0f} MB for keys and values"
         )
         runners = [CudaRunner(decoder, slots, num_pages, room, settings.stop_ids, prefix) for _ in range(workers)]

@@ -110,7 +110,7 @@ class LocalModel:
         from llmpar.models.load import find_arithmetic
 
         files, choice = self._files, self._choice
-        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits)
+        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, files.path)
         self._watcher.doing(f"looking at {choice.name}")
         deciding = deciding_files(files.path)
         device = devices[0].partition(":")[0]
@@ -193,7 +193,7 @@ class LocalModel:
         backend, self._begun = self._begun or self._begin(devices), None
 
         try:
-            _, precision = find_arithmetic(choice.device, choice.precision, files.source_bits)
+            _, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, files.path)
             # What cannot be asked is said before all else.
             prompting = self._tokens.prompting(examples, self.context_length)
             backend.open(

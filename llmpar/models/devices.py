@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ _MAJOR, _MINOR = 75, 76  # CUdevice_attribute: the two parts of the compute capa
 _BUILT_FOR = re.compile(r"^cuda\b[^=]*= *'(\d+)\.", re.MULTILINE)  # in torch/version.py
 _NAME = re.compile(r"cuda(?::\d+)?")
 _AMPERE = (8, 0)  # the compute capability from which GPUs have bf16
+_ADA = (8, 9)  # and floats of 8 bits
 
 
 def find_devices(name: str) -> tuple[str, ...]:
@@ -53,6 +55,33 @@ def has_bf16() -> bool:
     import torch
 
     return bool(torch.cuda.is_bf16_supported())
+
+
+def has_fp8(devices: Sequence[str]) -> bool:
+    """Tell whether all of some GPUs multiply floats of 8 bits."""
+    found = compute_capabilities()
+    if found is None:
+        import torch
+
+        found = tuple(torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count()))
+    return all(found[int(name.partition(":")[2] or 0)] >= _ADA for name in devices)
+
+
+@cache
+def memory_sizes() -> tuple[int, ...] | None:
+    """Return how many bytes of memory each GPU has, in torch's order; None where nobody tells without torch."""
+    if (found := compute_capabilities()) is None:
+        return None
+    try:
+        driver, size = ctypes.CDLL("libcuda.so.1"), ctypes.c_size_t()
+        sizes = []
+        for index in range(len(found)):
+            if driver.cuDeviceTotalMem_v2(ctypes.byref(size), _number(driver.cuDeviceGet, index)) != _SUCCESS:
+                return None
+            sizes.append(size.value)
+    except (OSError, AttributeError, _Refused):
+        return None
+    return tuple(sizes)
 
 
 def bind_device(name: str) -> None:

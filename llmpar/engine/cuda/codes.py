@@ -16,7 +16,7 @@ import torch
 
 from llmpar.engine.cuda.linear import CodesLinear, Numbers
 from llmpar.engine.generic.skeleton import in_pieces
-from llmpar.engine.quantized import Floats, Places, Quantized, Scales
+from llmpar.engine.quantized import Floats, Quantized, Scales
 
 _SHORTEST = 16  # inputs of a run: what a tensor core takes at once
 _LONGEST = 64
@@ -44,12 +44,6 @@ class FloatRows(Protocol):
 
     def floats(self, rows: slice, /) -> Floats:
         """Return some rows (n, K)."""
-
-
-def is_kept(rows: Rows, bits: int) -> bool:
-    """Tell whether a matrix has codes of at most so many bits, in groups that kernels know."""
-    sample = rows[0:1]
-    return isinstance(sample, Quantized) and sample.bits <= min(bits, 8) and sample.group % _SHORTEST == 0
 
 
 def can_round(num_inputs: int) -> bool:

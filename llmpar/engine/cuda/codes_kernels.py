@@ -18,7 +18,7 @@ _POWER = tl.constexpr(8388608.0)
 
 @triton.jit
 def _numbers(values, units, rows, is_row, group, num_groups, SHARED: tl.constexpr):
-    """Return the scales or offsets of a group in some rows, (BLOCK_N,) float32. SHARED groups have a unit, 0 for none."""
+    """Return the scales or offsets of a group in some rows, (BLOCK_N,) float32. SHARED groups have one unit, if any."""
     found = tl.load(values + rows * num_groups + group, mask=is_row, other=0).to(tl.float32)
     if SHARED > 0:
         unit = tl.load(units + rows * (num_groups // SHARED) + group // SHARED, mask=is_row, other=0)
@@ -35,11 +35,9 @@ def _weights(packed, half, run, scales, scale_units, offsets, offset_units, tabl
     code = packed.to(tl.int32)
     if BITS == 4:
         code = (code >> (4 * half)) & 15
-    if HAS_TABLE:
-        x = tl.load(table + code)
-    else:
-        # Faster than a conversion, and exact: the whole numbers are below 2^23.
-        x = (code | _MANTISSA).to(tl.float32, bitcast=True) - (_POWER + ZERO)
+    # The bits are faster than a conversion, and exact: the whole numbers are below 2^23.
+    whole = (code | _MANTISSA).to(tl.float32, bitcast=True) - (_POWER + ZERO)
+    x = tl.load(table + code) if HAS_TABLE else whole
     group = run * RUN // GROUP
     is_there = is_row & (0 * rows + group < num_groups)  # the last block may be longer than the inputs
     x = x * _numbers(scales, scale_units, rows, is_there, group, num_groups, SCALES_SHARED)[:, None]
@@ -115,9 +113,9 @@ def expand(codes, scales, scale_units, offsets, offset_units, table, out, num_ou
 
 @triton.jit
 def round_rows(x, rounded, scales, num_inputs, BLOCK: tl.constexpr):
-    """Round rows `x` (M, K) to floats of 8 bits `rounded` (M, K), of which the largest is 448, by `scales` (M,) float32.
+    """Round rows `x` (M, K) to 8-bit floats `rounded` (M, K), of which the largest is 448, by `scales` (M,) float32.
 
-    A row with a number that is none keeps one: it becomes none itself, or all of its row does.
+    NaN stays NaN, and infinity becomes it, so that logits show it.
     """
     row = tl.program_id(0)
     at = tl.arange(0, BLOCK)
@@ -126,4 +124,10 @@ def round_rows(x, rounded, scales, num_inputs, BLOCK: tl.constexpr):
     largest = tl.max(tl.abs(y), 0)
     scale = tl.where(largest > 0, largest / 448.0, 1.0)
     tl.store(scales + row, scale)
-    tl.store(rounded + row.to(tl.int64) * num_inputs + at, (y / scale).to(rounded.dtype.element_ty), mask=inside)
+    y = y / scale
+    # To the nearest of those with 3 bits behind the first, or of multiples of 2^-9, which the smallest ones are. The
+    # conversion then has nothing left to round, and not all that can run this rounds alike.
+    bits = y.to(tl.int32, bitcast=True)
+    bits = (bits + 0x7FFFF + ((bits >> 20) & 1)) & -0x100000
+    y = tl.where(tl.abs(y) < 0.015625, (y + 24576.0) - 24576.0, bits.to(tl.float32, bitcast=True))
+    tl.store(rounded + row.to(tl.int64) * num_inputs + at, y.to(rounded.dtype.element_ty), mask=inside)

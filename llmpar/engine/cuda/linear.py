@@ -122,7 +122,8 @@ class CodesLinear:
         num_rows, num_outputs = len(x), len(self.codes)
         if num_rows >= _MANY:
             return functional.linear(x, self.weights(x.dtype), self.bias)
-        split = _SPLIT if num_rows <= _FEW else 1
+        is_deep = self.codes.shape[1] // self.run >= _SPLIT * _SPLIT
+        split = _SPLIT if num_rows <= _FEW and is_deep else 1
         block_m = min(128, max(16, triton.next_power_of_2(num_rows)))
         out = x.new_empty(0 if split > 1 else num_rows, num_outputs)
         partials = x.new_empty(split if split > 1 else 0, num_rows, num_outputs, dtype=torch.float32)
@@ -160,10 +161,8 @@ class CodesLinear:
         )
 
     @property
-    def _types(self) -> list[torch.dtype | None]:
-        scales, offsets = self.scales, self.offsets
-        numbers = (scales.values, scales.units, offsets and offsets.values, offsets and offsets.units)
-        return [None if each is None else each.dtype for each in numbers]
+    def _types(self) -> list[torch.dtype]:
+        return [each.dtype for each in self._arrays(self.codes)]
 
     @property
     def _form(self) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class CudaRunner:
         context_length: the most tokens of a sequence.
         stop_ids: the tokens that end an answer.
         prefix_ids: what most prompts begin with; it is read once.
+        pass_tokens: of prompts, read at once; None for the usual.
     """
 
     continuous = True
@@ -49,6 +50,7 @@ class CudaRunner:
         context_length: int,
         stop_ids: frozenset[int],
         prefix_ids: SequenceOf[int] = (),
+        pass_tokens: int | None = None,
     ) -> None:
         self.num_slots = self._most_slots = num_slots
         self._decoder = decoder
@@ -56,7 +58,7 @@ class CudaRunner:
         self._context_length = context_length
         self._stop_ids = stop_ids
         self._prefix_ids = tuple(prefix_ids)
-        self._pass_tokens = PASS_TOKENS
+        self._pass_tokens = self._most_pass_tokens = pass_tokens or PASS_TOKENS
 
     @torch.inference_mode()
     def start(self) -> None:
@@ -81,8 +83,8 @@ class CudaRunner:
         self._temperatures, self._top_ps = (room(count + 1, kind=torch.float32) for _ in range(2))
         self._masks = room(count + 1, -(-decoder.vocabulary // WORD))
         largest = _bucket(count)
-        self._rows, self._chosen = (room(max(largest, PASS_TOKENS)) for _ in range(2))
-        self._uniforms = room(max(largest, PASS_TOKENS), kind=torch.float32)
+        self._rows, self._chosen = (room(max(largest, self._most_pass_tokens)) for _ in range(2))
+        self._uniforms = room(max(largest, self._most_pass_tokens), kind=torch.float32)
         self._numbers = torch.arange(largest, dtype=torch.int32, device=decoder.device)
         self._ones = torch.ones_like(self._numbers)
         self._pass = Pass(decoder, self._cache)
@@ -95,7 +97,9 @@ class CudaRunner:
     def resize(self, num_slots: int) -> None:
         """Run so many sequences at once from now on, and read as much less; called when none lives."""
         self.num_slots = num_slots
-        self._pass_tokens = max(min(_LEAST_PASS, PASS_TOKENS), PASS_TOKENS * num_slots // self._most_slots)
+        self._pass_tokens = max(
+            min(_LEAST_PASS, self._most_pass_tokens), self._most_pass_tokens * num_slots // self._most_slots
+        )
         self._in_flight.clear()
         self._pages.resize(num_slots)
         self._stream.forget()

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from llmpar.engine.cuda.codes import Rounded, can_round, is_kept, keep
+from llmpar.engine.cuda.codes import Rounded, can_round, keep
 from llmpar.engine.cuda.linear import Float8Linear, FloatLinear, Linear, joined
 from llmpar.engine.generic.skeleton import Skeleton, in_pieces
 from llmpar.engine.precision_names import PrecisionName
-from llmpar.engine.quantized import FLOATS_OF_4_EXPONENT_BITS, Floats, Quantized
+from llmpar.engine.quantized import FLOATS_OF_4_EXPONENT_BITS, Floats, Quantized, has_groups
 from llmpar.engine.source import SourceRows
 
 _BITS: dict[PrecisionName, int] = {"fp8": 8, "int8": 8, "int4": 4}
@@ -70,7 +70,7 @@ class Shortener:
 
     def _codes(self, linear: nn.Linear, bias: torch.Tensor | None, bits: int) -> Linear:
         rows = self._rows(linear.weight)
-        if is_kept(rows, bits):
+        if has_groups(rows[0:1], bits):
             found = keep(rows, bias, self.device)
         elif can_round(linear.in_features):
             found = keep(Rounded(rows, bits), bias, self.device)

@@ -115,7 +115,7 @@ def expand(codes, scales, scale_units, offsets, offset_units, table, out, num_ou
 def round_rows(x, rounded, scales, num_inputs, BLOCK: tl.constexpr):
     """Round rows `x` (M, K) to 8-bit floats `rounded` (M, K), of which the largest is 448, by `scales` (M,) float32.
 
-    NaN stays NaN, and infinity becomes it, so that logits show it.
+    The scale of a row with NaN or infinity is NaN, so that logits show it.
     """
     row = tl.program_id(0)
     at = tl.arange(0, BLOCK)
@@ -123,7 +123,8 @@ def round_rows(x, rounded, scales, num_inputs, BLOCK: tl.constexpr):
     y = tl.load(x + row.to(tl.int64) * num_inputs + at, mask=inside, other=0.0).to(tl.float32)
     largest = tl.max(tl.abs(y), 0)
     scale = tl.where(largest > 0, largest / 448.0, 1.0)
-    tl.store(scales + row, scale)
+    is_broken = tl.sum(((y != y) | (tl.abs(y) == float("inf"))).to(tl.int32), 0) > 0
+    tl.store(scales + row, tl.where(is_broken, float("nan"), scale))
     y = y / scale
     # To the nearest of those with 3 bits behind the first, or of multiples of 2^-9, which the smallest ones are. The
     # conversion then has nothing left to round, and not all that can run this rounds alike.

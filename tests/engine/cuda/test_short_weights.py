@@ -33,10 +33,12 @@ from llmpar.engine.request import SamplingParams  # noqa: E402
 from llmpar.engine.source import SourceRows  # noqa: E402
 from llmpar.models.opening import open_source  # noqa: E402
 
+# NumPy, which the interpreter computes with, warns where a number is infinite or none, as on a GPU it just is.
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 CHECKPOINTS = Path(__file__).parents[2] / "models" / "checkpoints"
 Q = "model.layers.0.self_attn.q_proj.weight"
-FLOATS_ALONE = {"bitsandbytes-fp4-in-floats"}
-"""Those whose weights are read as floats, since no integers in groups hold them."""
+FLOATS_ALONE = {"bitsandbytes-fp4-in-floats", "mxfp4"}
+"""Those whose weights here are floats: no integers in groups hold them, or they are no expert's."""
 
 
 class Floats:
@@ -73,8 +75,6 @@ def test_weights_are_to_the_bit_what_the_file_has(name: str) -> None:
 def test_so_it_is_with_every_format_of_the_hub(name: str) -> None:
     source = open_source(CHECKPOINTS / name)
     assert source
-    if Q not in source.shapes:
-        pytest.skip("a mixture of experts")
     rows = SourceRows(source, Q)
     if has_groups(rows[0:1], 8):
         assert np.array_equal(weights_of(keep(rows, None, DEVICE)), rows.floats())
@@ -168,8 +168,7 @@ class TestFloatsOf8Bits:
         x = torch.ones(3, 60, device=DEVICE)
         x[0, 5], x[1, 7] = torch.nan, torch.inf
         rows, scales = self.rounded(x)
-        assert (rows * scales)[0, 5].isnan()
-        assert (rows * scales)[1, 7].isnan()
+        assert (rows * scales)[:2].isnan().all()
         assert (rows * scales)[2].eq(1).all()
 
     def test_a_product_is_near(self) -> None:

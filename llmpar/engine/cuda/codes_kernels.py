@@ -47,14 +47,15 @@ def _weights(packed, half, run, scales, scale_units, offsets, offset_units, tabl
 
 
 @triton.jit(do_not_specialize=["num_rows"])
-def multiply(x, codes, scales, scale_units, offsets, offset_units, table, bias, out, partials, num_rows, num_outputs,
+def multiply(x, codes, scales, scale_units, offsets, offset_units, table, bias, out, num_rows, num_outputs,
              num_inputs, width, num_groups, BITS: tl.constexpr, RUN: tl.constexpr, GROUP: tl.constexpr,
              ZERO: tl.constexpr, SCALES_SHARED: tl.constexpr, OFFSETS_SHARED: tl.constexpr, HAS_OFFSETS: tl.constexpr,
-             HAS_TABLE: tl.constexpr, HAS_BIAS: tl.constexpr, SPLIT: tl.constexpr, BLOCK_M: tl.constexpr,
+             HAS_TABLE: tl.constexpr, HAS_BIAS: tl.constexpr, BLOCK_M: tl.constexpr,
              BLOCK_N: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
-    """Multiply rows `x` (M, K) with a matrix, `out` (M, N). With SPLIT > 1, `partials` (SPLIT, M, N) float32 instead.
+    """Multiply rows `x` (M, K) with a matrix, `out` (M, N).
 
-    The transposed product is computed, since a tensor core takes its left side from registers.
+    The transposed product is computed, since a tensor core takes its left side from registers. Sums are made in the
+    order of the inputs, whatever the blocks.
     """
     HALVES: tl.constexpr = 8 // BITS
     num_m = tl.cdiv(num_rows, BLOCK_M)
@@ -65,12 +66,8 @@ def multiply(x, codes, scales, scale_units, offsets, offset_units, table, bias, 
     at, k = tl.arange(0, RUN), tl.arange(0, RUN)
     here = codes + n.to(tl.int64)[:, None] * width
     inputs = x + m.to(tl.int64)[None, :] * num_inputs
-    num_blocks = width // RUN
-    each = tl.cdiv(num_blocks, SPLIT)
-    first = tl.program_id(1) * each
-    last = tl.minimum(first + each, num_blocks)
     total = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
-    for block in range(first, last):
+    for block in range(width // RUN):
         packed = tl.load(here + block * RUN + at[None, :], mask=is_row[:, None], other=0)
         for half in tl.static_range(HALVES):
             run = block * HALVES + half
@@ -81,13 +78,9 @@ def multiply(x, codes, scales, scale_units, offsets, offset_units, table, bias, 
             total = tl.dot(w.to(y.dtype), y, total, input_precision=PRECISION)
     target = m.to(tl.int64)[None, :] * num_outputs + n[:, None]
     inside = is_row[:, None] & is_token[None, :]
-    if SPLIT > 1:
-        part = tl.program_id(1).to(tl.int64) * num_rows * num_outputs
-        tl.store(partials + part + target, total, mask=inside)
-    else:
-        if HAS_BIAS:
-            total += tl.load(bias + n, mask=is_row, other=0.0).to(tl.float32)[:, None]
-        tl.store(out + target, total.to(out.dtype.element_ty), mask=inside)
+    if HAS_BIAS:
+        total += tl.load(bias + n, mask=is_row, other=0.0).to(tl.float32)[:, None]
+    tl.store(out + target, total.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit

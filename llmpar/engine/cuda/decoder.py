@@ -20,8 +20,10 @@ from llmpar.engine.precision_names import PrecisionName
 
 _PROMPT_ROWS = 64  # queries times tokens that one program of attention takes of a prompt
 _PREFIX_ROWS = 64
-_MANY_PROGRAMS = 512
-_WIDE = 256  # bytes of a head
+# Positions whose keys a program takes at once. They are cut at multiples of it, whoever takes them and however many
+# rows there are, so that sums of attention are made in one order. Small programs hide each other's waiting best where
+# there are many, as measured on an H100.
+BLOCK = 32
 _WORTH_SHARING = 128  # tokens of a prefix, from which on reading it once for all rows beats finding it in the cache
 
 
@@ -90,6 +92,8 @@ class Decoder:
     num_kv_heads: int
     head_dim: int
     precision: PrecisionName
+    is_steady: bool = True
+    """Whether a row's numbers are the same however many rows there are, as far as was tried."""
 
     @property
     def vocabulary(self) -> int:
@@ -225,8 +229,6 @@ class Pass:
             **shape,
         }
         numbers = (float(variant.scaling), variant.window or 0, float(variant.softcap or 0))
-        # Of wide heads, blocks are shorter: a program's keys and values must fit the least shared memory of any card.
-        is_wide = size * qkv.element_size() > _WIDE
         shares_much = cache.prefix_length >= _WORTH_SHARING
         tops = sums = outputs = self._no_partials
         if shares_much:
@@ -235,18 +237,14 @@ class Pass:
             kernels.attend_prefix[(triton.cdiv(num_tokens * group, _PREFIX_ROWS), kv_heads)](
                 queries, keys, values, tokens.positions, cache.shares, tokens.slots, num_tokens, cache.prefix_length,
                 tops, sums, outputs, *numbers, **how, BLOCK_M=_PREFIX_ROWS,
-                BLOCK_T=32 if is_wide else 64, num_warps=4, num_stages=2 if is_wide else 3,
+                BLOCK_T=BLOCK, num_warps=4, num_stages=2,
             )  # fmt: skip
         found = torch.empty_like(queries)
-        num_programs = len(tokens.starts) * kv_heads
-        # Measured on an H100: many programs hide each other's waiting best when they are small; few need more hands.
-        block_t, num_warps = (64, 4) if tokens.most > 1 else (32, 1) if num_programs >= _MANY_PROGRAMS else (128, 4)
-        block_t = max(32, block_t // 2) if is_wide else block_t
         kernels.attend[(len(tokens.starts), kv_heads)](
             queries, found, keys, values, tokens.starts, tokens.counts, tokens.positions, cache.shares, tokens.slots,
             cache.tables, cache.tables.shape[1], cache.prefix_length, tops, sums, outputs, *numbers, **how,
             HAS_PREFIX=shares_much, BLOCK_M=max(16, triton.next_power_of_2(tokens.most * group)),
-            BLOCK_T=block_t, num_warps=num_warps,
+            BLOCK_T=BLOCK, num_warps=4 if tokens.most > 1 else 1,
         )  # fmt: skip
         return found.view(num_tokens, heads * size)
 

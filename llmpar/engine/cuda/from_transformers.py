@@ -12,6 +12,7 @@ from torch import nn
 
 from llmpar.engine.cuda.decoder import Decoder, Layer, PagedCache, Pass, Tokens, blocks, tokens_per_block
 from llmpar.engine.cuda.linear import FloatLinear, Linear
+from llmpar.engine.cuda.order import has_order, keep_order
 from llmpar.engine.cuda.short_weights import Shortener
 from llmpar.engine.generic.skeleton import Skeleton
 from llmpar.engine.pages import num_pages_of
@@ -33,6 +34,8 @@ def build_decoder(model: Any) -> Decoder:
     Raises:
         OtherShape: the model has parts that decoders lack, or the decoder does not do what the model does.
     """
+    if next(model.parameters()).is_cuda:
+        keep_order()
     parts = take_apart(model)
     return _tried(_assembled(parts, _Shared(parts)), parts)
 
@@ -54,6 +57,8 @@ def build_short_decoder(
         OtherShape: the model has parts that decoders lack.
         TooFar: the decoder does not do what the model does.
     """
+    if device.type == "cuda":
+        keep_order()
     extent = skeleton.extent if skeleton else None
     with skeleton.reading(skeleton.extent) if skeleton else nullcontext():
         parts = take_apart(model, extent)
@@ -113,7 +118,14 @@ def _tried(decoder: Decoder, parts: ModelParts) -> Decoder:
     error = parts.distance(logits)
     if not error < _TOLERANCE[decoder.precision]:
         raise TooFar(f"computed by our kernels it gives something else (by {error:.1%})")
-    return decoder
+    if decoder.device.type != "cuda":
+        return decoder
+    layer, hidden, attended = decoder.layers[0], decoder.embedding.shape[1], decoder.num_heads * decoder.head_dim
+    products = [(layer.qkv, hidden), (layer.output, attended), (layer.gate_up, hidden), (layer.down, decoder.mlp_size)]
+    products.append((decoder.head, hidden))
+    with torch.cuda.device(decoder.device):
+        is_steady = all(has_order(each, width, decoder.dtype, decoder.device) for each, width in products)
+    return replace(decoder, is_steady=is_steady)
 
 
 class _Shared:

@@ -15,9 +15,7 @@ from torch.nn import functional
 
 from llmpar.engine.cuda import codes_kernels
 
-_FEW = 16  # rows, for which several programs divide the inputs of a row of weights among them
-_MANY = 512  # rows, from which on it is faster to write the weights out once, and multiply as ever
-_SPLIT = 4
+_MANY = 256  # rows, from which on it is faster to write the weights out once, and multiply as ever
 _BLOCK_N = 64
 
 
@@ -37,7 +35,7 @@ class FloatLinear:
 
     def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
         """Return (M, N) for (M, K)."""
-        return functional.linear(x, self.weight, self.bias)
+        return _product(x, self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,22 +119,18 @@ class CodesLinear:
             x = x[:, self.order]
         num_rows, num_outputs = len(x), len(self.codes)
         if num_rows >= _MANY:
-            return functional.linear(x, self.weights(x.dtype), self.bias)
-        is_deep = self.codes.shape[1] // self.run >= _SPLIT * _SPLIT
-        split = _SPLIT if num_rows <= _FEW and is_deep else 1
-        block_m = min(128, max(16, triton.next_power_of_2(num_rows)))
-        out = x.new_empty(0 if split > 1 else num_rows, num_outputs)
-        partials = x.new_empty(split if split > 1 else 0, num_rows, num_outputs, dtype=torch.float32)
-        codes_kernels.multiply[(triton.cdiv(num_rows, block_m) * triton.cdiv(num_outputs, _BLOCK_N), split)](
-            x, *self._arrays(x), x if self.bias is None else self.bias, out, partials, num_rows, *self._sizes,
-            **self._form, HAS_BIAS=self.bias is not None, SPLIT=split, BLOCK_M=block_m, BLOCK_N=_BLOCK_N,
+            return _product(x, self.weights(x.dtype), self.bias)
+        # Measured on an H100: a few rows are waited for, and more programs wait better.
+        block_m, block_n, num_warps, num_stages = (16, 32, 2, 5) if num_rows <= 16 else (64, 64, 4, 4)
+        block_m = block_m if num_rows <= 64 else 128
+        out = x.new_empty(num_rows, num_outputs)
+        codes_kernels.multiply[(triton.cdiv(num_rows, block_m) * triton.cdiv(num_outputs, block_n),)](
+            x, *self._arrays(x), x if self.bias is None else self.bias, out, num_rows, *self._sizes,
+            **self._form, HAS_BIAS=self.bias is not None, BLOCK_M=block_m, BLOCK_N=block_n,
             PRECISION="ieee" if x.dtype == torch.float32 else "tf32",
-            num_warps=4, num_stages=4, enable_fp_fusion=False,
+            num_warps=num_warps, num_stages=num_stages, enable_fp_fusion=False,
         )  # fmt: skip
-        if split == 1:
-            return out
-        found = partials.sum(0)
-        return (found if self.bias is None else found + self.bias).to(x.dtype)
+        return out
 
     def weights(self, dtype: torch.dtype) -> torch.Tensor:
         """Return the weights (N, K) that the codes stand for, of the inputs in the order of the codes."""
@@ -235,6 +229,13 @@ def moved(layer: Any, device: torch.device) -> Any:
     if isinstance(layer, FloatLinear | Float8Linear | CodesLinear | SideBySide | Numbers):
         return replace(layer, **{each.name: moved(getattr(layer, each.name), device) for each in fields(layer)})
     return layer
+
+
+def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Return (M, N). On a GPU a bias is added by itself: what adds it at once may divide sums (see `order`)."""
+    if bias is None or not x.is_cuda:
+        return functional.linear(x, weight, bias)
+    return functional.linear(x, weight).add_(bias)
 
 
 def scratch(layer: Linear) -> int:

@@ -92,6 +92,10 @@ class CudaModel:
             f"on {decoder.device} in {decoder.precision}, "
             f"{workers * num_pages * decoder.page_bytes / 1e6:,.0f} MB for keys and values"
         )
+        if not decoder.is_steady:
+            notify(
+                f"what {decoder.device} computes is rounded by how many rows there are: answers may follow the batch"
+            )
         fewer = pass_tokens if pass_tokens < PASS_TOKENS else None
         runners = [
             CudaRunner(decoder, slots, num_pages, room, settings.stop_ids, prefix, fewer) for _ in range(workers)

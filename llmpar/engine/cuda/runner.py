@@ -11,9 +11,9 @@ import torch
 
 from llmpar.engine.constraint import WORD
 from llmpar.engine.cuda import kernels
-from llmpar.engine.cuda.decoder import Decoder, PagedCache, Pass, Tokens, blocks, tokens_per_block
+from llmpar.engine.cuda.decoder import BLOCK, Decoder, PagedCache, Pass, Tokens, blocks, tokens_per_block
 from llmpar.engine.cuda.stream import Fetched, Stream, as_bits
-from llmpar.engine.pages import PAGE, Pages, num_pages_of
+from llmpar.engine.pages import Pages, num_pages_of
 from llmpar.engine.request import Request, Sequence
 
 PASS_TOKENS = 8192  # of prompts, read at once: enough for the products, few enough for memory
@@ -77,7 +77,7 @@ class CudaRunner:
             pages=decoder.make_pages(self._num_pages + 1),
             tables=room(count + 1, self._pages.tables.shape[1]),
             shares=room(count + 1),
-            prefix_length=len(self._prefix_ids) // PAGE * PAGE,
+            prefix_length=len(self._prefix_ids) // BLOCK * BLOCK,
         )
         self._ids, self._positions, self._is_masked = (room(count + 1) for _ in range(3))
         self._temperatures, self._top_ps = (room(count + 1, kind=torch.float32) for _ in range(2))

@@ -20,10 +20,11 @@ from llmpar.engine.precision_names import PrecisionName
 
 _PROMPT_ROWS = 64  # queries times tokens that one program of attention takes of a prompt
 _PREFIX_ROWS = 64
-# Positions whose keys a program takes at once. They are cut at multiples of it, whoever takes them and however many
-# rows there are, so that sums of attention are made in one order. Small programs hide each other's waiting best where
-# there are many, as measured on an H100.
-BLOCK = 32
+# Positions whose keys a program takes at once, of prompts and in steps. Both are cut at multiples of it, however many
+# rows there are and wherever the prefix ends, so that attention's sums are made in one order. As measured on an H100,
+# small programs hide each other's waiting best.
+BLOCK, _STEP_BLOCK = 64, 32
+_WIDE = 256  # bytes of a head
 _WORTH_SHARING = 128  # tokens of a prefix, from which on reading it once for all rows beats finding it in the cache
 
 
@@ -229,6 +230,9 @@ class Pass:
             **shape,
         }
         numbers = (float(variant.scaling), variant.window or 0, float(variant.softcap or 0))
+        # Of wide heads, blocks are shorter: a program's keys and values must fit the least shared memory of any card.
+        is_wide = size * qkv.element_size() > _WIDE
+        block = BLOCK if tokens.most > 1 and not is_wide else _STEP_BLOCK
         shares_much = cache.prefix_length >= _WORTH_SHARING
         tops = sums = outputs = self._no_partials
         if shares_much:
@@ -237,14 +241,14 @@ class Pass:
             kernels.attend_prefix[(triton.cdiv(num_tokens * group, _PREFIX_ROWS), kv_heads)](
                 queries, keys, values, tokens.positions, cache.shares, tokens.slots, num_tokens, cache.prefix_length,
                 tops, sums, outputs, *numbers, **how, BLOCK_M=_PREFIX_ROWS,
-                BLOCK_T=BLOCK, num_warps=4, num_stages=2,
+                BLOCK_T=block, num_warps=4, num_stages=2 if is_wide else 3,
             )  # fmt: skip
         found = torch.empty_like(queries)
         kernels.attend[(len(tokens.starts), kv_heads)](
             queries, found, keys, values, tokens.starts, tokens.counts, tokens.positions, cache.shares, tokens.slots,
             cache.tables, cache.tables.shape[1], cache.prefix_length, tops, sums, outputs, *numbers, **how,
             HAS_PREFIX=shares_much, BLOCK_M=max(16, triton.next_power_of_2(tokens.most * group)),
-            BLOCK_T=BLOCK, num_warps=4 if tokens.most > 1 else 1,
+            BLOCK_T=block, num_warps=4 if tokens.most > 1 else 1,
         )  # fmt: skip
         return found.view(num_tokens, heads * size)
 

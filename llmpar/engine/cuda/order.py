@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-_NUM_ROWS = 200
-_COUNTS = (1, 2, 7, 16, 17, 64, 65, 128)
+_NUM_ROWS = 1024
+_COUNTS = (1, 2, 7, 16, 17, 64, 65, 128, 255, 256, 640)
 
 
 def keep_order() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
+_UNAVAILABLE = 69  # as an error of a model that cannot be used
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -17,6 +19,9 @@ def main() -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from llmpar import unforeseen
 
+    if sys.platform == "win32":  # locks, signals and limits are those of POSIX
+        unforeseen.say("llmpar does not run on Windows itself; run it in WSL 2 (`wsl --install`)")
+        os._exit(_UNAVAILABLE)
     try:
         from llmpar.cli.main import main as run
     except BaseException as error:

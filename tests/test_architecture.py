@@ -25,6 +25,7 @@ ROOMS = {
     "messages": (),
     "visible": (),
     "unforeseen": (),
+    "help": ("errors", "visible"),  # pages, and no code that they tell of
     "paths": ("errors",),
     "interrupts": ("errors",),
     "smallfile": ("errors", "visible"),
@@ -134,6 +135,7 @@ ROOMS = {
         "answering.endpoint.address",
         "answering.endpoint.model",
         "health",
+        "help",
         "jobs",
         "reporting",
         "engine.precision_names",

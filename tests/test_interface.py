@@ -245,18 +245,18 @@ def test_two_threads(tiny_model: Path) -> None:
 SETTINGS = {"llmpar.ModelChoice": ModelChoice, "Sampling": Sampling, "Policy": Policy}
 EXAMPLES = re.findall(
     r"^```python\n(.*?)^```",
-    (ROOT / "README.md").read_text("utf-8").split("### From Python")[1],
+    (ROOT / "llmpar" / "help" / "python.md").read_text("utf-8"),
     re.MULTILINE | re.DOTALL,
 )
 
 
-def test_the_readme_has_examples_and_names_the_settings() -> None:
-    section = (ROOT / "README.md").read_text("utf-8").split("### From Python")[1].split("\n## ")[0]
+def test_the_page_has_examples_and_names_the_settings() -> None:
+    section = (ROOT / "llmpar" / "help" / "python.md").read_text("utf-8")
     assert len(EXAMPLES) == 2
     assert {name for name in SETTINGS if f"`{name}`" in section} == set(SETTINGS)
 
 
-def test_the_examples_of_the_readme_hold(
+def test_the_examples_of_the_page_and_of_the_readme_hold(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = ModelChoice(str(tiny_model), threads=1)
@@ -280,6 +280,9 @@ def test_the_examples_of_the_readme_hold(
         names,
     )
     assert capsys.readouterr().out
+    (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    exec(example, names)
+    assert capsys.readouterr().out.strip() == answer.strip()
 
 
 @settings(max_examples=60, deadline=None)

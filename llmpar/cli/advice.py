@@ -22,7 +22,7 @@ def advise(report: Report, name: str, on_error: OnError, *, keeps: bool) -> str 
     number = report.num_poor
     if not number:
         return None
-    parts = [f"{counted(number, report.noun)} had no answer that will do"]
+    parts = [f"{counted(number, report.noun)} had no good answer"]
     if report.num_poor_before:
         parts[0] += f", {_all_or(report.num_poor_before, number)} as in an earlier run, and not asked again"
     if keeps:
@@ -31,10 +31,11 @@ def advise(report: Report, name: str, on_error: OnError, *, keeps: bool) -> str 
         parts.append("--retries 3 asks more often, and --seed 1 draws other answers")
     if report.num_stopped:
         limit = -(-2 * report.most_tokens_stopped // _ROUND) * _ROUND
-        parts.append(f"--max-new-tokens {limit} lets {_all_or(report.num_stopped, number)} go on that kept writing")
-    parts.append("a larger model (-m) fails less")
+        which = _all_or(report.num_stopped, number)
+        parts.append(f"--max-new-tokens {limit} gives more room to {which}, stopped while writing")
+    parts.append("a larger model (-m) fails less often")
     if report.fates is None and on_error == "keep":
-        parts.append("--on-error mark shows in the text where it stayed as it was")
+        parts.append("--on-error mark shows in the text what stayed as it was")
     return f"llmpar {name}: " + "; ".join(parts)
 
 

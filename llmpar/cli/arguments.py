@@ -27,7 +27,9 @@ def argument(*, help: str, role: Role | None, **more: Any) -> Any:  # noqa: A002
 
 FILES = Annotated[
     list[str] | None,
-    argument(metavar="[FILES]...", help="Documents; - or none is stdin.", show_default=False, role=roles.documents),
+    argument(
+        metavar="[FILES]...", help="Documents; - or no document is stdin.", show_default=False, role=roles.documents
+    ),
 ]
 
 

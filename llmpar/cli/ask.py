@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument, names_a_file, refuse_file, sources_of
-from llmpar.cli.options import RunOptions, option
+from llmpar.cli.option import option
+from llmpar.cli.options import RunOptions
 from llmpar.cli.signature import takes_options
 from llmpar.errors import UsageError
 from llmpar.jobs.defaults import USUAL_TOP
@@ -19,7 +20,7 @@ def ask(
         list[str] | None,
         argument(
             metavar="QUESTION [FILES]",
-            help="What you want to know, then documents; - or none is stdin.",
+            help="The question, then documents; - or no document is stdin.",
             role=roles.documents_after_first,
         ),
     ] = None,
@@ -27,25 +28,31 @@ def ask(
         list[str] | None,
         option(
             "--part",
-            help="A simpler question that yours is made of; several times for several.",
+            help="A simpler question that yours is made of; may be given several times.",
             panel="Input",
             metavar="QUESTION",
         ),
     ] = None,
     top: Annotated[
         str,
-        option("--top", help="Read the N passages whose words fit best, or all.", panel="Input", metavar="N|all"),
+        option(
+            "--top",
+            help="Read only the N passages whose words fit the question best, or all.",
+            panel="Input",
+            metavar="N|all",
+        ),
     ] = str(USUAL_TOP),
     quote: Annotated[
         bool,
         option(
             "--quote",
-            help="Show the passages that say something to it, or fit it best by their words, and no answer.",
+            help="Show passages and no answer: those that say something about the question, and "
+            "the three that fit it best.",
             panel="Output",
         ),
     ] = False,
     format: Annotated[  # noqa: A002
-        Literal["text", "jsonl"], option("--format", help="For people, or records.", panel="Output")
+        Literal["text", "jsonl"], option("--format", help="text for people, jsonl for programs.", panel="Output")
     ] = "text",
     options: RunOptions = RunOptions(),  # noqa: B008
 ) -> int:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument, sources_of
-from llmpar.cli.options import RunOptions, option
+from llmpar.cli.option import option
+from llmpar.cli.options import RunOptions
 from llmpar.cli.signature import takes_options
 from llmpar.errors import UsageError
 
@@ -18,20 +19,26 @@ def batch(
         list[str] | None,
         argument(
             metavar="[REQUESTS]...",
-            help="JSONL, a request a line; - or none is stdin.",
+            help="Files with a JSON request on each line; - or no file is stdin.",
             show_default=False,
             role=roles.documents,
         ),
     ] = None,
     input_file: Annotated[
         str | None,
-        option("--input-file", "-i", help="The same, as vllm run-batch has it.", panel="Input", role=roles.documents),
+        option(
+            "--input-file",
+            "-i",
+            help="The same as the argument; vllm run-batch calls it so.",
+            panel="Input",
+            role=roles.documents,
+        ),
     ] = None,
     error_file: Annotated[
         Path | None,
         option(
             "--error-file",
-            help="Requests that failed go here, as OpenAI has them; else among the results.",
+            help="Write requests that failed to this file, in OpenAI's form, instead of among the results.",
             panel="Output",
             role=roles.replaced,
         ),

@@ -13,8 +13,12 @@ from llmpar.cli import models, roles, store, tasks
 from llmpar.cli.arguments import FILES, argument, names_a_file, read_text, refuse_file, sources_of
 from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
+from llmpar.cli.common_options import FoldedCommand
 from llmpar.cli.doctor import doctor
-from llmpar.cli.options import InputOptions, JobOptions, option
+from llmpar.cli.help import help_
+from llmpar.cli.input_options import InputOptions
+from llmpar.cli.option import option
+from llmpar.cli.options import JobOptions
 from llmpar.cli.signature import takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.tasks.task import Task
@@ -26,14 +30,15 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    app.command()(run)
-    app.command()(translate)
-    app.command()(summarize)
-    app.command()(ask)
-    app.command()(batch)
-    app.command()(reply)
-    app.command()(split)
-    app.command()(doctor)
+    app.command(cls=FoldedCommand)(run)
+    app.command(cls=FoldedCommand)(translate)
+    app.command(cls=FoldedCommand)(summarize)
+    app.command(cls=FoldedCommand)(ask)
+    app.command(cls=FoldedCommand)(batch)
+    app.command(cls=FoldedCommand)(reply)
+    app.command(cls=FoldedCommand)(split)
+    app.command(cls=FoldedCommand)(doctor)
+    app.command(name="help")(help_)
     app.add_typer(tasks.app, name="tasks")
     app.add_typer(models.app, name="models")
     app.add_typer(store.app, name="store")
@@ -45,7 +50,7 @@ def run(
         list[str] | None,
         argument(
             metavar="PROMPT [FILES]",
-            help="What to ask of each piece, then documents; - or none is stdin.",
+            help="The prompt, then documents; - or no document is stdin.",
             role=roles.documents_after_first,
         ),
     ] = None,
@@ -53,7 +58,7 @@ def run(
         Path | None,
         option(
             "--prompt-file",
-            help="Read the prompt from here; all arguments are documents.",
+            help="Read the prompt from this file; all arguments are then documents.",
             panel="Input",
             role=roles.read,
         ),
@@ -63,7 +68,7 @@ def run(
         str | None,
         option(
             "--task",
-            help="A task's name (`llmpar tasks list`) or file; all arguments are documents.",
+            help="A task by its name (`llmpar tasks list`) or file; all arguments are then documents.",
             panel="Input",
             metavar="NAME|FILE",
             role=roles.task,
@@ -71,17 +76,17 @@ def run(
     ] = None,
     values: Annotated[
         list[str] | None,
-        option("--set", help="With --task: what a name in its prompt stands for.", panel="Input", metavar="NAME=VALUE"),
+        option("--set", help="With --task: the value of a name in its prompt.", panel="Input", metavar="NAME=VALUE"),
     ] = None,
     choices: Annotated[
         str | None,
-        option("--choices", help="Every answer is one of these.", panel="Answers", metavar="A,B,…"),
+        option("--choices", help="Allow only these answers.", panel="Answers", metavar="A,B,…"),
     ] = None,
     schema: Annotated[
         Path | None,
         option(
             "--schema",
-            help="Every answer is JSON of this JSON Schema.",
+            help="Allow only answers that are JSON of this JSON Schema.",
             panel="Answers",
             metavar="FILE",
             role=roles.read,
@@ -127,7 +132,7 @@ def translate(
         int,
         option(
             "--context",
-            help="Show so many neighbours on either side of a piece, untranslated.",
+            help="Show the model N neighbours on either side of a piece, which are not translated.",
             panel="Input",
             metavar="N",
             min=0,
@@ -138,7 +143,7 @@ def translate(
         Path | None,
         option(
             "--glossary",
-            help="Terms and their translations; those that occur are shown.",
+            help="Terms and their translations; the model is shown those that occur in the piece.",
             panel="Input",
             metavar="FILE.csv",
             role=roles.read,
@@ -148,14 +153,18 @@ def translate(
         Path | None,
         option(
             "--terms",
-            help="Find names and recurring terms first, write their translations into this glossary, and keep to it.",
+            help="Find names and recurring terms first, write their translations into this file, "
+            "and use it as a glossary.",
             panel="Input",
             metavar="FILE.csv",
             role=roles.grown,
         ),
     ] = None,
     terms_only: Annotated[
-        bool, option("--terms-only", help="End when the file of terms is written, for you to correct.", panel="Input")
+        bool,
+        option(
+            "--terms-only", help="End when the file of terms is written, so that you can correct it.", panel="Input"
+        ),
     ] = False,
     options: JobOptions = JobOptions(),  # noqa: B008
 ) -> int:
@@ -186,14 +195,18 @@ def summarize(
         str,
         option(
             "--length",
-            help="Of each summary: short, medium, long, or so many words.",
+            help="How long each summary is: short, medium, long, or a number of words.",
             panel="Answers",
             metavar="short|medium|long|N",
         ),
     ] = "medium",
     per: Annotated[
         Literal["file", "paragraph", "all"],
-        option("--per", help="One summary for each file, each paragraph in its place, or all files.", panel="Output"),
+        option(
+            "--per",
+            help="What gets a summary: each file, each paragraph (in its place), or all files together.",
+            panel="Output",
+        ),
     ] = "file",
     options: JobOptions = JobOptions(),  # noqa: B008
 ) -> int:
@@ -209,7 +222,9 @@ def summarize(
 @takes_options
 def reply(
     files: FILES = None,
-    system: Annotated[str | None, option("--system", help="Who answers, and how.", panel="Input")] = None,
+    system: Annotated[
+        str | None, option("--system", help="The system prompt: who answers, and how.", panel="Input")
+    ] = None,
     options: JobOptions = JobOptions(),  # noqa: B008
 ) -> int:
     """Answer messages, one a line or JSONL, each on its own.
@@ -232,7 +247,8 @@ def reply(
 def split(
     files: FILES = None,
     format: Annotated[  # noqa: A002
-        Literal["text", "jsonl"], option("--format", help="One piece a line, or records with spans.", panel="Output")
+        Literal["text", "jsonl"],
+        option("--format", help="text: one piece a line; jsonl: records with their places.", panel="Output"),
     ] = "text",
     input: InputOptions = InputOptions(),  # noqa: A002, B008
 ) -> int:

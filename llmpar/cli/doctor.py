@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmpar.cli import roles
-from llmpar.cli.options import ModelOptions, option, settings_of
+from llmpar.cli.model_options import ModelOptions
+from llmpar.cli.option import option, settings_of
 from llmpar.cli.signature import takes_options
 from llmpar.errors import ModelUnavailable
 from llmpar.visible import json_text, one_line
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @takes_options
 def doctor(
-    as_json: Annotated[bool, option("--json", help="One object of JSON, for programs.", panel="Output")] = False,
+    as_json: Annotated[bool, option("--json", help="Print one JSON object, for programs.", panel="Output")] = False,
     store: Annotated[
         Path | None,
         option("--store", help="Look at this store.", panel="Store", metavar="FILE", role=roles.store),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
-from llmpar.cli.options import InputOptions
+from llmpar.cli.input_options import InputOptions
 from llmpar.documents.formats import FORMATS
 from llmpar.documents.formats.options import FormatOptions
 from llmpar.documents.formats.protocol import Reading

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llmpar.answering.endpoint.address import Address
-from llmpar.cli.options import ModelOptions
+from llmpar.cli.model_options import ModelOptions
 from llmpar.errors import UsageError, WriteFailed
 from llmpar.paths import state_dir
 

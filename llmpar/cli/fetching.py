@@ -56,6 +56,8 @@ def agrees(question: str) -> bool:
 
 def told(facts: ModelFacts) -> Iterator[tuple[str, str]]:
     """Yield what is known of a model, in words."""
+    from llmpar.models.costs import PROGRAM
+
     yield "model", facts.name
     yield "licence", facts.licence or "its files do not tell"
     yield "languages", ", ".join(facts.languages) or "its files do not tell"
@@ -69,9 +71,11 @@ def told(facts: ModelFacts) -> Iterator[tuple[str, str]]:
     if facts.context_length is not None:
         yield "context", f"{facts.context_length:,} tokens, prompt and answer together"
     if facts.weights is not None:
-        yield "memory", f"about {size(facts.weights)} in {facts.precision}, and for each piece at work:"
+        yield "memory", f"about {size(facts.weights)} for the weights in {facts.precision}"
+        yield "", f"about {size(PROGRAM)} for the program, and more where torch computes"
     if facts.each_token is not None:
-        yield "  a piece", f"{size(_PIECE * facts.each_token)} with {_PIECE} tokens"
+        yield "", f"{size(_PIECE * facts.each_token)} for each piece of {_PIECE} tokens that is at work"
+        yield "", "as many at a time as --batch-size allows, and as fit into half of what is free, or --max-memory"
     if facts.place is None and facts.weights is None:
         yield "memory", "told when it is here"
     elif facts.place is not None:

@@ -90,7 +90,7 @@ def _memory(run: Run, forecast: Forecast) -> str | None:
     if choice.engine != "model":
         return None
     from llmpar.models.configuration import configuration
-    from llmpar.models.costs import token_bytes, weight_bytes
+    from llmpar.models.costs import PROGRAM, token_bytes, weight_bytes
     from llmpar.models.load import find_arithmetic
     from llmpar.models.registry import resolve
 
@@ -102,6 +102,6 @@ def _memory(run: Run, forecast: Forecast) -> str | None:
         return None
     weights = weight_bytes(files.path, devices[0], precision)
     each = token_bytes(config, devices[0], precision)
-    parts = [f"about {size(weights)} for the model"] if weights else []
+    parts = [f"about {size(weights)} for the weights, {size(PROGRAM)} for the program"] if weights else []
     parts += [f"up to {size(each * forecast.longest)} for each piece at work"] if each and forecast.longest else []
     return ", ".join(parts) or None

@@ -174,7 +174,9 @@ class Job:
         with run.telling(progress, lambda: self._fate(pipeline)):
             pipeline.run(run.share(self._parts(sources, session)), output)
         if self._of_lines:
-            progress.remark(f"{self._of_lines} looks like a text a line; with -u line, each line is one piece")
+            progress.remark(
+                f"{self._of_lines} seems to hold one text on each line; with -u line, each line is one piece"
+            )
         given = self.options.output
         if given.copy_others and given.output_dir:
             self.options.register.folders.copy_others(given.output_dir, given.wait)

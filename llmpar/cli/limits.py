@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from llmpar.cli.options import JobOptions, MergeOptions, OutputOptions, RunOptions
+from llmpar.cli.options import JobOptions, RunOptions
+from llmpar.cli.output_options import MergeOptions, OutputOptions
 from llmpar.errors import UsageError
 
 
@@ -77,7 +78,7 @@ def _check_merge(merge: MergeOptions, output: OutputOptions) -> None:
         if output.in_place is not None or output.output_dir is not None:
             raise UsageError("--sample shows pieces and answers: they go to stdout, or to -o FILE")
         if merge.merge is not None or merge.reduce is not None or merge.interleave:
-            raise UsageError("--sample shows pieces and answers, whatever is made of them; leave --merge out")
+            raise UsageError("--sample shows pieces and answers, and makes nothing of them; leave --merge out")
     if merge.reduce is not None:
         if merge.merge not in (None, "reduce"):
             raise UsageError(f"--reduce and --merge {merge.merge} exclude each other")

@@ -16,8 +16,8 @@ from llmpar.errors import ModelUnavailable
 from llmpar.reporting.progress import say
 from llmpar.visible import one_line
 
-_OFFLINE = Annotated[bool, typer.Option("--offline", help="Open no socket.", envvar="LLMPAR_OFFLINE")]
-_YES = Annotated[bool, typer.Option("--yes", help="Fetch without a question.", envvar="LLMPAR_YES")]
+_OFFLINE = Annotated[bool, typer.Option("--offline", help="Connect to no other machine.", envvar="LLMPAR_OFFLINE")]
+_YES = Annotated[bool, typer.Option("--yes", help="Fetch without asking.", envvar="LLMPAR_YES")]
 
 app = typer.Typer(
     no_args_is_help=True, help="List, fetch and remove models. Example: [bold]llmpar models pull smollm2-135m[/bold]"

@@ -52,7 +52,7 @@ class RequestRun:
         )
         refuse_reading(self.options.input, "batch")
         if self.error_file and self.options.store.shard:
-            raise UsageError("--error-file and --shard exclude each other: a share of the requests makes no results")
+            raise UsageError("--error-file and --shard exclude each other: a part of them makes no file of results")
         given = self.options.sampling
         usual = Sampling()
         if any(getattr(given, name) != getattr(usual, name) for name in ("max_new_tokens", "temperature", "top_p")):

@@ -18,7 +18,8 @@ from llmpar.cli.effect import Effect
 from llmpar.cli.endpoints import refuse_idle_options, tell_once_where_texts_go
 from llmpar.cli.fetching import ask_to_fetch
 from llmpar.cli.limits import check_options
-from llmpar.cli.options import RunOptions, settings_of
+from llmpar.cli.option import settings_of
+from llmpar.cli.options import RunOptions
 from llmpar.documents.document import Block, Result, Segment, Unit
 from llmpar.documents.formats.protocol import Format, Marking, Reading
 from llmpar.documents.output import SingleOutput

@@ -11,7 +11,8 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import typer
 
 from llmpar.cli import roles
-from llmpar.cli.options import option
+from llmpar.cli.common_options import HELP_ALL
+from llmpar.cli.option import option
 from llmpar.documents.register import Register
 from llmpar.interrupts import time_limit
 
@@ -42,15 +43,15 @@ def takes_options(command: _F) -> _F:
     found = roles.roles_of({parameter.name: parameter.annotation for parameter in parameters})
 
     @wraps(command)
-    def spread_command(**given: Any) -> int:
+    def spread_command(*, help_all: bool = False, **given: Any) -> int:  # noqa: ARG001 (its callback has shown it)
         with time_limit(given.get("max_time")):  # small files are read before the run, and may be pipes
             register = roles.enter_all(found, given, roles.expand_folders(found, given))
             for name, kind in groups.items():
                 given[name] = _gathered(kind, given, register)
             return command(**given)
 
-    spread_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    spread_command.__signature__ = inspect.Signature([*parameters, HELP_ALL])  # type: ignore[attr-defined]
+    spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*parameters, HELP_ALL)}
     return spread_command  # type: ignore[return-value]
 
 

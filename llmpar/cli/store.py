@@ -12,7 +12,7 @@ import typer
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument
 from llmpar.cli.fetching import agrees
-from llmpar.cli.options import FormatName
+from llmpar.cli.input_options import FormatName
 from llmpar.cli.roles import enters_files, with_role
 from llmpar.documents.encodings import Encodings
 from llmpar.documents.formats.options import FormatOptions
@@ -25,16 +25,19 @@ app = typer.Typer(
 )
 _STORE = Annotated[
     Path | None,
-    with_role(typer.Option("--store", metavar="FILE", help="Not the usual store.", envvar="LLMPAR_STORE"), roles.store),
+    with_role(
+        typer.Option("--store", metavar="FILE", help="Use this store, not the usual one.", envvar="LLMPAR_STORE"),
+        roles.store,
+    ),
 ]
 
 _FILES = Annotated[
     list[str], argument(metavar="FILE...", help="Documents that were asked about.", role=roles.documents)
 ]
-_FORMAT = Annotated[FormatName, typer.Option("--input-format", help="How they are marked up; auto goes by the name.")]
-_ENCODING = Annotated[str, typer.Option("--encoding", help="Of documents without a byte order mark.")]
-_FIELD = Annotated[list[str] | None, typer.Option("--field", help="Of JSON, the field that was asked about.")]
-_COLUMN = Annotated[list[str] | None, typer.Option("--column", help="Of tables, the column that was asked about.")]
+_FORMAT = Annotated[FormatName, typer.Option("--input-format", help="Their format; auto goes by the name.")]
+_ENCODING = Annotated[str, typer.Option("--encoding", help="Their encoding, without a byte order mark.")]
+_FIELD = Annotated[list[str] | None, typer.Option("--field", help="The field of JSON that was asked about.")]
+_COLUMN = Annotated[list[str] | None, typer.Option("--column", help="The column of a table that was asked about.")]
 
 
 @app.command()
@@ -84,9 +87,10 @@ def verify(store: _STORE = None) -> int:
 def purge(
     store: _STORE = None,
     older_than: Annotated[
-        float, typer.Option("--older-than", metavar="DAYS", min=0, help="Only what no run used for so many days.")
+        float,
+        typer.Option("--older-than", metavar="DAYS", min=0, help="Delete only what no run has used for so many days."),
     ] = 0,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete all without a question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> int:
     """Delete answers: all of them, or those that were not used lately."""
     from llmpar.store.store import Store

@@ -11,16 +11,10 @@ from pathlib import Path
 from llmpar.engine.resources import available_memory, usable_cores
 from llmpar.errors import LlmparError
 from llmpar.health.finding import Finding, size
-from llmpar.models.devices import compute_capabilities, find_devices
+from llmpar.health.platforms import find_gpu, find_system
+from llmpar.models.devices import capabilities_of, find_devices, kind_of
 
 _TOPIC = "machine"
-_AMPERE = (8, 0)
-_TESTED = {
-    ("Linux", "x86_64"): "supported and tested",
-    ("Linux", "aarch64"): "supported, untested",
-    ("Darwin", "arm64"): "supported, untested",
-    ("Darwin", "x86_64"): "supported, untested",
-}
 _SETS = {"AMX": "AMX", "AVX512": "AVX-512", "AVX2": "AVX2", "PORTABLE": "none that llmpar uses: portable code"}
 _GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
@@ -28,8 +22,8 @@ _GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 def look() -> Iterator[Finding]:
     """Yield what the machine has."""
     system, processor = platform.system(), platform.machine()
-    known = _TESTED.get((system, processor), "untested")
-    yield Finding(_TOPIC, "platform", f"{system} {processor}, Python {platform.python_version()}: {known}")
+    known = find_system(system, processor, platform.release())
+    yield Finding(_TOPIC, "platform", f"{system} {processor}, Python {platform.python_version()}: {known.told}")
     total = os.cpu_count() or 1
     yield Finding(_TOPIC, "cores", f"{usable_cores()} of {total} may be used (affinity and control group)")
     yield Finding(_TOPIC, "instructions", _instructions())
@@ -71,11 +65,7 @@ def _gpus() -> Iterator[Finding]:
     if devices == ("cpu",):
         yield Finding(_TOPIC, "GPUs", "none that torch sees")
         return
-    capabilities = compute_capabilities() or ()
-    for index, device in enumerate(devices):
-        told = device
-        if index < len(capabilities):
-            major, minor = capabilities[index]
-            bf16 = "" if (major, minor) >= _AMPERE else ", without bf16: fp32 is taken"
-            told += f", compute capability {major}.{minor}{bf16}"
-        yield Finding(_TOPIC, "GPU", told)
+    for device, capability in zip(devices, capabilities_of(devices), strict=True):
+        known = find_gpu(kind_of(device), capability)
+        has = "" if capability is None else f", compute capability {capability[0]}.{capability[1]}"
+        yield Finding(_TOPIC, "GPU", f"{device}{has}, {known.name}: {known.told}")

@@ -8,13 +8,19 @@ from typing import Any
 
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.models.device_needs import device_bytes
-from llmpar.models.needs import num_bytes, shapes_of
+from llmpar.models.needs import packed_bytes, shapes_of
 
 _SIZES = {"fp32": 4, "bf16": 2}
 
+PROGRAM = 250_000_000
+"""Bytes of memory that Python and the libraries take where our kernels compute on a CPU; torch takes more.
+
+Measured with the default model in int8 and one piece of 50 tokens: 340 MB at the most, 92 MB of which are weights.
+"""
+
 
 def weight_bytes(path: Path, device: str, precision: PrecisionName) -> int | None:
-    """Return about how many bytes of memory a model's weights take, libraries included; None if that is unknown.
+    """Return about how many bytes of memory a model's weights take, and nothing besides; None if that is unknown.
 
     Args:
         path: the directory, or the GGUF file.
@@ -24,7 +30,7 @@ def weight_bytes(path: Path, device: str, precision: PrecisionName) -> int | Non
     if device != "cpu":
         return device_bytes(path, precision)
     found = shapes_of(path, precision)
-    return None if found is None else num_bytes(found[0], precision, found[1])
+    return None if found is None else packed_bytes(found[0], precision, found[1])
 
 
 def token_bytes(config: Mapping[str, Any], device: str, precision: PrecisionName) -> int | None:

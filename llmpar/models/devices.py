@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
-from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +16,6 @@ from llmpar.errors import ModelUnavailable
 
 _SUCCESS, _NO_DEVICE = 0, 100  # CUresult
 _MAJOR, _MINOR = 75, 76  # CUdevice_attribute: the two parts of the compute capability
-_BUILT_FOR = re.compile(r"^cuda\b[^=]*= *'(\d+)\.", re.MULTILINE)  # in torch/version.py
 _NAME = re.compile(r"cuda(?::\d+)?")
 _AMPERE = (8, 0)  # the compute capability from which GPUs have bf16
 _ADA = (8, 9)  # and floats of 8 bits
@@ -57,21 +55,20 @@ def has_bf16() -> bool:
     return bool(torch.cuda.is_bf16_supported())
 
 
-def has_fp8(devices: Sequence[str]) -> bool:
-    """Tell whether all of some GPUs multiply floats of 8 bits."""
-    found = compute_capabilities()
-    if found is None:
-        import torch
-
-        found = tuple(torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count()))
-    return all(found[int(name.partition(":")[2] or 0)] >= _ADA for name in devices)
+def has_fp8(devices: tuple[str, ...]) -> bool:
+    """Tell whether all of some devices are GPUs that multiply floats of 8 bits."""
+    return all(found is not None and found >= _ADA for found in capabilities_of(devices))
 
 
 @cache
 def memory_sizes() -> tuple[int, ...] | None:
-    """Return how many bytes of memory each GPU has, in torch's order; None where nobody tells without torch."""
+    """Return how many bytes of memory each GPU has, in torch's order; None where nobody tells."""
     if (found := compute_capabilities()) is None:
-        return None
+        import torch
+
+        if not torch.cuda.is_available():
+            return None
+        return tuple(torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count()))
     try:
         driver, size = ctypes.CDLL("libcuda.so.1"), ctypes.c_size_t()
         sizes = []
@@ -82,6 +79,23 @@ def memory_sizes() -> tuple[int, ...] | None:
     except (OSError, AttributeError, _Refused):
         return None
     return tuple(sizes)
+
+
+def kind_of(device: str) -> str:
+    """Return "cpu", "mps", "cuda", or "rocm" for what torch calls cuda on a machine with AMD's driver."""
+    kind = device.partition(":")[0]
+    return "rocm" if kind == "cuda" and _version_of("hip") is not None else kind
+
+
+def capabilities_of(devices: tuple[str, ...]) -> tuple[tuple[int, int] | None, ...]:
+    """Return the compute capability of each device, as `find_devices` returns them; None for those that have none."""
+    found = compute_capabilities()
+    if found is None and any(kind_of(device) == "cuda" for device in devices):
+        import torch
+
+        found = tuple(torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count()))
+    indices = [int(device.partition(":")[2] or 0) if kind_of(device) == "cuda" else None for device in devices]
+    return tuple(None if index is None or not found else found[index] for index in indices)
 
 
 def bind_device(name: str) -> None:
@@ -98,7 +112,7 @@ def compute_capabilities() -> tuple[tuple[int, int], ...] | None:
 
     No context is made on any of them. CUDA_VISIBLE_DEVICES is honoured, by the driver itself.
     """
-    built = None if sys.modules.get("torch") else _torch_cuda()
+    built = None if sys.modules.get("torch") else _version_of("cuda")
     if built is None:
         return None
     try:
@@ -130,8 +144,8 @@ class _Refused(Exception):
     """The driver does not answer."""
 
 
-def _torch_cuda() -> int | None:
-    """Return the major version of CUDA that torch is built for; None if it is built for none, or not to be found."""
+def _version_of(toolkit: str) -> int | None:
+    """Return the major version of "cuda" or "hip" that torch is built for, without importing it; None for none."""
     spec = find_spec("torch")  # which does not import it
     if spec is None or spec.origin is None:
         return None
@@ -139,7 +153,7 @@ def _torch_cuda() -> int | None:
         text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
-    found = _BUILT_FOR.search(text)
+    found = re.search(rf"^{toolkit}\b[^=]*= *'(\d+)\.", text, re.MULTILINE)
     return int(found[1]) if found else None
 
 

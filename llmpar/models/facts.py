@@ -33,7 +33,7 @@ class ModelFacts:
         languages: that it writes, by their tags.
         context_length: the most tokens, of a prompt and its answer together.
         precision: what it is computed in on this machine.
-        weights: bytes of memory for it.
+        weights: bytes of memory for its weights.
         each_token: bytes of memory for each token of a piece that is worked at.
     """
 

@@ -57,7 +57,7 @@ def check_room(path: Path, precision: PrecisionName) -> None:
 
 
 def shapes_of(path: Path, precision: PrecisionName) -> tuple[Mapping[str, tuple[int, ...]], Mapping[str, float]] | None:
-    """Return the shapes of a model's weights by their names, and what `num_bytes` calls `kept`; None if unknown.
+    """Return the shapes of a model's weights by their names, and what `packed_bytes` calls `kept`; None if unknown.
 
     Args:
         path: the directory, or the GGUF file.
@@ -89,14 +89,27 @@ def _kept(source: WeightSource, precision: PrecisionName) -> dict[str, float]:
 def num_bytes(
     shapes: Mapping[str, tuple[int, ...]], precision: PrecisionName, kept: Mapping[str, float] = MappingProxyType({})
 ) -> int:
-    """Return about how much memory a model takes when it is packed, its keys and values left out.
+    """Return about how much memory a run with a model needs at least, so that there is room for some keys and values.
+
+    Args:
+        shapes: of its weights, by their names.
+        precision: the one that it is packed for.
+        kept: see `packed_bytes`.
+    """
+    return _BESIDE + packed_bytes(shapes, precision, kept)
+
+
+def packed_bytes(
+    shapes: Mapping[str, tuple[int, ...]], precision: PrecisionName, kept: Mapping[str, float] = MappingProxyType({})
+) -> int:
+    """Return about how much memory a model's weights take when they are packed, and nothing besides.
 
     Args:
         shapes: of its weights, by their names.
         precision: the one that it is packed for.
         kept: how many bytes a weight takes in those that are not packed, but kept as they are.
     """
-    per_weight, total = _bytes_per_weight(precision), float(_BESIDE)
+    per_weight, total = _bytes_per_weight(precision), 0.0
     is_tied = not any(name.endswith(_HEAD) for name in shapes)
     for name, shape in shapes.items():
         if is_tied or not name.endswith(_EMBEDDING):  # whose rows stay in the file until they are looked up

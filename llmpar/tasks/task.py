@@ -143,7 +143,7 @@ class Task:
         """
         if not self.reduce:
             raise UsageError(
-                f"task {self.name}: says not how to reduce answers to one; name a prompt that does (reduce)"
+                f"task {self.name}: does not say how to make one answer of many; give it a prompt for that (reduce)"
             )
         families = tuple(
             replace(family, prompt=family.reduce, reduce=None)

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/cycles.py --mca llvm-mca-19 --markdown cycles.md
 
-Each processor's kernel is compiled in a process of its own. The loop that is looked at is the one with most dot
-products. llvm-mca knows no caches: the figures are what the loop takes with its weights and inputs at hand. An ARM
+Each processor's kernel is compiled in a process of its own. There is a line for the loop of each shape of a product.
+llvm-mca knows no caches: the figures are what the loop takes with its weights and inputs at hand. An ARM
 kernel is compiled by an emulated Python (see `tests/arm.sh`), which leaves its assembly in files:
 
     CPU=neoverse-v2 tests/arm.sh tests/benchmarks/cycles.py --print int8 > int8.s
@@ -85,8 +85,11 @@ def compiled(precision: str) -> str:
     return found
 
 
-def inner_loop(text: str, comment: str) -> list[str]:
-    """Return the instructions of the block with most dot products that jumps to its own beginning."""
+def inner_loops(text: str, comment: str) -> list[list[str]]:
+    """Return the instructions of each block with dot products that jumps to its own beginning, fewest products first.
+
+    There is one for each shape of a product (see `instructions.InstructionSet.shapes`).
+    """
     loops: list[list[str]] = []
     name, lines = "", []
     for line in text.splitlines():
@@ -97,7 +100,12 @@ def inner_loop(text: str, comment: str) -> list[str]:
             if re.search(rf"\s{re.escape(name)}$", lines[-1]):
                 loops.append(lines)
                 name = ""
-    return max(loops, key=lambda lines: sum(map(_multiplied, lines)))
+    return sorted((loop for loop in loops if products(loop)), key=products)
+
+
+def products(lines: list[str]) -> int:
+    """Return how many bytes instructions multiply."""
+    return sum(map(_multiplied, lines))
 
 
 def _multiplied(line: str) -> int:
@@ -127,8 +135,8 @@ def main() -> None:
     if arguments.print:
         print(compiled(arguments.print))
         return
-    columns = ("processor", "weights", "cycles", "instructions", "products a cycle", "at most")
-    rows = ["| " + " | ".join(columns) + " |", "|---|---|---:|---:|---:|---|"]
+    columns = ("processor", "weights", "products", "cycles", "instructions", "products a cycle", "at most")
+    rows = ["| " + " | ".join(columns) + " |", "|---|---|---:|---:|---:|---:|---|"]
     for processor in PROCESSORS:
         if arguments.only and processor.name not in arguments.only.split(","):
             continue
@@ -136,13 +144,14 @@ def main() -> None:
             continue
         for index, precision in enumerate(_PRECISIONS):
             given = arguments.assembly and arguments.assembly[index].read_text()
-            loop = inner_loop(given or assembly(processor, precision), "#" if processor.triple == _HERE else "//")
-            taken, products = cycles(arguments.mca, processor, loop), sum(map(_multiplied, loop))
-            rows.append(
-                f"| {processor.name} | {precision} | {taken:.1f} | {len(loop)} | {products / taken:.1f} | "
-                f"{processor.most}: {processor.because} |"
-            )
-            print(rows[-1], flush=True)
+            text = given or assembly(processor, precision)
+            for loop in inner_loops(text, "#" if processor.triple == _HERE else "//"):
+                taken, made = cycles(arguments.mca, processor, loop), products(loop)
+                rows.append(
+                    f"| {processor.name} | {precision} | {made} | {taken:.1f} | {len(loop)} | {made / taken:.1f} | "
+                    f"{processor.most}: {processor.because} |"
+                )
+                print(rows[-1], flush=True)
     if arguments.markdown:
         arguments.markdown.write_text("\n".join(rows) + "\n")
 

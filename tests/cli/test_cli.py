@@ -498,7 +498,7 @@ class TestLoops:
         *notes, summary, advice = outcome.err.splitlines()
         reason = "the answer repeats itself (stopped after 80 tokens); kept as it was"
         assert notes == [f"llmpar run: <stdin>:{line} 'loop': {reason}" for line in (2, 4)]
-        assert advice.startswith("llmpar run: 2 segments had no answer that will do; ")
+        assert advice.startswith("llmpar run: 2 segments had no good answer; ")
         assert "5 segments, 2 failed and kept as they were (2 in a loop), 1 repeated, " in summary
 
     def test_0_stops_no_loop(self, llmpar: Call, monkeypatch: pytest.MonkeyPatch) -> None:

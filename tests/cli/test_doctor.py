@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.places import ROOT
+from support.platforms_table import tables
 from support.program import Outcome
 from support.servers import serving
 
 from llmpar.engine.resources import usable_cores
+from llmpar.health import platforms
 from llmpar.store import filesystems
 
 Llmpar = Callable[..., Outcome]
@@ -105,3 +109,47 @@ def test_what_is_not_installed_comes_with_its_command(llmpar: Llmpar, monkeypatc
     found = examined(llmpar, code=69)
     assert found["numba"]["remedy"] == "pip install numba"
     assert (found["openai"]["remedy"], found["openai"]["is_fault"]) == ("pip install 'llmpar[endpoint]'", False)
+
+
+def test_the_page_about_platforms_has_the_table_of_doctor() -> None:
+    page = (ROOT / "llmpar" / "help" / "platforms.md").read_text("utf-8")
+    assert all(table in page for table in tables())
+
+
+@pytest.mark.parametrize(
+    ("system", "state"),
+    [
+        (("Linux", "x86_64", "6.8.0"), "supported and tested"),
+        (("Linux", "x86_64", "5.15.0-microsoft-standard-WSL2"), "untested; keep files"),
+        (("Linux", "riscv64", "6.8.0"), "untested"),
+        (("Darwin", "arm64", "24.0"), "untested"),
+        (("Windows", "AMD64", "11"), "refused; run it in WSL 2 (`wsl --install`)"),
+    ],
+)
+def test_a_system_is_told_its_row(system: tuple[str, str, str], state: str) -> None:
+    assert platforms.find_system(*system).told.startswith(state)
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "told"),
+    [
+        ("cuda", (12, 0), "untested"),
+        ("cuda", (9, 0), "supported and tested"),
+        ("cuda", (8, 9), "untested"),
+        ("cuda", (7, 5), "untested; no bf16, so fp32 is taken"),
+        ("cuda", (6, 1), "untested; no bf16; if torch fails"),
+        ("rocm", None, "untested; torch shows it as cuda"),
+        ("mps", None, "untested; computed through torch"),
+    ],
+)
+def test_a_gpu_is_told_its_row(kind: str, capability: tuple[int, int] | None, told: str) -> None:
+    assert platforms.find_gpu(kind, capability).told.startswith(told)
+
+
+def test_doctor_tells_of_the_gpus_that_it_finds(llmpar: Llmpar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmpar.health.machine.find_devices", lambda _: ("cuda:0", "cuda:1"))
+    monkeypatch.setattr("llmpar.health.machine.capabilities_of", lambda _: ((9, 0), (7, 5)))
+    monkeypatch.setattr("llmpar.health.machine.kind_of", lambda _: "cuda")
+    told = llmpar("doctor", "--offline").out.decode()
+    assert re.search(r"cuda:0, compute capability 9\.0, .*Hopper.*: supported and tested", told)
+    assert re.search(r"cuda:1, compute capability 7\.5, .*Turing.*: untested; no bf16", told)

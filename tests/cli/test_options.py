@@ -12,7 +12,8 @@ import typer
 
 from llmpar import ModelChoice, Policy, Sampling, interface
 from llmpar.cli.main import app
-from llmpar.cli.options import JobOptions, settings_of
+from llmpar.cli.option import settings_of
+from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run
 
 OPTIONS = JobOptions()

@@ -81,7 +81,7 @@ def test_names_tell_formats() -> None:
 
 
 def test_the_command_line_takes_its_choices_and_options_from_the_tables(llmpar: Call) -> None:
-    told = llmpar("run", "--help").out.decode()
+    told = llmpar("run", "--help-all").out.decode()
     assert "--field" in told
     wrong = llmpar(*ECHO, "--input-format", "docx", stdin=b"A.")
     assert wrong.code == 2

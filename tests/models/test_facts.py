@@ -46,6 +46,8 @@ def test_a_directory_tells_of_itself(tiny_model: Path, llmpar: Call) -> None:
     # 2 layers, keys and values of 2 heads of 12 numbers.
     assert facts.each_token in (2 * 2 * 2 * 12 * 4, 2 * 2 * 2 * 12 * 2)
     assert facts.weights is not None
+    assert facts.weights < 1_000_000, "a tiny model's weights, and no libraries"
+    assert "250 MB for the program" in shown
     assert "licence        mit\n" in shown
     assert "1,024 tokens" in shown
 

@@ -1,6 +1,6 @@
-"""The table of formats in `llmpar/documents/formats/README.md`, made of what the formats say of themselves.
+"""The table of formats in `llmpar/help/format-table.md`, made of what the formats say of themselves.
 
-PYTHONPATH=tests python -m support.formats_table > llmpar/documents/formats/README.md
+PYTHONPATH=tests python -m support.formats_table > llmpar/help/format-table.md
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from llmpar.documents.formats import FORMATS
 from llmpar.documents.formats.refused import BY_SUFFIX
 
 _HEAD = """\
-# Formats
+# format-table: for each format what is prose, what is copied, and the limits
 
-A program makes this page (`tests/support/formats_table.py`), of what the formats say of themselves; a test holds it
-against them. What a file is follows from its name, else from its beginning; `--input-format NAME` says it. "Whole" is a
-format whose documents are read to their end before anything is written; the others stream. `.gz` and `.zst` come in all
-of them, and come back compressed.
+`llmpar help formats` explains formats. "Whole" in the column "read" means that a document is read to its end before
+anything of it is written; the others are written while they are read. A program makes this page of what the formats say
+of themselves (`tests/support/formats_table.py`).
 
 | format | names | options | prose | copied | read | limits | places are found by |
 |---|---|---|---|---|---|---|---|

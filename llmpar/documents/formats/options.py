@@ -23,40 +23,38 @@ class FormatOptions:
     field: list[str] | None = option(
         default=None,
         metadata={
-            "help": "The field of JSON that is the text, by name or path: body, review.body, messages[-1].content, "
-            "'$..text'; several times for several. Default for JSONL: the first of text, message, …",
+            "help": "The field of JSON with the text, by name or path: body, review.body, messages[-1].content, "
+            "'$..text'; may be given several times. Default for JSONL: the first of text, message, …",
             "metavar": "NAME|PATH",
         },
     )
     column: list[str] | None = option(
         default=None,
         metadata={
-            "help": "The column of a table (CSV, TSV) that is asked about; several times for several.",
+            "help": "The column of a table (CSV, TSV) that is asked about; may be given several times.",
             "metavar": "NAME|N",
         },
     )
     into: str | None = option(
         default=None,
         metadata={
-            "help": "The column of a table, or field of JSON (answer, review.answer), that answers go into, perhaps "
-            "a new one. Default: their own.",
+            "help": "Write answers into this column of a table or field of JSON (answer, review.answer), which may "
+            "be new. Default: in the place of the text.",
             "metavar": "NAME|PATH",
         },
     )
     no_header: bool = option(
         default=False,
-        metadata={"help": "A table's first row is one like the others; its columns have numbers."},
+        metadata={"help": "A table's first row is no heading; its columns have numbers."},
     )
     fuzzy: bool = option(
         default=False,
-        metadata={
-            "help": "New translations of a catalogue (PO) are marked as fuzzy: somebody must look at them first."
-        },
+        metadata={"help": "Mark new translations of a catalogue (PO) as fuzzy, so that somebody looks at them."},
     )
     cue_width: int | None = option(
         default=None,
         metadata={
-            "help": "How wide lines of subtitles may be. Default: as the widest one is.",
+            "help": "How wide lines of subtitles may be. Default: as wide as the widest one in the file.",
             "metavar": "N",
             "min": 10,
             "max": 1000,
@@ -64,7 +62,7 @@ class FormatOptions:
     )
     front_matter: bool = option(
         default=False,
-        metadata={"help": "Ask about the title, description and summary in a Markdown file's front matter, too."},
+        metadata={"help": "Ask also about the title, description and summary in the front matter of Markdown."},
     )
 
 

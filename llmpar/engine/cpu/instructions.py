@@ -46,28 +46,23 @@ class InstructionSet:
     Args:
         is_here: whether this processor is of the kind.
         lanes: numbers of 32 bits in a vector. They divide a page's positions (`pages.PAGE`).
-        rows, vectors: of how many rows of inputs, and vectors of output channels, a product keeps the sums in
-            registers, beside what is multiplied. `lanes` times `vectors` divides a panel (`precision.PANEL`).
+        shapes: of how many rows of inputs, and neighbouring vectors of output channels, a product keeps the sums in
+            registers, beside what is multiplied; the fewest rows first. `lanes` times the vectors divide a panel
+            (`precision.PANEL`). Few rows wait for memory, which is fastest read as it lies: all vectors of a panel.
         dots: its instructions for dot products. Where it has none for one, the portable way is compiled.
-        tiles: what AMX calls its instruction for a dot product; it takes the place of `dots` and `rows`.
+        tiles: what AMX calls its instruction for a dot product; it takes the place of `dots` and `shapes`.
     """
 
     is_here: bool
     lanes: int
-    rows: int
-    vectors: int
+    shapes: tuple[tuple[int, int], ...]
     dots: tuple[Instruction, ...] = ()
     tiles: tuple[tuple[Dot, str], ...] = ()
 
     @property
     def tile_rows(self) -> int:
         """How many rows of inputs are multiplied at once."""
-        return amx.ROWS if self.tiles else self.rows
-
-    @property
-    def tile_columns(self) -> int:
-        """How many output channels are computed at once."""
-        return self.lanes * self.vectors
+        return amx.ROWS if self.tiles else self.shapes[-1][0]
 
     @property
     def floats(self) -> Any:
@@ -117,23 +112,20 @@ _AVX512_DOTS = (
 AMX = InstructionSet(
     is_here=amx.HAS_TILES,
     lanes=amx.WORDS,
-    rows=8,
-    vectors=3,  # as many tiles of sums, beside five of what is multiplied
+    shapes=((1, 3), (2, 3), (4, 3), (8, 3)),
     dots=_AVX512_DOTS,
     tiles=((BYTES, "tdpbusd"), (BFLOATS, "tdpbf16ps")),
 )
 AVX512 = InstructionSet(
     is_here=HOST.get("avx512f", False),
     lanes=16,
-    rows=8,
-    vectors=3,  # 24 of 32 registers
+    shapes=((1, 3), (2, 3), (4, 3), (8, 3)),  # 24 of 32 registers
     dots=_AVX512_DOTS,
 )
 AVX2 = InstructionSet(
     is_here=HOST.get("avx2", False),
     lanes=16,  # LLVM computes each vector as two, whose schedule was 13 % faster than that of 8 lanes
-    rows=4,
-    vectors=1,  # 8 of 16 registers: the portable dot products need some for themselves
+    shapes=((1, 3), (2, 3), (4, 1)),  # 8 or 12 of 16 registers: the dot products need some for themselves
     dots=(
         *(Instruction(dot, "avxvnni", codes_avxvnni) for dot in CODED),
         Instruction(BYTES, "avxvnni", bytes_avxvnni),
@@ -144,8 +136,7 @@ AVX2 = InstructionSet(
 NEON = InstructionSet(
     is_here=HOST.get("neon", False),
     lanes=16,  # four registers of 32
-    rows=4,
-    vectors=1,
+    shapes=((1, 3), (4, 1)),
     dots=(
         *(Instruction(dot, "dotprod", codes_dotprod) for dot in (NIBBLES, SIXES)),
         *(Instruction(dot, "dotprod", octets_dotprod, is_signed=True) for dot in (OCTETS, LOOKUPS)),
@@ -156,8 +147,7 @@ NEON = InstructionSet(
 PORTABLE = InstructionSet(
     is_here=True,
     lanes=16,  # LLVM computes each vector in as many parts as it takes
-    rows=4,
-    vectors=1,
+    shapes=((1, 3), (4, 1)),
 )
 
 INSTRUCTION_SETS = (AMX, AVX512, AVX2, NEON, PORTABLE)

@@ -13,8 +13,9 @@ from llmpar.engine.cpu.compiled import inlined, kernel
 from llmpar.engine.cpu.elementary import HALF, ONE, exp, row_norm, tanh
 from llmpar.engine.cpu.floats import INFINITE, LOWEST, encode, magnitude, ordered, widened
 from llmpar.engine.cpu.precision import PANEL
-from llmpar.engine.cpu.product import TILE_COLUMNS, TILE_ROWS, close_tiles, open_tiles, product_tile
+from llmpar.engine.cpu.product import TILE_ROWS, blocks_of, product_tile
 from llmpar.engine.cpu.team import part, share
+from llmpar.engine.cpu.tiles import close_tiles, open_tiles
 from llmpar.engine.finite import NO_TOKEN
 
 SILU, GELU_TANH = 0, 1
@@ -41,12 +42,19 @@ def product(seat, x, scales, weights, out, first, num_rows, add):
 
 @part
 def _panels(begin, end, x, scales, weights, out, first, num_rows, add):
+    num_blocks, together = blocks_of(weights)
+    totals = np.empty((x.shape[0], PANEL), np.float32)
     open_tiles(x, scales, weights)
     for panel in range(begin, end):
-        for row in range(0, num_rows, TILE_ROWS):
-            for channel in range(0, PANEL, TILE_COLUMNS):
-                column = first + panel * PANEL + channel
-                product_tile(x, row, num_rows - row, scales, weights, panel, channel, out, column, add)
+        totals[:num_rows] = 0
+        for block in range(0, num_blocks, together):
+            until = min(block + together, num_blocks)
+            for row in range(0, num_rows, TILE_ROWS):
+                product_tile(x, row, num_rows - row, scales, weights, panel, block, until, totals)
+        column = first + panel * PANEL
+        for row in range(num_rows):
+            for k in range(PANEL):
+                out[row, column + k] = out[row, column + k] + totals[row, k] if add else totals[row, k]
     close_tiles(weights)
 
 
@@ -94,19 +102,28 @@ def likeliest(seat, x, scales, weights, bias, vocabulary, masks, masked, ids):
 @part
 def _likeliest_of_some(begin, end, x, scales, weights, bias, vocabulary, masks, masked, grain, best, first, most):
     num_rows = len(masked)
+    num_blocks, together = blocks_of(weights)
     scores = np.empty((x.shape[0], PANEL), np.float32)
+    is_wanted = np.empty((num_rows + TILE_ROWS - 1) // TILE_ROWS, np.bool_)
     open_tiles(x, scales, weights)
     for some in range(begin, end):
         for panel in range(some * grain, min((some + 1) * grain, weights.weight.shape[0])):
             begins = panel * PANEL
             width = min(PANEL, vocabulary - begins)
-            for tile in range(0, num_rows, TILE_ROWS):
-                ends = min(tile + TILE_ROWS, num_rows)
-                if not _is_wanted(masks, masked[tile:ends], begins, width):
+            for tile in range(len(is_wanted)):
+                rows = masked[tile * TILE_ROWS : (tile + 1) * TILE_ROWS]
+                is_wanted[tile] = _is_wanted(masks, rows, begins, width)
+            scores[:num_rows] = 0
+            for block in range(0, num_blocks, together):
+                until = min(block + together, num_blocks)
+                for tile in range(len(is_wanted)):
+                    row = tile * TILE_ROWS
+                    if is_wanted[tile]:
+                        product_tile(x, row, num_rows - row, scales, weights, panel, block, until, scores)
+            for tile in range(len(is_wanted)):
+                if not is_wanted[tile]:
                     continue
-                for channel in range(0, PANEL, TILE_COLUMNS):
-                    product_tile(x, tile, num_rows - tile, scales, weights, panel, channel, scores, channel, 0)
-                for row in range(tile, ends):
+                for row in range(tile * TILE_ROWS, min((tile + 1) * TILE_ROWS, num_rows)):
                     line = scores[row]
                     if len(bias):
                         for column in range(width):

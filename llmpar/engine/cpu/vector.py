@@ -81,6 +81,13 @@ def function(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     return known or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
 
 
+def prefetch(builder: Any, address: Any) -> None:
+    """Have what lies there brought near; nothing happens where there is no memory."""
+    void, pointer = ir.VoidType(), I8.as_pointer()
+    fetch = function(builder, "llvm.prefetch.p0i8", void, [pointer, I32, I32, I32])
+    builder.call(fetch, [address, *(ir.Constant(I32, value) for value in (0, 3, 1))])  # to read, into all caches, data
+
+
 def repeated(like: Any, value: int) -> Any:
     """Return a constant of the type of `like`, a vector of integers, with `value` in every lane."""
     return ir.Constant(like.type, [value] * like.type.count)

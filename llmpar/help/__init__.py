@@ -1,0 +1,1 @@
+"""The pages of `llmpar help`: one file here for each topic, whose first line says what it tells."""

@@ -87,7 +87,7 @@ class Quantized:
 
 
 def has_groups(found: Quantized | Floats, bits: int) -> bool:
-    """Tell whether rows of a matrix are codes of at most so many bits, in groups of a multiple of 16 inputs."""
+    """Tell whether rows (n, K) of a matrix are codes of at most so many bits, in groups of a multiple of 16 inputs."""
     return isinstance(found, Quantized) and found.bits <= bits and found.group % _SHORTEST_GROUP == 0
 
 

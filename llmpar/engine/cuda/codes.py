@@ -118,17 +118,17 @@ class Rounded:
 
     @cached_property
     def _way(self) -> Callable[[Floats], Quantized]:
-        from llmpar.engine.cpu import four_bits  # Numba takes its time to be imported
+        from llmpar.engine.cpu.four_bits import GROUP, MIDDLE, best_for  # Numba takes its time to be imported
 
-        if self.bits > 4 or self.shape[1] % four_bits.GROUP:
+        if self.bits > 4 or self.shape[1] % GROUP:
             return _to_8_bits
-        quantize = four_bits.best_for(self.source.floats(slice(0, _TRIED)))
+        quantize = best_for(self.source.floats(slice(0, _TRIED)))
 
         def to_4_bits(weights: Floats) -> Quantized:
             whole, scales, offsets = quantize(weights)
             codes = whole.reshape(weights.shape)
             if offsets is None:
-                return Quantized((codes - np.uint8(four_bits.MIDDLE)).view(np.int8), 4, Scales(scales))
+                return Quantized((codes - np.uint8(MIDDLE)).view(np.int8), 4, Scales(scales))
             return Quantized(codes, 4, Scales(scales), Scales(offsets))
 
         return to_4_bits

@@ -42,7 +42,7 @@ class Shortener:
     skeleton: Skeleton | None
 
     def tensor(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return a norm's weights, or the frequencies of a rotary embedding."""
+        """Return a norm's weights (H,), or the frequencies (R / 2,) of a rotary embedding."""
         return tensor.to(self.device)
 
     def embedding(self, weight: torch.Tensor) -> torch.Tensor:
@@ -50,7 +50,7 @@ class Shortener:
         return self._floats(weight, self.dtype).to(self.device)
 
     def head(self, linear: nn.Linear, embedding: torch.Tensor | None) -> Linear:
-        """Return the last layer: the embedding, if it has its weights, else one of 8 bits, and with fp8 of 16."""
+        """Return the last layer: the embedding (V, H), if it has its weights, else one of 8 bits, with fp8 of 16."""
         bias = self._bias(linear)
         if embedding is not None:
             return FloatLinear(embedding, bias)
@@ -127,7 +127,7 @@ class Shortener:
 
 
 def is_float8(sample: Quantized | Floats) -> bool:
-    """Tell whether rows of a matrix are 8-bit floats of four exponent bits, with one scale for each row."""
+    """Tell whether rows (n, K) of a matrix are 8-bit floats of four exponent bits, with one scale for each row."""
     return (
         isinstance(sample, Quantized)
         and sample.table is not None

@@ -93,9 +93,7 @@ class CudaModel:
             f"{workers * num_pages * decoder.page_bytes / 1e6:,.0f} MB for keys and values"
         )
         if not decoder.is_steady:
-            notify(
-                f"what {decoder.device} computes is rounded by how many rows there are: answers may follow the batch"
-            )
+            notify(f"{decoder.device} rounds by how many rows are computed at once: answers may depend on the batch")
         fewer = pass_tokens if pass_tokens < PASS_TOKENS else None
         runners = [
             CudaRunner(decoder, slots, num_pages, room, settings.stop_ids, prefix, fewer) for _ in range(workers)

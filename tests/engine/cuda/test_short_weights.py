@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ from support.forms import KINDS  # noqa: E402
 from support.tiny_models import PREFIX, generated, make_shallow, prompts, rounded  # noqa: E402
 
 from llmpar.engine.build import build_engine  # noqa: E402
-from llmpar.engine.cuda import codes_kernels, linear  # noqa: E402
+from llmpar.engine.cuda import codes_kernels, linear, runner  # noqa: E402
 from llmpar.engine.cuda.codes import Rounded, can_round, keep  # noqa: E402
-from llmpar.engine.cuda.from_transformers import TooFar, build_short_decoder  # noqa: E402
+from llmpar.engine.cuda.decoder import Decoder  # noqa: E402
+from llmpar.engine.cuda.from_transformers import TooFar, build_decoder, build_short_decoder  # noqa: E402
 from llmpar.engine.cuda.linear import CodesLinear, Float8Linear, FloatLinear, SideBySide, joined, moved  # noqa: E402
 from llmpar.engine.cuda.model import CudaModel  # noqa: E402
+from llmpar.engine.cuda.order import has_order  # noqa: E402
+from llmpar.engine.model import DeviceFull, Settings  # noqa: E402
 from llmpar.engine.quantized import has_groups  # noqa: E402
 from llmpar.engine.request import SamplingParams  # noqa: E402
 from llmpar.engine.source import SourceRows  # noqa: E402
@@ -37,6 +41,7 @@ from llmpar.models.opening import open_source  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 CHECKPOINTS = Path(__file__).parents[2] / "models" / "checkpoints"
 Q = "model.layers.0.self_attn.q_proj.weight"
+SETTINGS = Settings(256, frozenset({STOP}), 1, None, (), 1, None, 1)
 FLOATS_ALONE = {"bitsandbytes-fp4-in-floats", "mxfp4"}
 """Those whose weights here are floats: no integers in groups hold them, or they are no expert's."""
 
@@ -219,3 +224,56 @@ def test_a_model_that_rounding_moves_too_far_is_told(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("llmpar.engine.cuda.from_transformers._TOLERANCE", {"int8": 1e-4})
     with pytest.raises(TooFar, match="gives something else"):
         build_short_decoder(make_shallow("llama"), "int8", DEVICE, torch.float32)
+
+
+class TestOrder:
+    def test_a_layer_that_rounds_by_the_number_of_rows_is_found(self) -> None:
+        def steady(x: torch.Tensor) -> torch.Tensor:
+            return x * 3
+
+        def unsteady(x: torch.Tensor) -> torch.Tensor:
+            return x * 3 if len(x) > 16 else x * 3 + 1e-3
+
+        assert has_order(steady, 8, torch.float32, torch.device("cpu"))
+        assert not has_order(unsteady, 8, torch.float32, torch.device("cpu"))
+
+    def test_what_is_not_steady_is_told(self) -> None:
+        decoder, said = replace(shallow(), is_steady=False), list[str]()
+        CudaModel(decoder).make_runners(SETTINGS, said.append)
+        assert "answers may depend on the batch" in said[1]
+        said.clear()
+        CudaModel(shallow()).make_runners(SETTINGS, said.append)
+        assert len(said) == 1
+
+
+class TestRoom:
+    """How many pieces are answered at once on a device with so much memory."""
+
+    @pytest.mark.parametrize(("part", "slots"), [(1, 1024), (2, 512), (8, 128)])
+    def test_fewer_at_once_where_there_is_less_room(
+        self, part: int, slots: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        decoder, said = shallow(), list[str]()
+        needed = decoder.bytes_beside(runner.PASS_TOKENS // part, slots, 256) + 2 * 8 * slots * decoder.page_bytes
+        monkeypatch.setattr("llmpar.engine.cuda.model.free_memory", lambda _: needed)
+        (made,) = CudaModel(decoder).make_runners(SETTINGS, said.append).workers
+        assert made.num_slots == slots
+        assert f"1 worker with {slots} slots" in said[0]
+        assert made._pass_tokens == runner.PASS_TOKENS // part  # type: ignore[attr-defined]
+
+    def test_what_the_user_wants_is_not_made_less(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        decoder = shallow()
+        needed = decoder.bytes_beside(runner.PASS_TOKENS, 512, 256) + 1000 * decoder.page_bytes
+        monkeypatch.setattr("llmpar.engine.cuda.model.free_memory", lambda _: needed)
+        (made,) = CudaModel(decoder).make_runners(replace(SETTINGS, batch_size=512), lambda _: None).workers
+        assert made.num_slots == 512
+
+    def test_too_little_for_any(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("llmpar.engine.cuda.model.free_memory", lambda _: 1000)
+        with pytest.raises(DeviceFull, match="too little memory left beside the model"):
+            CudaModel(shallow()).make_runners(SETTINGS, lambda _: None)
+
+
+@cache
+def shallow() -> Decoder:
+    return build_decoder(deepcopy(make_shallow("llama")).to(DEVICE))

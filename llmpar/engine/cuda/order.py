@@ -17,8 +17,12 @@ _COUNTS = (1, 2, 7, 16, 17, 64, 65, 128, 255, 256, 640)
 
 
 def keep_order() -> None:
-    """Let cuBLAS have no workspace in this process; called before it is first used. What the user has set stays."""
+    """Let cuBLAS have no workspace in this process; called before it is first used. What the user has set stays.
+
+    cuBLASLt keeps its own, and no product of ours is made by it: torch warns where it is to share one of no bytes.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    os.environ.setdefault("TORCH_CUBLASLT_UNIFIED_WORKSPACE", "0")
     torch.backends.cuda.preferred_blas_library("cublas")
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 

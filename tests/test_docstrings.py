@@ -11,7 +11,10 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "llmpar"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-KERNELS = {"engine/cpu/attention.py", "engine/cpu/kernels.py", "engine/cpu/product.py", "engine/cuda/kernels.py"}
+KERNELS = {
+    *("engine/cpu/attention.py", "engine/cpu/kernels.py", "engine/cpu/product.py"),
+    *("engine/cuda/codes_kernels.py", "engine/cuda/kernels.py"),
+}
 """Their arguments have no types: compilers give them some."""
 ARRAYS = re.compile(r"\b(Tensor|ndarray|NDArray|Array|Floats|WeightRows|Mask)\b")
 SHAPE = re.compile(r"\((?:[\w/.'· …-]+,)+[^()]*\)|\bany shape|\bsame shape")

@@ -109,26 +109,29 @@ class LocalModel:
             ModelUnavailable: it is not to be had.
             UsageError: thinking is to be switched, and there is no switch.
         """
-        from llmpar.models.devices import find_devices, has_bf16
+        from llmpar.models.load import find_arithmetic
 
-        _ = self._files  # that there are none is said before all else
-        return self.identify_on(find_devices(self._choice.device)[0].partition(":")[0], has_bf16)
+        files, choice = self._files, self._choice
+        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, files.path)
+        return self._identity(devices[0].partition(":")[0], precision)
 
-    def identify_on(self, kind: str, can_bf16: Callable[[], bool] = lambda: True) -> Identity:
-        """Return what decides an answer that is computed on a kind of device, of this machine or another.
+    def identify_on(self, kind: str) -> Identity:
+        """Return what decides an answer that is computed on a kind of device, of another machine.
 
         Args:
             kind: "cpu", "cuda" or "mps".
-            can_bf16: tells whether GPUs of that machine compute with bf16; it is expected where they cannot be asked.
 
         Raises:
             ModelUnavailable, UsageError: as `identify`.
         """
-        from llmpar.models.configuration import deciding_files
         from llmpar.models.load import precision_on
 
+        return self._identity(kind, precision_on(kind, self._choice.precision, self._files.source_bits))
+
+    def _identity(self, kind: str, precision: str) -> Identity:
+        from llmpar.models.configuration import deciding_files
+
         choice = self._choice
-        precision = precision_on(kind, choice.precision, self._files.source_bits, can_bf16)
         self._watcher.doing(f"looking at {choice.name}")
         deciding = deciding_files(self._files.path)
         # The precision is what was asked for. Weights may be computed in a longer one, which only loading shows; but
@@ -242,7 +245,7 @@ class LocalModel:
         backend, self._begun = self._begun or self._begin(devices), None
 
         try:
-            _, precision = find_arithmetic(choice.device, choice.precision, files.source_bits)
+            _, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, files.path)
             # What cannot be asked is said before all else.
             prompting = self.prompting(examples)
             backend.open(

@@ -96,7 +96,7 @@ def _memory(run: Run, forecast: Forecast) -> str | None:
 
     try:
         files = resolve(choice.name, offline=True)
-        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits)
+        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, files.path)
         config = configuration(files.path)
     except ModelUnavailable:
         return None

@@ -12,6 +12,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.intp]
 """Numbers of rows (n,), in any order."""
+_SHORTEST_GROUP = 16  # what a tensor core takes at once
 
 
 class Scales(NamedTuple):
@@ -83,6 +84,11 @@ class Quantized:
             weights = np.empty_like(weights)
             weights[:, self.order] = grouped.reshape(codes.shape)
         return weights
+
+
+def has_groups(found: Quantized | Floats, bits: int) -> bool:
+    """Tell whether rows (n, K) of a matrix are codes of at most so many bits, in groups of a multiple of 16 inputs."""
+    return isinstance(found, Quantized) and found.bits <= bits and found.group % _SHORTEST_GROUP == 0
 
 
 def _table_of_bytes(exponent: int, mantissa: int, specials: Mapping[int, float]) -> Floats:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from llmpar.engine.precision_names import PrecisionName
+from llmpar.models.device_needs import device_bytes
 from llmpar.models.needs import packed_bytes, shapes_of
 
 _SIZES = {"fp32": 4, "bf16": 2}
@@ -27,13 +27,10 @@ def weight_bytes(path: Path, device: str, precision: PrecisionName) -> int | Non
         device: as torch calls it: "cpu", "cuda:0".
         precision: what it is computed in.
     """
+    if device != "cpu":
+        return device_bytes(path, precision)
     found = shapes_of(path, precision)
-    if found is None:
-        return None
-    shapes, kept = found
-    if device == "cpu":
-        return packed_bytes(shapes, precision, kept)
-    return sum(map(prod, shapes.values())) * _SIZES.get(precision, 2)
+    return None if found is None else packed_bytes(found[0], precision, found[1])
 
 
 def token_bytes(config: Mapping[str, Any], device: str, precision: PrecisionName) -> int | None:

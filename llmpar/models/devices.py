@@ -18,6 +18,7 @@ _SUCCESS, _NO_DEVICE = 0, 100  # CUresult
 _MAJOR, _MINOR = 75, 76  # CUdevice_attribute: the two parts of the compute capability
 _NAME = re.compile(r"cuda(?::\d+)?")
 _AMPERE = (8, 0)  # the compute capability from which GPUs have bf16
+_ADA = (8, 9)  # and floats of 8 bits
 
 
 def find_devices(name: str) -> tuple[str, ...]:
@@ -52,6 +53,32 @@ def has_bf16() -> bool:
     import torch
 
     return bool(torch.cuda.is_bf16_supported())
+
+
+def has_fp8(devices: tuple[str, ...]) -> bool:
+    """Tell whether all of some devices are GPUs that multiply floats of 8 bits."""
+    return all(found is not None and found >= _ADA for found in capabilities_of(devices))
+
+
+@cache
+def memory_sizes() -> tuple[int, ...] | None:
+    """Return how many bytes of memory each GPU has, in torch's order; None where nobody tells."""
+    if (found := compute_capabilities()) is None:
+        import torch
+
+        if not torch.cuda.is_available():
+            return None
+        return tuple(torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count()))
+    try:
+        driver, size = ctypes.CDLL("libcuda.so.1"), ctypes.c_size_t()
+        sizes = []
+        for index in range(len(found)):
+            if driver.cuDeviceTotalMem_v2(ctypes.byref(size), _number(driver.cuDeviceGet, index)) != _SUCCESS:
+                return None
+            sizes.append(size.value)
+    except (OSError, AttributeError, _Refused):
+        return None
+    return tuple(sizes)
 
 
 def kind_of(device: str) -> str:

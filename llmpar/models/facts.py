@@ -66,7 +66,7 @@ def facts_of(name: str, *, offline: bool = False) -> ModelFacts:
         wheel = REGISTRY[name]
         return ModelFacts(name, None, download, wheel.size, wheel.licence, wheel.languages, wheel.context_length)
     files = resolve(name, offline=True)
-    devices, precision = find_arithmetic("auto", "auto", files.source_bits)
+    devices, precision = find_arithmetic("auto", "auto", files.source_bits, files.path)
     config = configuration(files.path)
     licence, languages = _told(files.path)
     return ModelFacts(

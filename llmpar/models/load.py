@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmpar.engine.finite import check_model
 from llmpar.engine.model import context_length_of
-from llmpar.engine.precision_names import TORCH_TYPES, PrecisionChoice, PrecisionName
+from llmpar.engine.precision_names import SHORT, TORCH_TYPES, PrecisionChoice, PrecisionName
 from llmpar.engine.resources import is_out_of_memory
 from llmpar.errors import KeptDamaged, ModelUnavailable
 from llmpar.integrity.foundation import Foundation
 from llmpar.models.cache import kept_sums
 from llmpar.models.configuration import is_gguf, place_of, stop_ids
+from llmpar.models.device_needs import DeviceTooSmall, check_device, suits
 from llmpar.models.devices import find_devices as find_devices
-from llmpar.models.devices import has_bf16
+from llmpar.models.devices import has_bf16, has_fp8
+from llmpar.models.short import put_short
 from llmpar.models.sums import is_weights
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from llmpar.engine.generic.model import TorchModel
     from llmpar.engine.model import EngineModel
     from llmpar.models.cache import Notify
+
+_SHORT_BITS = 8  # of a weight in int8
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +91,31 @@ def load_model(
             what it makes of a short text are no finite numbers.
         KeptDamaged: what was kept of the weights is not what was written.
     """
-    devices, precision = find_arithmetic(device, precision, source_bits)
+    devices, precision = find_arithmetic(device, precision, source_bits, path)
     if devices == ("cpu",):
         return _load_on_cpu(path, precision, notify, warn, doubts=doubts)
     foundation = watch(path, is_mapped=False)
     import torch
 
-    # Only with accelerate does transformers load straight to a device. But unless their type changes, weights that it
-    # loads are the mapped file, and they are moved one by one: the host never holds them twice.
-    model = _whole(path, getattr(torch, TORCH_TYPES[precision]))
-    context_length = context_length_of(model.config.get_text_config())
+    native = "bf16" if precision in SHORT else precision  # of what is not short
+    whole = cache(lambda: _whole(path, getattr(torch, TORCH_TYPES[native])))
+
+    def put(name: str) -> CudaModel | TorchModel:
+        short = put_short(path, name, precision, notify, _from_pretrained) if precision in SHORT else None
+        # Only with accelerate does transformers load straight to a device. But unless their type changes, weights that
+        # it loads are the mapped file, and they are moved one by one: the host never holds them twice.
+        return short or _put(whole(), name, path, notify)
+
     models: list[CudaModel | TorchModel] = []
     full: dict[str, str] = {}
     for name in devices:
         try:
-            models.append(_copy(models[0], name) if models else _put(model, name, path, notify))
+            check_device(path, precision, name)
+            models.append(_copy(models[0], name) if models else put(name))
+        except DeviceTooSmall as error:
+            if len(devices) == 1:
+                raise
+            full[name] = str(error)
         except RuntimeError as error:
             full[name] = str(error).partition("\n")[0]
             if not is_out_of_memory(error):
@@ -110,7 +124,8 @@ def load_model(
         raise _cannot_be_put(path, *next(iter(full.items())))
     for name in full:
         warn(f"{name} has too little memory for the model, and is left out")
-    return LoadedModel(tuple(models), context_length, stop_ids(path), precision, foundation)
+    first = models[0]
+    return LoadedModel(tuple(models), first.context_length, stop_ids(path), first.precision, foundation)
 
 
 def import_libraries() -> None:
@@ -179,19 +194,34 @@ def _put(model: Any, device: str, path: Path, notify: Notify) -> CudaModel | Tor
 
 
 def find_arithmetic(
-    device: str, precision: PrecisionChoice, source_bits: int | None
+    device: str, precision: PrecisionChoice, source_bits: int | None, path: Path | None = None
 ) -> tuple[tuple[str, ...], PrecisionName]:
     """Return the devices and the precision that `load_model` computes with; the arguments and errors are its own.
 
-    A model of another shape than the Llama's takes bf16 or fp32 where this says int8 or int4, and one that is too far
-    off in a precision takes a longer one. Both follow from the files and from what is said here.
+    A model of another shape than the Llama's takes bf16 or fp32 where this says less, and one that is too far off in a
+    precision takes a longer one. Both follow from the files and from what is said here. Without a path, a GPU is taken
+    to be large enough for weights of 16 bits.
     """
     devices = find_devices(device)
-    return devices, precision_on(devices[0].partition(":")[0], precision, source_bits, has_bf16)
+    kind = devices[0].partition(":")[0]
+    if precision == "fp8" and kind == "cuda" and not has_fp8(devices):
+        raise _no_fp8(kind, f"{devices[0]} has no such arithmetic, which begins with compute capability 8.9")
+    found = precision_on(kind, precision, source_bits, has_bf16)
+    is_short = (source_bits or 16) <= _SHORT_BITS
+    if (
+        precision == "auto"
+        and kind == "cuda"
+        and found == "bf16"
+        and path
+        and is_short
+        and not suits(path, found, devices)
+    ):
+        found = "int8"  # in which weights of fewer bits stay what they are
+    return devices, found
 
 
 def precision_on(
-    kind: str, precision: PrecisionChoice, source_bits: int | None, can_bf16: Callable[[], bool]
+    kind: str, precision: PrecisionChoice, source_bits: int | None, can_bf16: Callable[[], bool] = lambda: True
 ) -> PrecisionName:
     """Return the precision that a model is computed with on a kind of device, of this machine or another.
 
@@ -199,18 +229,26 @@ def precision_on(
         kind: "cpu", "cuda" or "mps".
         precision: what is asked for.
         source_bits: bits that a weight has in the model's file; None where nobody knows.
-        can_bf16: tells whether GPUs of that machine compute with bf16.
+        can_bf16: tells whether GPUs of that machine compute with bf16. Where they cannot be asked they do, and have
+            fp8, and room for weights of 16 bits.
 
     Raises:
         ModelUnavailable: there is no such precision on it.
     """
+    if precision == "fp8" and kind != "cuda":
+        raise _no_fp8(kind, f"not on {kind}")
     if kind == "cpu":
         return _fastest(source_bits) if precision == "auto" else precision
     if precision == "auto":
         return "bf16" if kind == "cuda" and can_bf16() else "fp32"
-    if precision not in TORCH_TYPES:
+    if precision not in TORCH_TYPES and kind != "cuda":
         raise ModelUnavailable(f"precision {precision}: not on {kind}; use {' or '.join(TORCH_TYPES)}")
     return precision
+
+
+def _no_fp8(kind: str, reason: str) -> ModelUnavailable:
+    others = ("fp32", "bf16") if kind == "mps" else ("fp32", "bf16", "int8", "int4")
+    return ModelUnavailable(f"precision fp8: {reason}; use {', '.join(others[:-1])} or {others[-1]}")
 
 
 def load_shard(path: Path, device: str, precision: PrecisionName, num_shards: int) -> LoadedModel:

@@ -28,7 +28,7 @@ from llmpar.engine.cpu.vector import HOST
 from llmpar.engine.generic.model import TorchModel
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.errors import ModelUnavailable
-from llmpar.models import devices, load
+from llmpar.models import device_needs, devices, load
 from llmpar.models.devices import find_devices
 from llmpar.models.load import load_model
 
@@ -328,13 +328,57 @@ class TestDevice:
             with pytest.raises(ModelUnavailable, match=f"device {name}: not on this machine"):
                 find_devices(name)
 
-    @pytest.mark.parametrize("precision", ["int8", "int4"])
-    def test_whole_numbers_are_the_cpus_alone(
-        self, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, precision: PrecisionName
+    @pytest.mark.parametrize(
+        ("device", "capability", "precision", "said"),
+        [
+            ("mps", None, "int8", "precision int8: not on mps; use fp32 or bf16"),
+            ("mps", None, "int4", "precision int4: not on mps; use fp32 or bf16"),
+            ("mps", None, "fp8", "precision fp8: not on mps; use fp32 or bf16"),
+            ("cpu", None, "fp8", "precision fp8: not on cpu; use fp32, bf16, int8 or int4"),
+            (
+                "cuda:0",
+                (8, 6),
+                "fp8",
+                "fp8: cuda:0 has no such arithmetic, .* 8.9; use fp32, bf16, int8 or int4",
+            ),
+        ],
+    )
+    def test_what_a_device_lacks_is_refused_with_what_it_has(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tiny_model: Path,
+        device: str,
+        capability: tuple[int, int] | None,
+        precision: PrecisionName,
+        said: str,
+    ) -> None:
+        monkeypatch.setattr(load, "find_devices", lambda _: (device,))
+        monkeypatch.setattr(devices, "compute_capabilities", lambda: (capability,))
+        with pytest.raises(ModelUnavailable, match=said):
+            load_model(tiny_model, device, precision)
+
+    def test_a_gpu_takes_every_precision(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(load, "find_devices", lambda _: ("cuda:0", "cuda:1"))
+        monkeypatch.setattr(devices, "compute_capabilities", lambda: ((9, 0), (8, 9)))
+        for precision in ("fp32", "bf16", "fp8", "int8", "int4"):
+            assert load.find_arithmetic("cuda", precision, 4) == (("cuda:0", "cuda:1"), precision)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("bits", "sizes", "taken"),
+        [(4, (10**12, 10**12), "bf16"), (4, (10**12, 10**6), "int8"), (16, (10**6, 10**6), "bf16"), (4, None, "bf16")],
+    )
+    def test_few_bits_stay_few_where_16_are_too_many_for_a_gpu(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tiny_model: Path,
+        bits: int,
+        sizes: tuple[int, int] | None,
+        taken: PrecisionName,
     ) -> None:
         monkeypatch.setattr(load, "find_devices", lambda _: ("cuda:0", "cuda:1"))
-        with pytest.raises(ModelUnavailable, match=f"{precision}: not on cuda; use fp32 or bf16"):
-            load_model(tiny_model, "cuda", precision)
+        monkeypatch.setattr(devices, "compute_capabilities", lambda: ((9, 0), (8, 9)))
+        monkeypatch.setattr(device_needs, "memory_sizes", lambda: sizes)
+        assert load.find_arithmetic("cuda", "auto", bits, tiny_model)[1] == taken
 
 
 class TestReplicas:

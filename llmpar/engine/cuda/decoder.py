@@ -7,37 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import triton
 from torch.nn import functional
 
 from llmpar.engine.cuda import kernels
+from llmpar.engine.cuda.linear import FloatLinear, Linear, moved, scratch
 from llmpar.engine.generic.attention import Variant
 from llmpar.engine.pages import PAGE, num_pages_of
+from llmpar.engine.precision_names import PrecisionName
 
 _PROMPT_ROWS = 64  # queries times tokens that one program of attention takes of a prompt
 _PREFIX_ROWS = 64
-_MANY_PROGRAMS = 512
+# Positions whose keys a program takes at once, of prompts and in steps. Both are cut at multiples of it, however many
+# rows there are and wherever the prefix ends, so that attention's sums are made in one order. As measured on an H100,
+# small programs hide each other's waiting best.
+BLOCK, _STEP_BLOCK = 64, 32
 _WIDE = 256  # bytes of a head
 _WORTH_SHARING = 128  # tokens of a prefix, from which on reading it once for all rows beats finding it in the cache
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """`weight` (out_features, in_features) and `bias` (out_features,) or None."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (N, out_features) for (N, in_features)."""
-        return functional.linear(x, self.weight, self.bias)
-
-    def to(self, device: torch.device) -> Linear:
-        """Return it on another device."""
-        return Linear(self.weight.to(device), None if self.bias is None else self.bias.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +92,9 @@ class Decoder:
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    precision: PrecisionName
+    is_steady: bool = True
+    """Whether a row's numbers are the same however many rows there are, as far as was tried."""
 
     @property
     def vocabulary(self) -> int:
@@ -133,8 +124,10 @@ class Decoder:
         """
         widths = 3 * self.mlp_size + 4 * self.embedding.shape[1] + 4 * self.num_heads * self.head_dim
         passing = (num_tokens * widths + num_rows * (widths + 2 * self.vocabulary)) * self.embedding.element_size()
+        linears = (self.head, *(each for one in self.layers for each in (one.qkv, one.output, one.gate_up, one.down)))
+        written = max(map(scratch, linears)) * self.embedding.element_size()
         angles = sum(4 * 4 * length * len(frequencies) for frequencies, _ in self.ropes)  # with what they are made of
-        return passing + angles + 4 * num_rows * (num_pages_of(length) + self.vocabulary // 32)
+        return passing + written + angles + 4 * num_rows * (num_pages_of(length) + self.vocabulary // 32)
 
     def make_pages(self, count: int) -> torch.Tensor:
         """Return room for the keys and values of pages: (layers, 2, count, H_kv, PAGE, D); see `PagedCache`."""
@@ -152,19 +145,16 @@ class Decoder:
 
     def to(self, device: torch.device) -> Decoder:
         """Return a copy on another device."""
-
-        def moved(value: Any) -> Any:
-            if isinstance(value, torch.Tensor | Linear):
-                return value.to(device)
-            if isinstance(value, tuple):
-                return tuple(map(moved, value))
-            if isinstance(value, Layer):
-                return replace(value, **{name: moved(getattr(value, name)) for name in Layer.__slots__})
-            return value
-
-        tied = self.head.weight is self.embedding
-        copy = replace(self, **{name: moved(getattr(self, name)) for name in Decoder.__slots__})
-        return replace(copy, head=Linear(copy.embedding, copy.head.bias)) if tied else copy
+        parts = {name: getattr(self, name) for name in Decoder.__slots__ if name not in ("layers", "head")}
+        copy = replace(self, **{name: moved(part, device) for name, part in parts.items()})
+        layers = (
+            replace(layer, **{name: moved(getattr(layer, name), device) for name in Layer.__slots__})
+            for layer in self.layers
+        )
+        head = self.head
+        if isinstance(head, FloatLinear) and head.weight is self.embedding:
+            return replace(copy, layers=tuple(layers), head=FloatLinear(copy.embedding, moved(head.bias, device)))
+        return replace(copy, layers=tuple(layers), head=moved(head, device))
 
 
 class Pass:
@@ -242,6 +232,7 @@ class Pass:
         numbers = (float(variant.scaling), variant.window or 0, float(variant.softcap or 0))
         # Of wide heads, blocks are shorter: a program's keys and values must fit the least shared memory of any card.
         is_wide = size * qkv.element_size() > _WIDE
+        block = BLOCK if tokens.most > 1 and not is_wide else _STEP_BLOCK
         shares_much = cache.prefix_length >= _WORTH_SHARING
         tops = sums = outputs = self._no_partials
         if shares_much:
@@ -250,18 +241,14 @@ class Pass:
             kernels.attend_prefix[(triton.cdiv(num_tokens * group, _PREFIX_ROWS), kv_heads)](
                 queries, keys, values, tokens.positions, cache.shares, tokens.slots, num_tokens, cache.prefix_length,
                 tops, sums, outputs, *numbers, **how, BLOCK_M=_PREFIX_ROWS,
-                BLOCK_T=32 if is_wide else 64, num_warps=4, num_stages=2 if is_wide else 3,
+                BLOCK_T=block, num_warps=4, num_stages=2 if is_wide else 3,
             )  # fmt: skip
         found = torch.empty_like(queries)
-        num_programs = len(tokens.starts) * kv_heads
-        # Measured on an H100: many programs hide each other's waiting best when they are small; few need more hands.
-        block_t, num_warps = (64, 4) if tokens.most > 1 else (32, 1) if num_programs >= _MANY_PROGRAMS else (128, 4)
-        block_t = max(32, block_t // 2) if is_wide else block_t
         kernels.attend[(len(tokens.starts), kv_heads)](
             queries, found, keys, values, tokens.starts, tokens.counts, tokens.positions, cache.shares, tokens.slots,
             cache.tables, cache.tables.shape[1], cache.prefix_length, tops, sums, outputs, *numbers, **how,
             HAS_PREFIX=shares_much, BLOCK_M=max(16, triton.next_power_of_2(tokens.most * group)),
-            BLOCK_T=block_t, num_warps=num_warps,
+            BLOCK_T=block, num_warps=4 if tokens.most > 1 else 1,
         )  # fmt: skip
         return found.view(num_tokens, heads * size)
 

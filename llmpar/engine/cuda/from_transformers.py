@@ -10,12 +10,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmpar.engine.cuda.decoder import Decoder, Layer, Linear, PagedCache, Pass, Tokens, blocks, tokens_per_block
+from llmpar.engine.cuda.decoder import Decoder, Layer, PagedCache, Pass, Tokens, blocks, tokens_per_block
+from llmpar.engine.cuda.linear import FloatLinear, Linear
+from llmpar.engine.cuda.order import has_order, keep_order
+from llmpar.engine.cuda.short_weights import Shortener
+from llmpar.engine.generic.skeleton import Skeleton
 from llmpar.engine.pages import num_pages_of
 from llmpar.engine.parts import LayerParts, ModelParts, OtherShape, take_apart
+from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.resources import is_device_lost, is_out_of_memory
 
-_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+_TOLERANCE: dict[PrecisionName, float] = {"fp32": 1e-3, "bf16": 0.1, "fp8": 0.3, "int8": 0.3, "int4": 0.5}
+
+
+class TooFar(OtherShape):
+    """The decoder does not do what the model does: its precision is too short, or the model's arithmetic is another."""
 
 
 @torch.inference_mode()
@@ -25,15 +34,62 @@ def build_decoder(model: Any) -> Decoder:
     Raises:
         OtherShape: the model has parts that decoders lack, or the decoder does not do what the model does.
     """
+    if next(model.parameters()).is_cuda:
+        keep_order()
     parts = take_apart(model)
-    head = Linear(parts.head.weight, parts.head.bias)
-    decoder = Decoder(
-        layers=tuple(map(_layer, parts.layers)),
-        ropes=parts.ropes,
-        embedding=parts.embedding.detach(),
+    return _tried(_assembled(parts, _Shared(parts)), parts)
+
+
+@torch.inference_mode()
+def build_short_decoder(
+    model: Any, precision: PrecisionName, device: torch.device, dtype: torch.dtype, skeleton: Skeleton | None = None
+) -> Decoder:
+    """Return a decoder on a device, with weights of few bits (see `short_weights.Shortener`).
+
+    Args:
+        model: one of transformers, on the CPU; it is left as it is.
+        precision: fp8, int8 or int4.
+        device: where it will compute.
+        dtype: of rows, keys and values.
+        skeleton: the model's, where weights are in its files.
+
+    Raises:
+        OtherShape: the model has parts that decoders lack.
+        TooFar: the decoder does not do what the model does.
+    """
+    if device.type == "cuda":
+        keep_order()
+    extent = skeleton.extent if skeleton else None
+    with skeleton.reading(skeleton.extent) if skeleton else nullcontext():
+        parts = take_apart(model, extent)
+    return _tried(_assembled(parts, Shortener(precision, device, dtype, skeleton)), parts)
+
+
+def _assembled(parts: ModelParts, maker: _Shared | Shortener) -> Decoder:
+    def layer(one: LayerParts) -> Layer:
+        return Layer(
+            attention_norm=maker.tensor(one.attention_norm),
+            qkv=maker.linear(one.qkv),
+            head_norms=None if one.head_norms is None else maker.tensor(one.head_norms),
+            output=maker.linear((one.output,)),
+            after_attention_norm=None if one.after_attention_norm is None else maker.tensor(one.after_attention_norm),
+            mlp_norm=maker.tensor(one.mlp_norm),
+            gate_up=maker.linear(one.gate_up),
+            down=maker.linear((one.down,)),
+            after_mlp_norm=None if one.after_mlp_norm is None else maker.tensor(one.after_mlp_norm),
+            rope=one.rope,
+            variant=one.variant,
+        )
+
+    layers = tuple(map(layer, parts.layers))
+    embedding = maker.embedding(parts.embedding)
+    return Decoder(
+        layers=layers,
+        ropes=tuple((maker.tensor(frequencies), scaling) for frequencies, scaling in parts.ropes),
+        embedding=embedding,
         embedding_scale=parts.embedding_scale,
-        final_norm=parts.final_norm,
-        head=head,
+        final_norm=maker.tensor(parts.final_norm),
+        head=maker.head(parts.head, embedding if parts.head.weight is parts.embedding else None),
         context_length=parts.context_length,
         softcap=parts.softcap,
         epsilon=parts.epsilon,
@@ -42,53 +98,69 @@ def build_decoder(model: Any) -> Decoder:
         num_heads=parts.num_heads,
         num_kv_heads=parts.num_kv_heads,
         head_dim=parts.head_dim,
+        precision=maker.precision,
     )
-    if parts.head.weight is parts.embedding:
-        decoder = replace(decoder, head=Linear(decoder.embedding, head.bias))
+
+
+def _tried(decoder: Decoder, parts: ModelParts) -> Decoder:
+    """Return a decoder that does what the model does, or raise OtherShape."""
+    extent = parts.extent
+    tried = replace(decoder, layers=decoder.layers[: extent.num_layers]) if extent else decoder
     try:
         # Triton launches on the thread's own device, wherever the tensors are.
         with torch.cuda.device(decoder.device) if decoder.device.type == "cuda" else nullcontext():
-            logits = _try(decoder, parts)
+            logits = _try(tried, parts)
     except Exception as reason:  # Triton has many kinds, for devices and versions that do not suit it
         if is_out_of_memory(reason) or is_device_lost(reason):
             raise
         said = f"{type(reason).__name__}: {reason}".partition("\n")[0]
         raise OtherShape(f"our kernels do not run here ({said})") from reason
     error = parts.distance(logits)
-    if not error < _TOLERANCE[decoder.dtype]:
-        raise OtherShape(f"computed by our kernels it gives something else (by {error:.1%})")
-    return decoder
+    if not error < _TOLERANCE[decoder.precision]:
+        raise TooFar(f"computed by our kernels it gives something else (by {error:.1%})")
+    if decoder.device.type != "cuda":
+        return decoder
+    layer, hidden, attended = decoder.layers[0], decoder.embedding.shape[1], decoder.num_heads * decoder.head_dim
+    products = [(layer.qkv, hidden), (layer.output, attended), (layer.gate_up, hidden), (layer.down, decoder.mlp_size)]
+    products.append((decoder.head, hidden))
+    with torch.cuda.device(decoder.device):
+        is_steady = all(has_order(each, width, decoder.dtype, decoder.device) for each, width in products)
+    return replace(decoder, is_steady=is_steady)
 
 
-def _layer(parts: LayerParts) -> Layer:
-    return Layer(
-        attention_norm=parts.attention_norm,
-        qkv=_fused(parts.qkv),
-        head_norms=parts.head_norms,
-        output=_fused((parts.output,)),
-        after_attention_norm=parts.after_attention_norm,
-        mlp_norm=parts.mlp_norm,
-        gate_up=_fused(parts.gate_up),
-        down=_fused((parts.down,)),
-        after_mlp_norm=parts.after_mlp_norm,
-        rope=parts.rope,
-        variant=parts.variant,
-    )
+class _Shared:
+    """Makes a decoder's parts of a model's own tensors."""
 
+    def __init__(self, parts: ModelParts) -> None:
+        self.precision: PrecisionName = "fp32" if parts.embedding.dtype == torch.float32 else "bf16"
 
-def _fused(linears: tuple[nn.Linear, ...]) -> Linear:
-    """Return linear layers with one input as one, of whose weights theirs become views: no weight is there twice."""
-    biases: list[torch.Tensor | None] = [linear.bias for linear in linears]
-    given = [b if b is not None else linears[i].weight.new_zeros(linears[i].out_features) for i, b in enumerate(biases)]
-    bias = torch.cat(given) if any(b is not None for b in biases) else None
-    if len(linears) == 1:
-        return Linear(linears[0].weight.detach(), bias)
-    weight = torch.cat([linear.weight for linear in linears])
-    first = 0
-    for linear in linears:
-        linear.weight.data = weight[first : first + linear.out_features]
-        first += linear.out_features
-    return Linear(weight, bias)
+    def tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a norm's weights, or the frequencies of a rotary embedding."""
+        return tensor
+
+    def embedding(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return the embedding (V, H)."""
+        return weight.detach()
+
+    def head(self, linear: nn.Linear, embedding: torch.Tensor | None) -> Linear:
+        """Return the last layer, which may have the embedding's weights."""
+        return FloatLinear(linear.weight if embedding is None else embedding, linear.bias)
+
+    def linear(self, linears: tuple[nn.Linear, ...]) -> FloatLinear:
+        """Return linear layers with one input as one, of which theirs become views: no weight is there twice."""
+        biases: list[torch.Tensor | None] = [linear.bias for linear in linears]
+        given = [
+            b if b is not None else linears[i].weight.new_zeros(linears[i].out_features) for i, b in enumerate(biases)
+        ]
+        bias = torch.cat(given) if any(b is not None for b in biases) else None
+        if len(linears) == 1:
+            return FloatLinear(linears[0].weight.detach(), bias)
+        weight = torch.cat([linear.weight for linear in linears])
+        first = 0
+        for linear in linears:
+            linear.weight.data = weight[first : first + linear.out_features]
+            first += linear.out_features
+        return FloatLinear(weight, bias)
 
 
 def _try(decoder: Decoder, parts: ModelParts) -> torch.Tensor:

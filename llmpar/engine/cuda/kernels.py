@@ -199,7 +199,7 @@ def attend(queries, found, keys, values, starts, counts, positions, shares, slot
         total = tl.zeros((BLOCK_M,), tl.float32)
         out = tl.zeros((BLOCK_M, DP), tl.float32)
     if HAS_WINDOW:
-        begin = tl.maximum(begin, (earliest - window + 1) // PAGE * PAGE)
+        begin = tl.maximum(begin, (earliest - window + 1) // BLOCK_T * BLOCK_T)
     for start in range(begin, end, BLOCK_T):
         t = start + tl.arange(0, BLOCK_T)
         there = t < end

@@ -10,9 +10,12 @@ from llmpar.engine.cuda.decoder import Decoder
 from llmpar.engine.cuda.runner import PASS_TOKENS, CudaRunner
 from llmpar.engine.model import DeviceFull, Notify, Runners, Settings, count_workers, share_memory
 from llmpar.engine.pages import PAGE, num_pages_of
+from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.resources import free_memory
 
 _SLOTS = 1024  # a step then still takes a few hundredths of a second, of which the weights are a small part
+_SMALLER = (2, 4, 8, 16)  # parts of these slots, and of the tokens read at once, for devices without room for all
+_WORTH_PAGES = 8  # for each slot, on average; with fewer, many slots are empty, and what they take is missed
 _DEVICE_SHARE = 0.9  # of what is free on a device, for keys and values
 
 
@@ -26,6 +29,16 @@ class CudaModel:
     def vocabulary(self) -> int:
         """How many tokens it scores."""
         return self.decoder.vocabulary
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that it was made for, prompt and output together."""
+        return self.decoder.context_length
+
+    @property
+    def precision(self) -> PrecisionName:
+        """What its weights are in."""
+        return self.decoder.precision
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -49,11 +62,21 @@ class CudaModel:
             UsageError: the memory limit is.
         """
         decoder = self.decoder
-        workers, slots = settings.threads or 1, settings.batch_size or _SLOTS
+        workers, slots, pass_tokens = settings.threads or 1, settings.batch_size or _SLOTS, PASS_TOKENS
         num_shared = num_pages_of(len(settings.prefix_ids))
         least = num_pages_of(settings.least_tokens) + num_shared
-        beside = workers * decoder.bytes_beside(PASS_TOKENS, slots, settings.context_length)
-        budget = int((free_memory(decoder.device) - beside) * _DEVICE_SHARE) // decoder.page_bytes // workers
+        free = free_memory(decoder.device)
+
+        def count_pages(slots: int, pass_tokens: int) -> int:
+            beside = workers * decoder.bytes_beside(pass_tokens, slots, settings.context_length)
+            return int((free - beside) * _DEVICE_SHARE) // decoder.page_bytes // workers
+
+        budget = count_pages(slots, pass_tokens)
+        for part in _SMALLER if settings.batch_size is None else ():
+            if budget >= least + slots * _WORTH_PAGES:
+                break
+            slots, pass_tokens = _SLOTS // part, PASS_TOKENS // part
+            budget = count_pages(slots, pass_tokens)
         if budget < least:
             raise DeviceFull(f"{decoder.device} has too little memory left beside the model")
         if settings.max_memory is not None:
@@ -66,8 +89,13 @@ class CudaModel:
             prefix = ()  # no prompt that begins so can be read, and each is told why
         notify(
             f"{count_workers(workers)} with {slots} slots and room for {(num_pages - num_shared) * PAGE:,} tokens each "
-            f"on {decoder.device} in {str(decoder.dtype).removeprefix('torch.')}, "
+            f"on {decoder.device} in {decoder.precision}, "
             f"{workers * num_pages * decoder.page_bytes / 1e6:,.0f} MB for keys and values"
         )
-        runners = [CudaRunner(decoder, slots, num_pages, room, settings.stop_ids, prefix) for _ in range(workers)]
+        if not decoder.is_steady:
+            notify(f"{decoder.device} rounds by how many rows are computed at once: answers may depend on the batch")
+        fewer = pass_tokens if pass_tokens < PASS_TOKENS else None
+        runners = [
+            CudaRunner(decoder, slots, num_pages, room, settings.stop_ids, prefix, fewer) for _ in range(workers)
+        ]
         return Runners(tuple(runners), room)

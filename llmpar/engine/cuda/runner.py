@@ -12,9 +12,9 @@ import torch
 
 from llmpar.engine.constraint import WORD, Mask
 from llmpar.engine.cuda import kernels
-from llmpar.engine.cuda.decoder import Decoder, PagedCache, Pass, Tokens, blocks, tokens_per_block
+from llmpar.engine.cuda.decoder import BLOCK, Decoder, PagedCache, Pass, Tokens, blocks, tokens_per_block
 from llmpar.engine.cuda.stream import Fetched, Stream, as_bits
-from llmpar.engine.pages import PAGE, Pages, num_pages_of
+from llmpar.engine.pages import Pages, num_pages_of
 from llmpar.engine.request import Request, Sequence
 from llmpar.engine.sampler import others_of_rows
 from llmpar.engine.scores import NOT_SCORED, Others
@@ -49,6 +49,7 @@ class CudaRunner:
         context_length: the most tokens of a sequence.
         stop_ids: the tokens that end an answer.
         prefix_ids: what most prompts begin with; it is read once.
+        pass_tokens: of prompts, read at once; None for the usual.
     """
 
     continuous = True
@@ -61,6 +62,7 @@ class CudaRunner:
         context_length: int,
         stop_ids: frozenset[int],
         prefix_ids: SequenceOf[int] = (),
+        pass_tokens: int | None = None,
     ) -> None:
         self.num_slots = self._most_slots = num_slots
         self._decoder = decoder
@@ -68,7 +70,7 @@ class CudaRunner:
         self._context_length = context_length
         self._stop_ids = stop_ids
         self._prefix_ids = tuple(prefix_ids)
-        self._pass_tokens = PASS_TOKENS
+        self._pass_tokens = self._most_pass_tokens = pass_tokens or PASS_TOKENS
 
     @torch.inference_mode()
     def start(self) -> None:
@@ -88,14 +90,16 @@ class CudaRunner:
             pages=decoder.make_pages(self._num_pages + 1),
             tables=room(count + 1, self._pages.tables.shape[1]),
             shares=room(count + 1),
-            prefix_length=len(self._prefix_ids) // PAGE * PAGE,
+            prefix_length=len(self._prefix_ids) // BLOCK * BLOCK,
         )
         self._ids, self._positions, self._is_masked = (room(count + 1) for _ in range(3))
         self._temperatures, self._top_ps = (room(count + 1, kind=torch.float32) for _ in range(2))
         self._masks = room(count + 1, -(-decoder.vocabulary // WORD))
         largest = _bucket(count)
-        self._rows, self._chosen = (room(max(largest, PASS_TOKENS)) for _ in range(2))
-        self._uniforms, self._scores = (room(max(largest, PASS_TOKENS), kind=torch.float32) for _ in range(2))
+        self._rows, self._chosen = (room(max(largest, self._most_pass_tokens)) for _ in range(2))
+        self._uniforms, self._scores = (
+            room(max(largest, self._most_pass_tokens), kind=torch.float32) for _ in range(2)
+        )
         self._numbers = torch.arange(largest, dtype=torch.int32, device=decoder.device)
         self._ones = torch.ones_like(self._numbers)
         self._pass = Pass(decoder, self._cache)
@@ -108,7 +112,9 @@ class CudaRunner:
     def resize(self, num_slots: int) -> None:
         """Run so many sequences at once from now on, and read as much less; called when none lives."""
         self.num_slots = num_slots
-        self._pass_tokens = max(min(_LEAST_PASS, PASS_TOKENS), PASS_TOKENS * num_slots // self._most_slots)
+        self._pass_tokens = max(
+            min(_LEAST_PASS, self._most_pass_tokens), self._most_pass_tokens * num_slots // self._most_slots
+        )
         self._in_flight.clear()
         self._pages.resize(num_slots)
         self._stream.forget()

@@ -15,7 +15,8 @@ from llmpar.engine.generic.linear import optimize
 from llmpar.engine.generic.model_runner import ModelRunner, compute_prefix
 from llmpar.engine.generic.padded_runner import PaddedRunner, cache_name
 from llmpar.engine.generic.seq2seq_batch import form_batches, suppressed_ids
-from llmpar.engine.model import Notify, Runners, Settings, count_workers, share_memory
+from llmpar.engine.model import Notify, Runners, Settings, context_length_of, count_workers, share_memory
+from llmpar.engine.precision_names import TORCH_TYPES, PrecisionName
 from llmpar.engine.resources import usable_cores
 from llmpar.engine.worker import Runner
 
@@ -34,6 +35,16 @@ class TorchModel:
     def vocabulary(self) -> int:
         """How many tokens it scores."""
         return int(self.module.config.get_text_config().vocab_size)
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that it was made for, prompt and output together."""
+        return context_length_of(self.module.config.get_text_config())
+
+    @property
+    def precision(self) -> PrecisionName:
+        """What its weights are in."""
+        return next(name for name, kind in TORCH_TYPES.items() if str(self.module.dtype) == f"torch.{kind}")
 
     @property
     def is_encoder_decoder(self) -> bool:

@@ -167,7 +167,7 @@ class Skeleton:
             def put(part: slice, rows: _Stored = rows, whole: torch.Tensor = whole) -> None:
                 whole[part] = torch.from_numpy(rows.floats(part)).to(dtype)
 
-            _in_pieces(put, parameter.shape)
+            in_pieces(put, parameter.shape)
             rows.give_back()
             owner, _, own = names[parameter].rpartition(".")
             setattr(self.module.get_submodule(owner), own, nn.Parameter(whole, requires_grad=False))
@@ -259,14 +259,14 @@ def _apply(
             weights = torch.from_numpy(rows.floats(slice(start + piece.start, start + piece.stop)))
             found[:, first + piece.start : first + piece.stop] = flat @ weights.T
 
-        _in_pieces(put, (count, rows.shape[1]))
+        in_pieces(put, (count, rows.shape[1]))
         first += count
     if bias is not None:
         found += bias[torch.from_numpy(columns)]
     return found.reshape(*inputs.shape[:-1], -1)
 
 
-def _in_pieces(work: Callable[[slice], None], shape: tuple[int, ...]) -> None:
+def in_pieces(work: Callable[[slice], None], shape: tuple[int, ...]) -> None:
     """Do some work on a matrix of this shape, some of its rows at a time, on all cores: no lock is held there."""
     step = max(1, _PIECE // max(1, prod(shape[1:])))
     pieces = [slice(first, min(first + step, shape[0])) for first in range(0, shape[0], step)]

@@ -136,7 +136,7 @@ def test_a_long_beginning_read_for_all_rows_at_once(name: str, monkeypatch: pyte
             return plain[grid]
 
     monkeypatch.setattr(kernels, "attend_prefix", Counted())
-    beginning = [*range(40, 80), *PREFIX]  # three pages, and five tokens on the next
+    beginning = [*range(40, 100), *PREFIX]  # a block of attention, which is four pages, and nine tokens more
     asked = [beginning + prompt[len(PREFIX) :] for prompt in prompts(name)[:3]] + [prompts(name)[3]]
     oracle = generated(make_shallow(name), asked, LENGTH)
     assert collected(engine(name, prefix=beginning), asked, PARAMS) == oracle

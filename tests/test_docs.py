@@ -35,5 +35,5 @@ def test_every_option_is_in_the_readme_or_the_help() -> None:
 
 
 def test_the_table_of_formats_is_what_the_program_makes() -> None:
-    page = (ROOT / "llmpar" / "help" / "format-table.md").read_text("utf-8")
+    page = (ROOT / "llmpar" / "help" / "format-list.md").read_text("utf-8")
     assert page == table()

@@ -61,10 +61,11 @@ def _root(
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Run a local language model over documents, piece by piece, on N threads.
+    """Let a local language model work through documents, many pieces at a time.
 
-    Reads files or stdin, writes the merged document to stdout. Example:
+    Reads files or stdin, writes the document with the answers in it to stdout. `llmpar help` lists pages to read.
 
+    Example:
     [bold]llmpar translate --to French article.txt > article.fr.txt[/bold]
     """
 

@@ -88,7 +88,7 @@ def verify(
     for fault in faults:
         typer.echo(one_line(fault))
     if faults:
-        raise ModelUnavailable(f"{len(faults)} damaged, as listed, each with what to do")
+        raise ModelUnavailable(f"{len(faults)} damaged; each is listed above, with what to do")
     typer.echo("everything is as it was kept")
     return 0
 

@@ -16,6 +16,7 @@ from support.platforms_table import tables
 from support.program import Outcome
 from support.servers import serving
 
+from llmpar import __main__
 from llmpar.engine.resources import usable_cores
 from llmpar.health import platforms
 from llmpar.store import filesystems
@@ -153,3 +154,16 @@ def test_doctor_tells_of_the_gpus_that_it_finds(llmpar: Llmpar, monkeypatch: pyt
     told = llmpar("doctor", "--offline").out.decode()
     assert re.search(r"cuda:0, compute capability 9\.0, .*Hopper.*: supported and tested", told)
     assert re.search(r"cuda:1, compute capability 7\.5, .*Turing.*: untested; no bf16", told)
+
+
+def test_on_windows_nothing_begins(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr("os._exit", leave)
+    monkeypatch.setattr("signal.getsignal", lambda _: None)  # pytest's own handler stays
+    with pytest.raises(SystemExit) as left:
+        __main__.main()
+    assert left.value.code == 69
+    assert "run it in WSL 2" in capfd.readouterr().err

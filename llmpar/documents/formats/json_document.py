@@ -53,8 +53,8 @@ class JsonDocument(TextFormat):
         given = self.reading.options.field
         if not given:
             raise UsageError(
-                f"JSON: which texts are asked about? name them with {setting('field', 'PATH')}, several times for "
-                "several; '$..*' takes all strings"
+                f"JSON: which texts are asked about? name them with {setting('field', 'PATH')}, which may be given "
+                "several times; '$..*' takes all strings"
             )
         paths = {path: parse_path(path) for path in given}
         into = None if self.reading.options.into is None else parse_place(self.reading.options.into)

@@ -84,7 +84,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What people should know of a format; `llmpar help format-table` is made of it.
+    """What people should know of a format; `llmpar help format-list` is made of it.
 
     Args:
         prose: what a model is asked about.

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from llmpar.answering.attempts import Attempt, Policy, Step, begin, next_step
 from llmpar.answering.backend import Backend, Reply
+from llmpar.answering.corrections import Corrections, foresee_corrections
 from llmpar.answering.fitting import Fit, fit_of, refusal
 from llmpar.answering.judging import KEPT, PARTS, fault_of, lacks_confidence, result_of, said_by, sampling_for, writable
 from llmpar.answering.memory import Memory, RecentResults
@@ -29,7 +30,7 @@ from llmpar.answering.pending import (
 )
 from llmpar.answering.sizing import size_of
 from llmpar.answering.splitting import Parts, halves_of, join, parts_after
-from llmpar.documents.document import Result
+from llmpar.documents.document import PERSON, Result
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
 from llmpar.reporting.report import Report
 from llmpar.store.answer import StoredAnswer
@@ -48,6 +49,8 @@ class Answers:
             question of the task.
         open_backend: makes the backend, given the first question that nobody has answered yet.
         report: counts what happens.
+        open_corrections: returns what people answered to a task, as it was before it was put to the model; None: nobody
+            answered anything.
     """
 
     def __init__(
@@ -57,11 +60,13 @@ class Answers:
         open_task: Callable[[Task], tuple[Task, Memory]],
         open_backend: Callable[[Question], Backend],
         report: Report,
+        open_corrections: Callable[[Task], Corrections] | None = None,
     ) -> None:
         self._sampling = sampling
         self._policy = policy
         self._open_task = open_task
         self._open_backend = open_backend
+        self._open_corrections = open_corrections
         self._report = report
         self._tasks: dict[Task, TaskInUse] = {}
         self._backend: Backend | None = None
@@ -91,8 +96,10 @@ class Answers:
     def submit_all(self, questions: Sequence[Question]) -> list[Pending]:
         """Take questions in, as `submit` does one after another, but in less time."""
         pending = [
-            pend(question.under(in_use.task), in_use.memory) for question, in_use in map(self._in_use, questions)
+            pend(question.under(in_use.task), in_use.memory, in_use.corrections)
+            for question, in_use in map(self._in_use, questions)
         ]
+        foresee_corrections(one.correctable for one in pending)
         for memory in () if self._policy.refresh else dict.fromkeys(one.memory for one in pending):
             memory.foresee([one.key for one in pending if one.memory is memory])
         left = [(one, attempt) for one in pending if (attempt := self._start(one))]
@@ -158,7 +165,8 @@ class Answers:
     def _in_use(self, question: Question) -> tuple[Question, TaskInUse]:
         in_use = self._tasks.get(question.task)
         if in_use is None:
-            in_use = self._tasks[question.task] = TaskInUse(*self._open_task(question.task))
+            corrections = self._open_corrections(question.task) if self._open_corrections else None
+            in_use = self._tasks[question.task] = TaskInUse(*self._open_task(question.task), corrections)
         return question, in_use
 
     def _opened(self, question: Question) -> Backend:
@@ -172,9 +180,16 @@ class Answers:
         if segment.fault:  # beside all that is remembered: its text is not the whole
             self._settle(pending, Result(segment, error=segment.fault, key=pending.key, finish_reason="error"))
             return None
-        if self._needs_no_model(pending) or self._is_repeated(pending):
+        if self._is_corrected(pending) or self._needs_no_model(pending) or self._is_repeated(pending):
             return None
         return self._from_store(pending)
+
+    def _is_corrected(self, pending: Pending) -> bool:
+        """Let a question have the answer that a person gave, if there is one: nothing goes before it."""
+        answer = pending.correctable and pending.correctable[0].find(pending.correctable[1])
+        if answer:
+            self._finish(pending, answer, self._fault(pending, answer), cached=True)
+        return answer is not None
 
     def _needs_no_model(self, pending: Pending) -> bool:
         """Leave a text as it is that no model need see."""
@@ -373,6 +388,7 @@ class Answers:
             key=pending.key,
             cached=cached,
             worker=worker,
+            finished=None if cached or answer.finish_reason == KEPT else time.time(),
         )
         self._replaced.discard(pending)
         self._outdated.discard(pending)
@@ -388,5 +404,9 @@ class Answers:
         if split := self._splits.pop(pending, None):
             self._join(split)
         else:
+            if pending.correctable:
+                corrections, key = pending.correctable
+                is_correction = result.finish_reason == PERSON
+                result = replace(result, asked=(corrections.job, key), key=key if is_correction else result.key)
             pending.result = result = writable(pending.question, result)
             self._report.add(result, time.monotonic() - pending.started)

@@ -1,8 +1,8 @@
 """The protocol between whoever asks and whatever answers, in text and plain data.
 
 Three implementations are here: a local model (`model.py`, on `local.py`), servers (`endpoint/`) and the echo
-(`echo.py`); `choice.py` has the table of them. Nothing above this line sees a token's id, a tensor, or anything else
-that another process could not be sent.
+(`echo.py`); `choice.py` has the table of them. The first and the last may compute on a cluster (`cluster/`). Nothing
+above this line sees a token's id, a tensor, or anything else that another process could not be sent.
 """
 
 from __future__ import annotations

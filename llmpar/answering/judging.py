@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import replace
 
 from llmpar.documents.confidence import confidence_of
-from llmpar.documents.document import Result
+from llmpar.documents.document import PERSON, Result
 from llmpar.documents.marks import find_lost_mark, without_marks
 from llmpar.errors import setting
 from llmpar.store.answer import StoredAnswer
@@ -26,6 +26,8 @@ def fault_of(question: Question, answer: StoredAnswer, sampling: Sampling) -> st
     """Return what is wrong with an answer, as a clause for people; None if it will do."""
     if answer.finish_reason == KEPT:
         return None
+    if answer.finish_reason == PERSON:
+        return _fault_of_correction(question, answer.text)
     if answer.finish_reason == PARTS:  # each of which was judged by itself
         return fault_of_marks(question, answer.text)
     if answer.finish_reason == "form":
@@ -58,6 +60,18 @@ def lacks_confidence(question: Question, answer: StoredAnswer) -> bool:
     if answer.finish_reason in (KEPT, PARTS) or least_confidence(question.task.checks) is None:
         return False
     return confidence_of(answer.text, answer.mean_logprob, answer.probabilities) is None
+
+
+def _fault_of_correction(question: Question, text: str) -> str | None:
+    """Return why a person's answer cannot be used; whether it is a good one is that person's to say."""
+    fault = fault_of_marks(question, text)
+    if question.form and question.form.choices and text not in question.form.choices:
+        fault = "the answer is none of the choices"
+    elif question.form and question.form.schema:
+        from llmpar.models.grammar import fulfils
+
+        fault = fault if fulfils(question.form.schema, text) else "the answer is no JSON of the schema"
+    return f"a person's correction cannot be used: {fault}; correct it again" if fault else None
 
 
 def _unclosed(answer: StoredAnswer) -> str:
@@ -116,6 +130,7 @@ def result_of(
     key: bytes = b"",
     cached: bool = False,
     worker: int | None = None,
+    finished: float | None = None,
 ) -> Result:
     """Return the result that an answer makes.
 
@@ -128,6 +143,7 @@ def result_of(
         key: under which the answer is kept.
         cached: whether an earlier run gave it.
         worker: who gave it.
+        finished: when it came, in seconds as time.time() has them; None if it did not come in this run.
     """
     return Result(
         question.segment,
@@ -138,6 +154,7 @@ def result_of(
         cached=cached,
         key=key,
         worker=worker,
+        finished=finished,
         num_prompt_tokens=answer.num_prompt_tokens,
         num_output_tokens=answer.num_output_tokens,
         finish_reason=answer.finish_reason,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from llmpar.answering.attempts import Attempt, Policy, sampling_of
 from llmpar.answering.backend import Query, Reply
+from llmpar.answering.corrections import Corrections
 from llmpar.answering.memory import Memory
 from llmpar.documents.document import Result
 from llmpar.store.answer import StoredAnswer
@@ -20,21 +21,26 @@ HALF = "\ufffd"
 
 @dataclass(eq=False, slots=True)
 class Pending:
-    """A question on its way, and in the end its result."""
+    """A question on its way, and in the end its result.
+
+    `correctable` is where people's answers to it are kept, and under which key; None for a part of a question.
+    """
 
     question: Question
     memory: Memory
     key: bytes
+    correctable: tuple[Corrections, bytes] | None = None
     result: Result | None = None
     started: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskInUse:
-    """A task as it is put to this run's model, and where its answers are kept."""
+    """A task as it is put to this run's model, and where its answers are kept, the model's and people's."""
 
     task: Task
     memory: Memory
+    corrections: Corrections | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,8 @@ def can_extend(reply: Reply, sampling: Sampling) -> bool:
     return bool(reply.continuation) and not (reply.is_unclosed and sampling.max_thinking_tokens is not None)
 
 
-def pend(question: Question, memory: Memory) -> Pending:
-    """Return a question on its way, with the key under which its answer is kept."""
-    return Pending(question, memory, memory.key(question.material))
+def pend(question: Question, memory: Memory, corrections: Corrections | None = None) -> Pending:
+    """Return a question on its way, with the keys under which answers to it are kept, those of people too."""
+    material = question.material
+    correctable = (corrections, corrections.key(material)) if corrections and not question.conversation else None
+    return Pending(question, memory, memory.key(material), correctable)

@@ -59,6 +59,19 @@ def shard(value: str) -> Shard:
     return Shard(int(match[1]), int(match[2]))
 
 
+def resources(value: str | tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
+    """Read amounts of what a cluster lends: cpu=8,gpu=1."""
+    if not isinstance(value, str):
+        return value  # the default
+    found: dict[str, float] = {}
+    for part in value.split(","):
+        match = re.fullmatch(r"\s*(\w[\w.:-]*)=(\d{1,6}(?:\.\d{1,6})?)\s*", part, re.ASCII)
+        if not match or match[1] in found or float(match[2]) == 0:
+            raise typer.BadParameter(f"{value!r} names no resources; write cpu=8,gpu=1")
+        found[match[1]] = float(match[2])
+    return tuple(found.items())
+
+
 def checks(value: str) -> str:
     """Check the names of checks."""
     parse_checks(value, DEFAULT_CHECKS)

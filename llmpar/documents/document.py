@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
@@ -16,6 +16,8 @@ Unit = Literal["sentence", "paragraph", "line", "document"]
 OnError = Literal["keep", "mark", "skip", "fail"]
 DEFAULT_ON_ERROR: OnError = "keep"
 _MOST_SHOWN = 40  # characters of a piece, by which people know it again
+PERSON = "person"
+"""The finish reason of an answer that a person gave (`llmpar apply`)."""
 Merge = Literal["document", "lines", "jsonl", "csv", "reduce"]
 
 
@@ -236,11 +238,11 @@ def beginning_of(text: str) -> str:
     return (head.rpartition(" ")[0] or head) + " …"
 
 
-def count_lines(text: str, end: int | None = None) -> int:
-    """Return how many lines end before a place in a text, by LF, CR LF or CR."""
-    num_returns = text.count("\r", 0, end)
+def count_lines(text: str, end: int | None = None, start: int = 0) -> int:
+    """Return how many lines end between two places in a text, by LF, CR LF or CR; neither is inside of a CR LF."""
+    num_returns = text.count("\r", start, end)
     # Most texts have no CR, and then this is one pass of a C loop.
-    return text.count("\n", 0, end) + (num_returns - text.count("\r\n", 0, end) if num_returns else 0)
+    return text.count("\n", start, end) + (num_returns - text.count("\r\n", start, end) if num_returns else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +251,12 @@ class Result:
 
     `cut` says that the answer ends at a limit that the user set, `looped` that it repeated itself, `reused` that it was
     computed for an equal segment, `cached` that an earlier run did. `key` names it in the store, `seconds` is what the
-    last attempt took, from a worker's taking it up. `reasoning` is what the model wrote before its answer, for itself,
-    and its tokens are among those of the output. `mean_logprob` and `min_logprob` are the mean and the least of the
-    log-probabilities (natural logarithms) of the answer's tokens, None where nobody knows them. `shares` are the
-    probabilities of the choices, if the answer is one of some. `tokens` is what is told of each token, as JSON, where
-    a request asked for that.
+    last attempt took, from a worker's taking it up, and `finished` when its answer came in this run (as time.time() has
+    it), None if it did not. `reasoning` is what the model wrote before its answer, for itself, and its tokens are among
+    those of the output. `mean_logprob` and `min_logprob` are the mean and the least of the log-probabilities (natural
+    logarithms) of the answer's tokens, None where nobody knows them. `shares` are the probabilities of the choices, if
+    the answer is one of some. `tokens` is what is told of each token, as JSON, where a request asked for that. `asked`
+    is where a person's answer is kept: the hash of what is asked, whoever answers, and the key of the question there.
     """
 
     segment: Segment
@@ -276,6 +279,8 @@ class Result:
     min_logprob: float | None = None
     shares: tuple[tuple[str, float], ...] = ()
     tokens: str = ""
+    asked: tuple[bytes, bytes] = (b"", b"")
+    finished: float | None = field(default=None, compare=False)
 
     @property
     def confidence(self) -> float | None:

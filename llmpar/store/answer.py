@@ -35,6 +35,25 @@ class StoredAnswer:
     tokens: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """An answer that a person gave.
+
+    Args:
+        job: the hash of what was asked, whoever answers.
+        key: of the question in it.
+        text: what the answer is about, with all that the question was made of; None if that is not known.
+        answer: what the person wrote.
+        finish_reason: the word for such an answer.
+    """
+
+    job: bytes
+    key: bytes
+    text: str | None
+    answer: str
+    finish_reason: str
+
+
 def checksum_of(key: bytes, attempt: int, answer: bytes, *counts: object) -> bytes:
     """Return the checksum of a row, none where damage has made something else of a key or of what it says."""
     if not isinstance(key, bytes) or not isinstance(answer, bytes):

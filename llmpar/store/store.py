@@ -17,12 +17,25 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from llmpar.paths import state_dir
-from llmpar.store.answer import StoredAnswer, answer_said, checksum_of, said_by, text_said
+from llmpar.store.answer import Correction, StoredAnswer, answer_said, checksum_of, said_by, text_said
 from llmpar.store.database import Database
 from llmpar.store.job import JobStore
 from llmpar.store.keys import bytes_of, key_of, text_of
 from llmpar.store.lengths import Lengths
-from llmpar.store.queries import ALL, FIND, KEEP, KNOWN, LENGTHS, TAKE
+from llmpar.store.queries import (
+    ALL,
+    BY_PERSON,
+    COMPUTED,
+    FIND,
+    KEEP,
+    KNOWN,
+    LENGTHS,
+    OLDEST,
+    ORIGINS,
+    STARTING,
+    TAKE,
+    UNUSED,
+)
 
 _DAY = 86_400
 _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970
@@ -35,13 +48,14 @@ _SETTLED = 2.0  # seconds after which a file that looks the same is the same: ti
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """What a store holds; its size in bytes, days since 1970."""
+    """What a store holds; its size in bytes, days since 1970. `num_corrections` are those answers that people gave."""
 
     num_answers: int
     num_jobs: int
     size: int
     oldest_day: int | None
     newest_day: int | None
+    num_corrections: int = 0
 
 
 def default_path() -> Path:
@@ -108,6 +122,33 @@ class Store:
             found.update(key for (key,) in rows)
         return found
 
+    def has_job(self, digest: bytes) -> bool:
+        """Tell whether there is a job with this digest."""
+        return bool(self._database.read("SELECT 1 FROM jobs WHERE digest = ?", (digest,)))
+
+    def asked_under(self, beginning: bytes) -> tuple[dict[str, object] | None, str | None] | None:
+        """Return what was asked, and about what, under the first key that begins in this way; None if there is none.
+
+        Args:
+            beginning: of the key, not all of it 0xFF.
+
+        Returns:
+            The description of the job and the text; each None where no texts are kept.
+        """
+        end = (int.from_bytes(beginning, "big") + 1).to_bytes(len(beginning), "big")
+        for description, text in self._database.read(STARTING, (beginning, end)):
+            return (None if description is None else json.loads(description)), (None if text is None else text_of(text))
+        return None
+
+    def origins(self, keys: Sequence[bytes]) -> dict[bytes, tuple[str | None, bytes]]:
+        """Return what answers under some keys are about, None if that is not kept, and the digests of their jobs."""
+        found: dict[bytes, tuple[str | None, bytes]] = {}
+        for first in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[first : first + _KEYS_AT_ONCE]
+            for key, text, digest in self._database.read(f"{ORIGINS} ({', '.join('?' * len(some))})", tuple(some)):
+                found[key] = (None if text is None else text_of(text), digest)
+        return found
+
     def digests(self) -> list[bytes]:
         """Return the digests of all jobs."""
         return [digest for (digest,) in self._database.read("SELECT digest FROM jobs")]
@@ -147,6 +188,21 @@ class Store:
             (number,) = connection.execute("SELECT id FROM jobs WHERE digest = ?", (digest,)).fetchone()
             connection.executemany("DELETE FROM answers WHERE key = ?", replaced)
             connection.executemany(KEEP, ((number, *row) for row in rows))
+
+    def correct(self, corrections: Sequence[Correction]) -> None:
+        """Commit answers that people gave, all or none, in the place of earlier ones of people."""
+        today, rows = _today(), []
+        for one in corrections:
+            said, counts = bytes_of(one.answer), (one.finish_reason, 0, 0, 0.0)
+            checksum = checksum_of(one.key, BY_PERSON, said, *counts)
+            asked = bytes_of(one.text) if self._keep_text and one.text is not None else None
+            rows.append((one.job, one.key, BY_PERSON, asked, said, *counts, today, checksum))
+        jobs = dict.fromkeys(one.job for one in corrections)
+        with self._database.transaction() as connection:
+            job = "INSERT OR IGNORE INTO jobs (digest, description, created) VALUES (?, NULL, ?)"
+            connection.executemany(job, ((digest, int(time.time())) for digest in jobs))
+            connection.executemany("DELETE FROM answers WHERE key = ?", ((one.key,) for one in corrections))
+            connection.executemany(TAKE, rows)
 
     def all_answers(self) -> Iterator[list[tuple[Any, ...]]]:
         """Yield every answer as it is kept, with its job, some at a time, for `take`."""
@@ -198,8 +254,9 @@ class Store:
         read = self._database.read
         ((num_answers, oldest, newest),) = read("SELECT count(*), min(used), max(used) FROM answers")
         ((num_jobs,),) = read("SELECT count(*) FROM jobs")
+        ((num_corrections,),) = read("SELECT count(*) FROM answers WHERE attempt = ?", (BY_PERSON,))
         days = [None if day is None else self._day(day) for day in (oldest, newest)]
-        return StoreInfo(num_answers, num_jobs, self._database.size, *days)
+        return StoreInfo(num_answers, num_jobs, self._database.size, days[0], days[1], num_corrections)
 
     def verify(self) -> list[str]:
         """Look at every page and every answer, and return what is wrong, one line each."""
@@ -238,10 +295,13 @@ class Store:
         return count
 
     def purge(self, days: float = 0) -> int:
-        """Delete the answers that no run has used for so many days, 0 for all, and return how many."""
+        """Delete the answers that no run has used for so many days, 0 for all, and return how many.
+
+        What people answered goes only with all.
+        """
         with self._database.transaction() as connection:
             if days:
-                count = connection.execute("DELETE FROM answers WHERE used <= ?", (_today() - days,)).rowcount
+                count = connection.execute(UNUSED, (_today() - days,)).rowcount
             else:
                 count = connection.execute("DELETE FROM answers").rowcount
             connection.execute("DELETE FROM jobs WHERE id NOT IN (SELECT job FROM answers)")
@@ -249,16 +309,18 @@ class Store:
         return count
 
     def evict(self, most: int) -> int:
-        """Delete the least recently used answers until the store takes `most` bytes, and return how many."""
+        """Delete the least recently used answers until the store takes `most` bytes, and return how many.
+
+        What people answered stays: nobody can compute it again.
+        """
         if self._touched:
             self._touch()
         count = 0
         while self._database.size > most:
             with self._database.transaction() as connection:
-                (left,) = connection.execute("SELECT count(*) FROM answers").fetchone()
+                (left,) = connection.execute(COMPUTED).fetchone()
                 number = max(1, int(left * _EVICTED_AT_ONCE))
-                oldest = "DELETE FROM answers WHERE id IN (SELECT id FROM answers ORDER BY used, id LIMIT ?)"
-                connection.execute(oldest, (number,))
+                connection.execute(OLDEST, (number,))
             if not left:
                 break
             count += min(left, number)

@@ -139,3 +139,17 @@ class Question:
             return "\0" + json.dumps(said, sort_keys=True)
         # A document has no NUL as a rule, so that no text looks like this.
         return "\0" + json.dumps([self.text, self.fields]) if self.fields else self.text
+
+
+def texts_in(material: str) -> list[str]:
+    """Return the texts in a question's `material`: what its answer is about first, or all messages of a conversation.
+
+    Raises:
+        ValueError, TypeError, LookupError: it is no question's.
+    """
+    if not material.startswith("\0"):
+        return [material]
+    told = json.loads(material[1:])
+    if isinstance(told, list):
+        return [told[0], *(value for _, value in told[1] if value)]
+    return [text for _, text in told["messages"]]

@@ -108,7 +108,9 @@ def content_of(
         said = whole.rstrip(_HALF) if is_cut or place + 1 < len(ids) else whole
         own = said[len(before) :]
         beside = list(others[place][:num_others]) if place < len(others) else []
-        entry = _entry(own, 0.0 if math.isnan(logprob) else logprob)
+        # Among the likeliest, it has been computed another time, and may differ in the last digit.
+        own_logprob = dict(beside).get(ids[place], 0.0 if math.isnan(logprob) else logprob)
+        entry = _entry(own, own_logprob)
         texts = decode([[token] for token, _ in beside]) if beside else []
         entry["top_logprobs"] = [
             _entry(own if token == ids[place] else text, known)

@@ -15,7 +15,7 @@ from llmpar.answering.backend import Query, Reply, Watcher
 from llmpar.answering.endpoint.budget import Budget
 from llmpar.answering.endpoint.failures import Failure, Kind, RequestFailed
 from llmpar.answering.endpoint.logprobs import Told
-from llmpar.answering.endpoint.messages import Answered, answer_in, body_of, path_of
+from llmpar.answering.endpoint.messages import Answered, Manners, answer_in, body_of, path_of
 from llmpar.answering.endpoint.server import LONGEST_WAIT, Server
 from llmpar.answering.endpoint.tokens import estimate, estimate_prompt, fewest, surely_exceeds
 from llmpar.answering.fitting import LEAST_ROOM
@@ -227,7 +227,7 @@ class EndpointBackend:
             self._timer = self._loop.call_later(min(rested) - now, self._hand_out)
 
     async def _ask(self, server: Server, asked: _Asked) -> None:
-        began, taken = time.monotonic(), 0
+        began, taken, manners = time.monotonic(), 0, server.manners
         late: Reply | None = None
         pause = 0.0
         try:
@@ -238,7 +238,7 @@ class EndpointBackend:
         except RequestFailed as failed:
             # Of one that broke off nobody knows what it took.
             taken = asked.most if failed.failure.kind is Kind.BROKEN else 0
-            late, pause = self._follow(server, asked, failed.failure, time.monotonic() - began)
+            late, pause = self._follow(server, asked, failed.failure, time.monotonic() - began, manners)
         finally:
             server.num_running -= 1
             self._budget.settle(asked.most, taken)
@@ -286,8 +286,13 @@ class EndpointBackend:
             tokens=_tokens(asked.query, answered),
         )
 
-    def _follow(self, server: Server, asked: _Asked, failure: Failure, seconds: float) -> tuple[Reply | None, float]:
-        """Do what follows a failure, and return the reply, None for none yet, and how many seconds that should wait."""
+    def _follow(
+        self, server: Server, asked: _Asked, failure: Failure, seconds: float, manners: Manners
+    ) -> tuple[Reply | None, float]:
+        """Do what follows a failure, and return the reply, None for none yet, and how many seconds that should wait.
+
+        `manners` are those that the server was asked with.
+        """
         now, kind, told = time.monotonic(), failure.kind, f"{server.url} {failure.message}"
         error = Reply(asked.query.id, "", "error", error=told, seconds=seconds)
         if kind is Kind.FATAL:
@@ -296,17 +301,19 @@ class EndpointBackend:
             self._wait_for(server, failure, now, told)
             self._waiting.appendleft(asked)
         elif kind is Kind.PARAMETER:
-            manners = server.manners.without(failure.parameter)
-            if manners is None:  # it was not sent
+            fewer = manners.without(failure.parameter)
+            if fewer is None:  # it was not sent
                 return replace(error, deadly=True), 0.0
-            if manners != server.manners:
-                server.manners = manners
+            if server.manners == manners:  # else another request on its way has shown the same
+                server.manners = fewer
                 without = (
                     "with max_completion_tokens"
                     if failure.parameter == "max_tokens"
                     else f"without {failure.parameter}"
                 )
-                self._note_once(told, self._watcher.warn, f"{told}; it is asked {without}")
+                # Of log-probabilities nobody misses anything who has not asked for them.
+                tell = self._watcher.remark if "logprobs" in failure.parameter else self._watcher.warn
+                self._note_once(told, tell, f"{told}; it is asked {without}")
             self._waiting.appendleft(asked)
         elif kind is Kind.OVERFLOW:
             room = failure.room

@@ -39,6 +39,7 @@ def test_a_conversation() -> None:
         "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "one"}],
         "max_tokens": 9,
         "temperature": 0.0,
+        "logprobs": True,
     }
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from llmpar.cli import models, roles, store, tasks
+from llmpar.cli.apply import apply
 from llmpar.cli.arguments import FILES, argument, names_a_file, read_text, refuse_file, sources_of
 from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
 from llmpar.cli.common_options import FoldedCommand
+from llmpar.cli.compare import compare
 from llmpar.cli.doctor import doctor
 from llmpar.cli.help import help_
 from llmpar.cli.input_options import InputOptions
@@ -38,6 +40,8 @@ def register(app: typer.Typer) -> None:
     app.command(cls=FoldedCommand)(batch)
     app.command(cls=FoldedCommand)(reply)
     app.command(cls=FoldedCommand)(split)
+    app.command()(apply)
+    app.command()(compare)
     app.command()(report)
     app.command(cls=FoldedCommand)(doctor)
     app.command(name="help")(help_)

@@ -17,7 +17,8 @@ from llmpar.documents.marks import without_marks
 from llmpar.documents.segments import read_segments
 from llmpar.errors import UsageError
 from llmpar.jobs.reduction import JOINT
-from llmpar.store.store import Store, key_in
+from llmpar.store.keys import key_in
+from llmpar.store.store import Store
 from llmpar.tasks.question import texts_in
 
 _LONG_ENOUGH = 12  # characters of a text that is no piece, to be known again inside a document

@@ -16,11 +16,21 @@ from typing import Literal
 
 from llmpar.pages.rows import Rows, script_json
 
-View = Literal["report"]
+View = Literal["report", "compare"]
 """What a page shows of its rows, and how: the name of the script that is run last."""
 
 _PARTS = Path(__file__).parent / "parts"
-_BLOCKS = ("dom.js", "numbers.js", "diff.js", "list.js", "details.js", "filters.js", "print.js", "charts.js")
+_BLOCKS = (
+    "dom.js",
+    "texts.js",
+    "numbers.js",
+    "diff.js",
+    "list.js",
+    "details.js",
+    "filters.js",
+    "print.js",
+    "charts.js",
+)
 """What pages are built of, in this order; see README.md of this room."""
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from llmpar.reporting.pieces import Attempt, Piece
-from llmpar.store.store import Store, StoredAnswer, key_in
+from llmpar.store.answer import StoredAnswer
+from llmpar.store.keys import key_in
+from llmpar.store.store import Store
 from llmpar.tasks.question import texts_in
 
 _TOGETHER = 256  # records that are looked for by one query

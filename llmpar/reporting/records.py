@@ -126,7 +126,7 @@ def _record_of(result: Result, model: str, line: int) -> dict[str, object]:
         record["finished"] = _date(result.finished, "milliseconds")
     if result.num_reasoning_tokens:
         record |= {"reasoning": result.reasoning, "reasoning_tokens": result.num_reasoning_tokens}
-    return record
+    return record | result.scores
 
 
 def _date(seconds: float, precision: str) -> str:

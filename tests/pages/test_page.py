@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from support.html_pages import PageRead, hostile_texts
@@ -122,9 +123,10 @@ def test_a_part_cannot_leave_its_element_nor_make_markup(file: Path) -> None:
         assert word not in text, word
 
 
-def test_no_two_scripts_define_one_name() -> None:
+@pytest.mark.parametrize("view", get_args(pages.View))
+def test_no_two_scripts_define_one_name(view: str) -> None:
     found: dict[str, str] = {}
-    for name in (*pages._BLOCKS, "report.js"):
+    for name in (*pages._BLOCKS, f"{view}.js"):
         source = (PARTS / name).read_text("utf-8")
         for defined in re.findall(r"^(?:async )?(?:function|class|const|let) (\w+)", source, re.MULTILINE):
             assert found.setdefault(defined, name) == name, defined

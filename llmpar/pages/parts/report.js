@@ -2,8 +2,6 @@
 
 const { settings, column } = readSettings();
 const rows = [];
-const HEAD = 600; // characters of a text that a row of the list can show at most
-const NOT_KEPT = "not kept";
 const REASONS = {
   stop: "ended by itself",
   length: "stopped at its limit",
@@ -11,6 +9,7 @@ const REASONS = {
   form: "is not of the form",
   error: "there is none",
   kept: "no model was asked",
+  person: "given by a person",
   parts: "put together from parts",
 };
 let limit = settings.limit;
@@ -20,17 +19,6 @@ const isUnsure = (row) => get(row, "confidence") !== null && get(row, "confidenc
 let hasConfidence = false;
 const percent = (share) => `${short(100 * share)}\u00a0%`;
 const counted = (number, noun) => `${whole(number)}\u00a0${noun}${number === 1 ? "" : "s"}`;
-
-/** Return a document's text, or that it was not kept. */
-function told(text, attributes = {}) {
-  if (text === null) return make("em", { class: "quiet" }, NOT_KEPT);
-  return quote(text, attributes);
-}
-
-function head(row, name) {
-  const text = get(row, name);
-  return told(text !== null && text.length > HEAD ? `${text.slice(0, HEAD)} …` : text, { class: "text clamped" });
-}
 
 function badges(row) {
   const found = [];
@@ -51,8 +39,8 @@ function drawCells(row) {
   if (get(row, "seconds")) numbers.push(duration(get(row, "seconds")));
   return [
     make("span", { class: "cell place" }, quote(get(row, "place"))),
-    make("span", { class: "cell source" }, head(row, "source")),
-    make("span", { class: "cell answer" }, head(row, "answer")),
+    make("span", { class: "cell source" }, clamped(get(row, "source"))),
+    make("span", { class: "cell answer" }, clamped(get(row, "answer"))),
     make("span", { class: "cell state" }, ...badges(row), make("span", { class: "quiet" }, numbers.join(" · "))),
   ];
 }

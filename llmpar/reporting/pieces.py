@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from llmpar.pages.page import Fact
@@ -121,7 +121,7 @@ class Totals:
     num_without_answer: int = 0
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
-    confidences: list[float] = field(default_factory=list)
+    num_unsure: int = 0
 
     def add(self, piece: Piece) -> None:
         """Count a piece."""
@@ -139,15 +139,13 @@ class Totals:
             self.num_prompt_tokens += _whole(record.get("prompt_tokens"))
             self.num_output_tokens += _whole(record.get("output_tokens"))
         confidence = _finite(record.get("confidence"))
-        if isinstance(confidence, int | float):
-            self.confidences.append(float(confidence))
+        self.num_unsure += isinstance(confidence, int | float) and confidence < UNSURE
 
     def facts(self) -> tuple[Fact, ...]:
         """Return the totals for people; what is nought is left out, but for failures."""
         noun = f"{self.noun}s"
         facts = [Fact(noun[0].upper() + noun[1:], f"{self.num_pieces:,}")]
         facts.append(Fact("Failed", f"{self.num_failed:,}", "bad" if self.num_failed else ""))
-        num_unsure = sum(confidence < UNSURE for confidence in self.confidences)
         facts += [
             Fact(name, f"{number:,}", "poor" if is_poor else "")
             for name, number, is_poor in (
@@ -156,7 +154,7 @@ class Totals:
                 ("Left as they were", self.num_kept, False),
                 ("From the store", self.num_cached, False),
                 ("Repeated", self.num_repeated, False),
-                (f"Confidence below {UNSURE:.0%}", num_unsure, True),
+                (f"Confidence below {UNSURE:.0%}", self.num_unsure, True),
             )
             if number
         ]

@@ -73,6 +73,7 @@ ROOMS = {
         "answering.backend",  # the protocol that it speaks
         "answering.choice",
         "answering.fitting",
+        "answering.scores",  # what log-probabilities say of an answer
         "tasks",
         "models.grammar",
         "engine.worker",
@@ -92,6 +93,7 @@ ROOMS = {
         *GROUND,
         "integrity",
         "answering.endpoint",
+        "documents.confidence",
         "documents.document",
         "documents.marks",
         "documents.pieces",
@@ -106,6 +108,7 @@ ROOMS = {
         "engine.precision_names",
         "engine.request",
         "engine.resources",
+        "engine.scores",
         "engine.worker",
         "reporting.report",
     ),

@@ -45,7 +45,7 @@ def asked(
             held = every and index % every == 0
             engine.submit(Request(index, prompt, params, constraint=OneOf if held else None))
         while len(found) < count:
-            completion = engine.collect(timeout=60)
+            completion = engine.collect(timeout=600)  # kernels may have to be compiled
             assert completion is not None, "the engine hangs"
             found[completion.id] = completion
     return [found[index] for index in range(count)]

@@ -57,20 +57,22 @@ def _of_columns(logprobs: Mapping[str, object]) -> list[object]:
 
 def _entry(entry: object) -> Told | None:
     """Return an entry as ours are, None if it is malformed."""
+    told = _told(entry)
+    if told is None or not isinstance(entry, dict):
+        return None
+    others = entry.get("top_logprobs")
+    beside = [_told(other) for other in others] if isinstance(others, list) else []
+    return {**told, "top_logprobs": [other for other in beside if other]}
+
+
+def _told(entry: object) -> Told | None:
+    """Return what is told of one token, without others at its place; None if that is malformed."""
     if not isinstance(entry, dict):
         return None
-    token, logprob, others = entry.get("token"), entry.get("logprob"), entry.get("top_logprobs")
+    token, logprob, data = entry.get("token"), entry.get("logprob"), entry.get("bytes")
     if not isinstance(token, str) or isinstance(logprob, bool) or not isinstance(logprob, int | float):
         return None
     if not math.isfinite(logprob):
         return None
-    data = entry.get("bytes")
-    told: Told = {
-        "token": token,
-        "logprob": min(float(logprob), 0.0),
-        "bytes": data if isinstance(data, list) else list(token.encode("utf-8", "surrogatepass")),
-    }
-    beside = [_entry({**other, "top_logprobs": None}) for other in others or () if isinstance(other, dict)]
-    if others is not None or "top_logprobs" in entry:
-        told["top_logprobs"] = [other for other in beside if other] if others is not None else []
-    return told
+    spelled = data if isinstance(data, list) else list(token.encode("utf-8", "surrogatepass"))
+    return {"token": token, "logprob": min(float(logprob), 0.0), "bytes": spelled}

@@ -30,6 +30,7 @@ ROOMS = {
     "interrupts": ("errors",),
     "smallfile": ("errors", "visible"),
     "integrity": (*GROUND,),
+    "pages": ("errors", "visible"),  # rows of text, whatever they are about
     "documents": (*GROUND, "documents.sentences"),
     "documents.sentences": ("errors", "documents.language"),  # text alone: no format, no document
     "tasks": (*GROUND, "documents.document", "documents.language", "documents.marks", "documents.placeholders"),
@@ -72,6 +73,7 @@ ROOMS = {
         "answering.backend",  # the protocol that it speaks
         "answering.choice",
         "answering.fitting",
+        "answering.scores",  # what log-probabilities say of an answer
         "tasks",
         "models.grammar",
         "engine.worker",
@@ -86,12 +88,22 @@ ROOMS = {
         "reporting.report",
         "tasks",
     ),
-    "reporting": (*GROUND, "documents.document", "documents.writer", "engine.worker"),
+    "reporting": (
+        *GROUND,
+        "documents.document",
+        "documents.source",
+        "documents.writer",
+        "engine.worker",
+        "pages",
+        "store",
+        "tasks.question",
+    ),
     "answering": (
         *GROUND,
         "integrity",
         "answering.cluster",
         "answering.endpoint",
+        "documents.confidence",
         "documents.document",
         "documents.marks",
         "documents.pieces",
@@ -106,8 +118,26 @@ ROOMS = {
         "engine.precision_names",
         "engine.request",
         "engine.resources",
+        "engine.scores",
         "engine.worker",
         "reporting.report",
+    ),
+    "review": (
+        *GROUND,
+        "documents",
+        "tasks",
+        "store",
+        "models.grammar",  # whether a correction is of the form that was asked for
+        "reporting.report",
+        "answering.judging",
+    ),
+    "comparison": (
+        *GROUND,
+        "documents.formats",
+        "documents.formula",
+        "documents.source",
+        "pages",
+        "reporting",
     ),
     "jobs": (*GROUND, "documents", "tasks", "batches", "answering", "reporting.report", "models.grammar"),
     "health": (
@@ -142,6 +172,7 @@ ROOMS = {
         "documents.sentences",
         "tasks",
         "batches",
+        "comparison",
         "store",
         "models",
         "answering",
@@ -150,6 +181,8 @@ ROOMS = {
         "health",
         "help",
         "jobs",
+        "pages",
+        "review",
         "reporting",
         "engine.precision_names",
     ),

@@ -6,7 +6,7 @@ import re
 
 import typer
 
-from llmpar.documents.columns import COLUMNS
+from llmpar.documents.columns import ALL_COLUMNS, COLUMNS
 from llmpar.jobs.sharding import Shard
 from llmpar.tasks.checks import DEFAULT_CHECKS, parse_checks
 
@@ -82,8 +82,8 @@ def columns(value: str | None) -> str | None:
     """Check the names of columns."""
     names = columns_of(value)
     for name in names:
-        if name not in COLUMNS:
-            raise typer.BadParameter(f"{name!r} is no column; there are {', '.join(COLUMNS)}")
+        if name not in ALL_COLUMNS:
+            raise typer.BadParameter(f"{name!r} is no column; there are {', '.join(ALL_COLUMNS)}")
         if names.count(name) > 1:
             raise typer.BadParameter(f"{name!r} is named twice")
     return value

@@ -266,7 +266,16 @@ class Worker(threading.Thread):
         if sequence.error is None:
             self._num_broken = 0
         self._done(
-            Completion(request.id, sequence.output_ids, sequence.finish_reason, sequence.error, self.index, seconds)
+            Completion(
+                request.id,
+                sequence.output_ids,
+                sequence.finish_reason,
+                sequence.error,
+                self.index,
+                seconds,
+                logprobs=sequence.logprobs,
+                others=sequence.others,
+            )
         )
 
     def _fail_running(self, reason: str) -> None:

@@ -74,8 +74,8 @@ def load_model(
     Args:
         path: the directory or file.
         device: see `find_devices`.
-        precision: "auto" is no less precise than the weights were in their file, and the fastest such that the device
-            computes natively: int8 for weights of 8 bits or fewer (on a CPU), bf16 for 16 or fewer, else fp32.
+        precision: "auto" is no less precise than the weights were in their file, and the fastest such on the
+            device: int8 for weights of 8 bits or fewer (on a CPU), bf16 for 16 or fewer, else fp32.
             Where our own engine is too far off in a precision, it computes in the next longer one, and says so.
         source_bits: bits per weight of the file that the weights came from, None if unknown.
         notify: is told what was not as one might expect, for people who asked.
@@ -246,7 +246,7 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     from llmpar.engine.cpu import compiled, packed
     from llmpar.engine.cpu.precision import PRECISIONS
     from llmpar.models import packs, plans
-    from llmpar.models.needs import check_room
+    from llmpar.models.needs import check_room, floats_with_room
 
     for damaged in compiled.discard_damaged():
         warn(f"{str(damaged)!r} was altered since it was written; it is compiled again")
@@ -280,7 +280,6 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     from llmpar.models.opening import open_files
 
     native = _torch_precision(precision)
-    dtype = getattr(torch, TORCH_TYPES[native])
     skeleton = open_files(path)
     try:
         if skeleton:
@@ -291,7 +290,10 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
             model = _from_pretrained(path, "auto" if is_kept else torch.float32)
             decoder = from_transformers.build_closest(model, precision, notify)
     except OtherShape as reason:
+        if skeleton:
+            native = floats_with_room(path, skeleton.source.shapes, precision, native)
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
+        dtype = getattr(torch, TORCH_TYPES[native])
         if skeleton:
             model = skeleton.filled(dtype)
         for weight in model.parameters():  # not the buffers: rotary frequencies stay exact, as transformers loads them
@@ -382,6 +384,6 @@ def _fastest(source_bits: int | None) -> PrecisionName:
 
 def _torch_precision(precision: PrecisionName) -> PrecisionName:
     """Return what torch computes in on this CPU where this precision is wanted."""
-    from llmpar.engine.cpu.precision import PRECISIONS, fastest
+    from llmpar.engine.cpu.precision import PRECISIONS, fastest_in_torch
 
-    return fastest(PRECISIONS[precision].bits, TORCH_TYPES).name
+    return fastest_in_torch(PRECISIONS[precision].bits).name

@@ -15,6 +15,7 @@ from support.places import ROOT
 from support.platforms_table import tables
 from support.program import Outcome
 from support.servers import serving
+from support.stations import FakeCluster
 
 from llmpar import __main__
 from llmpar.engine.resources import usable_cores
@@ -167,3 +168,13 @@ def test_on_windows_nothing_begins(monkeypatch: pytest.MonkeyPatch, capfd: pytes
         __main__.main()
     assert left.value.code == 69
     assert "run it in WSL 2" in capfd.readouterr().err
+
+
+def test_a_cluster_that_is_named_is_looked_at(llmpar: Llmpar, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("llmpar.answering.cluster.connection.Cluster", lambda _: FakeCluster(8, 4))
+        found = examined(llmpar, "--ray", "auto")["Ray cluster"]
+        assert found["value"] == "auto: host0 with cpu=8,gpu=0, host1 with cpu=4,gpu=0: 2 workers, such as cpu=8"
+        found = examined(llmpar, "--ray", "auto", "--ray-resources", "cpu=3,gpu=1", code=69)["Ray cluster"]
+        assert "has no node with cpu=3,gpu=1" in found["value"]
+    assert examined(llmpar, "--ray", "ray://head:10001", code=69)["Ray cluster"]["is_fault"]

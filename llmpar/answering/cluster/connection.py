@@ -133,9 +133,11 @@ class Cluster:
         waiting = {handle.place.remote(): index for index, handle in enumerate(handles)}
         found: dict[int, Place] = {}
         failures: list[str] = []
-        begun, is_told = time.monotonic(), False
+        begun, is_told, num_told = time.monotonic(), False, -1
         while waiting:
-            watcher.doing(f"waiting for a place on the cluster: {len(found):,} of {len(handles):,} workers have one")
+            if num_told != len(found):
+                num_told = len(found)
+                watcher.doing(f"waiting for a place on the cluster: {num_told:,} of {len(handles):,} workers have one")
             ready, _ = self._ray.wait(list(waiting), num_returns=1, timeout=_LOOK)
             for ref in ready:
                 index = waiting.pop(ref)

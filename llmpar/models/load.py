@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -14,13 +15,12 @@ from llmpar.engine.precision_names import SHORT, TORCH_TYPES, PrecisionChoice, P
 from llmpar.engine.resources import is_out_of_memory
 from llmpar.errors import KeptDamaged, ModelUnavailable
 from llmpar.integrity.foundation import Foundation
-from llmpar.models.cache import kept_sums
-from llmpar.models.configuration import is_gguf, place_of, stop_ids
+from llmpar.models.configuration import stop_ids
 from llmpar.models.device_needs import DeviceTooSmall, check_device, suits
 from llmpar.models.devices import find_devices as find_devices
 from llmpar.models.devices import has_bf16, has_fp8
 from llmpar.models.short import put_short
-from llmpar.models.sums import is_weights
+from llmpar.models.watching import add_files, watch
 
 if TYPE_CHECKING:
     from llmpar.engine.cpu.decoder import Decoder
@@ -77,8 +77,8 @@ def load_model(
     Args:
         path: the directory or file.
         device: see `find_devices`.
-        precision: "auto" is no less precise than the weights were in their file, and the fastest such that the device
-            computes natively: int8 for weights of 8 bits or fewer (on a CPU), bf16 for 16 or fewer, else fp32.
+        precision: "auto" is no less precise than the weights were in their file, and the fastest such on the
+            device: int8 for weights of 8 bits or fewer (on a CPU), bf16 for 16 or fewer, else fp32.
             Where our own engine is too far off in a precision, it computes in the next longer one, and says so.
         source_bits: bits per weight of the file that the weights came from, None if unknown.
         notify: is told what was not as one might expect, for people who asked.
@@ -136,38 +136,6 @@ def import_libraries() -> None:
         from llmpar.engine.cuda import from_transformers, model  # noqa: F401
 
 
-def watch(path: Path, *, is_mapped: bool) -> Foundation:
-    """Begin to look at the files of a model, weights too, before they are loaded.
-
-    Args:
-        path: its directory or GGUF file.
-        is_mapped: see `Foundation`.
-
-    Raises:
-        ModelUnavailable: one cannot be read.
-    """
-    foundation = Foundation(is_mapped=is_mapped)
-    _add_files(foundation, path, weights=True)
-    foundation.begin()
-    return foundation
-
-
-def _add_files(foundation: Foundation, path: Path, *, weights: bool) -> None:
-    from llmpar.engine.cpu import truncation
-    from llmpar.models.gguf.parts import parts_of
-
-    truncation.end_cleanly()
-    try:
-        kept = kept_sums(place_of(path))
-        files = parts_of(path) if is_gguf(path) else tuple(sorted(path.iterdir()))
-        for file in files:
-            expected = kept.by_name.get(file.name) if kept else None
-            if (weights and is_weights(file.name)) or (expected and not is_weights(file.name)):
-                foundation.add(file, expected, is_weights=is_weights(file.name))
-    except OSError as error:
-        raise ModelUnavailable(f"{str(path)!r}: cannot be read: {error.strerror}") from error
-
-
 def _cannot_be_put(path: Path, device: str, reason: str) -> ModelUnavailable:
     return ModelUnavailable(
         f"{str(path)!r}: cannot be put on {device}: {reason}; name another device, or take a smaller model"
@@ -203,20 +171,42 @@ def find_arithmetic(
     """
     devices = find_devices(device)
     kind = devices[0].partition(":")[0]
-    if precision == "fp8" and not (kind == "cuda" and has_fp8(devices)):
-        others = ("fp32", "bf16") if kind == "mps" else ("fp32", "bf16", "int8", "int4")
-        lacks = f"{devices[0]} has no such arithmetic, which begins with compute capability 8.9"
-        lacks = lacks if kind == "cuda" else f"not on {kind}"
-        raise ModelUnavailable(f"precision fp8: {lacks}; use {', '.join(others[:-1])} or {others[-1]}")
-    if devices == ("cpu",):
-        return devices, _fastest(source_bits) if precision == "auto" else precision
+    taken = precision_on(kind, precision, source_bits, has_bf16)
+    if kind == "cuda" and taken == "fp8" and not has_fp8(devices):
+        raise ModelUnavailable(
+            f"precision fp8: {devices[0]} has no such arithmetic, which begins with compute capability 8.9; "
+            "use fp32, bf16, int8 or int4"
+        )
+    is_short = (source_bits or 16) <= _SHORT_BITS
+    if precision == "auto" and taken == "bf16" and is_short and path and not suits(path, taken, devices):
+        return devices, "int8"  # in which weights of fewer bits stay what they are
+    return devices, taken
+
+
+def precision_on(
+    kind: str, precision: PrecisionChoice, source_bits: int | None, can_bf16: Callable[[], bool]
+) -> PrecisionName:
+    """Return the precision that a model is computed with on a kind of device, of this machine or another.
+
+    Args:
+        kind: "cpu", "cuda" or "mps".
+        precision: what is asked for.
+        source_bits: bits that a weight has in the model's file; None where nobody knows.
+        can_bf16: tells whether GPUs of that machine compute with bf16.
+
+    Raises:
+        ModelUnavailable: there is no such precision on it.
+    """
+    if precision == "fp8" and kind != "cuda":
+        others = "fp32, bf16, int8 or int4" if kind == "cpu" else " or ".join(TORCH_TYPES)
+        raise ModelUnavailable(f"precision fp8: not on {kind}; use {others}")
+    if kind == "cpu":
+        return _fastest(source_bits) if precision == "auto" else precision
     if precision == "auto":
-        precision = "bf16" if kind == "cuda" and has_bf16() else "fp32"
-        if precision == "bf16" and path and (source_bits or 16) <= _SHORT_BITS and not suits(path, precision, devices):
-            precision = "int8"  # in which weights of fewer bits stay what they are
+        return "bf16" if kind == "cuda" and can_bf16() else "fp32"
     if precision not in TORCH_TYPES and kind != "cuda":
         raise ModelUnavailable(f"precision {precision}: not on {kind}; use {' or '.join(TORCH_TYPES)}")
-    return devices, precision
+    return precision
 
 
 def load_shard(path: Path, device: str, precision: PrecisionName, num_shards: int) -> LoadedModel:
@@ -252,7 +242,7 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     from llmpar.engine.cpu import compiled, packed
     from llmpar.engine.cpu.precision import PRECISIONS
     from llmpar.models import packs, plans
-    from llmpar.models.needs import check_room
+    from llmpar.models.needs import check_room, floats_with_room
 
     for damaged in compiled.discard_damaged():
         warn(f"{str(damaged)!r} was altered since it was written; it is compiled again")
@@ -262,7 +252,7 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     if place and place.use():
         foundation = Foundation()
         try:
-            _add_files(foundation, path, weights=False)
+            add_files(foundation, path, weights=False)
             decoder = packed.read(place.file, place.origin, foundation)
             foundation.begin()
             if doubts:
@@ -286,7 +276,6 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     from llmpar.models.opening import open_files
 
     native = _torch_precision(precision)
-    dtype = getattr(torch, TORCH_TYPES[native])
     skeleton = open_files(path)
     try:
         if skeleton:
@@ -297,7 +286,10 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
             model = _from_pretrained(path, "auto" if is_kept else torch.float32)
             decoder = from_transformers.build_closest(model, precision, notify)
     except OtherShape as reason:
+        if skeleton:
+            native = floats_with_room(path, skeleton.source.shapes, precision, native)
         notify(f"{path.name!r} runs through torch, which is slower, and in {native}: {reason}")
+        dtype = getattr(torch, TORCH_TYPES[native])
         if skeleton:
             model = skeleton.filled(dtype)
         for weight in model.parameters():  # not the buffers: rotary frequencies stay exact, as transformers loads them
@@ -388,6 +380,6 @@ def _fastest(source_bits: int | None) -> PrecisionName:
 
 def _torch_precision(precision: PrecisionName) -> PrecisionName:
     """Return what torch computes in on this CPU where this precision is wanted."""
-    from llmpar.engine.cpu.precision import PRECISIONS, fastest
+    from llmpar.engine.cpu.precision import PRECISIONS, fastest_in_torch
 
-    return fastest(PRECISIONS[precision].bits, TORCH_TYPES).name
+    return fastest_in_torch(PRECISIONS[precision].bits).name

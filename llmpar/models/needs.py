@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from llmpar.engine.precision_names import PrecisionName
+from llmpar.engine.precision_names import TORCH_TYPES, PrecisionName
 from llmpar.engine.resources import available_memory
 from llmpar.engine.source import SourceRows, WeightSource
 from llmpar.errors import ModelUnavailable, setting
@@ -53,6 +53,39 @@ def check_room(path: Path, precision: PrecisionName) -> None:
     raise ModelUnavailable(
         f"{path.name!r}: needs about {needed / 1e9:.1f} GB of memory in {precision}, and {free / 1e9:.1f} GB are free; "
         f"{remedy}"
+    )
+
+
+def floats_with_room(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], asked: PrecisionName, native: PrecisionName
+) -> PrecisionName:
+    """Return in which floats torch has room for all of a model's weights: the processor's own, else shorter ones.
+
+    Args:
+        path: the model's, for messages.
+        shapes: of its weights, by their names.
+        asked: the precision that was asked for; floats of fewer bits are no answer to it.
+        native: what torch is fastest in here.
+
+    Raises:
+        ModelUnavailable: there is room in none; the message says what the model needs, what there is, and what to do.
+    """
+    from llmpar.engine.cpu.precision import PRECISIONS
+
+    bits = {name: PRECISIONS[name].bits for name in TORCH_TYPES}
+    least = min(PRECISIONS[asked].bits, bits[native])
+    candidates = sorted((name for name in bits if least <= bits[name] <= bits[native]), key=bits.__getitem__)
+    needed = {name: _BESIDE + sum(map(prod, shapes.values())) * bits[name] // 8 for name in bits}
+    free = available_memory()
+    for name in reversed(candidates):
+        if needed[name] <= free:
+            return name
+    shortest = min(bits, key=bits.__getitem__)
+    shorter = f"take {setting('precision', shortest)}, or " if needed[shortest] <= free else ""
+    raise ModelUnavailable(
+        f"{path.name!r}: only torch computes this architecture, in floats: it needs about "
+        f"{needed[candidates[0]] / 1e9:.1f} GB of memory in {candidates[0]}, and {free / 1e9:.1f} GB are free; "
+        f"{shorter}let a server answer that has the model ({setting('endpoints', option='--endpoint')})"
     )
 
 

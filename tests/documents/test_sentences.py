@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import itertools
+import os
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 import nltk.data
 import pytest
@@ -91,6 +95,35 @@ def test_the_users_own_data_comes_first(nltk_data: Path) -> None:
     assert isinstance(load_punkt("english"), PunktTokenizer)
     tables._tables.clear()
     assert split("See the zork. Anything else.") == ["See the zork. Anything else."]
+
+
+def test_nltk_is_imported_only_where_data_of_its_own_may_be(
+    nltk_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = tables.tables("english")
+    nltk_data.rmdir()
+
+    def load(language: str) -> NoReturn:
+        raise AssertionError("nltk has been asked")
+
+    monkeypatch.setattr(tables, "load_punkt", load)
+    tables._tables.clear()
+    assert tables.tables("english") == known
+    nltk_data.mkdir()
+    tables._tables.clear()
+    with pytest.raises(AssertionError, match="asked"):
+        tables.tables("english")
+
+
+def test_the_places_of_data_are_those_that_nltk_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NLTK_DATA", f"/one{os.pathsep}~/two")
+    own = importlib.util.find_spec("nltk.data")
+    assert own
+    assert own.loader
+    fresh = importlib.util.module_from_spec(own)
+    own.loader.exec_module(fresh)
+    monkeypatch.delitem(sys.modules, "nltk.data")
+    assert {*map(str, tables._places_of_data())} == {*fresh.path}
 
 
 def test_unknown_languages_are_refused() -> None:

@@ -263,7 +263,7 @@ class TestLoad:
 
 @pytest.mark.parametrize("processor", ["AVX512", "AVX2", "PORTABLE"])
 @pytest.mark.parametrize("has_bf16", [True, False])
-def test_auto_is_no_less_precise_than_the_file_and_native(
+def test_auto_is_no_less_precise_than_the_file_and_fast(
     monkeypatch: pytest.MonkeyPatch, tiny_model: Path, processor: str, has_bf16: bool
 ) -> None:
     monkeypatch.setattr(instructions, "HERE", getattr(instructions, processor))
@@ -271,12 +271,14 @@ def test_auto_is_no_less_precise_than_the_file_and_native(
     monkeypatch.setitem(HOST, "avx512vnni", False)  # for int8, AVX2 is enough
     monkeypatch.setitem(HOST, "avx512bf16", has_bf16)
     monkeypatch.setattr(load, "_load_on_cpu", lambda _path, precision, *_, **__: precision)
-    half = "bf16" if has_bf16 and processor == "AVX512" else "fp32"
+    half = "bf16" if (has_bf16 and processor == "AVX512") or processor == "AVX2" else "fp32"
     few = "int8" if processor != "PORTABLE" else half
     for bits, expected in {4: few, 8: few, 9: half, 16: half, 17: "fp32", 32: "fp32", None: "fp32"}.items():
         assert load_model(tiny_model, "cpu", "auto", bits) == expected, bits
         for precision in PRECISIONS:
             assert load_model(tiny_model, "cpu", precision, bits) == precision, "who asks for one gets it"
+    in_torch = load._torch_precision("int8")
+    assert in_torch == ("bf16" if has_bf16 and processor == "AVX512" else "fp32"), "torch needs the instructions"
 
 
 class TestDevice:

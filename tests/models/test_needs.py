@@ -87,6 +87,34 @@ def test_too_large_a_model_is_refused(
                 needs.check_room(tmp_path, asked)
 
 
+@pytest.mark.parametrize(
+    ("free", "asked", "native", "found"),
+    [
+        (40, "int8", "fp32", "fp32"),
+        (20, "int8", "fp32", "bf16"),
+        (20, "int8", "bf16", "bf16"),
+        (
+            20,
+            "fp32",
+            "fp32",
+            r"about 32\.7 GB of memory in fp32, .* 20\.0 GB are free; take --precision bf16, or",
+        ),
+        (10, "fp32", "fp32", r"about 32\.7 GB of memory in fp32, and 10\.0 GB are free; let a server .*--endpoint"),
+        (10, "int4", "fp32", r"about 16\.6 GB of memory in bf16"),
+    ],
+)
+def test_torch_takes_the_floats_that_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch, free: float, asked: Any, native: Any, found: str
+) -> None:
+    monkeypatch.setattr(needs, "available_memory", lambda: int(free * 1e9))
+    with told_in_shell():
+        if found in PRECISIONS:
+            assert needs.floats_with_room(Path("m"), LARGE, asked, native) == found
+        else:
+            with pytest.raises(ModelUnavailable, match=found):
+                needs.floats_with_room(Path("m"), LARGE, asked, native)
+
+
 def test_it_is_said_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deepcopy(make("llama")).to(torch.bfloat16).save_pretrained(tmp_path)
     monkeypatch.setattr(needs, "available_memory", lambda: 1000)

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from support.engines import collected
 from support.forms import bits_of, multiplied
 from support.tiny_models import PARAMS, generated
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.cpu.decoder import Decoder, Pass, Tokens
@@ -19,9 +22,11 @@ from llmpar.engine.cpu.dots import DOTS, INPUT_GROUP
 from llmpar.engine.cpu.making import form_in
 from llmpar.engine.cpu.precision import PRECISIONS
 from llmpar.engine.cpu.projection import Projection
+from llmpar.engine.generic import skeleton as skeleton_module
 from llmpar.engine.pages import num_pages_of
 from llmpar.engine.source import SourceRows
-from llmpar.models import registry
+from llmpar.errors import ModelUnavailable
+from llmpar.models import needs, registry
 from llmpar.models.load import load_model
 from llmpar.models.opening import open_files, open_source
 
@@ -172,3 +177,56 @@ def test_answers_depend_on_neither_n_nor_batch(name: str) -> None:
     model = skeleton.filled(torch.float32)
     model.generation_config.eos_token_id = 2
     assert answers(2, 5, "fp32") == generated(model, PROMPTS, PARAMS.max_new_tokens)
+
+
+@pytest.fixture(scope="module")
+def experts() -> Any:
+    """The tiny gpt-oss in float32, with what transformers makes of its blocks."""
+    config = AutoConfig.from_pretrained(PLACE / "mxfp4")
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    stored = load_file(PLACE / "mxfp4" / "model.safetensors")
+    state = {name: tensor for name, tensor in stored.items() if not name.endswith(("_blocks", "_scales"))}
+    for name in [name.removesuffix("_blocks") for name in stored if name.endswith("_blocks")]:
+        state[name] = convert_moe_packed_tensors(stored[f"{name}_blocks"], stored[f"{name}_scales"])
+    model.load_state_dict(state)
+    model.generation_config.eos_token_id = 2
+    return model
+
+
+def test_experts_get_the_weights_that_transformers_makes_of_their_blocks(experts: Any) -> None:
+    (model,) = load_model(PLACE / "mxfp4", "cpu", "fp32").models
+    found = dict(model.module.named_parameters())  # type: ignore[attr-defined]
+    expected = dict(experts.named_parameters())
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(("workers", "batch"), [(1, 1), (2, 5)])
+def test_experts_answer_as_the_model_itself_does(experts: Any, workers: int, batch: int) -> None:
+    models = load_model(PLACE / "mxfp4", "cpu", "fp32").models
+    found = collected(build_engine(models, 64, frozenset({2}), workers, batch), PROMPTS, PARAMS)
+    assert found == generated(experts, PROMPTS, PARAMS.max_new_tokens)
+
+
+def test_one_expert_is_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(skeleton_module, "_PIECE", 1)
+    skeleton, read = open_files(PLACE / "mxfp4"), []
+    assert skeleton
+    rows = skeleton.source.rows
+
+    def noted(name: str, part: Any) -> Any:
+        read.append((name, part))
+        return rows(name, part)
+
+    monkeypatch.setattr(skeleton.source, "rows", noted)
+    skeleton.filled(torch.float32)
+    name = "model.layers.0.mlp.experts.gate_up_proj"
+    assert sorted((part.start, part.stop) for asked, part in read if asked == name) == [(0, 64), (64, 128)]
+
+
+def test_experts_that_torch_has_no_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(needs, "_BESIDE", 0)
+    monkeypatch.setattr(needs, "available_memory", lambda: 45_000)  # enough for their codes
+    with pytest.raises(ModelUnavailable, match=r"'mxfp4': only torch computes this architecture, .* 0\.0 GB are free"):
+        load_model(PLACE / "mxfp4", "cpu", "int8")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from llmpar.documents.language import FUNCTION_WORDS
 from llmpar.documents.sentences.languages import find_language
@@ -21,6 +24,7 @@ _PRONOUNS = {
     "french": "il elle ils elles nous vous ce cela mais puis ici comment pourquoi",
     "spanish": "él ella ellos esto eso pero luego aquí cómo por",
 }
+_PARTS = ("share", "lib")
 _tables: dict[str, Tables] = {}
 _lock = threading.Lock()
 
@@ -58,7 +62,7 @@ def tables(language: str) -> Tables:
     """
     with _lock:
         if language not in _tables:
-            parameters = load_punkt(language)._params  # noqa: SLF001 (nltk has no other name for them)
+            parameters = _parameters(language)
             lists = prefixes(language)
             _tables[language] = Tables(
                 language,
@@ -71,6 +75,26 @@ def tables(language: str) -> Tables:
                 FUNCTION_WORDS.get(language, frozenset()) | {*_PRONOUNS.get(language, "").split()},
             )
         return _tables[language]
+
+
+def _parameters(language: str) -> Any:
+    """Return what Punkt learned of a language. Nltk is imported only if it may have other data, as that takes long."""
+    if any(place.exists() for place in _places_of_data()):
+        return load_punkt(language)._params  # noqa: SLF001 (nltk has no other name for them)
+    from punkt.data import load_bundled
+
+    return load_bundled(find_language(language))
+
+
+def _places_of_data() -> list[Path]:
+    """Return the directories, or archives, where nltk looks for data that somebody installed."""
+    if "nltk.data" in sys.modules:
+        return list(map(Path, sys.modules["nltk.data"].path))
+    # As nltk.data has them before anybody changes them.
+    named = [*filter(None, os.environ.get("NLTK_DATA", "").split(os.pathsep)), "~/nltk_data"]
+    roots = [sys.prefix, *(f"{root}/{part}" for root in (sys.prefix, "/usr", "/usr/local") for part in _PARTS)]
+    places = [*named, *(f"{root}/nltk_data" for root in roots)]
+    return [Path(os.path.expanduser(place)) for place in places]  # noqa: PTH111 (there may be no home, an error there)
 
 
 def load_punkt(language: str) -> PunktSentenceTokenizer:

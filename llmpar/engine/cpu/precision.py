@@ -16,8 +16,8 @@ import numpy.typing as npt
 from llmpar.engine.cpu import four_bits
 from llmpar.engine.cpu.dots import BFLOATS, BYTES, FLOAT_WORDS, NIBBLES, Dot
 from llmpar.engine.cpu.floats import to_bf16
-from llmpar.engine.cpu.instructions import is_native
-from llmpar.engine.precision_names import PrecisionName
+from llmpar.engine.cpu.instructions import is_native, is_worthwhile
+from llmpar.engine.precision_names import TORCH_TYPES, PrecisionName
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -75,8 +75,13 @@ class Precision:
 
     @property
     def is_native(self) -> bool:
-        """Whether this processor has instructions for it; it loses to a longer one where it has not."""
+        """Whether this processor has instructions for it."""
         return is_native(self.dot)
+
+    @property
+    def is_worthwhile(self) -> bool:
+        """Whether our kernels are faster in it here than in a longer one."""
+        return is_worthwhile(self.dot)
 
     @property
     def weights(self) -> Any:
@@ -196,12 +201,19 @@ def precisions_from(name: PrecisionName) -> tuple[PrecisionName, ...]:
     return tuple(reversed(names[: names.index(name) + 1]))
 
 
-def fastest(bits: int, among: Iterable[PrecisionName] = LOSSLESS) -> Precision:
-    """Return the shortest precision of at least so many bits that is native; fp32 if there is none.
+def fastest(bits: int) -> Precision:
+    """Return the precision of at least so many bits in which our kernels are fastest here.
 
     Args:
         bits: per weight, as in the file that the weights came from.
-        among: the names of those that may be chosen.
     """
-    fitting = [PRECISIONS[name] for name in among if PRECISIONS[name].bits >= bits and PRECISIONS[name].is_native]
-    return min(fitting, key=lambda one: one.bits, default=FP32)
+    return _shortest(bits, (PRECISIONS[name] for name in LOSSLESS if PRECISIONS[name].is_worthwhile))
+
+
+def fastest_in_torch(bits: int) -> Precision:
+    """Return the precision of at least so many bits in which torch is fastest here; it needs the instructions."""
+    return _shortest(bits, (PRECISIONS[name] for name in TORCH_TYPES if PRECISIONS[name].is_native))
+
+
+def _shortest(bits: int, among: Iterable[Precision]) -> Precision:
+    return min((one for one in among if one.bits >= bits), key=lambda one: one.bits, default=FP32)

@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from llmpar.engine.parts import Extent
+from llmpar.engine.quantized import Floats
 from llmpar.engine.resources import usable_cores
 from llmpar.engine.source import SourceRows
 
@@ -34,17 +35,50 @@ class OtherWeights(Exception):
     """The files hold something else than the model of their configuration."""
 
 
+class _Stored(Protocol):
+    """What a parameter of two or more dimensions holds."""
+
+    def floats(self, part: slice, /) -> Floats:
+        """Return a part of it along its first axis, in float32."""
+
+    def give_back(self) -> None:
+        """Let go of the memory that its pages take."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Experts:
+    """The matrices of a layer's experts (E, K, N), of which a source has all outputs (E · N, K), one below the other.
+
+    Each is the other way round than transformers has it.
+    """
+
+    rows: SourceRows
+    num_outputs: int
+
+    def floats(self, part: slice, /) -> Floats:
+        """Return the matrices (n, K, N) of some experts."""
+        found = self.rows.floats(slice(part.start * self.num_outputs, part.stop * self.num_outputs))
+        turned: Floats = found.reshape(-1, self.num_outputs, found.shape[1]).swapaxes(1, 2)
+        return turned
+
+    def give_back(self) -> None:
+        """Let go of the memory that their pages take."""
+        self.rows.give_back()
+
+
 @dataclass(frozen=True, slots=True)
 class Skeleton:
     """A model and where its weights are.
 
-    `module` is one of transformers, in float32. Its matrices have a shape and no memory; `rows` has what they hold.
-    Vectors are there. Linear layers and embeddings compute while they are `reading`.
+    `module` is one of transformers, in float32. Its matrices have a shape and no memory; `rows` has what those of two
+    dimensions hold, and `experts` what those of three do. Vectors are there. Linear layers and embeddings compute while
+    they are `reading`.
     """
 
     module: Any
     source: WeightSource
     rows: dict[torch.Tensor, SourceRows]
+    experts: dict[torch.Tensor, _Experts]
 
     @property
     def extent(self) -> Extent:
@@ -126,10 +160,11 @@ class Skeleton:
     def filled(self, dtype: torch.dtype) -> Any:
         """Return the module with all its weights in memory, in this type; it is a model like any other then."""
         names: dict[torch.Tensor, str] = {weight: name for name, weight in self.module.named_parameters()}
-        for parameter, rows in self.rows.items():
+        stored: dict[torch.Tensor, _Stored] = {**self.rows, **self.experts}
+        for parameter, rows in stored.items():
             whole = torch.empty(parameter.shape, dtype=dtype)
 
-            def put(part: slice, rows: SourceRows = rows, whole: torch.Tensor = whole) -> None:
+            def put(part: slice, rows: _Stored = rows, whole: torch.Tensor = whole) -> None:
                 whole[part] = torch.from_numpy(rows.floats(part)).to(dtype)
 
             in_pieces(put, parameter.shape)
@@ -167,7 +202,11 @@ def open_skeleton(kind: Any, config: Any, source: WeightSource) -> Skeleton:
         raise OtherWeights(f"has weights that the model has no place for: {unknown[0]} ({len(unknown)} of them)")
     lazy = {weight for weight in wanted.values() if weight.ndim > 1}
     rows: dict[torch.Tensor, SourceRows] = {}
+    experts: dict[torch.Tensor, _Experts] = {}
     for name, parameter in wanted.items():
+        if parameter.ndim == 3 and tuple(shapes[name]) == (parameter.shape[0] * parameter.shape[2], parameter.shape[1]):
+            experts[parameter] = _Experts(SourceRows(source, name), parameter.shape[2])
+            continue
         if tuple(shapes[name]) != tuple(parameter.shape):
             raise OtherWeights(f"{name} has the shape {tuple(shapes[name])} instead of {tuple(parameter.shape)}")
         if parameter in lazy:
@@ -177,9 +216,11 @@ def open_skeleton(kind: Any, config: Any, source: WeightSource) -> Skeleton:
         value = torch.from_numpy(SourceRows(source, name).floats())
         setattr(module.get_submodule(owner), own, nn.Parameter(value, requires_grad=False))
     module.tie_weights()
-    if absent := [name for name, parameter in module.named_parameters() if parameter.is_meta and parameter not in rows]:
+    filled = {parameter for parameter in module.parameters() if not parameter.is_meta}
+    filled |= rows.keys() | experts.keys()
+    if absent := [name for name, parameter in module.named_parameters() if parameter not in filled]:
         raise OtherWeights(f"has no weights for {absent[0]} ({len(absent)} missing)")
-    return Skeleton(module, source, rows)
+    return Skeleton(module, source, rows, experts)
 
 
 def _per_layer(config: Any, name: str) -> list[Any]:

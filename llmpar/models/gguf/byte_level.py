@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmpar.models.gguf.form import Form, Steps, ids_of
+from llmpar.models.gguf.form import Form, Steps, ids_of, pairs_of
 
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -111,7 +111,7 @@ def make(fields: Mapping[str, Any]) -> Form:
     from tokenizers import decoders, models
 
     cuts = _CUTS[fields["tokenizer.ggml.pre"]]
-    merges = [(first, second) for first, _, second in (m.partition(" ") for m in fields["tokenizer.ggml.merges"])]
+    merges = pairs_of(fields["tokenizer.ggml.merges"])
     words = ids_of(fields["tokenizer.ggml.tokens"])
     model = models.BPE(words, merges, ignore_merges=cuts.whole_words)
     return Form(words, model, lambda _: _steps(cuts), decoders.ByteLevel(), cuts.adds_beginning)

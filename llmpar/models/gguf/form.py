@@ -32,3 +32,11 @@ def ids_of(tokens: list[str]) -> dict[str, int]:
         for index, token in enumerate(reversed(tokens)):
             ids[token] = len(tokens) - 1 - index
     return ids
+
+
+def pairs_of(merges: list[str]) -> list[tuple[str, str]]:
+    """Return which pieces are merged, of texts that hold two of them with a space between."""
+    pieces = " ".join(merges).split(" ")
+    if len(pieces) == 2 * len(merges):  # none is empty or has a space in it: taken apart all at once
+        return list(zip(pieces[::2], pieces[1::2], strict=True))
+    return [(first, second) for first, _, second in (merge.partition(" ") for merge in merges)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llmpar.models.gguf.form import Form, Steps, ids_of
+from llmpar.models.gguf.form import Form, Steps, ids_of, pairs_of
 
 _NORMAL = 1  # gguf.TokenType: what texts are made of
 _SPACE = "▁"
@@ -33,7 +33,7 @@ def make(fields: Mapping[str, Any]) -> Form:
     unknown = fields.get("tokenizer.ggml.unknown_token_id")
     prefixed = bool(fields.get("tokenizer.ggml.add_space_prefix", True))
     if "tokenizer.ggml.merges" in fields:
-        merges = [(first, second) for first, _, second in (m.partition(" ") for m in fields["tokenizer.ggml.merges"])]
+        merges = pairs_of(fields["tokenizer.ggml.merges"])
     else:
         merges = merges_of(tokens, fields["tokenizer.ggml.scores"], fields.get("tokenizer.ggml.token_type"))
     words = ids_of(tokens)
@@ -75,18 +75,16 @@ def merges_of(tokens: list[str], scores: Any, kinds: Any = None) -> list[tuple[s
     lengths = np.fromiter(map(len, words), np.int64, len(words))
     starts = np.concatenate([[0], np.cumsum(lengths)])[:-1]
     hashes = _Hashes("".join(words))
-    whole = hashes.of(starts, starts + lengths)
-    known = np.argsort(whole, kind="stable")
-    sorted_hashes = whole[known]
+    known = _Known(hashes.of(starts, starts + lengths))
 
     # One entry for each place where a word can be cut.
     counts = np.maximum(lengths - 1, 0)
     word = np.repeat(np.arange(len(words)), counts)
     cut = np.arange(len(word)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
-    first = _find(sorted_hashes, known, hashes.of(starts[word], starts[word] + cut))
+    first = known.find(hashes.of(starts[word], starts[word] + cut))
     there = first >= 0
     word, cut, first = word[there], cut[there], first[there]
-    second = _find(sorted_hashes, known, hashes.of(starts[word] + cut, starts[word] + lengths[word]))
+    second = known.find(hashes.of(starts[word] + cut, starts[word] + lengths[word]))
     there = (second >= 0) & (lengths[first] == cut)
     word, first, second = word[there], first[there], second[there]
     # Of several ways to make one word, that of the tokens with the lowest ids comes first, as transformers has it.
@@ -95,12 +93,30 @@ def merges_of(tokens: list[str], scores: Any, kinds: Any = None) -> list[tuple[s
     return list(zip(left, right, strict=True))
 
 
-def _find(sorted_hashes: npt.NDArray[np.uint64], known: Any, wanted: npt.NDArray[np.uint64]) -> Any:
-    """Return which word has each hash (n,), -1 where none has."""
-    if not len(sorted_hashes):
-        return np.full(len(wanted), -1)
-    places = np.minimum(np.searchsorted(sorted_hashes, wanted), len(sorted_hashes) - 1)
-    return np.where(sorted_hashes[places] == wanted, known[places], -1)
+class _Known:
+    """Finds words by their hashes (W,), in buckets of a few: a search in all, halving them, waits for memory longer."""
+
+    def __init__(self, hashes: npt.NDArray[np.uint64]) -> None:
+        bits = max(1, (2 * len(hashes)).bit_length())
+        self._shift = np.uint64(64 - bits)  # the upper bits depend on all of a word, the lower ones do not
+        self._words = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._words]
+        counts = np.bincount((self._hashes >> self._shift).astype(np.int64), minlength=1 << bits)
+        self._ends = np.concatenate([[0], np.cumsum(counts)])
+
+    def find(self, wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Return which word has each hash (n,), the first of several; -1 where none has."""
+        found = np.full(len(wanted), -1)
+        buckets = (wanted >> self._shift).astype(np.int64)
+        places, ends = self._ends[buckets], self._ends[buckets + 1]
+        left = np.flatnonzero(places < ends)
+        places, ends = places[left], ends[left]
+        while len(left):
+            same = self._hashes[places] == wanted[left]
+            found[left[same]] = self._words[places[same]]
+            more = ~same & (places + 1 < ends)
+            left, places, ends = left[more], places[more] + 1, ends[more]
+        return found
 
 
 class _Hashes:
@@ -108,7 +124,8 @@ class _Hashes:
 
     def __init__(self, text: str) -> None:
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint64) + np.uint64(1)
-        self._inverses = _powers(pow(_BASE, -1, 1 << 64), len(codes) + 1)
+        # Times the base, so that the upper bits of a single character's hash depend on it, too.
+        self._inverses = _powers(pow(_BASE, -1, 1 << 64), len(codes) + 1) * np.uint64(_BASE)
         self._sums = np.concatenate([[np.uint64(0)], np.cumsum(codes * _powers(_BASE, len(codes)), dtype=np.uint64)])
 
     def of(self, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

@@ -111,8 +111,9 @@ class LocalModel:
         """
         from llmpar.models.load import find_arithmetic
 
-        files, choice = self._files, self._choice
-        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, files.path)
+        choice, files = self._choice, self._files
+        path = files.path if choice.tensor_parallel == 1 else None  # of several devices, each has a share alone
+        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, path)
         return self._identity(devices[0].partition(":")[0], precision)
 
     def identify_on(self, kind: str) -> Identity:

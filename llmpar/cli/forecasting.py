@@ -96,7 +96,8 @@ def _memory(run: Run, forecast: Forecast) -> str | None:
 
     try:
         files = resolve(choice.name, offline=True)
-        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, files.path)
+        path = files.path if choice.tensor_parallel == 1 else None
+        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, path)
         config = configuration(files.path)
     except ModelUnavailable:
         return None

@@ -53,7 +53,8 @@ def look(choice: ModelChoice, *, is_named: bool) -> Iterator[Finding]:
         return
     yield Finding(_TOPIC, name, str(files.path))
     try:
-        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, files.path)
+        path = files.path if choice.tensor_parallel == 1 else None
+        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, path)
     except LlmparError as error:
         yield Finding(_TOPIC, "device", str(error), is_fault=True)
         return

@@ -15,13 +15,12 @@ from llmpar.engine.precision_names import SHORT, TORCH_TYPES, PrecisionChoice, P
 from llmpar.engine.resources import is_out_of_memory
 from llmpar.errors import KeptDamaged, ModelUnavailable
 from llmpar.integrity.foundation import Foundation
-from llmpar.models.cache import kept_sums
-from llmpar.models.configuration import is_gguf, place_of, stop_ids
+from llmpar.models.configuration import stop_ids
 from llmpar.models.device_needs import DeviceTooSmall, check_device, suits
 from llmpar.models.devices import find_devices as find_devices
 from llmpar.models.devices import has_bf16, has_fp8
 from llmpar.models.short import put_short
-from llmpar.models.sums import is_weights
+from llmpar.models.watching import add_files, watch
 
 if TYPE_CHECKING:
     from llmpar.engine.cpu.decoder import Decoder
@@ -137,38 +136,6 @@ def import_libraries() -> None:
         from llmpar.engine.cuda import from_transformers, model  # noqa: F401
 
 
-def watch(path: Path, *, is_mapped: bool) -> Foundation:
-    """Begin to look at the files of a model, weights too, before they are loaded.
-
-    Args:
-        path: its directory or GGUF file.
-        is_mapped: see `Foundation`.
-
-    Raises:
-        ModelUnavailable: one cannot be read.
-    """
-    foundation = Foundation(is_mapped=is_mapped)
-    _add_files(foundation, path, weights=True)
-    foundation.begin()
-    return foundation
-
-
-def _add_files(foundation: Foundation, path: Path, *, weights: bool) -> None:
-    from llmpar.engine.cpu import truncation
-    from llmpar.models.gguf.parts import parts_of
-
-    truncation.end_cleanly()
-    try:
-        kept = kept_sums(place_of(path))
-        files = parts_of(path) if is_gguf(path) else tuple(sorted(path.iterdir()))
-        for file in files:
-            expected = kept.by_name.get(file.name) if kept else None
-            if (weights and is_weights(file.name)) or (expected and not is_weights(file.name)):
-                foundation.add(file, expected, is_weights=is_weights(file.name))
-    except OSError as error:
-        raise ModelUnavailable(f"{str(path)!r}: cannot be read: {error.strerror}") from error
-
-
 def _cannot_be_put(path: Path, device: str, reason: str) -> ModelUnavailable:
     return ModelUnavailable(
         f"{str(path)!r}: cannot be put on {device}: {reason}; name another device, or take a smaller model"
@@ -204,20 +171,16 @@ def find_arithmetic(
     """
     devices = find_devices(device)
     kind = devices[0].partition(":")[0]
-    if precision == "fp8" and kind == "cuda" and not has_fp8(devices):
-        raise _no_fp8(kind, f"{devices[0]} has no such arithmetic, which begins with compute capability 8.9")
-    found = precision_on(kind, precision, source_bits, has_bf16)
+    taken = precision_on(kind, precision, source_bits, has_bf16)
+    if kind == "cuda" and taken == "fp8" and not has_fp8(devices):
+        raise ModelUnavailable(
+            f"precision fp8: {devices[0]} has no such arithmetic, which begins with compute capability 8.9; "
+            "use fp32, bf16, int8 or int4"
+        )
     is_short = (source_bits or 16) <= _SHORT_BITS
-    if (
-        precision == "auto"
-        and kind == "cuda"
-        and found == "bf16"
-        and path
-        and is_short
-        and not suits(path, found, devices)
-    ):
-        found = "int8"  # in which weights of fewer bits stay what they are
-    return devices, found
+    if precision == "auto" and taken == "bf16" and is_short and path and not suits(path, taken, devices):
+        return devices, "int8"  # in which weights of fewer bits stay what they are
+    return devices, taken
 
 
 def precision_on(
@@ -236,7 +199,8 @@ def precision_on(
         ModelUnavailable: there is no such precision on it.
     """
     if precision == "fp8" and kind != "cuda":
-        raise _no_fp8(kind, f"not on {kind}")
+        others = "fp32, bf16, int8 or int4" if kind == "cpu" else " or ".join(TORCH_TYPES)
+        raise ModelUnavailable(f"precision fp8: not on {kind}; use {others}")
     if kind == "cpu":
         return _fastest(source_bits) if precision == "auto" else precision
     if precision == "auto":
@@ -244,11 +208,6 @@ def precision_on(
     if precision not in TORCH_TYPES and kind != "cuda":
         raise ModelUnavailable(f"precision {precision}: not on {kind}; use {' or '.join(TORCH_TYPES)}")
     return precision
-
-
-def _no_fp8(kind: str, reason: str) -> ModelUnavailable:
-    others = ("fp32", "bf16") if kind == "mps" else ("fp32", "bf16", "int8", "int4")
-    return ModelUnavailable(f"precision fp8: {reason}; use {', '.join(others[:-1])} or {others[-1]}")
 
 
 def load_shard(path: Path, device: str, precision: PrecisionName, num_shards: int) -> LoadedModel:
@@ -294,7 +253,7 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
     if place and place.use():
         foundation = Foundation()
         try:
-            _add_files(foundation, path, weights=False)
+            add_files(foundation, path, weights=False)
             decoder = packed.read(place.file, place.origin, foundation)
             foundation.begin()
             if doubts:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -102,12 +102,8 @@ def run(
     """
     from llmpar.tasks import files
 
-    if (prompt is None) == (task is None):
-        raise UsageError("run: give a prompt, or a task")
     _check_files(store, model, task=files.path_of(task) if isinstance(task, str) else None)
-    asked = _task(prompt, task, values or {}, system)
-    listed = tuple(_listed(choices, "choices"))
-    formed = with_form(asked, listed or None, None if schema is None else dict(schema))
+    formed = task_of(prompt, task, values, system, choices, schema)
     return _results(_listed(texts), formed, _chosen(model), sampling, policy, store)
 
 
@@ -239,6 +235,45 @@ def split(text: str, unit: Unit = "sentence", *, language: str = "auto") -> list
     return [segment.text for segment in split_text(text, Reading(unit, language, "plain"))[1]]
 
 
+class Asker:
+    """Asks the same of batches of texts, one batch after the other, with a model that stays open.
+
+    Args:
+        task: what is asked; see `task_of`.
+        model: see `run`.
+        sampling: see `run`.
+        policy: see `run`.
+        store: see `run`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: str | Path | ModelChoice = DEFAULT_MODEL,
+        sampling: Sampling = DEFAULT_SAMPLING,
+        policy: Policy = DEFAULT_POLICY,
+        store: bool | str | Path = True,
+    ) -> None:
+        self._task = task
+        self._opening = ExitStack()
+        self._session = self._opening.enter_context(_session(_chosen(model), sampling, policy, store))
+
+    def ask(self, texts: Iterable[str]) -> list[Result]:
+        """Return a result for each text, in order.
+
+        Raises:
+            UsageError: one of them is no text.
+            ModelUnavailable: the model is not to be had.
+            EngineFailed: the engine died.
+        """
+        answered = self._session.flow.answered(_parts(_listed(texts), self._task))
+        return [result for _, results in answered for result in results]
+
+    def close(self) -> None:
+        """End the workers, and close the store."""
+        self._opening.close()
+
+
 class _Silence:
     """Is told what goes on, and tells nobody but of what went wrong, as a RuntimeWarning."""
 
@@ -316,6 +351,22 @@ def _as_one(document: Document, texts: Iterator[str]) -> Iterator[tuple[Block, l
         offset += len(block.text)
         yield block, [Segment(block, index, 0, len(text), text, INLINE)] if text.strip() else []
     yield Block(document, offset, "", 0, first=not offset, last=True), []
+
+
+def task_of(
+    prompt: str | None = None,
+    task: str | Task | None = None,
+    values: Mapping[str, str] | None = None,
+    system: str | None = None,
+    choices: Sequence[str] = (),
+    schema: Mapping[str, object] | None = None,
+) -> Task:
+    """Return what `run` asks, given the same."""
+    if (prompt is None) == (task is None):
+        raise UsageError("run: give a prompt, or a task")
+    asked = _task(prompt, task, values or {}, system)
+    listed = tuple(_listed(choices, "choices"))
+    return with_form(asked, listed or None, None if schema is None else dict(schema))
 
 
 def _task(prompt: str | None, task: str | Task | None, values: Mapping[str, str], system: str | None) -> Task:

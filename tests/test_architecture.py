@@ -30,6 +30,7 @@ ROOMS = {
     "interrupts": ("errors",),
     "smallfile": ("errors", "visible"),
     "integrity": (*GROUND,),
+    "pages": ("errors", "visible"),  # rows of text, whatever they are about
     "documents": (*GROUND, "documents.sentences"),
     "documents.sentences": ("errors", "documents.language"),  # text alone: no format, no document
     "tasks": (*GROUND, "documents.document", "documents.language", "documents.marks", "documents.placeholders"),
@@ -72,16 +73,37 @@ ROOMS = {
         "answering.backend",  # the protocol that it speaks
         "answering.choice",
         "answering.fitting",
+        "answering.scores",  # what log-probabilities say of an answer
         "tasks",
         "models.grammar",
         "engine.worker",
         "reporting.report",
     ),
-    "reporting": (*GROUND, "documents.document", "documents.writer", "engine.worker"),
+    "answering.cluster": (
+        *GROUND,
+        "__init__",  # where llmpar's own code lies, which it ships
+        "integrity",
+        "answering",  # the backend over several processes, and what opens in each
+        "models.devices",
+        "reporting.report",
+        "tasks",
+    ),
+    "reporting": (
+        *GROUND,
+        "documents.document",
+        "documents.source",
+        "documents.writer",
+        "engine.worker",
+        "pages",
+        "store",
+        "tasks.question",
+    ),
     "answering": (
         *GROUND,
         "integrity",
+        "answering.cluster",
         "answering.endpoint",
+        "documents.confidence",
         "documents.document",
         "documents.marks",
         "documents.pieces",
@@ -96,14 +118,34 @@ ROOMS = {
         "engine.precision_names",
         "engine.request",
         "engine.resources",
+        "engine.scores",
         "engine.worker",
         "reporting.report",
+    ),
+    "review": (
+        *GROUND,
+        "documents",
+        "tasks",
+        "store",
+        "models.grammar",  # whether a correction is of the form that was asked for
+        "reporting.report",
+        "answering.judging",
+    ),
+    "comparison": (
+        *GROUND,
+        "documents.formats",
+        "documents.formula",
+        "documents.source",
+        "pages",
+        "reporting",
     ),
     "jobs": (*GROUND, "documents", "tasks", "batches", "answering", "reporting.report", "models.grammar"),
     "health": (
         *GROUND,
         "answering.backend",
         "answering.choice",
+        "answering.cluster.connection",
+        "answering.cluster.shares",
         "engine.cpu",  # which instructions kernels are compiled for
         "engine.model",
         "engine.resources",
@@ -122,6 +164,7 @@ ROOMS = {
         "models.grammar",
         "engine.worker",
     ),
+    "ray": ("errors", "interface", "answering.attempts", "answering.choice", "tasks.question"),
     "cli": (
         *GROUND,
         "unforeseen",
@@ -129,6 +172,7 @@ ROOMS = {
         "documents.sentences",
         "tasks",
         "batches",
+        "comparison",
         "store",
         "models",
         "answering",
@@ -137,6 +181,8 @@ ROOMS = {
         "health",
         "help",
         "jobs",
+        "pages",
+        "review",
         "reporting",
         "engine.precision_names",
     ),

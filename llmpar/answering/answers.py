@@ -11,17 +11,29 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from llmpar.answering.attempts import Attempt, Policy, Step, begin, next_step, sampling_of
-from llmpar.answering.backend import Backend, Query, Reply
-from llmpar.answering.fitting import Fit, Size, fit_of, refusal
-from llmpar.answering.judging import KEPT, PARTS, fault_of, result_of, said_by, sampling_for, writable
+from llmpar.answering.attempts import Attempt, Policy, Step, begin, next_step
+from llmpar.answering.backend import Backend, Reply
+from llmpar.answering.corrections import Corrections, foresee_corrections
+from llmpar.answering.fitting import Fit, fit_of, refusal
+from llmpar.answering.judging import KEPT, PARTS, fault_of, lacks_confidence, result_of, said_by, sampling_for, writable
 from llmpar.answering.memory import Memory, RecentResults
-from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, answer_of, can_extend, pend
+from llmpar.answering.pending import (
+    InFlight,
+    Pending,
+    Running,
+    Split,
+    TaskInUse,
+    answer_of,
+    can_extend,
+    pend,
+    query_of,
+)
+from llmpar.answering.sizing import size_of
 from llmpar.answering.splitting import Parts, halves_of, join, parts_after
-from llmpar.documents.document import Result
+from llmpar.documents.document import PERSON, Result
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
 from llmpar.reporting.report import Report
-from llmpar.store.store import StoredAnswer
+from llmpar.store.answer import StoredAnswer
 from llmpar.tasks.question import Prompt, Question, Sampling
 from llmpar.tasks.skips import leaves
 from llmpar.tasks.task import Task
@@ -37,6 +49,8 @@ class Answers:
             question of the task.
         open_backend: makes the backend, given the first question that nobody has answered yet.
         report: counts what happens.
+        open_corrections: returns what people answered to a task, as it was before it was put to the model; None: nobody
+            answered anything.
     """
 
     def __init__(
@@ -46,11 +60,13 @@ class Answers:
         open_task: Callable[[Task], tuple[Task, Memory]],
         open_backend: Callable[[Question], Backend],
         report: Report,
+        open_corrections: Callable[[Task], Corrections] | None = None,
     ) -> None:
         self._sampling = sampling
         self._policy = policy
         self._open_task = open_task
         self._open_backend = open_backend
+        self._open_corrections = open_corrections
         self._report = report
         self._tasks: dict[Task, TaskInUse] = {}
         self._backend: Backend | None = None
@@ -58,6 +74,7 @@ class Answers:
         self._in_flight: dict[bytes, InFlight] = {}
         self._splits: dict[Pending, Split] = {}  # by part
         self._replaced: set[Pending] = set()  # those whose answers of earlier runs have gone
+        self._outdated: set[Pending] = set()  # those whose answers of earlier runs lack what a check needs
         self._recent = RecentResults()
         self._next_id = 0
         self._is_ending = False
@@ -79,8 +96,10 @@ class Answers:
     def submit_all(self, questions: Sequence[Question]) -> list[Pending]:
         """Take questions in, as `submit` does one after another, but in less time."""
         pending = [
-            pend(question.under(in_use.task), in_use.memory) for question, in_use in map(self._in_use, questions)
+            pend(question.under(in_use.task), in_use.memory, in_use.corrections)
+            for question, in_use in map(self._in_use, questions)
         ]
+        foresee_corrections(one.correctable for one in pending)
         for memory in () if self._policy.refresh else dict.fromkeys(one.memory for one in pending):
             memory.foresee([one.key for one in pending if one.memory is memory])
         left = [(one, attempt) for one in pending if (attempt := self._start(one))]
@@ -146,7 +165,8 @@ class Answers:
     def _in_use(self, question: Question) -> tuple[Question, TaskInUse]:
         in_use = self._tasks.get(question.task)
         if in_use is None:
-            in_use = self._tasks[question.task] = TaskInUse(*self._open_task(question.task))
+            corrections = self._open_corrections(question.task) if self._open_corrections else None
+            in_use = self._tasks[question.task] = TaskInUse(*self._open_task(question.task), corrections)
         return question, in_use
 
     def _opened(self, question: Question) -> Backend:
@@ -160,9 +180,16 @@ class Answers:
         if segment.fault:  # beside all that is remembered: its text is not the whole
             self._settle(pending, Result(segment, error=segment.fault, key=pending.key, finish_reason="error"))
             return None
-        if self._needs_no_model(pending) or self._is_repeated(pending):
+        if self._is_corrected(pending) or self._needs_no_model(pending) or self._is_repeated(pending):
             return None
         return self._from_store(pending)
+
+    def _is_corrected(self, pending: Pending) -> bool:
+        """Let a question have the answer that a person gave, if there is one: nothing goes before it."""
+        answer = pending.correctable and pending.correctable[0].find(pending.correctable[1])
+        if answer:
+            self._finish(pending, answer, self._fault(pending, answer), cached=True)
+        return answer is not None
 
     def _needs_no_model(self, pending: Pending) -> bool:
         """Leave a text as it is that no model need see."""
@@ -195,6 +222,9 @@ class Answers:
             The attempt to be made where the store has no result; None where it has.
         """
         known = [] if self._policy.refresh else pending.memory.find(pending.key)
+        if any(lacks_confidence(pending.question, answer) for answer in known):
+            known = []
+            self._outdated.add(pending)
         answer = next((answer for answer in known if self._fault(pending, answer) is None), None)
         if answer is None:
             attempt = begin([(answer.attempt, answer.finish_reason) for answer in known], self._policy)
@@ -216,7 +246,7 @@ class Answers:
                 self._refuse_length(backend, pending, attempt)
             return
         try:
-            size = self._size(backend, question, prompt)
+            size = size_of(question, prompt, backend, self._sampling)
         except (ModelUnavailable, UsageError) as error:
             if question.conversation is None:
                 raise
@@ -240,14 +270,6 @@ class Answers:
             self._in_flight[pending.key] = InFlight(num_prompt_tokens)
             self._submit(backend, Running(pending, prompt, asked, num_prompt_tokens), size.limit)
 
-    def _size(self, backend: Backend, question: Question, prompt: Prompt) -> Size:
-        if question.form:
-            backend.check_form(question.form)  # one that cannot be used is said now
-        num_prompt_tokens, num_text_tokens = backend.count_tokens(prompt), backend.measure(question.text)
-        wanted = self._limit(backend, question, num_text_tokens)
-        thinking = backend.thinking_room(prompt, self._sampling.max_thinking_tokens)
-        return Size(num_prompt_tokens, num_text_tokens, wanted, backend.context_length, thinking)
-
     def _refuse_length(
         self, backend: Backend, pending: Pending, attempt: Attempt, num_prompt_tokens: int | None = None
     ) -> None:
@@ -255,27 +277,10 @@ class Answers:
         answer = StoredAnswer(attempt.number, "", "error", num_prompt_tokens or 0, 0)
         self._finish(pending, answer, refusal(backend.context_length, num_prompt_tokens))
 
-    def _limit(self, backend: Backend, question: Question, num_text_tokens: int) -> int:
-        """Return how many tokens an answer may have at first."""
-        if question.form and question.form.choices:
-            return max(map(backend.measure, question.form.choices)) + 2
-        return self._drawn(question).max_new_tokens or question.task.max_new_tokens(num_text_tokens)
-
     def _submit(self, backend: Backend, running: Running, max_new_tokens: int, continues: bytes = b"") -> None:
-        question, attempt = running.pending.question, running.attempt
         self._running[self._next_id] = running
-        backend.submit(
-            Query(
-                self._next_id,
-                running.prompt,
-                sampling_of(attempt, self._drawn(question)),
-                max_new_tokens,
-                question.form,
-                self._policy.timeout,
-                continues,
-                attempt.thinking_room * max_new_tokens // attempt.limit,
-            )
-        )
+        drawn = self._drawn(running.pending.question)
+        backend.submit(query_of(self._next_id, running, drawn, self._policy, max_new_tokens, continues))
         self._next_id += 1
 
     # An answer's way: it is gone on with, asked for again, or the result.
@@ -358,7 +363,7 @@ class Answers:
         self._finish(split.whole, answer, fault, cached=cached, cut=cut)
 
     def _keep(self, pending: Pending, answer: StoredAnswer) -> None:
-        replaces = self._policy.refresh and pending not in self._replaced
+        replaces = (self._policy.refresh or pending in self._outdated) and pending not in self._replaced
         pending.memory.add(pending.key, pending.question.material, answer, replaces=replaces)
         if replaces:
             self._replaced.add(pending)
@@ -383,8 +388,10 @@ class Answers:
             key=pending.key,
             cached=cached,
             worker=worker,
+            finished=None if cached or answer.finish_reason == KEPT else time.time(),
         )
         self._replaced.discard(pending)
+        self._outdated.discard(pending)
         self._recent.add(pending.key, result)
         in_flight = self._in_flight.pop(pending.key, None)
         self._settle(pending, result)
@@ -397,5 +404,9 @@ class Answers:
         if split := self._splits.pop(pending, None):
             self._join(split)
         else:
+            if pending.correctable:
+                corrections, key = pending.correctable
+                is_correction = result.finish_reason == PERSON
+                result = replace(result, asked=(corrections.job, key), key=key if is_correction else result.key)
             pending.result = result = writable(pending.question, result)
             self._report.add(result, time.monotonic() - pending.started)

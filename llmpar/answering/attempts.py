@@ -30,6 +30,8 @@ class Policy:
         refresh: compute again what is in the store, and replace it.
         retry_failed: give segments that failed in an earlier run as many attempts again.
         overflow: what becomes of a segment that does not fit the model's context: it is split, or fails.
+        scores_forms: whether it is told how sure the model was of answers that have a form, too: of others it always
+            is, if the model can tell. It takes a few per cent of the time that such an answer takes.
     """
 
     retries: int = 1
@@ -37,6 +39,7 @@ class Policy:
     refresh: bool = False
     retry_failed: bool = False
     overflow: Overflow = "split"
+    scores_forms: bool = True
 
 
 @dataclass(frozen=True, slots=True)

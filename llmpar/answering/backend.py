@@ -1,8 +1,8 @@
 """The protocol between whoever asks and whatever answers, in text and plain data.
 
 Three implementations are here: a local model (`model.py`, on `local.py`), servers (`endpoint/`) and the echo
-(`echo.py`); `choice.py` has the table of them. Nothing above this line sees a token's id, a tensor, or anything else
-that another process could not be sent.
+(`echo.py`); `choice.py` has the table of them. The first and the last may compute on a cluster (`cluster/`). Nothing
+above this line sees a token's id, a tensor, or anything else that another process could not be sent.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ class Query:
         timeout: seconds that the answer may take from when work on it begins; None for any time.
         continues: `Reply.continuation` of an answer that was cut, with which this one goes on.
         thinking_room: how many of `max_new_tokens` are for thoughts alone; the answer has the others.
+        is_scored: whether it is wanted how likely the answer's tokens were; a backend may tell that anyway.
+        num_others: of how many of the likeliest tokens it is wanted at each place, besides that of each token; None if
+            it is wanted of the whole answer alone.
     """
 
     id: int
@@ -42,6 +45,8 @@ class Query:
     timeout: float | None = None
     continues: bytes = b""
     thinking_room: int = 0
+    is_scored: bool = True
+    num_others: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,13 @@ class Reply:
         thoughts: what the model wrote before its answer, for itself.
         num_thinking_tokens: of the thoughts, and of what marks them.
         is_unclosed: the thoughts had no end.
+        mean_logprob: the mean of the log-probabilities of the answer's tokens, without its thoughts: natural
+            logarithms, of the model's own distribution before a temperature or a form changes it, and without tokens
+            that a form forced. None if it is not known.
+        min_logprob: the least of them.
+        probabilities: of an answer that is one of some choices, how likely each was (see `scores.shares_of`); nothing
+            if that is not known.
+        tokens: of each token, if that was wanted: JSON as OpenAI's list `content` has it.
     """
 
     id: int
@@ -80,6 +92,10 @@ class Reply:
     thoughts: str = ""
     num_thinking_tokens: int = 0
     is_unclosed: bool = False
+    mean_logprob: float | None = None
+    min_logprob: float | None = None
+    probabilities: tuple[tuple[str, float], ...] = ()
+    tokens: str = ""
 
 
 class Backend(Protocol):

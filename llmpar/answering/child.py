@@ -11,18 +11,16 @@ import threading
 from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import TypeAlias
 
-from llmpar.answering.wire import Message, Opening, OpenPart, Preparing, Report
+from llmpar.answering.link import Events, write_frames
+from llmpar.answering.wire import Message, Opening, OpenPart, Preparing
 from llmpar.errors import ModelUnavailable, is_told_in_shell
 
 _ENDING = 2.0  # seconds that a process which was killed has to end: a driver may hold it for a while
 
-Events: TypeAlias = "queue.SimpleQueue[tuple[Child, Report | None]]"
-
 
 class Child:
-    """One process. What it says goes, with itself, to a queue; None when it is gone.
+    """One process on this machine, as a `Link`.
 
     It ends when this process does, however that ends: its end of the pipe is the only other one.
 
@@ -34,6 +32,8 @@ class Child:
     Raises:
         ModelUnavailable: it cannot be started.
     """
+
+    place = ""
 
     def __init__(self, name: str, events: Events, prepare: Callable[[], None] | None = None) -> None:
         self.name = name
@@ -58,7 +58,9 @@ class Child:
             mine.close()
             raise ModelUnavailable(f"{name}: its process cannot be started: {error.strerror or error}") from error
         # A thread writes, so that one that does not read keeps nobody else.
-        threading.Thread(target=_write, args=(mine, self._outbox), name="llmpar-queries", daemon=True).start()
+        threading.Thread(
+            target=write_frames, args=(mine.send, self._outbox), name="llmpar-queries", daemon=True
+        ).start()
         self._listener = threading.Thread(target=_listen, args=(self, mine, events), name="llmpar-answers", daemon=True)
         self._listener.start()
         if prepare:
@@ -92,21 +94,6 @@ class Child:
         self._listener.join(_ENDING)
         code = self._process.returncode
         return "hangs" if code is None else f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-
-
-def _write(connection: Connection, outbox: queue.SimpleQueue[Message | None]) -> None:
-    with contextlib.suppress(OSError, ValueError):  # it is gone, which the listener tells; or we closed the pipe
-        while (message := outbox.get()) is not None:
-            frame, is_last = [message], False
-            with contextlib.suppress(queue.Empty):
-                while not is_last:
-                    if (another := outbox.get_nowait()) is None:
-                        is_last = True
-                    else:
-                        frame.append(another)
-            connection.send(tuple(frame))
-            if is_last:
-                return
 
 
 def _listen(child: Child, connection: Connection, events: Events) -> None:

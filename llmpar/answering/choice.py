@@ -29,6 +29,8 @@ MODELS = {
 }
 """What can answer, by the names of engines: where each one's `backend.Model` is. It is imported when it is chosen."""
 
+_ON_CLUSTER = "llmpar.answering.cluster.model:OnCluster"  # the same, but elsewhere
+
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
@@ -53,6 +55,10 @@ class ModelChoice:
         api_key_file: holds the key for them; None leaves it to the environment.
         context_length: tokens of a prompt and its answer that they have room for; None for what they tell.
         max_tokens_total: tokens that a run may take of them.
+        ray: address of the Ray cluster whose nodes compute, "auto" for the one that runs on this machine; None for this
+            machine alone.
+        ray_workers: how many processes compute there; None for one on each GPU, or else on each node.
+        ray_resources: what each of them takes, by name ("cpu", "gpu", or the cluster's own); none for what suits it.
         thinking: what the switch for thinking in the model's chat template is set to; None leaves it off, mostly.
 
     Raises:
@@ -73,6 +79,9 @@ class ModelChoice:
     api_key_file: Path | None = None
     context_length: int | None = None
     max_tokens_total: int | None = None
+    ray: str | None = None
+    ray_workers: int | None = None
+    ray_resources: tuple[tuple[str, float], ...] = ()
     thinking: Thinking | None = None
 
     def __post_init__(self) -> None:
@@ -91,6 +100,7 @@ class ModelChoice:
             raise UsageError(f"{setting('thinking')} switches templates that are here, no server's; leave it out")
         if self.tensor_parallel > 1:
             _check_parallel(self)
+        _check_cluster(self)
 
 
 def open_model(choice: ModelChoice, watcher: Watcher) -> Model:
@@ -100,7 +110,7 @@ def open_model(choice: ModelChoice, watcher: Watcher) -> Model:
         choice: the user's.
         watcher: is told what takes time.
     """
-    module, _, name = MODELS[choice.engine].partition(":")
+    module, _, name = (MODELS[choice.engine] if choice.ray is None else _ON_CLUSTER).partition(":")
     make: Callable[[ModelChoice, Watcher], Model] = getattr(import_module(module), name)
     return make(choice, watcher)
 
@@ -129,3 +139,26 @@ def _check_parallel(choice: ModelChoice) -> None:
         raise UsageError(f"{given} and precision {choice.precision} exclude each other; use bf16 or fp32")
     if choice.device == "mps" or ":" in choice.device:
         raise UsageError(f"{given} takes the first {choice.tensor_parallel} CUDA devices, not {choice.device}")
+
+
+def _check_cluster(choice: ModelChoice) -> None:
+    if choice.ray is None:
+        for name, value in (("ray_workers", choice.ray_workers), ("ray_resources", choice.ray_resources)):
+            if value:
+                raise UsageError(f"{setting(name)} needs {setting('ray', 'auto')}, or the address of a cluster")
+        return
+    cluster = setting("ray", choice.ray)
+    if choice.endpoints:
+        raise UsageError(f"{cluster} and {setting('endpoints', option='--endpoint')} exclude each other")
+    if choice.tensor_parallel > 1:
+        raise UsageError(
+            f"{cluster} and {setting('tensor_parallel', str(choice.tensor_parallel))} exclude each other: a worker of "
+            "a cluster has one device"
+        )
+    if choice.device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"{cluster} and {setting('device', choice.device)} exclude each other; take cpu or cuda")
+    if choice.ray_workers is not None and choice.ray_workers < 1:
+        raise UsageError(f"{setting('ray_workers', str(choice.ray_workers))}: must be 1 or more")
+    for name, amount in choice.ray_resources:
+        if not 0 < amount < float("inf"):
+            raise UsageError(f"{setting('ray_resources', f'{name}={amount:g}')}: must be more than 0")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from llmpar.answering.backend import Backend, Identity, Watcher
 from llmpar.answering.choice import ANSWERS_VERSION, ModelChoice, max_held
 from llmpar.answering.local import Codec, LocalBackend
+from llmpar.answering.wire import Part
 from llmpar.engine.echo import EchoRunner
 from llmpar.engine.engine import Engine
 from llmpar.tasks.question import Prompt
@@ -63,11 +64,16 @@ class Echo:
 
     def open(self, examples: Sequence[Prompt]) -> Backend:  # noqa: ARG002 (nothing is read ahead)
         """Start the workers."""
-        num_slots = self._choice.batch_size or _SLOTS
-        runners = [EchoRunner(num_slots) for _ in range(self._choice.threads or 1)]
-        engine = Engine(runners, self.context_length, warn=self._watcher.warn)
-        self._watcher.watch(lambda: engine.statuses)
-        return LocalBackend(engine, Codec(_encode, _decode))
+        return open_echo(self._choice, self._watcher).backend
+
+
+def open_echo(choice: ModelChoice, watcher: Watcher) -> Part:
+    """Start the workers of an echo, in this process."""
+    num_slots = choice.batch_size or _SLOTS
+    runners = [EchoRunner(num_slots) for _ in range(choice.threads or 1)]
+    engine = Engine(runners, Echo.context_length, warn=watcher.warn)
+    watcher.watch(lambda: engine.statuses)
+    return Part(LocalBackend(engine, CODEC))
 
 
 def _encode(prompt: Prompt) -> bytes:
@@ -76,3 +82,7 @@ def _encode(prompt: Prompt) -> bytes:
 
 def _decode(ids: Sequence[int]) -> str:
     return bytes(ids).decode("utf-8", "surrogatepass")
+
+
+CODEC = Codec(_encode, _decode)
+"""How texts become bytes, and back."""

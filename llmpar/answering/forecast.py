@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from llmpar.answering.attempts import Policy, begin
+from llmpar.answering.corrections import Corrections
 from llmpar.answering.judging import fault_of, said_by, sampling_for
 from llmpar.answering.memory import Memory
 from llmpar.answering.session import Session
+from llmpar.store.keys import key_in
 from llmpar.store.lengths import Lengths
-from llmpar.store.store import Store, key_in
+from llmpar.store.store import Store
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.skips import leaves
 from llmpar.tasks.task import Task
@@ -72,6 +74,7 @@ class _Other:
 class _InUse:
     task: Task
     memory: Memory
+    corrections: Corrections
     lengths: Lengths
     others: tuple[_Other, ...]
 
@@ -130,6 +133,8 @@ class Forecaster:
     def _fate(self, in_use: _InUse, question: Question) -> str:
         if question.segment.fault:
             return "failed"
+        if not question.conversation and in_use.corrections.find(in_use.corrections.key(question.material)):
+            return "kept"
         if not question.conversation and (leaves(in_use.task, said_by(question)) or not question.text.strip()):
             return "left"
         key = in_use.memory.key(question.material)
@@ -183,14 +188,14 @@ class Forecaster:
             model = self._session.model
             # A server's name for its model is not asked for, where nothing can be told of it anyway.
             task = question.task.for_model(model.families) if model.counts_tokens else question.task
-            in_use = self._tasks[question.task] = self._opened(task)
+            in_use = self._tasks[question.task] = self._opened(task, self._session.corrections(question.task))
         return in_use
 
-    def _opened(self, task: Task) -> _InUse:
+    def _opened(self, task: Task, corrections: Corrections) -> _InUse:
         session = self._session
         memory, store = session.memory(task), session.store
         if store is None:
-            return _InUse(task, memory, Lengths(), ())
+            return _InUse(task, memory, corrections, Lengths(), ())
         description = session.describe(task)
         digests = [job.digest for job in session.jobs(task)]
         lengths = store.lengths(digests)
@@ -199,7 +204,7 @@ class Forecaster:
             if lengths.count >= _FEW:
                 break
             lengths = store.lengths([other.digest])
-        return _InUse(task, memory, lengths, tuple(others))
+        return _InUse(task, memory, corrections, lengths, tuple(others))
 
 
 def _nearest(digest: bytes, description: Mapping[str, object], limit: int | None, store: Store) -> list[_Other]:

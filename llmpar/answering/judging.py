@@ -5,11 +5,12 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import replace
 
-from llmpar.documents.document import Result
+from llmpar.documents.confidence import confidence_of
+from llmpar.documents.document import PERSON, Result
 from llmpar.documents.marks import find_lost_mark, without_marks
 from llmpar.errors import setting
-from llmpar.store.store import StoredAnswer
-from llmpar.tasks.checks import find_fault
+from llmpar.store.answer import StoredAnswer
+from llmpar.tasks.checks import find_fault, least_confidence
 from llmpar.tasks.question import Question, Sampling
 
 KEPT, PARTS = "kept", "parts"
@@ -25,6 +26,8 @@ def fault_of(question: Question, answer: StoredAnswer, sampling: Sampling) -> st
     """Return what is wrong with an answer, as a clause for people; None if it will do."""
     if answer.finish_reason == KEPT:
         return None
+    if answer.finish_reason == PERSON:
+        return _fault_of_correction(question, answer.text)
     if answer.finish_reason == PARTS:  # each of which was judged by itself
         return fault_of_marks(question, answer.text)
     if answer.finish_reason == "form":
@@ -38,7 +41,37 @@ def fault_of(question: Question, answer: StoredAnswer, sampling: Sampling) -> st
     fault = _fault_of_text(question, answer)
     if fault and answer.finish_reason == "loop":
         return f"{fault} (stopped after {num_tokens:,} tokens)"
-    return fault or fault_of_marks(question, answer.text)
+    return fault or fault_of_marks(question, answer.text) or _doubt(question, answer)
+
+
+def _doubt(question: Question, answer: StoredAnswer) -> str | None:
+    """Return that the model was less sure of an answer than it has to be; what nobody knows is not enough."""
+    least = least_confidence(question.task.checks)
+    if least is None:
+        return None
+    confidence = confidence_of(answer.text, answer.mean_logprob, answer.probabilities)
+    if confidence is None:
+        return f"the answer's confidence is not known, and has to be {least:g} or more"
+    return None if confidence >= least else f"the answer has a confidence of {confidence:.3f}, below {least:g}"
+
+
+def lacks_confidence(question: Question, answer: StoredAnswer) -> bool:
+    """Tell whether a check needs to know how sure the model was of an answer that is kept, and it does not say."""
+    if answer.finish_reason in (KEPT, PARTS) or least_confidence(question.task.checks) is None:
+        return False
+    return confidence_of(answer.text, answer.mean_logprob, answer.probabilities) is None
+
+
+def _fault_of_correction(question: Question, text: str) -> str | None:
+    """Return why a person's answer cannot be used; whether it is a good one is that person's to say."""
+    fault = fault_of_marks(question, text)
+    if question.form and question.form.choices and text not in question.form.choices:
+        fault = "the answer is none of the choices"
+    elif question.form and question.form.schema:
+        from llmpar.models.grammar import fulfils
+
+        fault = fault if fulfils(question.form.schema, text) else "the answer is no JSON of the schema"
+    return f"a person's correction cannot be used: {fault}; correct it again" if fault else None
 
 
 def _unclosed(answer: StoredAnswer) -> str:
@@ -97,6 +130,7 @@ def result_of(
     key: bytes = b"",
     cached: bool = False,
     worker: int | None = None,
+    finished: float | None = None,
 ) -> Result:
     """Return the result that an answer makes.
 
@@ -109,6 +143,7 @@ def result_of(
         key: under which the answer is kept.
         cached: whether an earlier run gave it.
         worker: who gave it.
+        finished: when it came, in seconds as time.time() has them; None if it did not come in this run.
     """
     return Result(
         question.segment,
@@ -119,6 +154,7 @@ def result_of(
         cached=cached,
         key=key,
         worker=worker,
+        finished=finished,
         num_prompt_tokens=answer.num_prompt_tokens,
         num_output_tokens=answer.num_output_tokens,
         finish_reason=answer.finish_reason,
@@ -126,6 +162,10 @@ def result_of(
         seconds=answer.seconds,
         reasoning=answer.thoughts,
         num_reasoning_tokens=answer.num_thinking_tokens,
+        mean_logprob=answer.mean_logprob,
+        min_logprob=answer.min_logprob,
+        shares=answer.probabilities,
+        tokens=answer.tokens,
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from llmpar.answering.backend import Query, Reply
+from llmpar.answering.begun import Begun
+from llmpar.answering.scores import content_of, mean_and_least, shares_of
 from llmpar.engine.constraint import Constraint
 from llmpar.engine.engine import Engine
 from llmpar.engine.request import Completion, Request, SamplingParams
@@ -18,7 +19,6 @@ from llmpar.models.thoughts import Divided, Outlook, Style
 from llmpar.tasks.question import Prompt, Sampling
 from llmpar.tasks.task import Form
 
-_ID = "q"  # of a token, in a continuation
 _THINKING_ROOM = 4096  # tokens for thoughts, where a model thinks and nobody says how much
 
 
@@ -60,7 +60,7 @@ class Manner:
     """How an answer is drawn, what it must be, and how long it may take; what most queries of a run have in common.
 
     `thinking_room` is how many tokens of its limit are for thoughts alone; where there are some, `outlook` tells what
-    is to be expected of them.
+    is to be expected of them. `is_scored` and `num_others` are the query's.
     """
 
     sampling: Sampling
@@ -68,12 +68,20 @@ class Manner:
     timeout: float | None = None
     thinking_room: int = 0
     outlook: Outlook | None = None
+    is_scored: bool = True
+    num_others: int | None = None
 
     @classmethod
     def of(cls, query: Query, outlook: Outlook | None) -> Manner:
         """Return a query's, of which that is to be expected."""
         room = query.thinking_room
-        return cls(query.sampling, query.form, query.timeout, room, outlook if room else None)
+        known = outlook if room else None
+        return cls(query.sampling, query.form, query.timeout, room, known, query.is_scored, query.num_others)
+
+    @property
+    def weighs(self) -> bool:
+        """Whether it is wanted how likely each choice was."""
+        return self.is_scored and self.num_others is None and self.form is not None and bool(self.form.choices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +90,29 @@ class Expected:
 
     Args:
         stop: the strings.
-        answered: ids of an earlier answer with which this one goes on.
+        begun: an earlier answer with which this one goes on.
         outlook: what is to be expected of its thoughts; None for an answer without any.
+        choices: of which the answer is one; none for any other answer.
+        num_others: the query's.
     """
 
     stop: tuple[str, ...]
-    answered: Sequence[int]
+    begun: Begun
     outlook: Outlook | None = None
+    choices: tuple[str, ...] = ()
+    num_others: int | None = None
 
     @classmethod
     def of(cls, query: Query, outlook: Outlook | None) -> Expected:
         """Return a query's, of whose thoughts that is to be expected."""
-        return cls(query.sampling.stop, array(_ID, query.continues), outlook)
+        choices = query.form.choices if query.form else ()
+        begun = Begun.unpacked(query.continues)
+        return cls(query.sampling.stop, begun, outlook, choices, query.num_others)
+
+    @property
+    def answered(self) -> Sequence[int]:
+        """The ids of the earlier answer."""
+        return self.begun.ids
 
 
 def replies_of(completions: Sequence[tuple[Completion, Expected]], codec: Codec) -> list[Reply]:
@@ -112,7 +131,7 @@ def replies_of(completions: Sequence[tuple[Completion, Expected]], codec: Codec)
     return [
         _refusal(completion)
         if completion.finish_reason == "error"
-        else _reply(completion, expected, *next(texts), codec.style)
+        else _reply(completion, expected, *next(texts), codec)
         for completion, expected in completions
     ]
 
@@ -134,11 +153,23 @@ def _reply(
     expected: Expected,
     output_ids: Sequence[int],
     text: str,
-    style: Callable[[], Style] | None,
+    codec: Codec,
 ) -> Reply:
+    style = codec.style
     divided = style().divide(output_ids, text, expected.outlook) if style and expected.outlook else Divided(text)
     text = divided.answer
     ends = [place for string in expected.stop if (place := text.find(string)) >= 0]
+    whole = expected.begun.followed_by(completion)
+    first = divided.num_tokens
+    logprobs, others = whole.logprobs[first:], whole.others[first:]
+    mean, least = (None, None) if divided.is_unclosed else mean_and_least(logprobs)
+    shares: tuple[tuple[str, float], ...] = ()
+    if expected.choices and expected.num_others is None:
+        shares = shares_of(expected.choices, text, output_ids[first:], others, codec.texts)
+    tokens = ""
+    if expected.num_others is not None and (mean is not None or expected.choices):
+        is_cut = completion.finish_reason == "length"
+        tokens = content_of(output_ids[first:], logprobs, others, expected.num_others, codec.texts, is_cut=is_cut)
     return Reply(
         completion.id,
         text[: min(ends)] if ends else text,
@@ -146,10 +177,14 @@ def _reply(
         len(output_ids),
         worker=completion.worker,
         seconds=completion.seconds,
-        continuation=array(_ID, output_ids).tobytes() if completion.finish_reason == "length" else b"",
+        continuation=whole.packed() if completion.finish_reason == "length" else b"",
         thoughts=divided.thoughts,
         num_thinking_tokens=divided.num_tokens,
         is_unclosed=divided.is_unclosed,
+        mean_logprob=mean,
+        min_logprob=least,
+        probabilities=shares,
+        tokens=tokens,
     )
 
 
@@ -255,6 +290,9 @@ class LocalBackend:
             sampling.seed,
             sampling.max_repeats,
             manner.thinking_room,
+            manner.is_scored or manner.num_others is not None,
+            manner.num_others or 0,
+            manner.weighs,
         )
         style, outlook = self._codec.style, manner.outlook
         opens = manner.form is not None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from llmpar.documents.document import Result
-from llmpar.store.store import StoredAnswer
+from llmpar.store.answer import StoredAnswer
 
 _MOST_REMEMBERED = 10_000  # answers kept at hand for segments that come again
 _LONGEST_REMEMBERED = 2_000  # characters of such an answer, which bounds their memory

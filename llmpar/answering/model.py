@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from llmpar.answering.backend import Backend, Identity, Watcher
 from llmpar.answering.choice import ANSWERS_VERSION, ModelChoice, max_held
-from llmpar.answering.local import LocalBackend
+from llmpar.answering.local import Codec, LocalBackend
 from llmpar.answering.processes import Processes
 from llmpar.answering.tokens import OPENING, ModelTokens, Prompting
-from llmpar.answering.wire import Part
+from llmpar.answering.wire import Opened, Part
 from llmpar.engine.model import context_length_of
 from llmpar.errors import KeptDamaged, LlmparError, ModelUnavailable
 from llmpar.integrity.foundation import Foundation
@@ -21,6 +22,8 @@ from llmpar.tasks.question import Prompt
 
 if TYPE_CHECKING:
     from llmpar.models.cache import ModelFiles
+
+_T = TypeVar("_T")
 
 
 class LocalModel:
@@ -106,17 +109,31 @@ class LocalModel:
             ModelUnavailable: it is not to be had.
             UsageError: thinking is to be switched, and there is no switch.
         """
-        from llmpar.models.configuration import deciding_files
-        from llmpar.models.load import find_arithmetic
+        from llmpar.models.devices import find_devices, has_bf16
 
-        files, choice = self._files, self._choice
-        devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits)
+        _ = self._files  # that there are none is said before all else
+        return self.identify_on(find_devices(self._choice.device)[0].partition(":")[0], has_bf16)
+
+    def identify_on(self, kind: str, can_bf16: Callable[[], bool] = lambda: True) -> Identity:
+        """Return what decides an answer that is computed on a kind of device, of this machine or another.
+
+        Args:
+            kind: "cpu", "cuda" or "mps".
+            can_bf16: tells whether GPUs of that machine compute with bf16; it is expected where they cannot be asked.
+
+        Raises:
+            ModelUnavailable, UsageError: as `identify`.
+        """
+        from llmpar.models.configuration import deciding_files
+        from llmpar.models.load import precision_on
+
+        choice = self._choice
+        precision = precision_on(kind, choice.precision, self._files.source_bits, can_bf16)
         self._watcher.doing(f"looking at {choice.name}")
-        deciding = deciding_files(files.path)
-        device = devices[0].partition(":")[0]
+        deciding = deciding_files(self._files.path)
         # The precision is what was asked for. Weights may be computed in a longer one, which only loading shows; but
         # the trial that decides it has no chance in it, so that the same key leads to the same arithmetic.
-        facts = (("version", ANSWERS_VERSION), ("engine", "model"), ("device", device), ("precision", precision))
+        facts = (("version", ANSWERS_VERSION), ("engine", "model"), ("device", kind), ("precision", precision))
         switched = (("thinking", choice.thinking),) if choice.thinking and self._tokens.is_switched else ()
         return Identity((*facts, *switched), deciding)
 
@@ -142,14 +159,46 @@ class LocalModel:
         Raises:
             ModelUnavailable: it is not to be had.
         """
-        damage = self._foundation.damage
+        return self._surely(partial(self._load, examples), self._foundation.damage)
+
+    def prompting(self, examples: Sequence[Prompt]) -> Prompting:
+        """Return what prompts like some examples have in common."""
+        return self._tokens.prompting(examples, self.context_length)
+
+    def codec(self, opened: Opened) -> Codec:
+        """Return how texts become token ids, and back, for an engine in another process."""
+        return self._tokens.codec(opened.vocabulary, opened.stop_ids)
+
+    def load_surely(
+        self, prompting: Prompting, num_models: int, check: Callable[[Sequence[Path]], None], *, doubts: bool
+    ) -> Part:
+        """Load the weights in this process, whoever asks; once more if what was kept of them proves to be damaged.
+
+        Args:
+            prompting: what prompts have in common.
+            num_models: how many processes do so; see `load_here`.
+            check: is given the files that decide an answer, before they are used.
+            doubts: whether they were found damaged elsewhere, and are looked at first.
+
+        Raises:
+            ModelUnavailable: it is not to be had.
+        """
+
+        def load() -> Part:
+            check(self.identify().files)
+            return self.load_here(prompting, num_models)
+
+        return self._surely(load, KeptDamaged(f"{self._choice.name}: a file was found damaged") if doubts else None)
+
+    def _surely(self, load: Callable[[], _T], damage: KeptDamaged | None) -> _T:
+        """Return what is loaded; look at all files first if they were found damaged, or just prove to be."""
         if damage is None:
             try:
-                return self._load(examples)
+                return load()
             except KeptDamaged as found:
                 damage = found
         self._distrust(damage)
-        return self._load(examples)
+        return load()
 
     def _distrust(self, damage: KeptDamaged) -> None:
         """Look at everything that is kept of the model before it is used again."""
@@ -167,7 +216,7 @@ class LocalModel:
         self._watcher.doing(f"loading {self._choice.name}")
         if devices := self._devices_apart():
             return self._load_on_each(devices, examples)
-        return self.load_here(self._tokens.prompting(examples, self.context_length)).backend
+        return self.load_here(self.prompting(examples)).backend
 
     def _devices_apart(self) -> Sequence[str]:
         """Return the devices that have a process of their own."""
@@ -195,7 +244,7 @@ class LocalModel:
         try:
             _, precision = find_arithmetic(choice.device, choice.precision, files.source_bits)
             # What cannot be asked is said before all else.
-            prompting = self._tokens.prompting(examples, self.context_length)
+            prompting = self.prompting(examples)
             backend.open(
                 partial(
                     open_part,
@@ -207,7 +256,7 @@ class LocalModel:
                 )
                 for device in devices
             )
-            backend.wait(lambda opened: self._tokens.codec(opened.vocabulary, opened.stop_ids))
+            backend.wait(self.codec)
         except BaseException:
             backend.close(0)
             raise

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from llmpar.answering.attempts import Attempt
-from llmpar.answering.backend import Reply
+from llmpar.answering.attempts import Attempt, Policy, sampling_of
+from llmpar.answering.backend import Query, Reply
+from llmpar.answering.corrections import Corrections
 from llmpar.answering.memory import Memory
 from llmpar.documents.document import Result
-from llmpar.store.store import StoredAnswer
+from llmpar.store.answer import StoredAnswer
+from llmpar.tasks.checks import least_confidence
 from llmpar.tasks.question import Prompt, Question, Sampling
 from llmpar.tasks.task import Task
 
@@ -19,21 +21,26 @@ HALF = "\ufffd"
 
 @dataclass(eq=False, slots=True)
 class Pending:
-    """A question on its way, and in the end its result."""
+    """A question on its way, and in the end its result.
+
+    `correctable` is where people's answers to it are kept, and under which key; None for a part of a question.
+    """
 
     question: Question
     memory: Memory
     key: bytes
+    correctable: tuple[Corrections, bytes] | None = None
     result: Result | None = None
     started: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskInUse:
-    """A task as it is put to this run's model, and where its answers are kept."""
+    """A task as it is put to this run's model, and where its answers are kept, the model's and people's."""
 
     task: Task
     memory: Memory
+    corrections: Corrections | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,35 @@ class Split:
     finish_reason: str = "stop"
 
 
+def query_of(
+    number: int, running: Running, drawn: Sampling, policy: Policy, max_new_tokens: int, continues: bytes
+) -> Query:
+    """Return what the backend is asked for an attempt.
+
+    Args:
+        number: comes back with the reply.
+        running: the attempt.
+        drawn: how answers to the question are drawn at first.
+        policy: says how long the answer may take, and whether those of a form are scored.
+        max_new_tokens: of the answer and its thoughts, or of what is still to come of them.
+        continues: the answer that was cut, with which this one goes on; empty for none.
+    """
+    attempt, question = running.attempt, running.pending.question
+    return Query(
+        number,
+        running.prompt,
+        sampling_of(attempt, drawn),
+        max_new_tokens,
+        question.form,
+        policy.timeout,
+        continues,
+        attempt.thinking_room * max_new_tokens // attempt.limit,
+        # Of others it costs next to nothing. A form mostly spares the engine to look at all tokens, which this needs.
+        question.form is None or policy.scores_forms or least_confidence(question.task.checks) is not None,
+        question.conversation.num_others if question.conversation else None,
+    )
+
+
 def answer_of(running: Running, reply: Reply) -> StoredAnswer:
     """Return the answer that a reply makes; a conversation's is taken as it comes, white space included."""
     question = running.pending.question
@@ -90,6 +126,10 @@ def answer_of(running: Running, reply: Reply) -> StoredAnswer:
         reply.thoughts,
         reply.num_thinking_tokens,
         reply.is_unclosed,
+        reply.mean_logprob,
+        reply.min_logprob,
+        reply.probabilities,
+        reply.tokens,
     )
 
 
@@ -98,6 +138,8 @@ def can_extend(reply: Reply, sampling: Sampling) -> bool:
     return bool(reply.continuation) and not (reply.is_unclosed and sampling.max_thinking_tokens is not None)
 
 
-def pend(question: Question, memory: Memory) -> Pending:
-    """Return a question on its way, with the key under which its answer is kept."""
-    return Pending(question, memory, memory.key(question.material))
+def pend(question: Question, memory: Memory, corrections: Corrections | None = None) -> Pending:
+    """Return a question on its way, with the keys under which answers to it are kept, those of people too."""
+    material = question.material
+    correctable = (corrections, corrections.key(material)) if corrections and not question.conversation else None
+    return Pending(question, memory, memory.key(material), correctable)

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from llmpar.answering.backend import Query, Reply, Watcher
-from llmpar.answering.child import Child, Events
+from llmpar.answering.child import Child
+from llmpar.answering.link import Events, Link, StartLink
 from llmpar.answering.local import Codec, Expected, Manner, replies_of
 from llmpar.answering.server import Held, Server
 from llmpar.answering.wire import KINDS, Answered, Asked, End, Failed, Opened, OpenPart, Report, Said
@@ -42,6 +43,7 @@ class Processes:
         foundation: takes note where one finds damage in what its answers rest on.
         stall_limit: after how many seconds without a sign of life one counts as lost; None for never.
         prepare: what each of them does before it knows what it opens; it can be pickled. None for nothing.
+        start: starts each of them, here or elsewhere.
 
     Raises:
         ModelUnavailable: a process cannot be started.
@@ -54,6 +56,7 @@ class Processes:
         foundation: Foundation,
         stall_limit: float | None = 1800.0,
         prepare: Callable[[], None] | None = None,
+        start: StartLink = Child,
     ) -> None:
         self._watcher = watcher
         self._foundation = foundation
@@ -71,10 +74,10 @@ class Processes:
         self._failure: str | None = None
         self._is_closed = False
         self._looked = time.monotonic()
-        children: list[Child] = []
+        children: list[Link] = []
         self._end = weakref.finalize(self, _kill, children)  # also where nobody closes us
         try:
-            children.extend(Child(name, self._events, prepare) for name in names)
+            children.extend(start(name, self._events, prepare) for name in names)
         except BaseException:
             self._end()
             raise
@@ -296,7 +299,8 @@ class Processes:
             name = f"{server.child.name}: " if report.kind == "warn" else ""
             self._told.append((takes[report.kind], f"{name}{report.message}"))
         elif isinstance(report, Opened):
-            server.opened, server.statuses = report, report.statuses
+            server.opened = report
+            server.show(report.statuses)
         elif isinstance(report, Failed):
             self._take_failure(server, report)
         elif self._is_closed:
@@ -305,7 +309,8 @@ class Processes:
             self._lose(server, server.child.end())
 
     def _take_answers(self, server: Server, report: Answered) -> None:
-        server.statuses = report.statuses or server.statuses
+        if report.statuses:
+            server.show(report.statuses)
         for number in report.begun:
             if held := server.held.get(number):
                 held.is_begun = True
@@ -388,8 +393,6 @@ def _refusal(held: Held, reason: str, *, deadly: bool = False) -> Reply:
     return Reply(held.asked.number, "", "error", error=reason, deadly=deadly)
 
 
-def _kill(children: list[Child]) -> None:
-    for child in children:
-        child.kill()
-    for child in children:
-        child.end()
+def _kill(children: list[Link]) -> None:
+    for end in (*(child.kill for child in children), *(child.end for child in children)):
+        end()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from llmpar.answering.child import Child
+from llmpar.answering.link import Link
 from llmpar.answering.local import Expected
 from llmpar.answering.wire import Asked, Handed, Opened
 from llmpar.engine.worker import WorkerStatus
@@ -33,7 +33,7 @@ class Server:
     how long nothing has come.
     """
 
-    child: Child
+    child: Link
     opened: Opened | None = None
     first_worker: int = 0
     held: dict[int, Held] = field(default_factory=dict)
@@ -46,6 +46,12 @@ class Server:
     def num_slots(self) -> int:
         """How many queries it answers at a time; 0 until it is ready."""
         return self.opened.num_slots if self.opened else 0
+
+    def show(self, statuses: tuple[WorkerStatus, ...]) -> None:
+        """Take note of what its workers are doing, and where."""
+        for status in statuses:
+            status.place = self.child.place
+        self.statuses = statuses
 
     def take(self, held: Held) -> None:
         """Let it hold a query, which `send` sends."""

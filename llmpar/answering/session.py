@@ -12,12 +12,14 @@ from types import TracebackType
 from llmpar.answering.answers import Answers
 from llmpar.answering.attempts import Policy
 from llmpar.answering.backend import Backend, Model
+from llmpar.answering.corrections import Corrections
 from llmpar.answering.flow import Flow
 from llmpar.answering.memory import LimitedMemory, Memory
 from llmpar.documents.document import DEFAULT_ON_ERROR, OnError, Result
 from llmpar.errors import ModelUnavailable
 from llmpar.reporting.report import Report
-from llmpar.store.store import JobStore, NoStore, Store
+from llmpar.store.job import JobStore, NoStore
+from llmpar.store.store import Store
 from llmpar.tasks.question import Prompt, Question, Sampling
 from llmpar.tasks.task import Task
 from llmpar.visible import one_line
@@ -63,7 +65,8 @@ class Session:
         self._closing = ExitStack()
         if store:
             self._closing.callback(store.close)
-        answers = Answers(sampling, policy, self._open_task, self._open_backend, report)
+        self._corrections: dict[bytes, Corrections] = {}
+        answers = Answers(sampling, policy, self._open_task, self._open_backend, report, self.corrections)
         self.flow = Flow(answers, report, on_error, model.max_held, tick, done)
 
     def budget(self, task: Task, num_answers: int = 0) -> int:
@@ -87,6 +90,16 @@ class Session:
         whole, *cut = self.jobs(task)
         limit = self._sampling.max_new_tokens
         return LimitedMemory(whole, cut[0], limit) if limit is not None else whole
+
+    def corrections(self, task: Task) -> Corrections:
+        """Return what people answered to a task, as it is before it is put to the model."""
+        corrections = Corrections(task, self.store)
+        self._corrections[corrections.job] = corrections
+        return corrections
+
+    def checks_of(self, job: bytes) -> frozenset[str]:
+        """Return what answers must not be to a task that was asked, by the hash of what it asks."""
+        return self._corrections[job].checks
 
     def jobs(self, task: Task) -> list[JobStore]:
         """Return the parts of the store, which there must be, that belong to a task: one more for what a limit cuts."""

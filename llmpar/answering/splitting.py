@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llmpar.answering.attempts import Overflow
-from llmpar.answering.judging import fault_of_marks, loses_marks
+from llmpar.answering.judging import KEPT, fault_of_marks, loses_marks
 from llmpar.answering.pending import Split
 from llmpar.documents.document import Result
 from llmpar.documents.marks import split_at_marks
 from llmpar.documents.pieces import halve
-from llmpar.store.store import StoredAnswer
+from llmpar.store.answer import StoredAnswer
 from llmpar.tasks.question import Question
 
 
@@ -69,6 +69,7 @@ def join(split: Split, results: Sequence[Result]) -> tuple[StoredAnswer, str | N
     """Return the answer that those to all parts make together, and what is wrong with it: the first part's fault."""
     failed = next((result for result in results if result.error is not None), None)
     texts = (result.answer + joint for result, joint in zip(results, split.joints[1:], strict=True))
+    mean, least = _joined_scores(results)
     answer = StoredAnswer(
         split.attempt if failed is None else 0,
         split.joints[0] + "".join(texts),
@@ -78,5 +79,23 @@ def join(split: Split, results: Sequence[Result]) -> tuple[StoredAnswer, str | N
         sum(result.seconds for result in results),
         "\n\n".join(result.reasoning for result in results if result.reasoning),
         sum(result.num_reasoning_tokens for result in results),
+        mean_logprob=mean,
+        min_logprob=least,
     )
     return answer, failed.error if failed else fault_of_marks(split.whole.question, answer.text)
+
+
+def _joined_scores(results: Sequence[Result]) -> tuple[float | None, float | None]:
+    """Return the mean log-probability of all parts' tokens, and the least; None unless all are known."""
+    total = least = 0.0
+    count = 0
+    for result in results:
+        if result.mean_logprob is None or result.min_logprob is None:
+            if result.answer and result.finish_reason != KEPT:
+                return None, None
+            continue  # it has no token
+        num_tokens = result.num_output_tokens - result.num_reasoning_tokens
+        total += num_tokens * result.mean_logprob
+        count += num_tokens
+        least = min(least, result.min_logprob)
+    return (round(total / count, 6), least) if count else (None, None)

@@ -14,6 +14,7 @@ from typing import Literal, Protocol, get_args
 from llmpar.answering.backend import Watcher
 from llmpar.answering.local import LocalBackend, Manner
 from llmpar.engine.request import Completion, FinishReason
+from llmpar.engine.scores import NOT_SCORED, Others
 from llmpar.engine.worker import WorkerStatus
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
 
@@ -154,7 +155,8 @@ class Opened:
 class Ended:
     """Completions in columns; `errors` are those of the ones that have one, by their place, and whether it is deadly.
 
-    A worker is -1 where nobody took the query up.
+    A worker is -1 where nobody took the query up. `logprobs` are those of the ids, and `others` what is told of other
+    tokens, by the place of the completion (see `engine.request.Completion`).
     """
 
     numbers: array[int] = field(default_factory=lambda: array(ID))
@@ -164,13 +166,17 @@ class Ended:
     workers: array[int] = field(default_factory=lambda: array(ID))
     seconds: array[float] = field(default_factory=lambda: array("d"))
     errors: tuple[tuple[int, str | None, bool], ...] = ()
+    logprobs: array[float] = field(default_factory=lambda: array("f"))
+    others: tuple[tuple[int, tuple[Others, ...]], ...] = ()
 
     @classmethod
     def of(cls, completions: Sequence[Completion]) -> Ended:
         """Return completions as columns."""
-        ids = array(ID)
+        ids, logprobs = array(ID), array("f")
         for completion in completions:
             ids.extend(completion.output_ids)
+            logprobs.extend(completion.logprobs)
+            logprobs.extend([NOT_SCORED] * (len(ids) - len(logprobs)))
         return cls(
             array(ID, [completion.id for completion in completions]),
             bytes([_REASONS.index(completion.finish_reason) for completion in completions]),
@@ -183,12 +189,15 @@ class Ended:
                 for place, completion in enumerate(completions)
                 if completion.finish_reason == "error"
             ),
+            logprobs,
+            tuple((place, tuple(one.others)) for place, one in enumerate(completions) if one.others),
         )
 
     def completions(self) -> Iterator[Completion]:
         """Yield them."""
         errors = {place: (error, deadly) for place, error, deadly in self.errors}
-        ids, end = self.ids.tolist(), 0
+        others = dict(self.others)
+        ids, logprobs, end = self.ids.tolist(), self.logprobs.tolist(), 0
         for place, (number, reason, length, worker, seconds) in enumerate(
             zip(self.numbers, self.reasons, self.lengths, self.workers, self.seconds, strict=True)
         ):
@@ -202,6 +211,8 @@ class Ended:
                 None if worker < 0 else worker,
                 seconds,
                 deadly,
+                logprobs[start:end],
+                others.get(place, ()),
             )
 
 

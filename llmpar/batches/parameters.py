@@ -81,7 +81,6 @@ NEUTRAL_IN_CHAT: Neutral = _NEUTRAL | {
     "function_call": ("none",),
     "functions": (),
     "include_reasoning": (True,),
-    "logprobs": (False,),
     "media_io_kwargs": ({},),
     "mm_processor_kwargs": ({},),
     "modalities": (["text"],),
@@ -89,7 +88,6 @@ NEUTRAL_IN_CHAT: Neutral = _NEUTRAL | {
     "return_prompt_text": (False,),
     "tool_choice": ("none",),
     "tools": (),
-    "top_logprobs": (0,),
     "verbosity": ("medium",),
     "web_search_options": (),
 }
@@ -100,7 +98,6 @@ NEUTRAL_IN_THOUGHT: Neutral = NEUTRAL_IN_CHAT | {
 }
 NEUTRAL_IN_COMPLETIONS: Neutral = _NEUTRAL | {
     "add_special_tokens": (True,),
-    "logprobs": (),  # 0 asks for those of the tokens themselves
     "prompt_embeds": (),
     "suffix": (),
 }

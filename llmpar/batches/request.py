@@ -34,6 +34,7 @@ _BEFORE_NAME = re.compile(r"\s*[{,]\s*(?=\")")
 _COLON = re.compile(r"\s*:\s*")
 _DEFAULT_COMPLETION_TOKENS = 16
 _MOST_CHOICES = 128
+_MOST_OTHERS = 20
 # What newer models call their system message, older templates do not know.
 _ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
@@ -54,6 +55,8 @@ class BatchRequest:
         stop: texts before which an answer ends.
         schema: a JSON schema that an answer must satisfy; its order is the order of an answer's properties.
         choices: what an answer must be one of; empty for anything.
+        num_others: of how many of the likeliest tokens log-probabilities are wanted at each place of an answer, besides
+            those of its own tokens; None if none are.
     """
 
     custom_id: str
@@ -70,6 +73,7 @@ class BatchRequest:
     stop: tuple[str, ...] = ()
     schema: Schema | None = field(default=None, hash=False)
     choices: tuple[str, ...] = ()
+    num_others: int | None = None
 
 
 def read_request(line: str, *, thinks: bool = False) -> BatchRequest:
@@ -152,6 +156,7 @@ def _read_body(body: Fields, custom_id: str, digest: str, url: Url, *, thinks: b
         stop=_read_stop(body),
         schema=schema,
         choices=choices,
+        num_others=_read_logprobs(body, url),
     )
     # As many answers are generated as are wanted, which leaves none to choose from.
     best_of: Neutral = {"best_of": (n,)}
@@ -177,6 +182,16 @@ def _read_limit(body: Fields, url: Url) -> int | None:
         return _DEFAULT_COMPLETION_TOKENS if old is None else old
     new = body.take_integer("max_completion_tokens", 1)
     return old if new is None else new
+
+
+def _read_logprobs(body: Fields, url: Url) -> int | None:
+    """Return of how many other tokens log-probabilities are wanted, None if of none, nor of the answer's own."""
+    if url == COMPLETIONS:
+        return body.take_integer("logprobs", 0, _MOST_OTHERS)
+    is_wanted, count = body.take_flag("logprobs"), body.take_integer("top_logprobs", 0, _MOST_OTHERS)
+    if count and not is_wanted:
+        body.refuse("top_logprobs", "needs logprobs to be true", "invalid_value")
+    return (count or 0) if is_wanted else None
 
 
 def _read_messages(body: Fields) -> tuple[Message, ...]:

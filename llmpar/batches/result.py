@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from llmpar.batches.failure import Failure
 from llmpar.batches.request import CHAT, BatchRequest
 
 _PROGRAM = "llmpar"
+Token = Mapping[str, object]
+"""What is told of a token: `token`, `logprob`, `bytes` and `top_logprobs`, which is a list of such without the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class BatchAnswer:
         stop_reason: the text of `stop` that ended it; None for its own end, or if it was cut.
         reasoning: what the model wrote before it, for itself; "" for nothing.
         num_reasoning_tokens: how many of its tokens that has.
+        tokens: what is told of each of its tokens, as the list `content` of OpenAI's log-probabilities; None for
+            nothing.
     """
 
     text: str
@@ -32,6 +37,7 @@ class BatchAnswer:
     stop_reason: str | None = None
     reasoning: str = ""
     num_reasoning_tokens: int = 0
+    tokens: Sequence[Token] | None = None
 
 
 def result_line(
@@ -101,7 +107,7 @@ def _chat_choice(index: int, answer: BatchAnswer) -> dict[str, object]:
     return {
         "index": index,
         "message": message,
-        "logprobs": None,
+        "logprobs": None if answer.tokens is None else {"content": answer.tokens, "refusal": None},
         "finish_reason": answer.finish_reason,
         "stop_reason": answer.stop_reason,
         "token_ids": None,
@@ -113,7 +119,7 @@ def _text_choice(index: int, answer: BatchAnswer) -> dict[str, object]:
     return {
         "index": index,
         "text": answer.text,
-        "logprobs": None,
+        "logprobs": None if answer.tokens is None else _text_logprobs(answer.tokens),
         "finish_reason": answer.finish_reason,
         "stop_reason": answer.stop_reason,
         "token_ids": None,
@@ -121,6 +127,25 @@ def _text_choice(index: int, answer: BatchAnswer) -> dict[str, object]:
         "prompt_token_ids": None,
         "routed_experts": None,
     }
+
+
+def _text_logprobs(tokens: Sequence[Token]) -> dict[str, object]:
+    """Return what is told of tokens as completions have it: in columns, with the places of the tokens in the text."""
+    offsets = list(accumulate((len(str(token["token"])) for token in tokens), initial=0))
+    return {
+        "text_offset": offsets[:-1],
+        "token_logprobs": [token["logprob"] for token in tokens],
+        "tokens": [token["token"] for token in tokens],
+        "top_logprobs": [
+            {str(other["token"]): other["logprob"] for other in others} if (others := _others(token)) else None
+            for token in tokens
+        ],
+    }
+
+
+def _others(token: Token) -> list[Token]:
+    others = token["top_logprobs"]
+    return others if isinstance(others, list) else []
 
 
 def _response(digest: str, status: int, body: object) -> dict[str, object]:

@@ -87,7 +87,8 @@ class FailureOptions:
         str,
         option(
             "--check",
-            help=f"Which answers count as bad, besides what the task says: {', '.join(CHECKS)}; or none.",
+            help=f"Which answers count as bad, besides what the task says: {', '.join(CHECKS)}; or "
+            "confidence:0.8, for those that the model was less sure of; or none.",
             panel="Failures",
             metavar="NAMES",
             callback=values.checks,

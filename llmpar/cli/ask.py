@@ -8,6 +8,7 @@ from llmpar.cli import roles
 from llmpar.cli.arguments import argument, names_a_file, refuse_file, sources_of
 from llmpar.cli.option import option
 from llmpar.cli.options import RunOptions
+from llmpar.cli.output_options import SAMPLE
 from llmpar.cli.signature import takes_options
 from llmpar.errors import UsageError
 from llmpar.jobs.defaults import USUAL_TOP
@@ -54,6 +55,7 @@ def ask(
     format: Annotated[  # noqa: A002
         Literal["text", "jsonl"], option("--format", help="text for people, jsonl for programs.", panel="Output")
     ] = "text",
+    sample: SAMPLE = None,
     options: RunOptions = RunOptions(),  # noqa: B008
 ) -> int:
     """Answer a question from documents, and name the passages that the answer rests on.
@@ -68,7 +70,7 @@ def ask(
 
     for part in parts or ():
         refuse_file("--part", part, "a question")
-    return Inquiry(question, sources_of(files), parts or [], count, quote, format, options).run()
+    return Inquiry(question, sources_of(files), parts or [], count, quote, format, options, sample).run()
 
 
 def _question(arguments: list[str]) -> tuple[str, list[str] | None]:

@@ -9,6 +9,7 @@ from llmpar.cli import roles
 from llmpar.cli.arguments import argument, sources_of
 from llmpar.cli.option import option
 from llmpar.cli.options import RunOptions
+from llmpar.cli.output_options import SAMPLE
 from llmpar.cli.signature import takes_options
 from llmpar.errors import UsageError
 
@@ -43,6 +44,7 @@ def batch(
             role=roles.replaced,
         ),
     ] = None,
+    sample: SAMPLE = None,
     options: RunOptions = RunOptions(),  # noqa: B008
 ) -> int:
     """Answer requests in the OpenAI batch format: /v1/chat/completions and /v1/completions.
@@ -57,4 +59,4 @@ def batch(
         files = [input_file]
     from llmpar.cli.requests import RequestRun
 
-    return RequestRun(sources_of(files), error_file, options).run()
+    return RequestRun(sources_of(files), error_file, options, sample).run()

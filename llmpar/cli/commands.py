@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from llmpar.cli import models, roles, store, tasks
+from llmpar.cli.apply import apply
 from llmpar.cli.arguments import FILES, argument, names_a_file, read_text, refuse_file, sources_of
 from llmpar.cli.ask import ask
 from llmpar.cli.batch import batch
 from llmpar.cli.common_options import FoldedCommand
+from llmpar.cli.compare import compare
 from llmpar.cli.doctor import doctor
 from llmpar.cli.help import help_
 from llmpar.cli.input_options import InputOptions
 from llmpar.cli.option import option
 from llmpar.cli.options import JobOptions
+from llmpar.cli.report import report
 from llmpar.cli.signature import takes_options
 from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.tasks.task import Task
@@ -37,6 +40,9 @@ def register(app: typer.Typer) -> None:
     app.command(cls=FoldedCommand)(batch)
     app.command(cls=FoldedCommand)(reply)
     app.command(cls=FoldedCommand)(split)
+    app.command()(apply)
+    app.command()(compare)
+    app.command()(report)
     app.command(cls=FoldedCommand)(doctor)
     app.command(name="help")(help_)
     app.add_typer(tasks.app, name="tasks")

@@ -7,7 +7,6 @@ answers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import get_args
@@ -18,7 +17,9 @@ from llmpar.documents.marks import without_marks
 from llmpar.documents.segments import read_segments
 from llmpar.errors import UsageError
 from llmpar.jobs.reduction import JOINT
-from llmpar.store.store import Store, key_in
+from llmpar.store.keys import key_in
+from llmpar.store.store import Store
+from llmpar.tasks.question import texts_in
 
 _LONG_ENOUGH = 12  # characters of a text that is no piece, to be known again inside a document
 _UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -90,20 +91,7 @@ class Forgotten:
 
 def _rows(store: Store) -> Iterator[tuple[int, bytes, list[str] | None, str]]:
     for number, key, text, answer in store.texts():
-        yield number, key, None if text is None else list(_asked(text)), answer
-
-
-def _asked(material: str) -> Iterator[str]:
-    """Yield the texts in what a question was known by; see `tasks.question.Question.material`."""
-    if not material.startswith("\0"):
-        yield material
-        return
-    told = json.loads(material[1:])
-    if isinstance(told, list):
-        yield told[0]
-        yield from (value for _, value in told[1] if value)
-    else:
-        yield from (text for _, text in told["messages"])
+        yield number, key, None if text is None else texts_in(text), answer
 
 
 def _texts(segments: Iterable[Segment]) -> Iterator[str]:

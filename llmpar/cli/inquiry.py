@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from llmpar.answering.flow import Part
+from llmpar.answering.forecast import Forecaster
 from llmpar.answering.session import Session
+from llmpar.cli.forecasting import tell, with_reduction
 from llmpar.cli.look import show_prompts
 from llmpar.cli.options import RunOptions
 from llmpar.cli.run import Run, given_up
-from llmpar.documents.document import text_document
+from llmpar.cli.sampling import show_sample
+from llmpar.documents.document import text_block, text_document
 from llmpar.documents.output import SingleOutput
 from llmpar.documents.sentences import find_language
 from llmpar.errors import InputError, InputUnreadable
@@ -19,6 +23,7 @@ from llmpar.jobs.reduction import labelled
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import LEFT_OUT, Report
 from llmpar.tasks.files import find_task
+from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
 from llmpar.visible import json_text, one_line
 
@@ -39,6 +44,7 @@ class Inquiry:
         quotes: show passages, and no answer.
         format: "text" or "jsonl".
         options: the user's.
+        sample: how many passages are asked and shown, and nothing else; None for a whole run.
     """
 
     question: str
@@ -48,12 +54,13 @@ class Inquiry:
     quotes: bool
     format: str
     options: RunOptions
+    sample: int | None = None
     _run: Run = field(init=False)
 
     def run(self) -> int:
         """Do it, and return the exit code."""
         self._run = Run("ask", self.files, self.options, Report("question", fates=LEFT_OUT))
-        return self._run.execute(self._answer)
+        return self._run.execute(self._count if self.options.output.dry_run else self._answer)
 
     def _answer(self, sources: list[str], progress: Progress) -> None:
         run = self._run
@@ -70,8 +77,8 @@ class Inquiry:
                 first = (asking.ask_of(passages[number], self.question, task) for number in asked)
                 show_prompts(first, count, model, progress)
                 return
-            if self.options.output.dry_run:
-                run.show_counts({"documents": run.report.num_documents, "passages": len(passages)}, progress)
+            if self.sample:
+                show_sample(self._asked(passages, task), self.sample, run, session, output)
                 return
             num_failed = run.report.num_failed
             questions = self.parts or asking.divide(self.question, session, run.judged(find_task("question")))
@@ -98,6 +105,30 @@ class Inquiry:
             run.tell_gaps("the answer", answer.gaps, progress)
             if not findings:
                 progress.note(f"llmpar ask: no passage says anything to it ({num_read:,} read); try --top all")
+
+    def _count(self, sources: list[str], progress: Progress) -> None:
+        """Tell what a run would do, without the weights and without changing anything."""
+        run = self._run
+        task = run.judged(find_task("ask"))
+        model = run.open_model(progress)
+        store = None if run.choice.endpoints else run.present_store()  # a server is not asked what it is
+        with Session(model, store, run.sampling, run.policy, run.report) as session:
+            passages = list(self._passages(sources, task, session, progress))
+            forecaster = Forecaster(session, run.sampling, run.policy)
+            chosen = Part(text_block(_NOWHERE, ""), list(self._asked(passages, task)))
+            for part in run.share(iter([chosen])):
+                forecaster.add(part.questions)
+            forecast = forecaster.outcome
+            counts = {"documents": run.report.num_documents, "passages": len(passages)}
+            joining = replace(task, merge="reduce")
+            tell(run, counts, forecast, with_reduction(forecast, joining, session), progress)
+
+    def _asked(self, passages: list[Passage], task: Task) -> Iterator[Question]:
+        """Yield what is asked of the passages, as far as it is known before the question is taken apart."""
+        questions = self.parts or [self.question]
+        chosen = asking.choose(questions, passages, self.top, self._language(passages))
+        for part in asking.asked_of(questions, passages, chosen, task):
+            yield from part.questions
 
     def _passages(self, sources: list[str], task: Task, session: Session, progress: Progress) -> Iterator[Passage]:
         run = self._run

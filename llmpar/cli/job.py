@@ -14,11 +14,13 @@ from llmpar.answering.flow import Part
 from llmpar.answering.forecast import Forecaster
 from llmpar.answering.session import Session, examples_of
 from llmpar.cli.forecasting import tell, with_reduction
-from llmpar.cli.look import alone, is_of_lines, show_prompts, shown, spread
+from llmpar.cli.look import is_of_lines, show_prompts
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run, given_up
+from llmpar.cli.sampling import show_sample
 from llmpar.cli.terms import Terms
 from llmpar.cli.values import columns_of
+from llmpar.documents.columns import COLUMNS
 from llmpar.documents.document import (
     Block,
     Document,
@@ -82,9 +84,12 @@ class Job:
         translates = self._merge == "document" and self.options.model.engine != "echo"  # whose answers are the source
         into = self.task.value("to_tag") if translates else ""
         is_json = bool(self.task.form and self.task.form.schema)
+        columns = columns_of(self.options.merge.columns)
         self._run = Run(self.task.name, self.files, self.options, report, into, is_json)
         self.task = self._run.judged(self.task)
         self._run.marks = self._marking
+        self._run.review = self.options.merge.review
+        self._run.tells_confidence = "confidence" in columns or (columns == COLUMNS and self._merge == "jsonl")
         self._record_fields = RecordFields(self.task)
 
     def run(self) -> int:
@@ -197,17 +202,7 @@ class Job:
         run, count = self._run, self.options.merge.sample or 0
         model = run.open_model(progress)
         with given_up(run.open_output(progress)) as output, run.session(progress, model) as session:
-            questions = spread(self._questions(sources, session), count)
-            run.report.expect_bytes(None)
-            with given_up(session.flow):
-                answered = session.flow.answered(iter(list(map(alone, questions))))
-                writer = output.begin(text_document("sample"))
-                for text in shown(result for _, results in answered for result in results):
-                    writer.write(text.encode("utf-8", "surrogateescape"))
-                    writer.flush()
-                session.flow.close()
-            output.end()
-            output.finish()
+            show_sample(self._questions(sources, session), count, run, session, output)
 
     def _remark(self, name: str, num_segments: int, num_failed: int, progress: Progress) -> None:
         if len(self.files) > 1:

@@ -22,6 +22,7 @@ import llmpar
 from llmpar import interrupts, unforeseen
 from llmpar.cli.arguments import NothingToRead, names_a_file
 from llmpar.cli.commands import register
+from llmpar.cli.particulars import commanded
 from llmpar.errors import (
     EngineFailed,
     Interrupted,
@@ -74,7 +75,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
     Args:
         arguments: without the program's name.
     """
-    with told_in_shell():
+    with told_in_shell(), commanded(arguments):
         return _run(arguments)
 
 

@@ -14,9 +14,11 @@ from llmpar.models.names import Thinking
 
 if TYPE_CHECKING:
     EngineName = str
+    Resources = tuple[tuple[str, float], ...]
 else:  # Typer takes its choices from a Literal, and these come from a table
     _ENGINE_NAMES = tuple(MODELS)
     EngineName = Literal[_ENGINE_NAMES]
+    Resources = object  # Typer would take a tuple for several values
 
 # The default of a setting stands in one place, where the setting means something.
 _CHOICE = ModelChoice()
@@ -161,4 +163,34 @@ class ModelOptions:
             min=1,
         ),
     ] = _CHOICE.max_tokens_total
+    ray: Annotated[
+        str | None,
+        option(
+            "--ray",
+            help="Let the nodes of a Ray cluster answer: its address, or auto for the one that runs here.",
+            panel="Cluster",
+            metavar="auto|ADDRESS",
+        ),
+    ] = _CHOICE.ray
+    ray_workers: Annotated[
+        int | None,
+        option(
+            "--ray-workers",
+            help="How many processes answer there. Default: one on each GPU, or else on each node.",
+            panel="Cluster",
+            metavar="N",
+            min=1,
+        ),
+    ] = _CHOICE.ray_workers
+    ray_resources: Annotated[
+        Resources,
+        option(
+            "--ray-resources",
+            help="What each of them takes: cpu=8,gpu=1. Default: what suits the cluster.",
+            panel="Cluster",
+            metavar="NAME=N,…",
+            parser=values.resources,
+            show_default=False,
+        ),
+    ] = _CHOICE.ray_resources
     yes: Annotated[bool, option("--yes", help="Fetch a model without asking.", panel="Model")] = False

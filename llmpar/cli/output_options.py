@@ -8,8 +8,20 @@ from typing import Annotated, Literal
 
 from llmpar.cli import roles, values
 from llmpar.cli.option import option
-from llmpar.documents.columns import COLUMNS
+from llmpar.documents.columns import ALL_COLUMNS
 from llmpar.documents.document import Merge
+
+SAMPLE = Annotated[
+    int | None,
+    option(
+        "--sample",
+        help="Ask only about N pieces that are spread over the input, and show them with their answers.",
+        panel="Before the job",
+        metavar="N",
+        min=1,
+        max=100_000,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,16 @@ class OutputOptions:
             "--partial",
             help="With -o: keep what is done in this file if the run ends early.",
             panel="Output",
+            role=roles.replaced,
+        ),
+    ] = None
+    report: Annotated[
+        Path | None,
+        option(
+            "--report",
+            help="Write a page for a browser here, with all pieces and answers, also if the run ends early.",
+            panel="Output",
+            metavar="FILE.html",
             role=roles.replaced,
         ),
     ] = None
@@ -130,7 +152,7 @@ class MergeOptions:
         str | None,
         option(
             "--columns",
-            help=f"With --merge csv or jsonl: the columns to write, in this order: {', '.join(COLUMNS)}.",
+            help=f"With --merge csv or jsonl: the columns to write, in this order: {', '.join(ALL_COLUMNS)}.",
             panel="Output",
             metavar="NAMES",
             callback=values.columns,
@@ -140,14 +162,15 @@ class MergeOptions:
         bool,
         option("--bom", help="Begin a table with a byte order mark, which some spreadsheets need.", panel="Output"),
     ] = False
-    sample: Annotated[
-        int | None,
+    review: Annotated[
+        Path | None,
         option(
-            "--sample",
-            help="Ask only about N pieces that are spread over the input, and show them with their answers.",
-            panel="Before the job",
-            metavar="N",
-            min=1,
-            max=100_000,
+            "--review",
+            help="Write all pieces and answers here, those in doubt first, for you to correct and give back "
+            "(`llmpar apply`): a table (.csv, .tsv), or a catalogue (.po).",
+            panel="Output",
+            metavar="FILE",
+            role=roles.replaced,
         ),
     ] = None
+    sample: SAMPLE = None

@@ -10,10 +10,14 @@ from itertools import chain, islice
 from pathlib import Path
 
 from llmpar.answering.flow import Part
+from llmpar.answering.forecast import Forecaster
+from llmpar.answering.session import Session
 from llmpar.cli.effect import refuse_reading
+from llmpar.cli.forecasting import tell
 from llmpar.cli.look import show_prompts
 from llmpar.cli.options import RunOptions
 from llmpar.cli.run import Run, given_up
+from llmpar.cli.sampling import show_sample
 from llmpar.documents.document import Block
 from llmpar.documents.reader import TextReader
 from llmpar.documents.source import Source
@@ -38,11 +42,13 @@ class RequestRun:
         files: the inputs, "-" for stdin.
         error_file: takes requests that failed; None puts them among the results.
         options: the user's.
+        sample: how many requests are asked and shown, and nothing else; None for a whole run.
     """
 
     files: list[str]
     error_file: Path | None
     options: RunOptions
+    sample: int | None = None
     _run: Run = field(init=False)
 
     def run(self) -> int:
@@ -53,18 +59,32 @@ class RequestRun:
         refuse_reading(self.options.input, "batch")
         if self.error_file and self.options.store.shard:
             raise UsageError("--error-file and --shard exclude each other: a part of them makes no file of results")
+        if self.error_file and self.sample:
+            raise UsageError("--error-file and --sample exclude each other: a look at a few requests makes no results")
         given = self.options.sampling
         usual = Sampling()
         if any(getattr(given, name) != getattr(usual, name) for name in ("max_new_tokens", "temperature", "top_p")):
             raise UsageError("llmpar batch: each request says itself how its answer is drawn; leave such options out")
-        work = self._show_prompts if self.options.output.show_prompt else self._answer
+        look = self._sample if self.sample else self._answer
+        work = self._show_prompts if self.options.output.show_prompt else look
         return self._run.execute(self._count if self.options.output.dry_run else work)
 
     def _show_prompts(self, sources: list[str], progress: Progress) -> None:
         model = self._run.open_model(progress)
         requests = Requests(model.name, 0, failed=lambda message: self._note_refused(message, progress))
-        questions = (question for part in self._parts(sources, requests) for question in part.questions)
-        show_prompts(questions, self.options.output.show_prompt or 0, model, progress)
+        show_prompts(self._questions(sources, requests), self.options.output.show_prompt or 0, model, progress)
+
+    def _sample(self, sources: list[str], progress: Progress) -> None:
+        run = self._run
+        model = run.open_model(progress)
+        requests = Requests(model.name, 0, failed=lambda message: self._note_refused(message, progress))
+        with given_up(run.open_output(progress)) as output, run.session(progress, model) as session:
+            show_sample(self._questions(sources, requests), self.sample or 0, run, session, output)
+
+    def _questions(self, sources: list[str], requests: Requests) -> Iterator[Question]:
+        for part in self._parts(sources, requests):
+            requests.num_requests(part.block)  # its results are not awaited
+            yield from part.questions
 
     def _count(self, sources: list[str], progress: Progress) -> None:
         model = self._run.open_model(progress)
@@ -74,13 +94,20 @@ class RequestRun:
             failed=lambda message: self._note_refused(message, progress),
             thinks=self.options.model.thinking == "on",
         )
+        run = self._run
         counts = {"requests": 0, "answers": 0, "prompt tokens": 0}
-        for part in self._parts(sources, requests):
-            counts["requests"] += requests.num_requests(part.block)
-            counts["answers"] += len(part.questions)
-            counts["prompt tokens"] += sum(model.count_tokens(question.prompt) for question in part.questions)
-        self._note_repeated(requests, progress)
-        self._run.show_counts(counts, progress)
+        store = None if run.choice.endpoints else run.present_store()  # a server is not asked what it is
+        with Session(model, store, run.sampling, run.policy, run.report) as session:
+            forecaster = Forecaster(session, run.sampling, run.policy)
+            for part in self._parts(sources, requests):
+                counts["requests"] += requests.num_requests(part.block)
+                counts["answers"] += len(part.questions)
+                counts["prompt tokens"] += sum(model.count_tokens(question.prompt) for question in part.questions)
+                for shared in run.share(iter([part])):
+                    forecaster.add(shared.questions)
+            self._note_repeated(requests, progress)
+            forecast = forecaster.outcome
+            tell(run, counts, forecast, (forecast.num_read, forecast.num_written), progress)
 
     def _answer(self, sources: list[str], progress: Progress) -> None:
         run = self._run

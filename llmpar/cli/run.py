@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from llmpar.answering.attempts import Policy
@@ -20,6 +21,7 @@ from llmpar.cli.fetching import ask_to_fetch
 from llmpar.cli.limits import check_options
 from llmpar.cli.option import settings_of
 from llmpar.cli.options import RunOptions
+from llmpar.cli.reported import reported
 from llmpar.documents.document import Block, Result, Segment, Unit
 from llmpar.documents.formats.protocol import Format, Marking, Reading
 from llmpar.documents.output import SingleOutput
@@ -33,6 +35,7 @@ from llmpar.reporting.pace import Machine, Pace, remember
 from llmpar.reporting.progress import Progress, say
 from llmpar.reporting.records import Records
 from llmpar.reporting.report import FATES, Report, counted
+from llmpar.review.review import NoReview, Review
 from llmpar.store.store import Store, default_path
 from llmpar.tasks.checks import parse_checks
 from llmpar.tasks.question import Question, Sampling
@@ -70,6 +73,8 @@ class Run:
         into_language: the tag of the language that answers are in, "" for none.
         is_json: whether answers are JSON.
         marks: where markup inside pieces becomes marks.
+        review: a file that takes all answers for a person to look through; None for none.
+        tells_confidence: whether what comes out tells how sure the model was, of answers that have a form, too.
     """
 
     name: str
@@ -79,6 +84,8 @@ class Run:
     into_language: str = ""
     is_json: bool = False
     marks: Marking = "none"
+    review: Path | None = None
+    tells_confidence: bool = False
     _effect: Effect = field(init=False)
 
     def __post_init__(self) -> None:
@@ -109,8 +116,12 @@ class Run:
         """Open what answers questions, and tell a run that ends early how it goes on."""
         failures, output = self.options.failures, self.options.output
         # A server is asked for its model's name: for records, and not where there is nothing to ask.
-        name = model.name if failures.log or failures.errors else ""
-        with closing(Records(failures.log, failures.errors, name, appends=failures.append)) as records:
+        name = model.name if failures.log or failures.errors or output.report else ""
+        with (
+            closing(Records(failures.log, failures.errors, name, appends=failures.append)) as records,
+            reported(self.name, self.options, self.report.noun, name, progress) as report,
+            given_up(self._open_review(progress)) as review,
+        ):
             store = self._open_store()
             session = Session(
                 model,
@@ -120,12 +131,14 @@ class Run:
                 self.report,
                 on_error=failures.on_error,
                 tick=progress.tick,
-                done=self._noter(records, progress),
+                done=self._noter(records, lambda result: report(result, store), review, progress),
                 examples=examples,
             )
+            review.checks = session.checks_of
             with session:
                 try:
                     yield session
+                    review.finish()
                 except (Interrupted, EngineFailed) as end:
                     goes_on = store and self.report.num_segments_done and output.in_place is None
                     if goes_on and not isinstance(end, ReaderGone):
@@ -211,12 +224,6 @@ class Run:
             marks=self.marks,
         )
 
-    def show_counts(self, counts: Mapping[str, int], progress: Progress) -> None:
-        """Print what a run would do, to those who ask beforehand."""
-        writer = open_stdout(progress.aside)
-        writer.write("".join(f"{name:<14} {count:>12,}\n" for name, count in counts.items()).encode())
-        writer.close()
-
     def tell_gaps(self, name: str, gaps: Gaps, progress: Progress) -> None:
         """Say of one answer that was made of many what it lacks, by place.
 
@@ -280,7 +287,10 @@ class Run:
     @property
     def policy(self) -> Policy:
         """What happens when an answer will not do."""
-        return settings_of(Policy, self.options.failures, self.options.store)
+        given = self.options.failures
+        told = (given.log, given.errors, self.review, self.options.output.report)
+        scores_forms = self.tells_confidence or any(place is not None for place in told)
+        return settings_of(Policy, given, self.options.store, scores_forms=scores_forms)
 
     @property
     def _keeps(self) -> bool:
@@ -291,6 +301,12 @@ class Run:
     def _open_store(self) -> Store | None:
         given = self.options.store
         return Store(given.store, keep_text=not given.no_store_text) if self._keeps else None
+
+    def _open_review(self, progress: Progress) -> Review | NoReview:
+        if self.review is None:
+            return NoReview()
+        on_error, wait = self.options.failures.on_error, self.options.output.wait
+        return Review(self.review, on_error, keeps=self._keeps, aside=progress.aside, wait=wait)
 
     def present_store(self) -> Store | None:
         """Return the store if there is one already, for a run that must not make one."""
@@ -320,12 +336,16 @@ class Run:
         self._effect.expect(readable, self.options.input.reading("sentence"))
         return readable
 
-    def _noter(self, records: Records, progress: Progress) -> Callable[[Result], None]:
+    def _noter(
+        self, records: Records, report: Callable[[Result], None], review: Review | NoReview, progress: Progress
+    ) -> Callable[[Result], None]:
         num_failed = 0
 
         def note(result: Result) -> None:
             nonlocal num_failed
             records.add(result)
+            report(result)
+            review.add(result)
             if result.finish_reason == PARTS and not result.cached:
                 progress.remark(f"{result.segment}: answers lost its markup; put together from what stands between")
             if result.error is None or self.options.failures.on_error == "fail":  # the end of the run says it

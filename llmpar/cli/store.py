@@ -60,6 +60,8 @@ def info(store: _STORE = None) -> int:
     found = Store(store).info()
     typer.echo(f"path     {_path(store)}")
     typer.echo(f"answers  {found.num_answers:,}")
+    if found.num_corrections:
+        typer.echo(f"         {found.num_corrections:,} of them by people (llmpar apply)")
     typer.echo(f"jobs     {found.num_jobs:,}")
     typer.echo(f"size     {found.size / 1e6:,.1f} MB")
     if found.oldest_day is not None and found.newest_day is not None:
@@ -92,11 +94,13 @@ def purge(
     ] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> int:
-    """Delete answers: all of them, or those that were not used lately."""
+    """Delete answers: all of them, or those that were not used lately; of these, corrections by people stay."""
     from llmpar.store.store import Store
 
     opened = Store(_existing(store))
-    if not older_than and not yes and not agrees(f"delete all {opened.info().num_answers:,} answers?"):
+    held = opened.info()
+    people = f", {held.num_corrections:,} of them corrections by people" if held.num_corrections else ""
+    if not older_than and not yes and not agrees(f"delete all {held.num_answers:,} answers{people}?"):
         raise UsageError("nothing was deleted; --older-than DAYS deletes the older ones, --yes all without a question")
     typer.echo(f"deleted {opened.purge(older_than):,} answers")
     return 0

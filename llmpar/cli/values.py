@@ -6,7 +6,7 @@ import re
 
 import typer
 
-from llmpar.documents.columns import COLUMNS
+from llmpar.documents.columns import ALL_COLUMNS, COLUMNS
 from llmpar.jobs.sharding import Shard
 from llmpar.tasks.checks import DEFAULT_CHECKS, parse_checks
 
@@ -59,6 +59,19 @@ def shard(value: str) -> Shard:
     return Shard(int(match[1]), int(match[2]))
 
 
+def resources(value: str | tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
+    """Read amounts of what a cluster lends: cpu=8,gpu=1."""
+    if not isinstance(value, str):
+        return value  # the default
+    found: dict[str, float] = {}
+    for part in value.split(","):
+        match = re.fullmatch(r"\s*(\w[\w.:-]*)=(\d{1,6}(?:\.\d{1,6})?)\s*", part, re.ASCII)
+        if not match or match[1] in found or float(match[2]) == 0:
+            raise typer.BadParameter(f"{value!r} names no resources; write cpu=8,gpu=1")
+        found[match[1]] = float(match[2])
+    return tuple(found.items())
+
+
 def checks(value: str) -> str:
     """Check the names of checks."""
     parse_checks(value, DEFAULT_CHECKS)
@@ -69,8 +82,8 @@ def columns(value: str | None) -> str | None:
     """Check the names of columns."""
     names = columns_of(value)
     for name in names:
-        if name not in COLUMNS:
-            raise typer.BadParameter(f"{name!r} is no column; there are {', '.join(COLUMNS)}")
+        if name not in ALL_COLUMNS:
+            raise typer.BadParameter(f"{name!r} is no column; there are {', '.join(ALL_COLUMNS)}")
         if names.count(name) > 1:
             raise typer.BadParameter(f"{name!r} is named twice")
     return value

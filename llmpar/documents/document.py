@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
+from llmpar.documents.confidence import confidence_of
 from llmpar.documents.marks import Mark
 from llmpar.errors import InputError, setting
 
@@ -15,6 +16,8 @@ Unit = Literal["sentence", "paragraph", "line", "document"]
 OnError = Literal["keep", "mark", "skip", "fail"]
 DEFAULT_ON_ERROR: OnError = "keep"
 _MOST_SHOWN = 40  # characters of a piece, by which people know it again
+PERSON = "person"
+"""The finish reason of an answer that a person gave (`llmpar apply`)."""
 Merge = Literal["document", "lines", "jsonl", "csv", "reduce"]
 
 
@@ -235,11 +238,11 @@ def beginning_of(text: str) -> str:
     return (head.rpartition(" ")[0] or head) + " …"
 
 
-def count_lines(text: str, end: int | None = None) -> int:
-    """Return how many lines end before a place in a text, by LF, CR LF or CR."""
-    num_returns = text.count("\r", 0, end)
+def count_lines(text: str, end: int | None = None, start: int = 0) -> int:
+    """Return how many lines end between two places in a text, by LF, CR LF or CR; neither is inside of a CR LF."""
+    num_returns = text.count("\r", start, end)
     # Most texts have no CR, and then this is one pass of a C loop.
-    return text.count("\n", 0, end) + (num_returns - text.count("\r\n", 0, end) if num_returns else 0)
+    return text.count("\n", start, end) + (num_returns - text.count("\r\n", start, end) if num_returns else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +251,12 @@ class Result:
 
     `cut` says that the answer ends at a limit that the user set, `looped` that it repeated itself, `reused` that it was
     computed for an equal segment, `cached` that an earlier run did. `key` names it in the store, `seconds` is what the
-    last attempt took, from a worker's taking it up. `reasoning` is what the model wrote before its answer, for itself,
-    and its tokens are among those of the output.
+    last attempt took, from a worker's taking it up, and `finished` when its answer came in this run (as time.time() has
+    it), None if it did not. `reasoning` is what the model wrote before its answer, for itself, and its tokens are among
+    those of the output. `mean_logprob` and `min_logprob` are the mean and the least of the log-probabilities (natural
+    logarithms) of the answer's tokens, None where nobody knows them. `shares` are the probabilities of the choices, if
+    the answer is one of some. `tokens` is what is told of each token, as JSON, where a request asked for that. `asked`
+    is where a person's answer is kept: the hash of what is asked, whoever answers, and the key of the question there.
     """
 
     segment: Segment
@@ -268,6 +275,36 @@ class Result:
     worker: int | None = None
     reasoning: str = ""
     num_reasoning_tokens: int = 0
+    mean_logprob: float | None = None
+    min_logprob: float | None = None
+    shares: tuple[tuple[str, float], ...] = ()
+    tokens: str = ""
+    asked: tuple[bytes, bytes] = (b"", b"")
+    finished: float | None = field(default=None, compare=False)
+
+    @property
+    def confidence(self) -> float | None:
+        """How sure the model was, from 0 to 1; None if that is not known.
+
+        It is the probability of the choice that the answer is, else the geometric mean of its tokens' probabilities.
+        """
+        return confidence_of(self.answer, self.mean_logprob, self.shares)
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """How likely each choice was; nothing if the answer is none of some choices, or nobody knows."""
+        return dict(self.shares)
+
+    @property
+    def scores(self) -> dict[str, object]:
+        """What is known of how sure the model was, by the names that records and logs have for it."""
+        told = {
+            "mean_logprob": self.mean_logprob,
+            "min_logprob": self.min_logprob,
+            "confidence": self.confidence,
+            "probabilities": self.probabilities or None,
+        }
+        return {name: value for name, value in told.items() if value is not None}
 
     def __repr__(self) -> str:
         # In a notebook, nobody wants all of a document for each of its pieces.

@@ -15,3 +15,8 @@ def without_formula(text: str) -> str:
     Numbers stay as they are.
     """
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def with_formula(cell: str) -> str:
+    """Return the text that `without_formula` made a cell of: exactly its ' is taken away."""
+    return cell[1:] if cell.startswith("'") and without_formula(cell[1:]) == cell else cell

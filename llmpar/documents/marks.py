@@ -95,6 +95,21 @@ def find_marks(text: str, marks: tuple[Mark, ...]) -> Iterator[Place]:
         yield Place(mark, match.start(), match.end(), bool(match[1]))
 
 
+def marks_in(text: str, first: int) -> tuple[Mark, ...]:
+    """Return the marks that a text has, of which nobody knows any longer what they stand for.
+
+    Args:
+        text: the text.
+        first: the number of its first mark: what looks like a lower one is text. 0 if there is none.
+    """
+    found: dict[int, Mark] = {}
+    for match in _SHAPE.finditer(text) if first else ():
+        number = int(match[2])
+        if number >= first:
+            found[number] = Mark(number, "", None if match[3] else "")
+    return tuple(found.values())
+
+
 def split_at_marks(text: str, marks: tuple[Mark, ...]) -> Iterator[str | Place]:
     """Yield what a text is made of: texts, none of which is empty, and marks."""
     at = 0

@@ -114,7 +114,7 @@ class RecordMerger:
         on_error: whether a segment that failed has a record, in which there is an error and no answer.
         is_json: whether answers are JSON themselves.
         heads_each: whether each document's table has a head, or only the first one's.
-        columns: what stands in a record, in order; some of COLUMNS.
+        columns: what stands in a record, in order; some of ALL_COLUMNS.
         has_bom: whether a table begins with a byte order mark.
     """
 
@@ -151,11 +151,17 @@ class RecordMerger:
         place = (segment.block.document.name, segment.index, segment.line, start, end)
         values = (*place, segment.text, answer, result.finish_reason, result.error)
         told: dict[str, object] = dict(zip(COLUMNS, values, strict=True))
-        record = {name: told[name] for name in self.columns}
+        # What nobody knows has no field in a record, and an empty one in a table.
+        scores = {name: value for name, value in result.scores.items() if name in ("confidence", "probabilities")}
+        told |= {"confidence": None} if self.kind == "csv" else {}
+        told |= scores if result.error is None else {}
+        record = {name: told[name] for name in self.columns if name in told}
         if self.kind == "csv":
             return _row("" if value is None else value for value in record.values())
         if self.is_json and answer is not None and "answer" in record:
             record["answer"] = json.loads(answer)
+        if self.columns == COLUMNS and result.error is None:
+            record |= scores
         if result.reasoning:
             record["reasoning"] = result.reasoning
         text = json_text(record)

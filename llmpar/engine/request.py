@@ -13,6 +13,7 @@ from llmpar.engine.constraint import Constraint, Mask, anything
 from llmpar.engine.finite import NO_TOKEN, NOT_FINITE
 from llmpar.engine.loops import LOOK_EVERY, LoopFinder
 from llmpar.engine.resources import is_out_of_memory
+from llmpar.engine.scores import NOT_SCORED, Others
 from llmpar.engine.thoughts import Thoughts
 from llmpar.errors import AnswerFailed
 
@@ -32,6 +33,9 @@ class SamplingParams:
         max_repeats: how many times in a row an answer may say the same, before it is stopped as a loop (see
             `loops.LoopFinder`); 0 for any number of times.
         max_thinking_tokens: how many of `max_new_tokens` are for thoughts alone; the answer has the others.
+        is_scored: whether the log-probabilities of tokens are wanted (see `scores`).
+        num_others: how many of the likeliest tokens are wanted at each place, with theirs.
+        weighs: whether at each place all tokens are wanted that a constraint leaves, in place of the likeliest.
     """
 
     max_new_tokens: int
@@ -40,6 +44,9 @@ class SamplingParams:
     seed: int = 0
     max_repeats: int = 0
     max_thinking_tokens: int = 0
+    is_scored: bool = True
+    num_others: int = 0
+    weighs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,9 @@ class Completion:
 
     `output_ids` end before the token that stopped them. `seconds` is the time from a worker's admission on. `deadly`
     tells that workers died or hung over it, so that it had better not be asked again.
+
+    `logprobs` are those of the output ids, NOT_SCORED for what has none; nothing where nobody scored them. `others` are
+    what was wanted of other tokens at the places of these, and one more where the answer ended with a token of its own.
     """
 
     id: int
@@ -78,6 +88,8 @@ class Completion:
     worker: int | None = None
     seconds: float = 0.0
     deadly: bool = False
+    logprobs: SequenceOf[float] = ()
+    others: SequenceOf[Others] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -86,6 +98,8 @@ class Sequence:
 
     request: Request
     output_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    others: list[Others] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     slot: int = -1
     started: float = 0.0  # by time.monotonic()
@@ -130,13 +144,32 @@ class Sequence:
                 return self._constraint.allowed(ahead)
         return []
 
-    def append(self, token_id: int, stop_ids: frozenset[int]) -> None:
+    @property
+    def is_weighed(self) -> bool:
+        """Whether all tokens are wanted that the constraint leaves here: not among thoughts, where any may come."""
+        return self.request.params.weighs and not (self._thoughts and self._thoughts.is_thinking)
+
+    @property
+    def wants_others(self) -> bool:
+        """Whether other tokens than the one that comes next are wanted."""
+        return self.request.params.num_others > 0 or self.is_weighed
+
+    def append(self, token_id: int, stop_ids: frozenset[int], logprob: float = NOT_SCORED, others: Others = ()) -> None:
         """Take the next token, and finish where it says so. What comes after the end is dropped.
 
         NO_TOKEN fails the sequence: there were no logits that could be chosen by.
+
+        Args:
+            token_id: the token.
+            stop_ids: those that end an answer.
+            logprob: the token's, NOT_SCORED if it has none.
+            others: what is wanted of other tokens at its place.
         """
         if self.finish_reason:
             return
+        params = self.request.params
+        if params.num_others or params.weighs:
+            self.others.append(others)
         if token_id in stop_ids:
             self.finish_reason = "stop"
             return
@@ -144,6 +177,7 @@ class Sequence:
             self.finish_reason, self.error = "error", NOT_FINITE
             return
         self.output_ids.append(token_id)
+        self.logprobs.append(logprob)
         if self._is_whole(token_id):
             self.finish_reason = "stop"
         if self.finish_reason:

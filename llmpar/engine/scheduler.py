@@ -14,7 +14,9 @@ from llmpar.engine.request import Request
 
 MOST_DEATHS = 2
 """With how many workers that died or hung a request may have been, before it is taken for the reason."""
-_FEW = 8  # requests: together they read the weights once for each token, and idle workers help with the products
+# Requests that stay with one worker: together they read the weights once for each token, and idle workers help with the
+# products. The more workers there are, the less of the memory each has, and the more rows it must have to be worth it.
+_FEW, _FEW_PER_WORKER = 8, 2
 _PATIENCE = 0.01  # seconds that a worker waits who found nobody to help
 
 
@@ -90,7 +92,8 @@ class Scheduler:
 
     def _num_needed(self) -> int:
         """Return how many workers should share all requests, where the others can help them."""
-        return max(1, min(len(self._held), -(-self._num_requests() // _FEW)))
+        few = max(_FEW, _FEW_PER_WORKER * len(self._held))
+        return max(1, min(len(self._held), -(-self._num_requests() // few)))
 
     def _wait(self, help_others: Callable[[], bool] | None) -> None:
         """Wait for a change, or help meanwhile; called with the lock, which others have while one does either."""

@@ -55,7 +55,8 @@ class WorkerStatus:
 
     `num_tokens` are all that it wrote, those included that came to nothing, and `num_read` all that it read of prompts;
     `num_live` and `num_live_read` are those of the sequences that are running. `last_step` is when it ended its last
-    step, or took up work after none (by time.monotonic()).
+    step, or took up work after none (by time.monotonic()). `place` is the machine that it is on, "" for this one: a
+    worker does not know it, and whoever shows it does.
     """
 
     phase: Literal["start", "idle", "prefill", "decode", "ended"] = "idle"
@@ -66,6 +67,7 @@ class WorkerStatus:
     num_live: int = 0
     num_live_read: int = 0
     last_step: float = 0.0
+    place: str = ""
 
 
 class Worker(threading.Thread):
@@ -264,7 +266,16 @@ class Worker(threading.Thread):
         if sequence.error is None:
             self._num_broken = 0
         self._done(
-            Completion(request.id, sequence.output_ids, sequence.finish_reason, sequence.error, self.index, seconds)
+            Completion(
+                request.id,
+                sequence.output_ids,
+                sequence.finish_reason,
+                sequence.error,
+                self.index,
+                seconds,
+                logprobs=sequence.logprobs,
+                others=sequence.others,
+            )
         )
 
     def _fail_running(self, reason: str) -> None:

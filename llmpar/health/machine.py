@@ -21,14 +21,21 @@ _GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 
 def look() -> Iterator[Finding]:
     """Yield what the machine has."""
+    platform_, cores, *memory = brief()
+    yield from (platform_, cores)
+    yield Finding(_TOPIC, "instructions", _instructions())
+    yield from memory
+    yield from _gpus()
+
+
+def brief() -> Iterator[Finding]:
+    """Yield what can be told of the machine without a library: its kind, its cores and its memory."""
     system, processor = platform.system(), platform.machine()
     known = find_system(system, processor, platform.release())
     yield Finding(_TOPIC, "platform", f"{system} {processor}, Python {platform.python_version()}: {known.told}")
     total = os.cpu_count() or 1
     yield Finding(_TOPIC, "cores", f"{usable_cores()} of {total} may be used (affinity and control group)")
-    yield Finding(_TOPIC, "instructions", _instructions())
     yield from _memory()
-    yield from _gpus()
 
 
 def _instructions() -> str:

@@ -17,6 +17,7 @@ from llmpar.visible import one_line
 _TOPIC = "network"
 _HUB = "https://huggingface.co"
 _WITHIN = 5.0  # seconds
+_SHOWN = 8  # nodes of a cluster that are told one by one
 
 
 class _Collected:
@@ -48,6 +49,25 @@ def look(choice: ModelChoice) -> Iterator[Finding]:
             yield Finding(_TOPIC, "server", str(error), is_fault=True)
         for warning in collected.warnings:
             yield Finding(_TOPIC, "server", warning)
+    if choice.ray is not None:
+        try:
+            yield _cluster(choice)
+        except LlmparError as error:
+            yield Finding(_TOPIC, "Ray cluster", str(error), is_fault=True)
+
+
+def _cluster(choice: ModelChoice) -> Finding:
+    from llmpar.answering.cluster.connection import Cluster
+    from llmpar.answering.cluster.shares import divide
+
+    assert choice.ray is not None
+    nodes = Cluster(choice.ray).nodes
+    shares = divide(nodes, choice.device, choice.ray_workers, choice.ray_resources)
+    has = ", ".join(f"{one_line(node.host)} with cpu={node.num_cpus},gpu={node.num_gpus}" for node in nodes[:_SHOWN])
+    more = f" and {len(nodes) - _SHOWN:,} more" if len(nodes) > _SHOWN else ""
+    return Finding(
+        _TOPIC, "Ray cluster", f"{one_line(choice.ray)}: {has}{more}: {len(shares):,} workers, such as {shares[0]}"
+    )
 
 
 def _hub() -> Finding:

@@ -9,7 +9,7 @@ from llmpar.health.finding import Finding
 
 _TOPIC = "software"
 _NEEDED = ("torch", "transformers", "tokenizers", "numba", "llguidance", "huggingface-hub", "gguf")
-_EXTRAS = {"openai": "endpoint"}
+_EXTRAS = {"openai": ("endpoint", "only servers need it"), "ray": ("ray", "only clusters need it")}
 
 
 def look() -> Iterator[Finding]:
@@ -19,10 +19,10 @@ def look() -> Iterator[Finding]:
         found = _version(name)
         remedy = "" if found else f"pip install {name}"
         yield Finding(_TOPIC, name, found or "missing", is_fault=found is None, remedy=remedy)
-    for name, extra in _EXTRAS.items():
+    for name, (extra, need) in _EXTRAS.items():
         found = _version(name)
         remedy = "" if found else f"pip install 'llmpar[{extra}]'"
-        yield Finding(_TOPIC, name, found or "not installed; only servers need it", remedy=remedy)
+        yield Finding(_TOPIC, name, found or f"not installed; {need}", remedy=remedy)
 
 
 def _version(name: str) -> str | None:

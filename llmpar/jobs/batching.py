@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llmpar.answering.flow import Part
 from llmpar.batches.failure import BadRequest, Failure, MalformedLine
@@ -24,6 +24,7 @@ _ROOM = 2048  # tokens of an answer whose request names no limit, and once as ma
 _TASK = Task("batch", "", growth=0, margin=_ROOM, checks=frozenset())
 _NEXT_SEED = 7_919  # between a request's several answers
 
+_UNTOLD = "logprobs is not supported by what answers here, which tells no log-probabilities; leave it out"
 _LONGEST_SHOWN = 100  # characters of a custom_id
 
 Entry = BatchRequest | Failure
@@ -107,6 +108,8 @@ class Requests:
             if isinstance(entry, BatchRequest):
                 answers = [next(results) for _ in range(entry.n)]
                 fault = next((answer for answer in answers if answer.error is not None), None)
+                if fault is None and entry.num_others is not None and not all(answer.tokens for answer in answers):
+                    fault = replace(answers[0], error=_UNTOLD, worker=None)
                 if fault is None:
                     yield self._answered(entry, answers)
                     continue
@@ -131,6 +134,7 @@ class Requests:
                 result.num_output_tokens,
                 reasoning=result.reasoning,
                 num_reasoning_tokens=result.num_reasoning_tokens,
+                tokens=json.loads(result.tokens) if result.tokens else None,
             )
             for result in results
         ]
@@ -178,13 +182,17 @@ def _questions(request: BatchRequest, block: Block, start: int, index: int) -> I
             stop=request.stop,
         )
         segment = Segment(block, index + number, start, start, text, INLINE)
-        conversation = Conversation(tuple(messages), sampling, is_beginning=not is_chat, form=form)
+        conversation = Conversation(
+            tuple(messages), sampling, is_beginning=not is_chat, form=form, num_others=request.num_others
+        )
         yield Question(segment, _TASK, conversation=conversation)
 
 
 def _failure(request: BatchRequest, result: Result) -> Failure:
     """Return why a request has no answer. What no worker took up is the request's own fault."""
     assert result.error is not None
+    if result.error == _UNTOLD:
+        return Failure(request.custom_id, request.digest, result.error, "unsupported_parameter", "logprobs")
     if result.worker is None:
         return Failure(request.custom_id, request.digest, result.error, "invalid_prompt")
     return Failure(request.custom_id, request.digest, result.error, "server_error", status=500)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -186,14 +187,30 @@ def find_arithmetic(
     off in a precision takes a longer one. Both follow from the files and from what is said here.
     """
     devices = find_devices(device)
-    if devices == ("cpu",):
-        return devices, _fastest(source_bits) if precision == "auto" else precision
-    kind = devices[0].partition(":")[0]
+    return devices, precision_on(devices[0].partition(":")[0], precision, source_bits, has_bf16)
+
+
+def precision_on(
+    kind: str, precision: PrecisionChoice, source_bits: int | None, can_bf16: Callable[[], bool]
+) -> PrecisionName:
+    """Return the precision that a model is computed with on a kind of device, of this machine or another.
+
+    Args:
+        kind: "cpu", "cuda" or "mps".
+        precision: what is asked for.
+        source_bits: bits that a weight has in the model's file; None where nobody knows.
+        can_bf16: tells whether GPUs of that machine compute with bf16.
+
+    Raises:
+        ModelUnavailable: there is no such precision on it.
+    """
+    if kind == "cpu":
+        return _fastest(source_bits) if precision == "auto" else precision
     if precision == "auto":
-        precision = "bf16" if kind == "cuda" and has_bf16() else "fp32"
+        return "bf16" if kind == "cuda" and can_bf16() else "fp32"
     if precision not in TORCH_TYPES:
         raise ModelUnavailable(f"precision {precision}: not on {kind}; use {' or '.join(TORCH_TYPES)}")
-    return devices, precision
+    return precision
 
 
 def load_shard(path: Path, device: str, precision: PrecisionName, num_shards: int) -> LoadedModel:

@@ -129,4 +129,5 @@ def _worker(index: int, status: WorkerStatus, *, is_wide: bool) -> str:
         "ended": "ended",
     }[status.phase]
     tokens = f", {status.num_tokens:,} tokens written" if is_wide else f", {status.num_tokens:,} tokens"
-    return f"  worker {index}  {doing}" + (tokens if status.num_tokens else "")
+    place = f" on {status.place}" if status.place else ""
+    return f"  worker {index}{place}  {doing}" + (tokens if status.num_tokens else "")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
 
-from llmpar.documents.document import Result
+from llmpar.documents.document import Block, Result, Segment, count_lines
 from llmpar.documents.writer import goes_on, open_as_it_is
 from llmpar.errors import OutputUncreatable, WriteFailed
 from llmpar.visible import json_text, one_line
@@ -29,7 +30,7 @@ class Records:
     """
 
     def __init__(self, log: Path | None, errors: Path | None, model: str, *, appends: bool = False) -> None:
-        self._model = model
+        self._recorder = Recorder(model)
         self._streams: dict[str, BinaryIO] = {}
         self._places = {name: place for name, place in (("log", log), ("errors", errors)) if place}
         try:
@@ -50,38 +51,15 @@ class Records:
             WriteFailed: the disk is full, for instance.
         """
         if "log" in self._streams:
-            self._write("log", self._record(result))
+            self._write("log", self._recorder.record(result))
         if "errors" in self._streams and result.error is not None:
             told = {"text": result.segment.source, "answer": result.answer}
-            self._write("errors", self._record(result) | told)
+            self._write("errors", self._recorder.record(result) | told)
 
     def close(self) -> None:
         """Close the files."""
         for stream in self._streams.values():
             stream.close()
-
-    def _record(self, result: Result) -> dict[str, object]:
-        start, end = result.segment.span
-        record = {
-            "date": datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
-            "document": result.segment.block.document.name,
-            "index": result.segment.index,
-            "start": start,
-            "end": end,
-            "key": result.key.hex(),
-            "model": self._model,
-            "prompt_tokens": result.num_prompt_tokens,
-            "output_tokens": result.num_output_tokens,
-            "seconds": round(result.seconds, 3),
-            "attempts": result.num_attempts,
-            "finish_reason": result.finish_reason,
-            "cached": result.cached or result.reused,
-            "worker": result.worker,
-            "error": result.error,
-        }
-        if result.num_reasoning_tokens:
-            record |= {"reasoning": result.reasoning, "reasoning_tokens": result.num_reasoning_tokens}
-        return record
 
     def _write(self, name: str, record: dict[str, object]) -> None:
         data = f"{json_text(record)}\n".encode()
@@ -90,6 +68,69 @@ class Records:
                 data = data[self._streams[name].write(data) :]
         except OSError as error:
             raise WriteFailed(f"{one_line(self._places[name])}: writing failed: {error.strerror}") from error
+
+
+class Recorder:
+    """Makes records of results.
+
+    Args:
+        model: its name.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._block: Block | None = None
+        self._at = self._num_lines = 0  # lines of the block that end before this place in it
+
+    def record(self, result: Result) -> dict[str, object]:
+        """Return what a log says of a result: plain data, and of texts only what a model wrote for itself."""
+        return _record_of(result, self._model, self._line(result.segment))
+
+    def _line(self, segment: Segment) -> int:
+        """Return the line that a segment begins in, from 1, counted from the segment before."""
+        if segment.block is not self._block or segment.start < self._at:
+            self._block, self._at, self._num_lines = segment.block, 0, 0
+        self._num_lines += count_lines(segment.block.text, segment.start, self._at)
+        self._at = segment.start
+        return 1 + segment.block.line + self._num_lines
+
+
+def _record_of(result: Result, model: str, line: int) -> dict[str, object]:
+    segment = result.segment
+    start, end = segment.span
+    record: dict[str, object] = {
+        "date": _date(time.time(), "seconds"),
+        "document": segment.block.document.name,
+        "index": segment.index,
+        "start": start,
+        "end": end,
+        "line": line,
+        "key": result.key.hex(),
+        "model": model,
+        "prompt_tokens": result.num_prompt_tokens,
+        "output_tokens": result.num_output_tokens,
+        "seconds": round(result.seconds, 3),
+        "attempts": result.num_attempts,
+        "finish_reason": result.finish_reason,
+        "cached": result.cached or result.reused,
+        "worker": result.worker,
+        "error": result.error,
+    }
+    if segment.label:
+        record["label"] = segment.label
+    if result.cut:
+        record["cut"] = True
+    if result.reused:
+        record["repeated"] = True
+    if result.finished is not None and not result.reused:
+        record["finished"] = _date(result.finished, "milliseconds")
+    if result.num_reasoning_tokens:
+        record |= {"reasoning": result.reasoning, "reasoning_tokens": result.num_reasoning_tokens}
+    return record | result.scores
+
+
+def _date(seconds: float, precision: str) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).astimezone().isoformat(timespec=precision)
 
 
 def _look_at(place: Path, name: str) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from llmpar.documents.document import DEFAULT_ON_ERROR, OnError, Result
+from llmpar.documents.document import DEFAULT_ON_ERROR, PERSON, OnError, Result
 
 FATES: dict[OnError, tuple[str, str]] = {
     "keep": ("kept as it was", "kept as they were"),
@@ -60,13 +60,13 @@ class Report:
 
     Bytes are input bytes. `num_text_tokens_read` and `num_text_tokens_done` count the tokens of prompts, as a measure
     of work; `num_asked` are done that a model was asked about in this run, and `longest_answer` has so many tokens;
-    `num_looped` are among those that failed, `num_retried` among the others; `num_poor` failed for an answer that will
-    not do, of which `num_poor_before` in an earlier run, too, and `num_stopped` as they did not end within
-    `most_tokens_stopped` tokens at most; `num_refused` requests were none that can be asked; `num_bytes_total` is None
-    while the size of an input is unknown. `noun` is what a segment is called, and `fates` what becomes of one that
-    failed and of several, where that is not the user's to say; `seconds_to_start` is how long it took until there were
-    workers, None while there are none. With `shows_latency`, the summary tells how long answers took from the time
-    their questions were read.
+    `num_looped` are among those that failed, `num_retried` among the others; `num_corrected` were answered by a person;
+    `num_poor` failed for an answer that will not do, of which `num_poor_before` in an earlier run, too, and
+    `num_stopped` as they did not end within `most_tokens_stopped` tokens at most; `num_refused` requests were none that
+    can be asked; `num_bytes_total` is None while the size of an input is unknown. `noun` is what a segment is called,
+    and `fates` what becomes of one that failed and of several, where that is not the user's to say; `seconds_to_start`
+    is how long it took until there were workers, None while there are none. With `shows_latency`, the summary tells how
+    long answers took from the time their questions were read.
     """
 
     noun: str = "segment"
@@ -87,6 +87,7 @@ class Report:
     num_cut: int = 0
     num_reused: int = 0
     num_cached: int = 0
+    num_corrected: int = 0
     num_retried: int = 0
     num_asked: int = 0
     num_refused: int = 0
@@ -161,6 +162,8 @@ class Report:
         self.num_asked += not (result.reused or result.cached or result.finish_reason == "kept")
         if result.reused:
             self.num_reused += 1
+        elif result.finish_reason == PERSON:
+            self.num_corrected += 1
         elif result.cached:
             self.num_cached += 1
         else:
@@ -218,6 +221,8 @@ class Report:
             parts.append(f"{self.num_cut:,} cut at the limit")
         if self.num_cached:
             parts.append(f"{self.num_cached:,} from the store")
+        if self.num_corrected:
+            parts.append(f"{self.num_corrected:,} corrected by a person")
         if self.num_reused:
             parts.append(f"{self.num_reused:,} repeated")
         if self.num_unreadable:
@@ -238,7 +243,7 @@ class Report:
 
 _OF_WORK = (
     "num_segments_read", "num_segments_done", "num_failed", "num_looped", "num_cut", "num_reused", "num_cached",
-    "num_retried", "num_text_tokens_read", "num_text_tokens_done", "num_bytes_read", "latencies",
+    "num_corrected", "num_retried", "num_text_tokens_read", "num_text_tokens_done", "num_bytes_read", "latencies",
 )  # fmt: skip
 
 

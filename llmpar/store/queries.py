@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+BY_PERSON = -1
+"""The number that stands for an attempt where a person answered. Earlier versions take such an answer like others."""
+
 FIND = (
     "SELECT key, attempt, answer, finish_reason, num_prompt_tokens, num_output_tokens, seconds, checksum, used "
     "FROM answers WHERE key IN"
@@ -10,6 +13,14 @@ FIND = (
 
 KNOWN = "SELECT DISTINCT key FROM answers WHERE key IN"
 """Those of some keys that have an answer; the same follows."""
+
+STARTING = """
+SELECT description, text FROM answers LEFT JOIN jobs ON jobs.id = job WHERE key >= ? AND key < ? LIMIT 1
+"""
+"""What an answer whose key begins in some way was asked, and about what."""
+
+ORIGINS = "SELECT DISTINCT key, text, digest FROM answers JOIN jobs ON jobs.id = job WHERE key IN"
+"""What the answers under some keys are about, and their jobs; the same follows."""
 
 LENGTHS = """
 SELECT count(*), total(num_prompt_tokens), total(num_output_tokens),
@@ -42,3 +53,14 @@ INSERT OR IGNORE INTO answers (job, key, attempt, text, answer, finish_reason, n
   seconds, used, checksum) VALUES ((SELECT id FROM jobs WHERE digest = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 """Keep an answer of another store, by its job's digest; one that is there stays."""
+
+UNUSED = "DELETE FROM answers WHERE used <= ? AND attempt >= 0"
+"""Delete what was computed, and not used since a day."""
+
+COMPUTED = "SELECT count(*) FROM answers WHERE attempt >= 0"
+"""How many answers no person gave."""
+
+OLDEST = """
+DELETE FROM answers WHERE id IN (SELECT id FROM answers WHERE attempt >= 0 ORDER BY used, id LIMIT ?)
+"""
+"""Delete so many of them that were not used for longest."""

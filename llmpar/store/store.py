@@ -11,15 +11,31 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from llmpar.paths import state_dir
+from llmpar.store.answer import Correction, StoredAnswer, answer_said, checksum_of, said_by, text_said
 from llmpar.store.database import Database
+from llmpar.store.job import JobStore
+from llmpar.store.keys import bytes_of, key_of, text_of
 from llmpar.store.lengths import Lengths
-from llmpar.store.queries import ALL, FIND, KEEP, KNOWN, LENGTHS, TAKE
+from llmpar.store.queries import (
+    ALL,
+    BY_PERSON,
+    COMPUTED,
+    FIND,
+    KEEP,
+    KNOWN,
+    LENGTHS,
+    OLDEST,
+    ORIGINS,
+    STARTING,
+    TAKE,
+    UNUSED,
+)
 
 _DAY = 86_400
 _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970
@@ -27,38 +43,19 @@ _TOUCHED_AT_ONCE = 1000
 _MERGED_AT_ONCE = 1000
 _KEYS_AT_ONCE = 256  # looked for by one query
 _EVICTED_AT_ONCE = 0.1  # of the answers
-_APART = b"\xff"
 _SETTLED = 2.0  # seconds after which a file that looks the same is the same: time stamps are coarse
 
 
 @dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """What came of one attempt, whatever it is worth; `seconds` is the time it took.
-
-    `thoughts` stand apart from the text, `num_thinking_tokens` are among those of the output, and `is_unclosed` tells
-    that the thoughts had no end.
-    """
-
-    attempt: int
-    text: str
-    finish_reason: str
-    num_prompt_tokens: int
-    num_output_tokens: int
-    seconds: float = 0.0
-    thoughts: str = ""
-    num_thinking_tokens: int = 0
-    is_unclosed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """What a store holds; its size in bytes, days since 1970."""
+    """What a store holds; its size in bytes, days since 1970. `num_corrections` are those answers that people gave."""
 
     num_answers: int
     num_jobs: int
     size: int
     oldest_day: int | None
     newest_day: int | None
+    num_corrections: int = 0
 
 
 def default_path() -> Path:
@@ -106,12 +103,12 @@ class Store:
                 tuple(some),
             )
             for key, attempt, text, *counts, checksum, used in rows:
-                if _checksum(key, attempt, text, *counts) != checksum:
+                if checksum_of(key, attempt, text, *counts) != checksum:
                     raise self._database.unusable("an answer in it was altered")
                 answers = found.setdefault(key, [])
                 if not answers and self._day(used) < today:
                     self._touched.append(key)
-                answers.append(_with_thoughts(StoredAnswer(attempt, "", *counts), text))
+                answers.append(answer_said(StoredAnswer(attempt, "", *counts), text))
         if len(self._touched) >= _TOUCHED_AT_ONCE:
             self._touch()
         return found
@@ -123,6 +120,33 @@ class Store:
             some = keys[first : first + _KEYS_AT_ONCE]
             rows = self._database.read(f"{KNOWN} ({', '.join('?' * len(some))})", tuple(some))
             found.update(key for (key,) in rows)
+        return found
+
+    def has_job(self, digest: bytes) -> bool:
+        """Tell whether there is a job with this digest."""
+        return bool(self._database.read("SELECT 1 FROM jobs WHERE digest = ?", (digest,)))
+
+    def asked_under(self, beginning: bytes) -> tuple[dict[str, object] | None, str | None] | None:
+        """Return what was asked, and about what, under the first key that begins in this way; None if there is none.
+
+        Args:
+            beginning: of the key, not all of it 0xFF.
+
+        Returns:
+            The description of the job and the text; each None where no texts are kept.
+        """
+        end = (int.from_bytes(beginning, "big") + 1).to_bytes(len(beginning), "big")
+        for description, text in self._database.read(STARTING, (beginning, end)):
+            return (None if description is None else json.loads(description)), (None if text is None else text_of(text))
+        return None
+
+    def origins(self, keys: Sequence[bytes]) -> dict[bytes, tuple[str | None, bytes]]:
+        """Return what answers under some keys are about, None if that is not kept, and the digests of their jobs."""
+        found: dict[bytes, tuple[str | None, bytes]] = {}
+        for first in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[first : first + _KEYS_AT_ONCE]
+            for key, text, digest in self._database.read(f"{ORIGINS} ({', '.join('?' * len(some))})", tuple(some)):
+                found[key] = (None if text is None else text_of(text), digest)
         return found
 
     def digests(self) -> list[bytes]:
@@ -151,10 +175,10 @@ class Store:
         today = _today()
         rows, replaced = [], []
         for key, text, answer, replaces in records:
-            said = _said(answer)
+            said = said_by(answer)
             counts = (answer.finish_reason, answer.num_prompt_tokens, answer.num_output_tokens, answer.seconds)
-            asked = _bytes(text) if self._keep_text else None
-            checksum = _checksum(key, answer.attempt, said, *counts)
+            asked = bytes_of(text) if self._keep_text else None
+            checksum = checksum_of(key, answer.attempt, said, *counts)
             rows.append((key, answer.attempt, asked, said, *counts, today, checksum))
             replaced += [(key,)] if replaces else []
         with self._database.transaction() as connection:
@@ -165,12 +189,27 @@ class Store:
             connection.executemany("DELETE FROM answers WHERE key = ?", replaced)
             connection.executemany(KEEP, ((number, *row) for row in rows))
 
+    def correct(self, corrections: Sequence[Correction]) -> None:
+        """Commit answers that people gave, all or none, in the place of earlier ones of people."""
+        today, rows = _today(), []
+        for one in corrections:
+            said, counts = bytes_of(one.answer), (one.finish_reason, 0, 0, 0.0)
+            checksum = checksum_of(one.key, BY_PERSON, said, *counts)
+            asked = bytes_of(one.text) if self._keep_text and one.text is not None else None
+            rows.append((one.job, one.key, BY_PERSON, asked, said, *counts, today, checksum))
+        jobs = dict.fromkeys(one.job for one in corrections)
+        with self._database.transaction() as connection:
+            job = "INSERT OR IGNORE INTO jobs (digest, description, created) VALUES (?, NULL, ?)"
+            connection.executemany(job, ((digest, int(time.time())) for digest in jobs))
+            connection.executemany("DELETE FROM answers WHERE key = ?", ((one.key,) for one in corrections))
+            connection.executemany(TAKE, rows)
+
     def all_answers(self) -> Iterator[list[tuple[Any, ...]]]:
         """Yield every answer as it is kept, with its job, some at a time, for `take`."""
         rows = self._database.rows(ALL)
         while some := list(islice(rows, _MERGED_AT_ONCE)):
             for digest, _, _, key, attempt, text, answer, *counts, used, checksum in some:
-                is_good = _checksum(key, attempt, answer, *counts) == checksum and isinstance(digest, bytes)
+                is_good = checksum_of(key, attempt, answer, *counts) == checksum and isinstance(digest, bytes)
                 if not is_good or not (text is None or isinstance(text, bytes)):
                     raise self._database.unusable("an answer in it was altered")
                 self._day(used)
@@ -215,8 +254,9 @@ class Store:
         read = self._database.read
         ((num_answers, oldest, newest),) = read("SELECT count(*), min(used), max(used) FROM answers")
         ((num_jobs,),) = read("SELECT count(*) FROM jobs")
+        ((num_corrections,),) = read("SELECT count(*) FROM answers WHERE attempt = ?", (BY_PERSON,))
         days = [None if day is None else self._day(day) for day in (oldest, newest)]
-        return StoreInfo(num_answers, num_jobs, self._database.size, *days)
+        return StoreInfo(num_answers, num_jobs, self._database.size, days[0], days[1], num_corrections)
 
     def verify(self) -> list[str]:
         """Look at every page and every answer, and return what is wrong, one line each."""
@@ -230,18 +270,18 @@ class Store:
         for number, digest, key, attempt, text, answer, *counts, checksum, used in rows:
             if not _is_day(used):
                 faults.append(f"the day on which answer {number} was used was altered")
-            if _checksum(key, attempt, answer, *counts) != checksum:
+            if checksum_of(key, attempt, answer, *counts) != checksum:
                 faults.append(f"answer {number} was altered")
             elif digest is None:
                 faults.append(f"answer {number} belongs to no job")
-            elif text is not None and not (isinstance(text, bytes) and _key(digest, text) == key):
+            elif text is not None and not (isinstance(text, bytes) and key_of(digest, text) == key):
                 faults.append(f"the text of answer {number} was altered")
         return faults
 
     def texts(self) -> Iterator[tuple[int, bytes, str | None, str]]:
         """Yield of each answer its number, its key, its text if that is kept, and what it says."""
         for number, key, text, answer in self._database.rows("SELECT id, key, text, answer FROM answers"):
-            yield number, key, None if text is None else _text(text), _text(answer)
+            yield number, key, None if text is None else text_of(text), text_said(answer)
 
     def delete(self, numbers: Iterable[int]) -> int:
         """Delete the answers with these numbers, and return how many there were."""
@@ -255,10 +295,13 @@ class Store:
         return count
 
     def purge(self, days: float = 0) -> int:
-        """Delete the answers that no run has used for so many days, 0 for all, and return how many."""
+        """Delete the answers that no run has used for so many days, 0 for all, and return how many.
+
+        What people answered goes only with all.
+        """
         with self._database.transaction() as connection:
             if days:
-                count = connection.execute("DELETE FROM answers WHERE used <= ?", (_today() - days,)).rowcount
+                count = connection.execute(UNUSED, (_today() - days,)).rowcount
             else:
                 count = connection.execute("DELETE FROM answers").rowcount
             connection.execute("DELETE FROM jobs WHERE id NOT IN (SELECT job FROM answers)")
@@ -266,16 +309,18 @@ class Store:
         return count
 
     def evict(self, most: int) -> int:
-        """Delete the least recently used answers until the store takes `most` bytes, and return how many."""
+        """Delete the least recently used answers until the store takes `most` bytes, and return how many.
+
+        What people answered stays: nobody can compute it again.
+        """
         if self._touched:
             self._touch()
         count = 0
         while self._database.size > most:
             with self._database.transaction() as connection:
-                (left,) = connection.execute("SELECT count(*) FROM answers").fetchone()
+                (left,) = connection.execute(COMPUTED).fetchone()
                 number = max(1, int(left * _EVICTED_AT_ONCE))
-                oldest = "DELETE FROM answers WHERE id IN (SELECT id FROM answers ORDER BY used, id LIMIT ?)"
-                connection.execute(oldest, (number,))
+                connection.execute(OLDEST, (number,))
             if not left:
                 break
             count += min(left, number)
@@ -300,127 +345,6 @@ class Store:
             rows = [(_today(), key) for key in self._touched]
             connection.executemany("UPDATE answers SET used = ? WHERE key = ?", rows)
         self._touched.clear()
-
-
-class JobStore:
-    """A store as one job sees it. What is added is there after `commit`.
-
-    Args:
-        store: the store.
-        digest: the hash of the job's description.
-        description: what is kept of it, None for nothing.
-    """
-
-    def __init__(self, store: Store, digest: bytes, description: str | None) -> None:
-        self._store = store
-        self._digest = digest
-        self._description = description
-        self._added: list[tuple[bytes, str, StoredAnswer, bool]] = []
-        self._foreseen: dict[bytes, list[StoredAnswer]] = {}
-
-    @property
-    def digest(self) -> bytes:
-        """The hash of the job's description."""
-        return self._digest
-
-    def key(self, text: str) -> bytes:
-        """Return the key of a text in this job."""
-        return _key(self._digest, _bytes(text))
-
-    def foresee(self, keys: Sequence[bytes]) -> None:
-        """Look for keys that will be looked for next, all at once."""
-        found = self._store.find(keys)
-        self._foreseen = {key: found.get(key, []) for key in keys}
-
-    def find(self, key: bytes) -> list[StoredAnswer]:
-        """Return the answers kept under a key, by attempt."""
-        known = self._foreseen.pop(key, None)
-        return self._store.find([key]).get(key, []) if known is None else known
-
-    def add(self, key: bytes, text: str, answer: StoredAnswer, *, replaces: bool = False) -> None:
-        """Keep an answer from the next commit on; if it `replaces`, what was kept under the key goes."""
-        self._added.append((key, text, answer, replaces))
-        self._foreseen.pop(key, None)
-
-    def commit(self) -> None:
-        """Make what was added last, also if the process is killed the moment after."""
-        if self._added:
-            self._store.write(self._digest, self._description, self._added)
-            self._added.clear()
-
-
-class NoStore:
-    """Stands for a job's store where nothing is kept.
-
-    Args:
-        job: what is another for each job.
-    """
-
-    def __init__(self, job: bytes = b"") -> None:
-        self._digest = hashlib.sha256(job).digest()
-
-    def key(self, text: str) -> bytes:
-        """Return a key that equal texts share in this job."""
-        return _key(self._digest, _bytes(text))
-
-    def foresee(self, keys: Sequence[bytes]) -> None:
-        """Do nothing."""
-
-    def find(self, key: bytes) -> list[StoredAnswer]:  # noqa: ARG002
-        """Return nothing."""
-        return []
-
-    def add(self, key: bytes, text: str, answer: StoredAnswer, *, replaces: bool = False) -> None:
-        """Forget it."""
-
-    def commit(self) -> None:
-        """Do nothing."""
-
-
-def key_in(digest: bytes, text: str) -> bytes:
-    """Return the key that a text has in the job with this digest."""
-    return _key(digest, _bytes(text))
-
-
-def _key(digest: bytes, text: bytes) -> bytes:
-    return hashlib.sha256(digest + text).digest()
-
-
-def _checksum(key: bytes, attempt: int, answer: bytes, *counts: object) -> bytes:
-    if not isinstance(key, bytes) or not isinstance(answer, bytes):  # damage can make a number of anything
-        return b""
-    return hashlib.blake2b(key + answer + repr((attempt, counts)).encode(), digest_size=8).digest()
-
-
-def _said(answer: StoredAnswer) -> bytes:
-    """Return an answer's text, and its thoughts behind a byte that no text has, if there are any."""
-    if not answer.num_thinking_tokens and not answer.is_unclosed:
-        return _bytes(answer.text)
-    counts = f"{answer.num_thinking_tokens} {int(answer.is_unclosed)}"
-    return _APART.join((_bytes(answer.text), _bytes(answer.thoughts), counts.encode()))
-
-
-def _with_thoughts(answer: StoredAnswer, said: bytes) -> StoredAnswer:
-    """Return an answer with the text and thoughts that `_said` made bytes of."""
-    text, *thoughts = said.split(_APART)
-    if not thoughts:
-        return replace(answer, text=_text(text))
-    num_tokens, is_unclosed = map(int, thoughts[1].split())
-    return replace(
-        answer,
-        text=_text(text),
-        thoughts=_text(thoughts[0]),
-        num_thinking_tokens=num_tokens,
-        is_unclosed=bool(is_unclosed),
-    )
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
 
 
 def _is_day(used: object) -> TypeGuard[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
 from llmpar.errors import UsageError
@@ -16,6 +16,8 @@ from llmpar.tasks.invariants import find_lost
 
 CheckName = Literal["empty", "echo", "length", "loop", "preamble", "refusal", "ratio", "invariants"]
 CHECKS: tuple[CheckName, ...] = get_args(CheckName)
+CONFIDENCE = "confidence"
+"""The check that knows what no text tells: `confidence:0.8` among the checks fails what the model was less sure of."""
 DEFAULT_CHECKS: frozenset[str] = frozenset({"empty", "loop"})
 
 _OPENING = 400  # characters that tell how a text opens
@@ -32,15 +34,37 @@ def parse_checks(text: str, default: frozenset[str]) -> frozenset[str]:
     """Return the checks that a comma-separated list names, and the default ones unless "none" is among the names.
 
     Raises:
-        UsageError: a name is none of a check.
+        UsageError: a name is none of a check, or a confidence is none.
     """
     names = {name.strip() for name in text.split(",")} if text.strip() else set()
-    if unknown := sorted(names - {*CHECKS, "none"}):
+    sure = {name for name in names if name.partition(":")[0] == CONFIDENCE}
+    if len(sure) > 1:
+        raise UsageError(f"check {sorted(sure)[1]!r}: a confidence is given twice; leave one out")
+    least_confidence(sure)
+    if unknown := sorted(names - {*CHECKS, *sure, "none"}):
         raise UsageError(
-            f"check {unknown[0]!r}: no such check; there are {', '.join(CHECKS)}, "
+            f"check {unknown[0]!r}: no such check; there are {', '.join(CHECKS)}, {CONFIDENCE}:0.8, "
             f"and none, which drops those made by default ({', '.join(sorted(default))})"
         )
     return frozenset(names - {"none"}) | (frozenset() if "none" in names else default)
+
+
+def least_confidence(checks: Iterable[str]) -> float | None:
+    """Return the confidence that answers must have by some checks, from 0 to 1; None if none asks for it.
+
+    Raises:
+        UsageError: it is no such number.
+    """
+    for name in checks:
+        if name.partition(":")[0] == CONFIDENCE:
+            try:
+                least = float(name.partition(":")[2])
+            except ValueError:
+                least = 0.0
+            if not 0 < least <= 1:  # nor NaN
+                raise UsageError(f"check {name!r}: needs a number above 0, up to 1, such as {CONFIDENCE}:0.8")
+            return least
+    return None
 
 
 def find_fault(checks: frozenset[str], source: str, answer: str, finish_reason: str) -> str | None:

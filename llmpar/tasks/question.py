@@ -55,13 +55,15 @@ class Conversation:
     """A request that is complete in itself, whatever the task: what was said, and how the answer is drawn.
 
     One without roles (`is_beginning`) is a text for the model to go on with. Its answer is given as it comes, white
-    space at its ends included.
+    space at its ends included. `num_others` says of how many of the likeliest tokens the log-probabilities are wanted
+    at each place, besides those of its own tokens; None if none are.
     """
 
     messages: tuple[Message, ...]
     sampling: Sampling
     is_beginning: bool = False
     form: Form | None = None
+    num_others: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,22 @@ class Question:
         if self.conversation:
             said = asdict(self.conversation)
             del said["sampling"]["max_thinking_tokens"]  # no request says it, but whoever runs them
+            if self.conversation.num_others is None:
+                del said["num_others"]  # answers without are kept from before there were any
             return "\0" + json.dumps(said, sort_keys=True)
         # A document has no NUL as a rule, so that no text looks like this.
         return "\0" + json.dumps([self.text, self.fields]) if self.fields else self.text
+
+
+def texts_in(material: str) -> list[str]:
+    """Return the texts in a question's `material`: what its answer is about first, or all messages of a conversation.
+
+    Raises:
+        ValueError, TypeError, LookupError: it is no question's.
+    """
+    if not material.startswith("\0"):
+        return [material]
+    told = json.loads(material[1:])
+    if isinstance(told, list):
+        return [told[0], *(value for _, value in told[1] if value)]
+    return [text for _, text in told["messages"]]

@@ -23,7 +23,8 @@ from llmpar.engine.engine import Engine
 from llmpar.engine.request import Sequence
 from llmpar.errors import ModelUnavailable
 from llmpar.reporting.report import Report
-from llmpar.store.store import NoStore, StoredAnswer
+from llmpar.store.answer import StoredAnswer
+from llmpar.store.job import NoStore
 from llmpar.tasks.question import Conversation, Prompt, Question, Sampling
 from llmpar.tasks.task import Form, Task
 

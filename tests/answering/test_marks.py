@@ -19,7 +19,7 @@ from llmpar.documents.merger import merge
 from llmpar.documents.segments import split_text
 from llmpar.engine.request import Sequence
 from llmpar.reporting.report import Report
-from llmpar.store.store import NoStore
+from llmpar.store.job import NoStore
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
 

@@ -6,7 +6,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from llmpar.store.store import Store, StoredAnswer
+from llmpar.store.answer import StoredAnswer
+from llmpar.store.store import Store
 
 
 def write(path: Path, number: int, count: int) -> None:

@@ -232,7 +232,6 @@ REFUSED_IN_CHAT: dict[str, object] = REFUSED_IN_BOTH | {
     "function_call": "auto",
     "functions": [{"name": "f"}],
     "include_reasoning": False,
-    "logprobs": True,
     "media_io_kwargs": {"video": {}},
     "mm_processor_kwargs": {"a": 1},
     "modalities": ["text", "audio"],
@@ -240,13 +239,11 @@ REFUSED_IN_CHAT: dict[str, object] = REFUSED_IN_BOTH | {
     "return_prompt_text": True,
     "tool_choice": "auto",
     "tools": [],
-    "top_logprobs": 5,
     "verbosity": "low",
     "web_search_options": {},
 }
 REFUSED_IN_COMPLETIONS: dict[str, object] = REFUSED_IN_BOTH | {
     "add_special_tokens": False,
-    "logprobs": 0,
     "prompt_embeds": "AA==",
     "suffix": "the end",
 }

@@ -29,7 +29,8 @@ from llmpar.engine.engine import Engine
 from llmpar.engine.request import Sequence
 from llmpar.jobs.pipeline import Pipeline
 from llmpar.reporting.report import Report
-from llmpar.store.store import NoStore, Store
+from llmpar.store.job import NoStore
+from llmpar.store.store import Store
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
 

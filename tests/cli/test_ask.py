@@ -179,9 +179,18 @@ def test_a_last_step_that_fails_is_told_and_its_answer_labelled(llmpar: Call, as
 
 
 def test_a_dry_run_counts_passages(llmpar: Call, asked: list[str], handbook: Path) -> None:
-    outcome = llmpar("ask", "What?", str(handbook), "--dry-run")
-    assert outcome.out.split() == [b"documents", b"1", b"passages", b"3"]
+    outcome = llmpar("ask", "What?", str(handbook), "--top", "all", "--dry-run")
+    rows = [line.split() for line in outcome.out.decode().splitlines()]
+    assert rows[:2] == [["documents", "1"], ["passages", "3"]]
+    assert ["to", "ask", "3"] in rows
+    assert any(row[:3] == ["tokens", "to", "read"] and int(row[3]) > 60 for row in rows)
     assert not asked
+
+
+def test_a_sample_shows_passages_with_what_was_found(llmpar: Call, asked: list[str], handbook: Path) -> None:
+    outcome = llmpar("ask", "What does a card cost?", str(handbook), "--top", "all", "--sample", "2")
+    assert outcome.code == 0
+    assert outcome.out.decode().count("→ ") == len(asked) == 2
 
 
 def test_several_documents(llmpar: Call, asked: list[str], handbook: Path) -> None:

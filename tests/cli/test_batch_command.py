@@ -84,7 +84,7 @@ def test_what_cannot_be_asked_is_an_error_among_the_results(batch: Call) -> None
 
 def test_or_goes_into_a_file_of_its_own(batch: Call, tmp_path: Path) -> None:
     errors = tmp_path / "errors.jsonl"
-    requests = [request("a", max_tokens=2), request("b", logprobs=True), request("c", stream=True)]
+    requests = [request("a", max_tokens=2), request("b", min_p=0.5), request("c", stream=True)]
     outcome = batch("--error-file", str(errors), stdin=written(*requests))
     assert [one["custom_id"] for one in parsed(outcome.out)] == ["a"]
     found = parsed(errors.read_bytes())
@@ -174,6 +174,16 @@ def test_a_dry_run_counts(batch: Call) -> None:
     assert (outcome.code, outcome.err) == (0, "")
     assert (counts["requests"], counts["answers"]) == ("8", "9")
     assert int(counts["prompt tokens"]) > 300
+    rows = [line.split() for line in outcome.out.decode().splitlines()]
+    assert ["to", "ask", "9"] in rows
+    assert ["tokens", "to", "read", counts["prompt tokens"]] in rows
+
+
+def test_a_sample_shows_requests_with_their_answers(batch: Call, tmp_path: Path) -> None:
+    outcome = batch("--sample", "2", str(REQUESTS))
+    assert outcome.code == 0
+    assert outcome.out.decode().count("\n→ ") == 2
+    assert batch("--sample", "2", "--error-file", str(tmp_path / "e"), str(REQUESTS)).code == 2
 
 
 def test_nothing_in_gives_nothing_out(batch: Call) -> None:

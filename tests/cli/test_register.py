@@ -250,7 +250,7 @@ def test_one_file_for_two_ends_before_anything_is_opened(
         if "--partial" in options and "--output" not in options:
             options += ["--output", str(here / "other")]
         first = ["x"] if command[0] in ("run", "ask") and not {"--prompt-file", "--task"} & {*options} else []
-        echo = ["--engine", "echo"] if command not in (("split",), ("store", "forget")) else []
+        echo = ["--engine", "echo"] if command not in (("split",), ("report",), ("store", "forget")) else []
         if {"--endpoint", "--api-key-file"} & {*options}:  # which say what answers
             echo = SERVER if "--endpoint" not in options else []
         before = contents(here)

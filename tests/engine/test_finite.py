@@ -303,7 +303,8 @@ class TestKernels:
         masks[1, place // 32] ^= np.uint32(1) << np.uint32(place % 32)  # what may not come does not matter
         kernels.likeliest(
             ALONE, x, np.ones((16, 0), np.float32), packed.weights,
-            bias if biased else np.zeros(0, np.float32), 150, masks, np.array([-1, 0, 1], np.int32), ids,
+            bias if biased else np.zeros(0, np.float32), 150, np.float32(0), masks, np.array([-1, 0, 1], np.int32),
+            np.zeros(3, np.uint8), ids, np.zeros((3, 3), np.float32),
         )  # fmt: skip
         # A product with the other zeros of x makes NaN of an infinite weight.
         is_low = value == "lowest" or value == "-inf"
@@ -316,7 +317,8 @@ class TestKernels:
         ids = np.zeros(1, np.int32)
         kernels.likeliest(
             ALONE, np.ones((16, 4), np.float32), np.ones((16, 0), np.float32), packed.weights,
-            np.full(50, -np.inf, np.float32), 50, np.zeros((0, 2), np.uint32), np.array([-1], np.int32), ids,
+            np.full(50, -np.inf, np.float32), 50, np.float32(0), np.zeros((0, 2), np.uint32), np.array([-1], np.int32),
+            np.ones(1, np.uint8), ids, np.zeros((1, 3), np.float32),
         )  # fmt: skip
         assert ids.tolist() == [NO_TOKEN]
 
@@ -330,7 +332,7 @@ class TestSampler:
         logits = torch.tensor([[1, 2, -inf], [nan, 2, 1], [1, inf, 2], [-inf, -inf, -inf], [-inf, -inf, 0]])
         assert likeliest(logits).tolist() == [1, NO_TOKEN, NO_TOKEN, NO_TOKEN, 2]
         for temperature in (0.0, 1.0):
-            found = sample(logits, [self.row(temperature) for _ in logits])
+            found = [choice.token_id for choice in sample(logits, [self.row(temperature) for _ in logits])]
             assert found[0] in {0, 1}
             assert found[1:] == [NO_TOKEN, NO_TOKEN, NO_TOKEN, 2]
 

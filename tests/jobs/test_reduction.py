@@ -20,7 +20,7 @@ from llmpar.documents.document import INLINE, Segment, text_block, text_document
 from llmpar.engine.request import Sequence
 from llmpar.jobs.reduction import JOINT, Stretch, Tree, labelled
 from llmpar.reporting.report import Report
-from llmpar.store.store import NoStore
+from llmpar.store.job import NoStore
 from llmpar.tasks.question import Sampling
 from llmpar.tasks.task import Task
 

@@ -11,9 +11,10 @@ import pytest
 
 from llmpar.errors import StoreUnusable, UsageError
 from llmpar.store import filesystems
+from llmpar.store.answer import StoredAnswer
 from llmpar.store.filesystems import kind_of
 from llmpar.store.merging import Merged, merge
-from llmpar.store.store import Store, StoredAnswer
+from llmpar.store.store import Store
 
 JOB = {"task": "x"}
 MOUNTS = """\

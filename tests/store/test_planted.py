@@ -22,7 +22,8 @@ from support.stores import JOB, answer, filled, held
 from llmpar import interrupts
 from llmpar.errors import Interrupted, StoreUnusable
 from llmpar.store.database import Database
-from llmpar.store.store import JobStore, Store
+from llmpar.store.job import JobStore
+from llmpar.store.store import Store
 
 Call = Callable[..., Outcome]
 ENDLESS = "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c)"

@@ -31,7 +31,8 @@ from support.users import nobody, public_directory
 from llmpar import ModelChoice, Sampling, interface
 from llmpar.cli.main import run_command_line
 from llmpar.errors import StoreUnusable
-from llmpar.store.store import Store, StoredAnswer
+from llmpar.store.answer import StoredAnswer
+from llmpar.store.store import Store
 
 Call = Callable[..., Outcome]
 SECRET = "a secret that nobody should find"

@@ -155,8 +155,8 @@ def replies(backend: Processes, count: int) -> dict[int, Reply]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], what: str = "nothing happens") -> None:
-    until = time.monotonic() + 20
+def wait_until(condition: Callable[[], bool], what: str = "nothing happens", patience: float = 20) -> None:
+    until = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < until, what
         time.sleep(0.01)

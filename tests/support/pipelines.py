@@ -19,7 +19,7 @@ from llmpar.engine.engine import Engine
 from llmpar.errors import LlmparError
 from llmpar.jobs.pipeline import Pipeline
 from llmpar.reporting.report import Report
-from llmpar.store.store import NoStore
+from llmpar.store.job import NoStore
 from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
 from support.fakes import FakeRunner

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from llmpar.documents.document import text_document, text_segment
-from llmpar.store.store import NoStore, StoredAnswer
+from llmpar.store.answer import StoredAnswer
+from llmpar.store.job import NoStore
 from llmpar.tasks.question import Conversation, Question
 from llmpar.tasks.task import Task
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from llmpar.store.store import Store, StoredAnswer
+from llmpar.store.answer import StoredAnswer
+from llmpar.store.store import Store
 
 JOB = {"task": {"prompt": "Do: {text}"}, "sampling": {"seed": 0}}
 

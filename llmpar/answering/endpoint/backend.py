@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 import threading
 import time
@@ -13,10 +14,12 @@ from dataclasses import dataclass, replace
 from llmpar.answering.backend import Query, Reply, Watcher
 from llmpar.answering.endpoint.budget import Budget
 from llmpar.answering.endpoint.failures import Failure, Kind, RequestFailed
+from llmpar.answering.endpoint.logprobs import Told
 from llmpar.answering.endpoint.messages import Answered, answer_in, body_of, path_of
 from llmpar.answering.endpoint.server import LONGEST_WAIT, Server
 from llmpar.answering.endpoint.tokens import estimate, estimate_prompt, fewest, surely_exceeds
 from llmpar.answering.fitting import LEAST_ROOM
+from llmpar.answering.scores import mean_and_least
 from llmpar.errors import EngineFailed, TokensSpent
 from llmpar.reporting.report import counted
 from llmpar.tasks.question import Prompt
@@ -264,6 +267,7 @@ class EndpointBackend:
             self._note(self._watcher.warn, f"{server.url} is there again")
         server.answered(num_output_tokens)
         server.pace.ended(now, seconds, is_full=bool(self._waiting))
+        mean, least = mean_and_least([float(str(token["logprob"])) for token in answered.told])
         return Reply(
             asked.query.id,
             answered.text,
@@ -277,6 +281,9 @@ class EndpointBackend:
             thoughts=answered.thoughts,
             num_thinking_tokens=answered.num_thinking_tokens,
             is_unclosed=was_cut and not answered.text and bool(answered.thoughts),
+            mean_logprob=mean,
+            min_logprob=least,
+            tokens=_tokens(asked.query, answered),
         )
 
     def _follow(self, server: Server, asked: _Asked, failure: Failure, seconds: float) -> tuple[Reply | None, float]:
@@ -367,3 +374,16 @@ def _taken(asked: _Asked, answered: Answered) -> int:
     if answered.num_prompt_tokens is None or answered.num_output_tokens is None:
         return asked.most
     return answered.num_prompt_tokens + answered.num_output_tokens
+
+
+def _tokens(query: Query, answered: Answered) -> str:
+    """Return what a server tells of each token, as JSON, if that was asked for; "" if it does not tell."""
+    if query.num_others is None or not answered.told:
+        return ""
+    told = [{**token, "top_logprobs": _first(token, query.num_others)} for token in answered.told]
+    return json.dumps(told, ensure_ascii=False)
+
+
+def _first(token: Told, count: int) -> list[object]:
+    others = token.get("top_logprobs")
+    return others[:count] if isinstance(others, list) else []

@@ -35,9 +35,10 @@ _NO_PARAMETER = re.compile(
     r"unsupported|unrecognized|not supported|unknown|unexpected|not permitted|extra inputs|cannot be used",
     re.IGNORECASE,
 )
+_LOGPROBS = re.compile(r"\b(?:top_)?logprobs\b", re.IGNORECASE)
 PARAMETERS = (
     "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "structured_outputs", "guided_choice",
-    "response_format", "grammar",
+    "response_format", "grammar", "top_logprobs", "logprobs",
 )  # fmt: skip
 """What a request says besides its model and its messages, each of which a server may not take."""
 
@@ -94,6 +95,9 @@ def failure_of(status: int, headers: Mapping[str, str], body: object, now: float
     said, code = _said(error, body), f"{error.get('code') or ''} {error.get('type') or ''}"
     message = f"answered {status}" + (f": {said}" if said else "")
     wait = wait_of(headers, time.time() if now is None else now)
+    # Some models refuse these with 403, and some servers fail over them. Without them they are as good as any.
+    if status not in (401, 429) and (refused := _LOGPROBS.search(said)):
+        return Failure(Kind.PARAMETER, message, parameter=refused[0].lower())
     if status in (401, 403) or "insufficient_quota" in code or "billing" in code:
         return Failure(Kind.FATAL, message)
     if status in (429, 503, 529):

@@ -12,7 +12,8 @@ from llmpar.answering.backend import Query
 from llmpar.answering.endpoint.address import Address
 from llmpar.answering.endpoint.client import Client
 from llmpar.answering.endpoint.failures import Failure, Kind, RequestFailed
-from llmpar.answering.endpoint.messages import CHAT, Manners, Software, answer_in, body_of
+from llmpar.answering.endpoint.logprobs import Software
+from llmpar.answering.endpoint.messages import CHAT, Manners, answer_in, body_of
 from llmpar.answering.endpoint.server import backoff
 from llmpar.errors import ModelUnavailable, setting
 from llmpar.tasks.question import Prompt, Sampling

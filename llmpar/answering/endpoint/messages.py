@@ -6,15 +6,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from llmpar.answering.backend import FinishReason, Query
 from llmpar.answering.endpoint.failures import Failure, Kind, RequestFailed, failure_of
+from llmpar.answering.endpoint.logprobs import Software, Told, asked_for, told_in
 from llmpar.tasks.task import Form
 from llmpar.visible import one_line
 
 CHAT, COMPLETION = "/chat/completions", "/completions"
-Software = Literal["", "llama.cpp", "vllm"]
 _ANSWER = "answer"  # the field that holds a choice, where a server knows schemas alone
 _AROUND_CHOICE = 24  # tokens that JSON puts around it, white space included
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # which UTF-8 has no bytes for
@@ -62,6 +61,8 @@ class Answered:
         fingerprint: what it tells of itself, "" for nothing.
         thoughts: what the model wrote for itself before the answer, "" where a server does not tell.
         num_thinking_tokens: of the thoughts, 0 where a server does not tell.
+        told: of each token, as OpenAI's list `content` of log-probabilities has it; nothing where a server does not
+            tell, or tells of thoughts, too.
     """
 
     text: str
@@ -71,6 +72,7 @@ class Answered:
     fingerprint: str = ""
     thoughts: str = ""
     num_thinking_tokens: int = 0
+    told: tuple[Told, ...] = ()
 
 
 def path_of(query: Query) -> str:
@@ -103,6 +105,8 @@ def body_of(query: Query, model: str, manners: Manners, limit: int) -> dict[str,
             body |= {"top_k": 0 if manners.software == "llama.cpp" else -1, "min_p": 0.0}
     if sampling.stop:
         body["stop"] = list(sampling.stop)
+    if query.is_scored or query.num_others is not None:
+        body |= asked_for(query.num_others or 0, manners.software, is_chat=not query.prompt.is_beginning)
     body = {name: value for name, value in (body | form).items() if name not in manners.left_out}
     if manners.renames_limit and "max_tokens" in body:
         body["max_completion_tokens"] = body.pop("max_tokens")
@@ -152,6 +156,7 @@ def answer_in(body: object, query: Query) -> Answered:
         fingerprint if isinstance(fingerprint, str) else "",
         thoughts,
         _num_thinking_tokens(counts),
+        () if thoughts else told_in(choice),
     )
 
 

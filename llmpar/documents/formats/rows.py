@@ -6,8 +6,11 @@ Python's csv module reads what cells say, and neither tells where they stand nor
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+from llmpar.documents.document import count_lines
 
 DELIMITERS = ",;\t|"
 _NEWLINE = r"\r\n|\n|\r"
@@ -96,6 +99,28 @@ def unquoted(cell: str) -> str:
         return cell
     end = _closing(cell, 1)
     return cell[1 : end - 1].replace('""', '"') + cell[end:]
+
+
+def cells_of(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield what the cells of each row of a whole table say, with the line that the row begins in, from 1.
+
+    Blank lines are left out. The sign between cells is told by the first row.
+
+    Raises:
+        ValueError: a quote is never closed. The message begins with the line.
+    """
+    event = event_of(sniff(text))
+    at, line, looked = 0, 1, 0
+    while at < len(text):
+        line += count_lines(text[looked:at])
+        looked = at
+        try:
+            row = row_at(text, at, event)
+        except OpenQuote as error:
+            raise ValueError(f"line {line}: {error}") from error
+        at = row.after
+        if not row.is_blank(text):
+            yield line, [unquoted(text[start:end]) for start, end in row.cells]
 
 
 class RowCutter:

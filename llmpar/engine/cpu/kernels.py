@@ -10,10 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from llmpar.engine.cpu.compiled import inlined, kernel
-from llmpar.engine.cpu.elementary import HALF, ONE, exp, row_norm, tanh
-from llmpar.engine.cpu.floats import INFINITE, LOWEST, encode, magnitude, ordered, widened
+from llmpar.engine.cpu.elementary import HALF, ONE, ZERO, exp, row_norm, tanh
+from llmpar.engine.cpu.floats import INFINITE, LOWEST, encode, float_of_ordered, magnitude, ordered, widened
+from llmpar.engine.cpu.log_sum import GROUP, LANES, add_panel, bent, join_groups
 from llmpar.engine.cpu.precision import PANEL
 from llmpar.engine.cpu.product import TILE_ROWS, blocks_of, product_tile
+from llmpar.engine.cpu.sums import sum_of
 from llmpar.engine.cpu.team import part, share
 from llmpar.engine.cpu.tiles import close_tiles, open_tiles
 from llmpar.engine.finite import NO_TOKEN
@@ -67,25 +69,35 @@ def spread(bias, out, first, num_rows, add):
 
 
 @kernel
-def likeliest(seat, x, scales, weights, bias, vocabulary, masks, masked, ids):
+def likeliest(seat, x, scales, weights, bias, vocabulary, softcap, masks, masked, scored, ids, scores):
     """Set ids (B,) to the output channel with the largest product; nothing else of the B × V products is kept.
 
     It is NO_TOKEN where the products of the channels that may be taken are not finite (see `finite`).
 
     Args:
+        softcap: within what logits are bent, which matters to `scores` alone; 0 for no limit.
+        scored: (B,) 1 for a row whose scores are wanted, else 0.
+        scores: (B, 3) are set to the logit of the channel that was found, the largest logit of all channels, and the
+            logarithm of the sum of e to each logit less the largest.
         masks: (L, V / 32) uint32, a bit for each channel that may be taken, the lowest first.
         masked: (B,) which row of `masks` is a row's, -1 where all channels may be taken.
         The others as in `product`.
     """
     num_rows, num_panels = len(ids), weights.weight.shape[0]
     grain = max(1 + num_panels // _MOST_PARTS, 1 + _LEAST_PART // (weights.weight.shape[1] * PANEL * num_rows))
+    grain = (grain + GROUP - 1) // GROUP * GROUP
     num_parts = (num_panels + grain - 1) // grain
+    num_groups = (num_panels + GROUP - 1) // GROUP
     # Of each part: the largest in the order of floats, the first channel that has it, and the largest magnitude.
     best = np.full((num_parts, num_rows), LOWEST, np.int32)
     first, most = np.full((num_parts, num_rows), NO_TOKEN, np.int32), np.zeros((num_parts, num_rows), np.int32)
-    arguments = (x, scales, weights, bias, vocabulary, masks, masked, grain, best, first, most)
+    peaks, sums = np.empty((num_rows, num_groups), np.float32), np.empty((num_rows, num_groups), np.float32)
+    arguments = (
+        x, scales, weights, bias, vocabulary, softcap, masks, masked, scored, grain, best, first, most, peaks, sums
+    )  # fmt: skip
     if share(seat, num_parts, 1, _likeliest_of_some, arguments):
         raise MemoryError
+    terms = np.empty(num_groups, np.float32)
     for row in range(num_rows):
         largest, furthest = LOWEST, np.int32(0)
         ids[row] = NO_TOKEN
@@ -97,22 +109,33 @@ def likeliest(seat, x, scales, weights, bias, vocabulary, masks, masked, ids):
         # Minus infinity alone is as far away as infinity, and may be.
         if furthest > INFINITE or largest >= INFINITE:
             ids[row] = NO_TOKEN
+        if scored[row]:
+            scores[row, 0] = bent(float_of_ordered(largest), softcap)
+            scores[row, 1], scores[row, 2] = join_groups(peaks[row], sums[row], terms)
 
 
 @part
-def _likeliest_of_some(begin, end, x, scales, weights, bias, vocabulary, masks, masked, grain, best, first, most):
-    num_rows = len(masked)
+def _likeliest_of_some(
+    begin, end, x, scales, weights, bias, vocabulary, softcap, masks, masked, scored, grain, best, first, most, peaks,
+    sums,
+):  # fmt: skip
+    num_rows, num_panels = len(masked), weights.weight.shape[0]
     num_blocks, together = blocks_of(weights)
     scores = np.empty((x.shape[0], PANEL), np.float32)
     is_wanted = np.empty((num_rows + TILE_ROWS - 1) // TILE_ROWS, np.bool_)
+    highest, lanes = np.empty(num_rows, np.float32), np.empty((num_rows, LANES), np.float32)
+    room = np.empty(PANEL, np.float32)
     open_tiles(x, scales, weights)
     for some in range(begin, end):
-        for panel in range(some * grain, min((some + 1) * grain, weights.weight.shape[0])):
+        for panel in range(some * grain, min((some + 1) * grain, num_panels)):
+            if panel % GROUP == 0:
+                highest[:] = _LOWEST
+                lanes[:] = ZERO
             begins = panel * PANEL
             width = min(PANEL, vocabulary - begins)
             for tile in range(len(is_wanted)):
-                rows = masked[tile * TILE_ROWS : (tile + 1) * TILE_ROWS]
-                is_wanted[tile] = _is_wanted(masks, rows, begins, width)
+                row, until = tile * TILE_ROWS, (tile + 1) * TILE_ROWS
+                is_wanted[tile] = _is_wanted(masks, masked[row:until], scored[row:until], begins, width)
             scores[:num_rows] = 0
             for block in range(0, num_blocks, together):
                 until = min(block + together, num_blocks)
@@ -128,15 +151,18 @@ def _likeliest_of_some(begin, end, x, scales, weights, bias, vocabulary, masks, 
                     if len(bias):
                         for column in range(width):
                             line[column] += bias[begins + column]
+                    largest, furthest = _extremes(line, width)
+                    if scored[row]:
+                        for column in range(width, PANEL):
+                            line[column] = _LOWEST
+                        add_panel(line, float_of_ordered(largest), softcap, room, highest, lanes, row)
                     if masked[row] >= 0:
                         for column in range(width):
                             channel = begins + column
                             if not (masks[masked[row], channel >> 5] >> np.uint32(channel & 31)) & np.uint32(1):
                                 line[column] = _LOWEST
-                    largest, furthest = LOWEST, most[some, row]
-                    for column in range(width):
-                        largest = max(largest, ordered(line[column]))
-                        furthest = max(furthest, magnitude(line[column]))
+                        largest, furthest = _extremes(line, width)
+                    furthest = max(furthest, most[some, row])
                     most[some, row] = furthest
                     if largest > best[some, row]:
                         best[some, row] = largest
@@ -144,15 +170,29 @@ def _likeliest_of_some(begin, end, x, scales, weights, bias, vocabulary, masks, 
                             if ordered(line[column]) == largest:
                                 first[some, row] = begins + column
                                 break
+            if panel % GROUP == GROUP - 1 or panel == num_panels - 1:
+                for row in range(num_rows):
+                    peaks[row, panel // GROUP] = highest[row]
+                    sums[row, panel // GROUP] = sum_of(lanes[row], 0, LANES)
     close_tiles(weights)
 
 
 @inlined
-def _is_wanted(masks, masked, first, width):
-    """Tell whether one of the rows may take a channel of these, or of the few that share their words."""
+def _extremes(line, width):
+    """Return the largest of line[:width] in the order of floats, and the largest magnitude."""
+    largest, furthest = LOWEST, np.int32(0)
+    for column in range(width):
+        largest = max(largest, ordered(line[column]))
+        furthest = max(furthest, magnitude(line[column]))
+    return largest, furthest
+
+
+@inlined
+def _is_wanted(masks, masked, scored, first, width):
+    """Tell whether one of the rows is scored, or may take a channel of these, or of the few that share their words."""
     wanted = False
     for row in range(len(masked)):
-        if masked[row] < 0:
+        if masked[row] < 0 or scored[row]:
             wanted = True
         else:
             for word in range(first >> 5, ((first + width - 1) >> 5) + 1):

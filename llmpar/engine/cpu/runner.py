@@ -17,7 +17,8 @@ from llmpar.engine.finite import NO_TOKEN
 from llmpar.engine.lookup import Lookup
 from llmpar.engine.pages import PAGE, Pages, num_pages_of
 from llmpar.engine.request import Request, Sequence
-from llmpar.engine.sampler import draw
+from llmpar.engine.sampler import draw, others_of
+from llmpar.engine.scores import NOT_SCORED, Choice, Others
 
 _KEPT_SHARE, _KEPT_PAGES = 4, 4  # prompts are kept in a quarter of all pages, or in four for each slot
 _PASS_TOKENS = 256  # of prompts, read at once: enough for the products, few enough for the caches
@@ -173,14 +174,16 @@ class DecoderRunner:
             self._num_read[sequence.slot] = position
         if not line:
             return
-        next_ids = self._next_ids(wanted, self._forward(line, [row.place for row in wanted]))
+        choices = self._choices(wanted, self._forward(line, [row.place for row in wanted]))
         wrong: set[int] = set()  # slots
-        for row, token_id in zip(wanted, next_ids, strict=True):
+        for row, choice in zip(wanted, choices, strict=True):
             sequence = row.sequence
             if sequence.slot not in wrong and sequence.finish_reason is None:
-                forced_id = sequence.forced_id
-                next_id = token_id if forced_id is None else forced_id
-                sequence.append(next_id, self._stop_ids)
+                if (next_id := sequence.forced_id) is not None:
+                    sequence.append(next_id, self._stop_ids)
+                else:
+                    next_id = choice.token_id
+                    sequence.append(next_id, self._stop_ids, choice.logprob, choice.others)
                 if next_id == row.guessed:
                     self._num_read[sequence.slot] += 1
                 else:
@@ -218,21 +221,33 @@ class DecoderRunner:
         room = params.max_new_tokens - len(sequence.output_ids) - 1
         return self._lookups[sequence.slot].propose(sequence.output_ids, min(num_tokens, room))
 
-    def _next_ids(self, rows: list[_Row], hidden: Floats) -> list[int]:
+    def _choices(self, rows: list[_Row], hidden: Floats) -> list[Choice]:
         """Return the token after each row of `hidden` (B, H), NO_TOKEN where its logits are not finite."""
-        next_ids: list[int] = self._pass.likeliest(hidden, [row.mask for row in rows]).tolist()
-        drawn = [
+        params = [row.sequence.request.params for row in rows]
+        found, scores = self._pass.likeliest(hidden, [row.mask for row in rows], [one.is_scored for one in params])
+        next_ids: list[int] = found.tolist()
+        # Minus the logarithm of the whole sum: the largest logit is taken away first, where float32 is still exact.
+        logprobs: list[float] = np.minimum(scores[:, 0] - scores[:, 1] - scores[:, 2], 0).tolist()
+        others: dict[int, Others] = {}
+        beside = [
             index
             for index, row in enumerate(rows)
-            if row.sequence.request.params.temperature > 0 and next_ids[index] != NO_TOKEN
+            if (params[index].temperature > 0 or row.sequence.wants_others) and next_ids[index] != NO_TOKEN
         ]
-        if drawn:
-            for index, logits in zip(drawn, self._pass.logits(hidden[drawn]), strict=True):
-                row = rows[index]
+        for index, logits in zip(beside, self._pass.logits(hidden[beside]) if beside else (), strict=True):
+            row = rows[index]
+            if params[index].temperature > 0:
+                allowed = logits
                 if row.mask is not None:
-                    logits = np.where(unpack(row.mask, len(logits)), logits, -np.inf)
-                next_ids[index] = draw(logits, row.sequence)
-        return next_ids
+                    allowed = np.where(unpack(row.mask, len(logits)), logits, -np.inf)
+                next_ids[index] = draw(allowed, row.sequence)
+                logprobs[index] = min(float(logits[next_ids[index]] - scores[index, 1] - scores[index, 2]), 0.0)
+            if row.sequence.wants_others:
+                others[index] = others_of(logits, row.sequence, row.mask)
+        return [
+            Choice(token_id, logprob if one.is_scored else NOT_SCORED, others.get(index, ()))
+            for index, (token_id, logprob, one) in enumerate(zip(next_ids, logprobs, params, strict=True))
+        ]
 
 
 def _tokens(line: list[tuple[int, int, int]], tables: Array) -> Tokens:

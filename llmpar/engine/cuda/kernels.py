@@ -238,6 +238,14 @@ def activate(gate_up, active, size, GELU: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def _only_allowed(x, mask_row, start, vocabulary, BLOCK: tl.constexpr):
+    """Return a block of logits, minus infinity where a mask lets nothing come."""
+    v = start + tl.arange(0, BLOCK)
+    word = tl.load(mask_row + v // 32, mask=v < vocabulary, other=0)
+    return tl.where((word >> (v % 32)) & 1 != 0, x, float("-inf"))
+
+
+@triton.jit
 def _block_logits(row_logits, mask_row, masked, start, vocabulary, softcap, BLOCK: tl.constexpr):
     """Return a block of logits in float32, minus infinity where there is none, or none that may come."""
     v = start + tl.arange(0, BLOCK)
@@ -245,19 +253,20 @@ def _block_logits(row_logits, mask_row, masked, start, vocabulary, softcap, BLOC
     if softcap > 0:
         x = tl.where(v < vocabulary, (2.0 / (1.0 + tl.exp(-2.0 * x / softcap)) - 1.0) * softcap, float("-inf"))
     if masked:
-        word = tl.load(mask_row + v // 32, mask=v < vocabulary, other=0)
-        x = tl.where((word >> (v % 32)) & 1 != 0, x, float("-inf"))
+        x = _only_allowed(x, mask_row, start, vocabulary, BLOCK)
     return x
 
 
 @triton.jit
-def choose(logits, vocabulary, slots, ids, positions, chosen, num_slots, temperatures, top_ps, uniforms, is_masked,
-           masks, num_words, softcap, BLOCK: tl.constexpr):  # fmt: skip
+def choose(logits, vocabulary, slots, ids, positions, chosen, scores, num_slots, temperatures, top_ps, uniforms,
+           is_masked, masks, num_words, softcap, BLOCK: tl.constexpr):  # fmt: skip
     """Choose the next token after each row of `logits` (B, V) → `chosen` (B,) int32, and let its slot go on from it.
 
     By slot: `ids` (…,) int32 gets the token, `positions` goes up by 1; `temperatures` and `top_ps` float32 are the
     row's, 0 for greedy; `is_masked` int32 says whether `masks` (…, V / 32) int32 tell what may come. By row: `uniforms`
     (B,) float32 are numbers drawn from [0, 1). Slots from `num_slots` on are nobody's and do not move.
+
+    `scores` (B,) float32 get the token's log-probability, of all logits at a temperature of 1, whatever may come.
 
     Where logits are not finite (see `engine.finite`), `chosen` is NO_TOKEN. Steps that are given out by then go on from
     token 0, and come to nothing.
@@ -274,8 +283,14 @@ def choose(logits, vocabulary, slots, ids, positions, chosen, num_slots, tempera
     best = float("-inf")
     best_id = 0
     num_broken = 0
+    peak, whole = -3.4e38, 0.0  # the largest logit so far of all, and the sum of e to each less that
     for start in range(0, vocabulary, BLOCK):
-        x = _block_logits(row_logits, mask_row, masked, start, vocabulary, softcap, BLOCK)
+        x = _block_logits(row_logits, mask_row, False, start, vocabulary, softcap, BLOCK)
+        higher = tl.maximum(peak, tl.max(x, 0))
+        whole = whole * tl.exp(peak - higher) + tl.sum(tl.exp(x - higher), 0)
+        peak = higher
+        if masked:
+            x = _only_allowed(x, mask_row, start, vocabulary, BLOCK)
         is_broken = (x != x) | (x == float("inf"))
         num_broken += tl.sum(is_broken.to(tl.int32), 0)
         top, where = tl.max(tl.where(is_broken, float("-inf"), x), 0, return_indices=True)  # the first of equals
@@ -323,6 +338,10 @@ def choose(logits, vocabulary, slots, ids, positions, chosen, num_slots, tempera
             before += here
     tl.store(chosen + row, tl.where(is_finite, best_id, _NO_TOKEN))
     best_id = tl.where(is_finite, best_id, 0)
+    own = tl.load(row_logits + best_id).to(tl.float32)
+    if softcap > 0:
+        own = (2.0 / (1.0 + tl.exp(-2.0 * own / softcap)) - 1.0) * softcap
+    tl.store(scores + row, tl.minimum(own - peak - tl.log(whole), 0.0))
     is_there = slot < num_slots
     tl.store(ids + slot, best_id, mask=is_there)
     tl.store(positions + slot, tl.load(positions + slot) + 1, mask=is_there)

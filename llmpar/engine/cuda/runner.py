@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from llmpar.engine.constraint import WORD
+from llmpar.engine.constraint import WORD, Mask
 from llmpar.engine.cuda import kernels
 from llmpar.engine.cuda.decoder import Decoder, PagedCache, Pass, Tokens, blocks, tokens_per_block
 from llmpar.engine.cuda.stream import Fetched, Stream, as_bits
 from llmpar.engine.pages import PAGE, Pages, num_pages_of
 from llmpar.engine.request import Request, Sequence
+from llmpar.engine.sampler import others_of_rows
+from llmpar.engine.scores import NOT_SCORED, Others
 
 PASS_TOKENS = 8192  # of prompts, read at once: enough for the products, few enough for memory
 _LEAST_PASS = 512
 _STEP_ROWS = 128  # above, batches are rounded up to multiples of it; products are cut into so many rows anyway
 _BELOW_1 = np.nextafter(np.float32(1), np.float32(0))  # what a number below 1 must not be rounded above
 _LOGITS = 4096  # that one program looks at, at once
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step that was given out: what it finds, whose rows these are, and what is known of other tokens, by row."""
+
+    fetched: Fetched
+    rows: list[Sequence]
+    others: dict[int, Others]
 
 
 class CudaRunner:
@@ -64,7 +76,8 @@ class CudaRunner:
         decoder, count = self._decoder, self.num_slots
         self._stream = Stream(decoder.device)
         self._pages = Pages(count, self._num_pages, self._context_length, self._prefix_ids)
-        self._in_flight: deque[tuple[Fetched, list[Sequence]]] = deque()
+        self._in_flight: deque[_Step] = deque()
+        self._open: dict[int, Mask] = {}  # by slot, what may come next, where that is more than one token
         self._num_given_out = [0] * count  # tokens of each slot's sequence
 
         def room(*shape: int, kind: torch.dtype = torch.int32) -> torch.Tensor:
@@ -82,7 +95,7 @@ class CudaRunner:
         self._masks = room(count + 1, -(-decoder.vocabulary // WORD))
         largest = _bucket(count)
         self._rows, self._chosen = (room(max(largest, PASS_TOKENS)) for _ in range(2))
-        self._uniforms = room(max(largest, PASS_TOKENS), kind=torch.float32)
+        self._uniforms, self._scores = (room(max(largest, PASS_TOKENS), kind=torch.float32) for _ in range(2))
         self._numbers = torch.arange(largest, dtype=torch.int32, device=decoder.device)
         self._ones = torch.ones_like(self._numbers)
         self._pass = Pass(decoder, self._cache)
@@ -139,8 +152,11 @@ class CudaRunner:
             nobodys = [len(given_out)] * (count - len(rows))
             self._rows[:count] = self._stream.send(np.array(slots + nobodys, np.int32))
             self._draw(rows)
-            self._stream.run(count, lambda: self._step(count))
-            self._in_flight.append((self._stream.fetch(self._chosen[: len(rows)]), rows))
+            if any(sequence.wants_others for sequence in rows):
+                self._give_out(rows, self._step(count))  # not recorded: all logits would have to be kept
+            else:
+                self._stream.run(count, lambda: self._step(count))
+                self._give_out(rows)
         self._settle(1 if rows and not waits else 0)
 
     def release(self, sequence: Sequence) -> None:
@@ -150,9 +166,25 @@ class CudaRunner:
     def _settle(self, num_left: int) -> None:
         """Append the tokens of all steps but the last `num_left`."""
         while len(self._in_flight) > num_left:
-            fetched, sequences = self._in_flight.popleft()
-            for sequence, token_id in zip(sequences, fetched.ids(), strict=True):
-                sequence.append(token_id, self._stop_ids)
+            step = self._in_flight.popleft()
+            for row, (sequence, (token_id, score)) in enumerate(zip(step.rows, step.fetched.pairs(), strict=True)):
+                is_scored = sequence.request.params.is_scored and sequence.forced_id is None
+                logprob = score if is_scored else NOT_SCORED
+                sequence.append(token_id, self._stop_ids, logprob, step.others.get(row, ()))
+
+    def _give_out(self, rows: list[Sequence], logits: torch.Tensor | None = None) -> None:
+        """Take note of a step that was given out, and of what is wanted of its `logits` (B, V)."""
+        others: dict[int, Others] = {}
+        if logits is not None:
+            wanted = [row for row, one in enumerate(rows) if one.wants_others and one.forced_id is None]
+            if wanted:
+                chosen = logits[wanted].float()
+                if softcap := self._decoder.softcap:
+                    chosen = torch.tanh(chosen / softcap) * softcap
+                masks = [self._open.get(rows[row].slot) for row in wanted]
+                others = dict(zip(wanted, others_of_rows(chosen, [rows[row] for row in wanted], masks), strict=True))
+        fetched = self._stream.fetch(self._chosen[: len(rows)], self._scores[: len(rows)])
+        self._in_flight.append(_Step(fetched, rows, others))
 
     def _admit(self, sequences: list[Sequence]) -> list[int]:
         """Give sequences their slots and pages, and return how many tokens of each are read with that."""
@@ -203,11 +235,12 @@ class CudaRunner:
             if sequence.request.constraint is None:
                 continue
             mask: npt.NDArray[np.uint32] | None = None
+            self._open.pop(sequence.slot, None)
             if (token_id := sequence.forced_id) is not None:
                 mask = np.zeros(self._masks.shape[1], np.uint32)
                 mask[token_id // WORD] = np.uint32(1) << np.uint32(token_id % WORD)
             elif allowed := sequence.allowed():
-                mask = allowed[0]
+                mask = self._open[sequence.slot] = allowed[0]
             if mask is not None:
                 slots.append(sequence.slot)
                 masks.append(mask)
@@ -236,10 +269,10 @@ class CudaRunner:
         places = self._stream.send((np.cumsum(lengths) - 1)[ended])
         self._rows[: len(sequences)] = self._stream.send(np.array([s.slot for s in sequences], np.int32))
         self._draw(sequences)
-        self._choose(hidden[places])
+        logits = self._choose(hidden[places])
         for sequence in sequences:
             self._num_given_out[sequence.slot] = 1
-        self._in_flight.append((self._stream.fetch(self._chosen[: len(sequences)]), sequences))
+        self._give_out(sequences, logits if any(sequence.wants_others for sequence in sequences) else None)
 
     def _read_prefix(self) -> None:
         """Read the prefix into the first pages, and give the slot that is nobody's the last page."""
@@ -272,23 +305,32 @@ class CudaRunner:
         padded[:, :length] = rows
         return [row[:length] for row in self._stream.send(padded)]
 
-    def _step(self, count: int) -> None:
-        """Compute the next token of the slots in the first `count` rows; recorded, so nothing may change its place."""
+    def _step(self, count: int) -> torch.Tensor:
+        """Compute the next token of the slots in the first `count` rows, and return the logits (count, V) of all.
+
+        It is recorded, so nothing may change its place; of what is recorded, the logits hold only until the next step.
+        """
         slots = self._rows[:count]
         index = slots.long()
         tokens = Tokens(
             self._ids[index].long(), self._positions[index], slots, self._numbers[:count], self._ones[:count], most=1
         )
-        self._choose(self._pass.forward(tokens))
+        return self._choose(self._pass.forward(tokens))
 
-    def _choose(self, hidden: torch.Tensor) -> None:
-        """Choose the token after each of the hidden states (B, H), normed, for the slots in the first B rows."""
+    def _choose(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Choose the token after each of the hidden states (B, H), normed, for the slots in the first B rows.
+
+        Returns:
+            All logits (B, V), as the head gives them.
+        """
         decoder = self._decoder
+        logits = decoder.head(hidden)
         kernels.choose[(len(hidden),)](
-            decoder.head(hidden), decoder.vocabulary, self._rows, self._ids, self._positions, self._chosen,
+            logits, decoder.vocabulary, self._rows, self._ids, self._positions, self._chosen, self._scores,
             len(self._num_given_out), self._temperatures, self._top_ps, self._uniforms, self._is_masked, self._masks,
             self._masks.shape[1], decoder.softcap, BLOCK=_LOGITS, num_warps=8,
         )  # fmt: skip
+        return logits
 
 
 def _bucket(num_rows: int) -> int:

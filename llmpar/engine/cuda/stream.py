@@ -1,6 +1,6 @@
 """The order of work on one device, as its thread gives it out: steps that are recorded, numbers sent and fetched.
 
-Nothing here waits for the device but `Fetched.ids`. Without CUDA (in Triton's interpreter) all is done at once.
+Nothing here waits for the device but `Fetched.pairs`. Without CUDA (in Triton's interpreter) all is done at once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Stream:
             torch.cuda.set_stream(own)  # the usual one cannot be recorded
             self._pool = torch.cuda.graph_pool_handle()  # one for all graphs, as never two run at once
 
-    def run(self, step: Hashable, function: Callable[[], None]) -> None:
+    def run(self, step: Hashable, function: Callable[[], object]) -> None:
         """Run `function`, recorded from its second time on: it does the same each time it is called for `step`.
 
         The first time loads kernels and makes workspaces, which must not happen while a graph is recorded.
@@ -53,9 +53,9 @@ class Stream:
         tensor = torch.from_numpy(values)
         return tensor.pin_memory().to(self._device, non_blocking=True) if self._is_cuda else tensor.clone()
 
-    def fetch(self, ids: torch.Tensor) -> Fetched:
-        """Begin to bring ids (B,) back, as they are after what was given out so far."""
-        return Fetched(ids)
+    def fetch(self, ids: torch.Tensor, scores: torch.Tensor) -> Fetched:
+        """Begin to bring ids (B,) and scores (B,) back, as they are after what was given out so far."""
+        return Fetched(ids, scores)
 
     def forget(self) -> None:
         """Drop all recordings, and let others have the memory that nothing uses."""
@@ -65,7 +65,7 @@ class Stream:
             self._pool = torch.cuda.graph_pool_handle()
             self._give_memory_back()
 
-    def _record(self, function: Callable[[], None]) -> Any:
+    def _record(self, function: Callable[[], object]) -> Any:
         try:
             return self._capture(function)
         except RuntimeError as error:
@@ -78,7 +78,7 @@ class Stream:
         with _ALONE:
             give_memory_back(self._device)
 
-    def _capture(self, function: Callable[[], None]) -> Any:
+    def _capture(self, function: Callable[[], object]) -> Any:
         graph = torch.cuda.CUDAGraph()
         with _ALONE:
             # Not torch.cuda.graph: it collects garbage and gives memory back each time, which takes far longer.
@@ -94,25 +94,26 @@ class Stream:
 
 
 class Fetched:
-    """Ids on their way back."""
+    """Ids and scores on their way back."""
 
-    def __init__(self, ids: torch.Tensor) -> None:
+    def __init__(self, ids: torch.Tensor, scores: torch.Tensor) -> None:
         self._event: Any = None
-        self._ids = ids
         if ids.is_cuda:
-            self._ids = torch.empty(ids.shape, dtype=ids.dtype, pin_memory=True)
+            self._ids, self._scores = (
+                torch.empty(one.shape, dtype=one.dtype, pin_memory=True) for one in (ids, scores)
+            )
             self._ids.copy_(ids, non_blocking=True)
+            self._scores.copy_(scores, non_blocking=True)
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
         else:
-            self._ids = ids.clone()
+            self._ids, self._scores = ids.clone(), scores.clone()
 
-    def ids(self) -> list[int]:
-        """Return them, waiting until they are there; an error of the device is raised here."""
+    def pairs(self) -> list[tuple[int, float]]:
+        """Return each id with its score, waiting until they are there; an error of the device is raised here."""
         if self._event is not None:
             self._event.synchronize()
-        found: list[int] = self._ids.tolist()
-        return found
+        return list(zip(self._ids.tolist(), self._scores.tolist(), strict=True))
 
 
 def as_bits(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:

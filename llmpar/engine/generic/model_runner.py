@@ -191,6 +191,5 @@ class ModelRunner:
             logits_to_keep=0 if keep is None else keep,
             batch=batch,
         ).logits[0]  # (B, V)
-        next_ids = sample(logits, sequences)
-        for sequence, token_id in zip(sequences, next_ids, strict=True):
-            sequence.append(token_id, self._stop_ids)
+        for sequence, choice in zip(sequences, sample(logits, sequences), strict=True):
+            sequence.append(choice.token_id, self._stop_ids, choice.logprob, choice.others)

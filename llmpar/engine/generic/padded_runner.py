@@ -135,9 +135,9 @@ class PaddedRunner:
         for batch in self._batches:
             logits = batch.forward()
             live = [(index, row) for index, row in enumerate(batch.rows) if row]
-            next_ids = sample(logits[[index for index, _ in live]], [row for _, row in live])
-            for (_, row), token_id in zip(live, next_ids, strict=True):
-                row.append(token_id, self._stop_ids)
+            choices = sample(logits[[index for index, _ in live]], [row for _, row in live])
+            for (_, row), choice in zip(live, choices, strict=True):
+                row.append(choice.token_id, self._stop_ids, choice.logprob, choice.others)
 
     def release(self, sequence: Sequence) -> None:
         """Mark the sequence's row as ended, and drop a batch with its last."""

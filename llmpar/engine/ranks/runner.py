@@ -13,6 +13,7 @@ from functools import partial
 from llmpar.engine.ranks.ranks import Ranks
 from llmpar.engine.request import FinishReason, Request, SamplingParams, Sequence
 from llmpar.engine.resources import DeviceLost
+from llmpar.engine.scores import Others
 from llmpar.engine.worker import Runner
 from llmpar.errors import setting
 
@@ -108,7 +109,7 @@ class _Mirror(Sequence):
 
     __slots__ = ()
 
-    def append(self, token_id: int, stop_ids: frozenset[int]) -> None:
+    def append(self, token_id: int, stop_ids: frozenset[int], logprob: float = 0.0, others: Others = ()) -> None:
         """Do nothing: rank 0's token comes with the next step."""
 
 

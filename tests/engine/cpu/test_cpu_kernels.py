@@ -110,7 +110,8 @@ class TestLikeliest:
         masks = np.packbits(bits, axis=1, bitorder="little").view(np.uint32)
         kernels.likeliest(
             ALONE, case.inputs.values, case.inputs.scales, p.weights,
-            nothing if bias is None else bias, vocabulary, masks, masked, ids,
+            nothing if bias is None else bias, vocabulary, np.float32(0), masks, masked,
+            np.ones(len(ids), np.uint8), ids, np.zeros((len(ids), 3), np.float32),
         )  # fmt: skip
         return ids.tolist()
 

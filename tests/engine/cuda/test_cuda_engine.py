@@ -300,6 +300,54 @@ def test_what_is_drawn_depends_on_neither_n_nor_batch() -> None:
     assert answer("llama", 1, 8, params=SamplingParams(LENGTH, 1.0, 0.9, seed=12)) != alone
 
 
+def scored(name: str, params: SamplingParams, make_rule: Any = None) -> list[Completion]:
+    found: dict[int, Completion] = {}
+    with engine(name) as running:
+        for index, prompt in enumerate(prompts(name)[:FEW]):
+            running.submit(Request(index, prompt, params, constraint=make_rule))
+        while len(found) < FEW:
+            completion = running.collect(timeout=60)
+            assert completion is not None, "the engine hangs"
+            found[completion.id] = completion
+    return [found[index] for index in range(FEW)]
+
+
+def log_softmax(name: str, prompt: list[int], output: SequenceOf[int]) -> torch.Tensor:
+    model = make_shallow(name)
+    model.set_attn_implementation("eager")
+    with torch.inference_mode():
+        logits = model(torch.tensor([[*prompt, *output]]), use_cache=False).logits[0, len(prompt) - 1 :]
+    return torch.log_softmax(logits.float(), -1)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2-softcap-window"])
+@pytest.mark.parametrize("params", [PARAMS, SamplingParams(LENGTH, 1.5, 0.9, seed=11, num_others=3)])
+def test_log_probabilities_are_those_of_transformers(name: str, params: SamplingParams) -> None:
+    for prompt, completion in zip(prompts(name), scored(name, params), strict=False):
+        expected = log_softmax(name, prompt, completion.output_ids)
+        own = [float(row[token]) for row, token in zip(expected, completion.output_ids, strict=False)]
+        assert completion.logprobs == pytest.approx(own, abs=1e-4)
+        for row, others in zip(expected, completion.others, strict=False):
+            assert [token for token, _ in others] == row.topk(3).indices.tolist()
+            assert [logprob for _, logprob in others] == pytest.approx(row.topk(3).values.tolist(), abs=1e-4)
+
+
+def test_a_mask_changes_no_log_probability() -> None:
+    params = SamplingParams(LENGTH, weighs=True)
+    for prompt, completion in zip(prompts("llama"), scored("llama", params, OneOf), strict=False):
+        expected, rule = log_softmax("llama", prompt, completion.output_ids), OneOf()
+        pairs = zip(completion.output_ids, completion.logprobs, completion.others, strict=False)
+        for place, (token, logprob, others) in enumerate(pairs):
+            if rule.forced():
+                assert np.isnan(logprob)
+                assert others == ()
+            else:
+                assert logprob == pytest.approx(float(expected[place][token]), abs=1e-4)
+                assert {other for other, _ in others} == rule.following(rule.ids)
+                assert dict(others)[token] == pytest.approx(logprob, abs=1e-4)
+            rule.accept(token)
+
+
 class TestChoose:
     """The kernel against `sampler.draw`."""
 
@@ -316,12 +364,12 @@ class TestChoose:
         slots = torch.arange(count, dtype=torch.int32, device=DEVICE).flip(0)  # by row, the last slot first
         ids, positions, chosen, masked = (torch.zeros(count + 1, dtype=torch.int32, device=DEVICE) for _ in range(4))
         by_slot = [torch.tensor(values[::-1], device=DEVICE) for values in (temperatures, top_ps)]
-        words = -(-vocabulary // 32)
+        words, scores = -(-vocabulary // 32), torch.zeros(count, device=DEVICE)
         bits = torch.zeros(count, words, dtype=torch.int32, device=DEVICE)
         if masks is not None:
             bits, masked[:] = masks.flip(0).contiguous(), 1
         kernels.choose[(count,)](
-            logits.to(DEVICE), vocabulary, slots, ids, positions, chosen, count, *by_slot,
+            logits.to(DEVICE), vocabulary, slots, ids, positions, chosen, scores, count, *by_slot,
             torch.tensor(uniforms, device=DEVICE), masked, bits, words, softcap, BLOCK=64, num_warps=4,
         )  # fmt: skip
         found = chosen[:count].tolist()
@@ -389,13 +437,14 @@ class TestChoose:
         logits[0, 150], logits[1, 3], logits[2], logits[3, :199] = torch.nan, torch.nan if softcap else inf, -inf, -inf
         slots, none = (torch.arange(count, dtype=torch.int32, device=DEVICE) * k for k in (1, 0))
         ids, positions, chosen = (torch.full((count,), 9, dtype=torch.int32, device=DEVICE) for _ in range(3))
+        scores = torch.zeros(count, device=DEVICE)
         masked, bits = none.clone(), torch.zeros(count, 7, dtype=torch.int32, device=DEVICE)
         logits[4, 150], masked[4], bits[4, 0] = torch.nan, 1, 1 << 7  # what may not come does not matter
         floats = [torch.full((count,), number, device=DEVICE) for number in (temperature, 1.0, 0.5)]
         if softcap:  # which makes a number of minus infinity
             logits[2] = torch.nan
         kernels.choose[(count,)](
-            logits.to(DEVICE), 200, slots, ids, positions, chosen, count, *floats, masked, bits, 7, softcap,
+            logits.to(DEVICE), 200, slots, ids, positions, chosen, scores, count, *floats, masked, bits, 7, softcap,
             BLOCK=64, num_warps=4,
         )  # fmt: skip
         assert chosen[[0, 1, 2, 4]].tolist() == [NO_TOKEN, NO_TOKEN, NO_TOKEN, 7]
@@ -406,9 +455,9 @@ class TestChoose:
     def test_the_slot_that_is_nobodys_stays(self) -> None:
         slots = torch.tensor([1, 1], dtype=torch.int32, device=DEVICE)
         ids, positions, chosen, none = (torch.zeros(2, dtype=torch.int32, device=DEVICE) for _ in range(4))
-        floats = torch.zeros(2, device=DEVICE)
+        floats, scores = torch.zeros(2, device=DEVICE), torch.zeros(2, device=DEVICE)
         kernels.choose[(2,)](
-            torch.eye(2, 64, device=DEVICE), 64, slots, ids, positions, chosen, 1, floats, floats, floats, none,
+            torch.eye(2, 64, device=DEVICE), 64, slots, ids, positions, chosen, scores, 1, floats, floats, floats, none,
             none.view(1, 2), 2, 0.0, BLOCK=64, num_warps=4,
         )  # fmt: skip
         assert positions.tolist() == ids.tolist() == [0, 0]

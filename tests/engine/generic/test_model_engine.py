@@ -13,7 +13,7 @@ from llmpar.engine.build import build_engine
 from llmpar.engine.generic import attention
 from llmpar.engine.request import Request, SamplingParams, Sequence
 from llmpar.engine.resources import usable_cores
-from llmpar.engine.sampler import sample
+from llmpar.engine.sampler import sample as sample_choices
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,11 @@ def test_what_a_segment_draws_depends_on_neither_n_nor_batch() -> None:
     assert answer("llama", 4, 5, params) == alone
     assert answer("llama", 2, 50, params) == alone
     assert answer("llama", 2, 50, SamplingParams(16, temperature=1.0, top_p=0.9, seed=12)) != alone
+
+
+def sample(logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
+    """Return the ids of the tokens that were chosen."""
+    return [choice.token_id for choice in sample_choices(logits, sequences)]
 
 
 class TestSampler:

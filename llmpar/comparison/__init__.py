@@ -1,0 +1,1 @@
+"""How two runs over the same pieces differ, by what can be counted."""

@@ -1,0 +1,207 @@
+// The view of a run: each row is a piece with its answer.
+
+const { settings, column } = readSettings();
+const rows = [];
+const REASONS = {
+  stop: "ended by itself",
+  length: "stopped at its limit",
+  loop: "repeated itself",
+  form: "is not of the form",
+  error: "there is none",
+  kept: "no model was asked",
+  person: "given by a person",
+  parts: "put together from parts",
+};
+let limit = settings.limit;
+
+const get = (row, name) => row[column[name]] ?? null;
+const isUnsure = (row) => get(row, "confidence") !== null && get(row, "confidence") < limit;
+let hasConfidence = false;
+const percent = (share) => `${short(100 * share)}\u00a0%`;
+const counted = (number, noun) => `${whole(number)}\u00a0${noun}${number === 1 ? "" : "s"}`;
+
+function badges(row) {
+  const found = [];
+  const badge = (text, tone) => found.push(make("span", { class: `badge ${tone}` }, text));
+  if (get(row, "error") !== null) badge("failed", "bad");
+  if (get(row, "cut")) badge("cut", "poor");
+  if (get(row, "reason") === "kept") badge("left as it was", "");
+  if (get(row, "origin")) badge(get(row, "origin"), "");
+  if (get(row, "attempts") > 1) badge(`${get(row, "attempts")} attempts`, "poor");
+  if (isUnsure(row)) badge("unsure", "poor");
+  return found;
+}
+
+function drawCells(row) {
+  const numbers = [];
+  if (get(row, "confidence") !== null) numbers.push(`${percent(get(row, "confidence"))} sure`);
+  if (get(row, "output_tokens")) numbers.push(counted(get(row, "output_tokens"), "token"));
+  if (get(row, "seconds")) numbers.push(duration(get(row, "seconds")));
+  return [
+    make("span", { class: "cell place" }, quote(get(row, "place"))),
+    make("span", { class: "cell source" }, clamped(get(row, "source"))),
+    make("span", { class: "cell answer" }, clamped(get(row, "answer"))),
+    make("span", { class: "cell state" }, ...badges(row), make("span", { class: "quiet" }, numbers.join(" · "))),
+  ];
+}
+
+/** Return a part of the page that is filled when it is opened first. */
+function opened(title, fill) {
+  const node = make("details", {}, make("summary", {}, title));
+  node.addEventListener("toggle", () => node.append(...fill()), { once: true });
+  return node;
+}
+
+function facts(row) {
+  const pairs = [];
+  const add = (name, value) => value !== null && value !== "" && pairs.push([name, value]);
+  add("Why it failed", get(row, "error"));
+  add("Answer", REASONS[get(row, "reason")] ?? get(row, "reason"));
+  add("From", { store: "the store, as an earlier run left it", repeated: "an equal piece of this run" }[get(row, "origin")] ?? get(row, "origin"));
+  add("Attempts", whole(get(row, "attempts")));
+  add("Tokens", `${whole(get(row, "prompt_tokens"))} read, ${whole(get(row, "output_tokens"))} written`);
+  if (get(row, "seconds")) add("Time", duration(get(row, "seconds")));
+  if (get(row, "worker") !== null) add("Worker", String(get(row, "worker")));
+  if (get(row, "confidence") !== null) add("Confidence", percent(get(row, "confidence")));
+  if (get(row, "mean_logprob") !== null) {
+    add("Log-probabilities", `${short(get(row, "mean_logprob"))} on average, ${short(get(row, "min_logprob"))} the least`);
+  }
+  for (const [label, share] of Object.entries(get(row, "probabilities") ?? {})) add(`Probability of ${label}`, percent(share));
+  add("Model", get(row, "model"));
+  add("Key in the store", get(row, "key"));
+  const lines = pairs.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, quote(value))));
+  return make("dl", { class: "facts" }, ...lines);
+}
+
+/** Return all attempts but the one that counts, each as it became the next one. */
+function attempts(row) {
+  const others = get(row, "others");
+  const number = get(row, "attempts");
+  if (number < 2) return [];
+  if (!others || !others.length) return [make("p", { class: "quiet" }, "What the other attempts said was not kept.")];
+  const last = get(row, "answer");
+  const told = "What the next attempt left out is struck out, what it added is underlined.";
+  return [make("p", { class: "quiet" }, told)].concat(others.map(([attempt, text, reason], index) => {
+    const following = index + 1 < others.length ? others[index + 1][1] : last;
+    const shown = following === null ? quote(text, { class: "text" }) : showChange(text, following);
+    const title = `Attempt ${attempt + 1} (${REASONS[reason] ?? reason})`;
+    return make("section", {}, make("h4", {}, title), shown);
+  }));
+}
+
+function drawItem(row) {
+  const both = ["source", "answer"].map((name) =>
+    make("section", {}, make("h4", {}, name === "source" ? "Source" : "Answer"), told(get(row, name), { class: "text" })),
+  );
+  const parts = [make("h3", {}, quote(get(row, "place"))), make("p", { class: "badges" }, ...badges(row)), make("div", { class: "both" }, ...both)];
+  parts.push(...attempts(row));
+  if (get(row, "source") !== null && get(row, "answer") !== null) {
+    parts.push(opened("The answer compared with its source, word by word", () => [showChange(get(row, "source"), get(row, "answer"))]));
+  }
+  if (get(row, "reasoning")) parts.push(opened("What the model wrote before its answer", () => [told(get(row, "reasoning"), { class: "text" })]));
+  parts.push(facts(row));
+  return parts;
+}
+
+const length = (name) => (row) => (get(row, name) === null ? null : get(row, name).length);
+const value = (name) => (row) => get(row, name);
+const kinds = () => [
+  { name: "all", title: "All", has: () => true },
+  { name: "failed", title: "Failed", has: (row) => get(row, "error") !== null },
+  { name: "cut", title: "Cut", has: (row) => get(row, "cut") },
+  { name: "retried", title: "Several attempts", has: (row) => get(row, "attempts") > 1 },
+  { name: "kept", title: "Left as they were", has: (row) => get(row, "reason") === "kept" },
+  { name: "store", title: "From the store", has: (row) => (get(row, "origin") ?? "").startsWith("store") },
+  { name: "repeated", title: "Repeated", has: (row) => get(row, "origin") === "repeated" },
+  { name: "unsure", title: "Unsure", has: isUnsure, stays: hasConfidence },
+];
+const orders = () => [
+  { name: "document", title: "as in the documents" },
+  ...(hasConfidence ? [{ name: "doubt", title: "least confidence first", valueOf: value("confidence") }] : []),
+  { name: "seconds", title: "longest time first", valueOf: value("seconds"), falls: true },
+  { name: "tokens", title: "most tokens written first", valueOf: value("output_tokens"), falls: true },
+  { name: "attempts", title: "most attempts first", valueOf: value("attempts"), falls: true },
+  { name: "source", title: "longest source first", valueOf: length("source"), falls: true },
+  { name: "answer", title: "longest answer first", valueOf: length("answer"), falls: true },
+];
+
+/** Return what can be drawn of when answers came. */
+function timeCharts() {
+  const timed = rows.filter((row) => get(row, "finished") !== null && !get(row, "origin"));
+  if (!timed.length) return [];
+  const started = (row) => get(row, "finished") - (get(row, "seconds") ?? 0);
+  const first = timed.reduce((least, row) => Math.min(least, started(row)), Infinity);
+  const last = timed.reduce((most, row) => Math.max(most, get(row, "finished")), -Infinity);
+  const seconds = Math.max(last - first, 1e-3);
+  const spans = timed.map((row) => ({
+    worker: get(row, "worker"),
+    start: started(row) - first,
+    end: get(row, "finished") - first,
+    amount: get(row, "output_tokens") ?? 0,
+  }));
+  const placed = spans.filter(({ worker }) => worker !== null);
+  return [
+    () => throughput("Tokens written over time", "tokens a second", spans, seconds),
+    () => throughput("Answers over time", "answers a second", spans.map((span) => ({ ...span, amount: 1 })), seconds),
+    () => (placed.length ? lanes("Workers", placed, seconds) : null),
+  ];
+}
+
+function valuesOf(found) {
+  return rows.map(found).filter((number) => number !== null);
+}
+
+async function start() {
+  await readRows(rows);
+  hasConfidence = rows.some((row) => get(row, "confidence") !== null);
+  await showCharts([
+    ...timeCharts(),
+    () => distribution("Length of sources, in characters", valuesOf(length("source")), { isWhole: true, format: whole }),
+    () => distribution("Tokens of answers", valuesOf(value("output_tokens")), { isWhole: true, format: whole }),
+    () => distribution("Time for an answer", valuesOf((row) => (get(row, "origin") ? null : get(row, "seconds"))), { format: duration }),
+    () => distribution("Confidence", valuesOf(value("confidence")), { range: [0, 1], format: percent }),
+  ]);
+  document.getElementById("waiting").remove();
+  const section = document.getElementById("rows");
+  if (!rows.length) {
+    section.append(make("p", {}, "There are no pieces."));
+    return;
+  }
+  let details = null;
+  const list = new VirtualList({
+    label: "Pieces: sources and answers",
+    heads: ["Place", "Source", "Answer", "What became of it"],
+    drawCells,
+    open: (place) => details.show(place),
+  });
+  details = new Details(list, drawItem);
+  const printed = new PrintedRows(section, drawCells);
+  const filters = new Filters({
+    items: rows,
+    kinds: kinds(),
+    textOf: (row) => [get(row, "source") ?? "", get(row, "answer") ?? "", get(row, "place"), get(row, "error") ?? ""],
+    orders: orders(),
+    changed: (shown) => {
+      list.show(shown);
+      printed.items = shown;
+    },
+  });
+  if (hasConfidence) filters.element.append(limitField(filters));
+  const keys = "Arrow keys, Page Up, Page Down, Home and End go through the list; Enter opens a piece; / goes to the text.";
+  section.append(filters.element, filters.told, list.element, make("p", { class: "quiet keys" }, keys));
+  filters.apply();
+}
+
+/** Return the field for the confidence below which an answer is unsure. */
+function limitField(filters) {
+  const input = make("input", { type: "number", id: "limit", min: 0, max: 100, step: 1, value: Math.round(100 * limit) });
+  input.addEventListener("input", () => {
+    limit = Number(input.value) / 100;
+    filters.count();
+    filters.apply();
+  });
+  return make("div", { class: "field" }, make("label", { for: "limit" }, "Unsure below (%)"), input);
+}
+
+offerTheme();
+start();

@@ -1,0 +1,1 @@
+"""What a person looks through after a run, and what a person gives back."""

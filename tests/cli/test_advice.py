@@ -33,7 +33,7 @@ def test_what_is_no_answer_has_its_own_remedy() -> None:
 def test_each_part_is_there_for_a_reason() -> None:
     line = advise(report(GOOD, POOR, STOPPED, BROKEN), "run", "keep", keeps=True)
     assert line is not None
-    assert line.startswith("llmpar run: 2 segments had no good answer; --retry-failed asks again for those")
+    assert line.startswith("llmpar run: 2 pieces had no good answer; --retry-failed asks again for those")
     assert "--max-new-tokens 1100 gives more room to 1 of them, stopped while writing" in line
     assert "a larger model" in line
     assert "--on-error mark" in line

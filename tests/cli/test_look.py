@@ -66,7 +66,7 @@ def test_a_sample_shows_pieces_and_answers(llmpar: Call) -> None:
         (number, f"Line number {number}.") for number in (5, 13, 25, 33)
     ]
     assert all(source == answer for _, source, answer in found)
-    assert outcome.err.startswith("llmpar run: 4 segments, ")
+    assert outcome.err.startswith("llmpar run: 4 pieces, ")
 
 
 @pytest.mark.parametrize("options", [("--in-place",), ("--merge", "jsonl"), ("--interleave",), ("--output-dir", ".")])
@@ -83,7 +83,7 @@ class TestForecast:
         assert forecast(run(llmpar, tiny_model, "--dry-run", *limits))["to ask"] == "40"
         assert run(llmpar, tiny_model, "--sample", "10", *limits).code == 0
         rows = forecast(run(llmpar, tiny_model, "--dry-run", *limits, text=TEXT + "Line number 1.\n42\n"))
-        assert (rows["lines"], rows["kept"], rows["repeated"], rows["to ask"]) == ("42", "10", "1", "31")
+        assert (rows["pieces (lines)"], rows["kept"], rows["repeated"], rows["to ask"]) == ("42", "10", "1", "31")
         assert rows["tokens to write"].startswith("about ")
         assert re.match(r"about \d+ s, as fast as the last run", rows["time"]), "10 prompts of some 30 bytes"
         other = forecast(run(llmpar, tiny_model, "--dry-run", *limits, "--temperature", "0.5"))
@@ -107,7 +107,7 @@ class TestForecast:
 
     def test_an_echo_is_only_counted(self, llmpar: Call, tmp_path: Path) -> None:
         outcome = llmpar("run", "x", "-u", "line", "--engine", "echo", "--dry-run", stdin=TEXT.encode())
-        assert forecast(outcome) == {"documents": "1", "lines": "40"}, "an echo has nothing to foresee"
+        assert forecast(outcome) == {"documents": "1", "pieces (lines)": "40"}, "an echo has nothing to foresee"
 
 
 class TestPace:

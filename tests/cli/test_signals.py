@@ -156,7 +156,7 @@ def test_one_signal_is_enough_while_a_worker_hangs(bench: Bench, signum: signal.
     process.send_signal(signum)
     code, said = end(process, 2)
     assert code == CODES[signum]
-    assert "after 0 segments; out is untouched" in said
+    assert "after 0 pieces; out is untouched" in said
     assert "go on with" not in said, "there is nothing to go on from"
 
 
@@ -184,7 +184,7 @@ def test_a_signal_while_the_model_loads(bench: Bench) -> None:
     process.send_signal(signal.SIGINT)
     code, said = end(process, 2)
     assert code == 130
-    assert "after 0 segments" in said
+    assert "after 0 pieces" in said
     assert not bench.out.exists()
     assert not bench.begun()
 

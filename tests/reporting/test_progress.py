@@ -66,7 +66,7 @@ def test_no_line_is_wider_than_the_terminal(columns: int) -> None:
     # A terminal that is too narrow for a word gets a line cut, and no second row.
     assert all(len(line) < max(columns, 46) for line in lines)
     text = " ".join(" ".join(lines).split())
-    for part in ("translate", "of 500 segments", "20 from the store", "3 failed", "worker 1"):
+    for part in ("translate", "of 500 pieces", "20 from the store", "3 failed", "worker 1"):
         assert part in text
     assert "left" in text
 

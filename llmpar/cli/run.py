@@ -140,9 +140,9 @@ class Run:
                     yield session
                     review.finish()
                 except (Interrupted, EngineFailed) as end:
-                    goes_on = store and self.report.num_segments_done and output.in_place is None
-                    if goes_on and not isinstance(end, ReaderGone):
+                    if store and output.in_place is None and not isinstance(end, ReaderGone):
                         end.resumption = " on the same stdin" if "-" in self.files else ""
+                        end.is_before_first = not self.report.num_segments_done
                     raise
                 self._remember_pace()
                 if store and (count := store.evict(self.options.store.store_size)):

@@ -59,6 +59,20 @@ def test_an_echo_has_prompts_too(llmpar: Call) -> None:
     assert outcome.out == b"--- <stdin>:1 ---\nOne.\n\n"
 
 
+def test_a_prompt_says_what_its_answer_must_be(llmpar: Call, tmp_path: Path) -> None:
+    asked = ("run", "Say {text}", "--engine", "echo", "--show-prompt")
+    told = llmpar(*asked, "--choices", "yes,no", stdin=b"One. Two.\n").out
+    assert told == b"".join(
+        b"--- <stdin>:1 ---\n%b\n--- the answer must be one of: yes, no ---\n\n" % text for text in (b"One.", b"Two.")
+    )
+    many = llmpar(*asked, "--choices", ",".join(map(str, range(1, 61))), stdin=b"One.\n").out
+    assert b", 49, 50, and 10 more ---" in many
+    schema = tmp_path / "x.json"
+    schema.write_text('{"type": "object",\n "properties": {"stars": {"type": "integer"}}}')
+    shown = llmpar(*asked, "--schema", str(schema), stdin=b"One.\n").out
+    assert b'must be JSON of this schema: {"type": "object", "properties": {"stars": {"type": "integer"}}} ---' in shown
+
+
 def test_a_sample_shows_pieces_and_answers(llmpar: Call) -> None:
     outcome = llmpar("run", "Say {text}", "-u", "line", "--engine", "echo", "--sample", "4", stdin=TEXT.encode())
     found = re.findall(r"--- <stdin>:(\d+) ---\n(.*)\n\n→ (.*)\n\n", outcome.out.decode())

@@ -89,7 +89,9 @@ class Inquiry:
             language = self._language(passages)
             chosen = asking.choose(questions, passages, self.top, language)
             num_read = sum(map(len, chosen))
-            progress.remark(f"{num_read:,} pieces to ask about: each is one of {len(passages):,} passages with one question")
+            progress.remark(
+                f"{num_read:,} pieces to ask about: one of {len(passages):,} passages and one question each"
+            )
             if shard := self.options.store.shard:
                 for _, results in session.flow.answered(shard.of(asking.asked_of(questions, passages, chosen, task))):
                     for _ in results:

@@ -76,6 +76,8 @@ class EngineFailed(ModelUnavailable):
 
     resumption: str | None = None
     """As an `Interrupted` run's."""
+    is_before_first = False
+    """As an `Interrupted` run's."""
 
 
 class KeptDamaged(EngineFailed):
@@ -157,6 +159,8 @@ class Interrupted(BaseException):
 
     resumption: str | None = None
     """What the same command, which goes on from what a store holds, needs besides; None if it does not go on."""
+    is_before_first = False
+    """Whether it came before the first answer, so that the same command begins anew."""
     meanwhile = ""
     """What was waited for when it came, as the end of a sentence; "" if it is not worth telling."""
     is_told = False

@@ -94,4 +94,4 @@ def test_no_socket_is_opened_offline(shell: Callable[..., subprocess.CompletedPr
     arguments = ("run", "Say hello.", "--offline", "--max-new-tokens", "4")
     done = shell(*arguments, input=b"Hi.", env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(rb"llmpar run: 1 segment, .*\n", done.stderr)
+    assert re.fullmatch(rb"llmpar run: 1 piece, .*\n", done.stderr)

@@ -11,9 +11,9 @@ from attack.stream import lines, stream, text, unbroken
 @pytest.mark.parametrize(
     ("name", "source", "unit", "said"),
     [
-        ("equal lines", lines(50_000), "line", "50,000 segments, 49,999 repeated"),
-        ("without a space", unbroken(1_000_000), "sentence", "16 segments"),
-        ("text", text(8_000_000), "paragraph", "segments"),
+        ("equal lines", lines(50_000), "line", "50,000 pieces, 49,999 repeated"),
+        ("without a space", unbroken(1_000_000), "sentence", "16 pieces"),
+        ("text", text(8_000_000), "paragraph", "pieces"),
     ],
     ids=["lines", "unbroken", "text"],
 )

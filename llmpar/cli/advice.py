@@ -9,7 +9,7 @@ _ROUND = 100  # tokens; a limit that is proposed is a round number
 
 
 def advise(report: Report, name: str, on_error: OnError, *, keeps: bool) -> str | None:
-    """Return a line on what helps after a run in which answers would not do; None where there is none.
+    """Return what helps after a run in which answers would not do, in a few short lines; None where nothing does.
 
     What failed for its input or for the machine is left out: its own message says what to do.
 
@@ -22,21 +22,21 @@ def advise(report: Report, name: str, on_error: OnError, *, keeps: bool) -> str 
     number = report.num_poor
     if not number:
         return None
-    parts = [f"{counted(number, report.noun)} had no good answer"]
+    head = f"llmpar {name}: {counted(number, report.noun)} had no good answer"
     if report.num_poor_before:
-        parts[0] += f", {_all_or(report.num_poor_before, number)} as in an earlier run, and not asked again"
+        head += f", {_all_or(report.num_poor_before, number)} as in an earlier run, and not asked again"
     if keeps:
-        parts.append("--retry-failed asks again" + ("" if number == 1 else " for those alone"))
+        again = "--retry-failed asks again" + ("" if number == 1 else " for those alone")
     else:
-        parts.append("--retries 3 asks more often, and --seed 1 draws other answers")
+        again = "--retries 3 asks more often, and --seed 1 draws other answers"
+    remedies = [f"{again}; a larger model (-m) fails less often"]
     if report.num_stopped:
         limit = -(-2 * report.most_tokens_stopped // _ROUND) * _ROUND
         which = _all_or(report.num_stopped, number)
-        parts.append(f"--max-new-tokens {limit} gives more room to {which}, stopped while writing")
-    parts.append("a larger model (-m) fails less often")
+        remedies.append(f"--max-new-tokens {limit} gives more room to {which}, stopped while writing")
     if report.fates is None and on_error == "keep":
-        parts.append("--on-error mark shows in the text what stayed as it was")
-    return f"llmpar {name}: " + "; ".join(parts)
+        remedies.append("--on-error mark shows in the text what stayed as it was")
+    return "\n  ".join([head, *remedies])
 
 
 def _all_or(some: int, number: int) -> str:

@@ -327,7 +327,7 @@ def _job(
     terms_in: Callable[[str], str] | None = None,
     *,
     is_total: bool = False,
-    noun: str = "segment",
+    noun: str = "piece",
     terms: Terms | None = None,
 ) -> int:
     from llmpar.cli.job import Job

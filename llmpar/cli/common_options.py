@@ -10,18 +10,23 @@ import typer
 from typer.core import TyperCommand
 
 _EVERY = ("model", "threads", "output", "dry_run", "verbose")
-_JOB = (*_EVERY, "unit", "output_dir", "in_place", "merge", "sample")
+_JOB = (*_EVERY, "unit", "output_dir", "in_place", "sample")
 COMMON = {
-    "run": (*_JOB, "system", "choices", "task_name"),
-    "translate": (*_JOB, "to", "source_language", "glossary", "terms"),
-    "summarize": (*_JOB, "length", "per"),
-    "ask": (*_EVERY, "top", "quote", "parts", "format"),
-    "batch": (*_EVERY, "input_file", "error_file", "max_time"),
-    "reply": (*_JOB, "system"),
+    "run": (*_JOB, "merge", "report", "system", "choices", "task_name"),
+    # Of whoever translates, few merge answers otherwise, and many let a translator look over them.
+    "translate": (*_JOB, "review", "to", "source_language", "glossary", "terms"),
+    "summarize": (*_JOB, "merge", "report", "length", "per"),
+    "ask": (*_EVERY, "report", "top", "quote", "parts", "format"),
+    "batch": (*_EVERY, "report", "input_file", "error_file", "max_time"),
+    "reply": (*_JOB, "merge", "report", "system"),
     "split": ("unit", "format", "language", "input_format", "field", "column"),
     "doctor": ("as_json", "store", "model", "device", "endpoint"),
 }
-"""The options of each command that `--help` shows, by the names of their parameters. All others are in `--help-all`."""
+"""The options of each command that `--help` shows, by the names of their parameters. All others are in `--help-all`.
+
+Those of jobs that nobody watches (`--log`, `--errors`, `--check`) and of several machines (`--ray`, `--shard`) are for
+whoever has read the page about them.
+"""
 
 
 class FoldedCommand(TyperCommand):

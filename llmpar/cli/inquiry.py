@@ -59,7 +59,7 @@ class Inquiry:
 
     def run(self) -> int:
         """Do it, and return the exit code."""
-        self._run = Run("ask", self.files, self.options, Report("question", fates=LEFT_OUT))
+        self._run = Run("ask", self.files, self.options, Report(fates=LEFT_OUT))
         return self._run.execute(self._count if self.options.output.dry_run else self._answer)
 
     def _answer(self, sources: list[str], progress: Progress) -> None:
@@ -89,7 +89,9 @@ class Inquiry:
             language = self._language(passages)
             chosen = asking.choose(questions, passages, self.top, language)
             num_read = sum(map(len, chosen))
-            progress.remark(f"{num_read:,} questions about {len(passages):,} passages")
+            progress.remark(
+                f"{num_read:,} pieces to ask about: one of {len(passages):,} passages and one question each"
+            )
             if shard := self.options.store.shard:
                 for _, results in session.flow.answered(shard.of(asking.asked_of(questions, passages, chosen, task))):
                     for _ in results:
@@ -119,7 +121,7 @@ class Inquiry:
             for part in run.share(iter([chosen])):
                 forecaster.add(part.questions)
             forecast = forecaster.outcome
-            counts = {"documents": run.report.num_documents, "passages": len(passages)}
+            counts = {"documents": run.report.num_documents, "pieces (passages)": len(passages)}
             joining = replace(task, merge="reduce")
             tell(run, counts, forecast, with_reduction(forecast, joining, session), progress)
 

@@ -67,7 +67,7 @@ class Job:
     options: JobOptions
     terms_in: Callable[[str], str] | None = None
     is_total: bool = False
-    noun: str = "segment"
+    noun: str = "piece"
     terms: Terms | None = None
     _run: Run = field(init=False)
     _record_fields: RecordFields = field(init=False)
@@ -320,7 +320,7 @@ class Job:
                 progress.tick()
             forecast = forecaster.outcome
             name = "chunk" if self.task.chunk and not self.options.input.unit else self._unit
-            counts = {"documents": run.report.num_documents, f"{name}s": run.report.num_segments_read}
+            counts = {"documents": run.report.num_documents, f"pieces ({name}s)": run.report.num_segments_read}
             tell(run, counts, forecast, with_reduction(forecast, self.task, session), progress)
 
     def _fate(self, pipeline: Pipeline) -> str:

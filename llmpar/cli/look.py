@@ -14,15 +14,17 @@ from llmpar.documents.marks import restored
 from llmpar.documents.writer import open_stdout
 from llmpar.reporting.progress import Progress
 from llmpar.tasks.question import Question
+from llmpar.tasks.task import Form
 from llmpar.visible import one_line
 
 _T = TypeVar("_T")
+_MOST_CHOICES = 50  # that are named
 _TELLING, _MOST_LINES, _FEWEST_LINES, _NEARLY_ALL = 20_000, 100, 5, 0.8
 _ENDS = (".", "!", "?", "…", '"', "”", ")", "。", "！", "？")
 
 
 def show_prompts(questions: Iterable[Question], count: int, model: Model, progress: Progress) -> None:
-    """Print the first prompts as the model gets them, each below its place and its size.
+    """Print the first prompts as the model gets them, each below its place and its size, above its answer's form.
 
     Args:
         questions: what is asked, in order.
@@ -36,8 +38,18 @@ def show_prompts(questions: Iterable[Question], count: int, model: Model, progre
         prompt = question.under(task).prompt
         size = f", {model.count_tokens(prompt):,} tokens" if model.counts_tokens else ""
         head = f"--- {one_line(question.segment.place)}{size} ---"
-        writer.write(f"{head}\n{model.spell(prompt)}\n\n".encode("utf-8", "surrogateescape"))
+        form = f"--- {form_in_words(question.form)} ---\n" if question.form else ""
+        writer.write(f"{head}\n{model.spell(prompt)}\n{form}\n".encode("utf-8", "surrogateescape"))
     writer.close()
+
+
+def form_in_words(form: Form) -> str:
+    """Return what an answer must be, of which the prompt says nothing."""
+    if not form.choices:
+        return f"the answer must be JSON of this schema: {one_line(form.schema)}"
+    named = ", ".join(map(one_line, form.choices[:_MOST_CHOICES]))
+    num_others = len(form.choices) - _MOST_CHOICES
+    return f"the answer must be one of: {named}" + (f", and {num_others:,} more" if num_others > 0 else "")
 
 
 def spread(items: Iterable[_T], count: int) -> list[_T]:

@@ -90,7 +90,7 @@ def _run(arguments: Sequence[str]) -> int:
         return NothingToRead.exit_code
     except EngineFailed as failed:
         say(f"llmpar: {failed}")
-        _say_how_to_go_on(failed.resumption, arguments)
+        _say_how_to_go_on(failed, arguments)
         return failed.exit_code
     except LlmparError as error:
         say(f"llmpar: {error}{_origin(str(error), arguments)}")
@@ -98,7 +98,7 @@ def _run(arguments: Sequence[str]) -> int:
     except Interrupted as interrupted:
         if not interrupted.is_told and not isinstance(interrupted, ReaderGone):
             say(f"llmpar: {interrupted} {interrupted.meanwhile}".rstrip())
-        _say_how_to_go_on(interrupted.resumption, arguments)
+        _say_how_to_go_on(interrupted, arguments)
         return interrupted.exit_code
     except OSError as error:  # help and lists go to stdout without us
         if error.errno == errno.EPIPE:
@@ -116,9 +116,10 @@ def _run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _say_how_to_go_on(resumption: str | None, arguments: Sequence[str]) -> None:
-    if resumption is not None:
-        say(f"llmpar: what is finished is kept; go on{resumption} with: {shlex.join(['llmpar', *arguments])}")
+def _say_how_to_go_on(end: EngineFailed | Interrupted, arguments: Sequence[str]) -> None:
+    if end.resumption is not None:
+        kept = "nothing is finished yet; begin again" if end.is_before_first else "what is finished is kept; go on"
+        say(f"llmpar: {kept}{end.resumption} with: {shlex.join(['llmpar', *arguments])}")
 
 
 def _with_optional_values(arguments: Sequence[str]) -> list[str]:

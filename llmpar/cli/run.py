@@ -35,6 +35,7 @@ from llmpar.reporting.pace import Machine, Pace, remember
 from llmpar.reporting.progress import Progress, say
 from llmpar.reporting.records import Records
 from llmpar.reporting.report import FATES, Report, counted
+from llmpar.reporting.screen import fitted
 from llmpar.review.review import NoReview, Review
 from llmpar.store.store import Store, default_path
 from llmpar.tasks.checks import parse_checks
@@ -106,9 +107,9 @@ class Run:
             work(self._readable(progress), progress)
         is_look = options.output.dry_run or options.output.show_prompt
         if not options.output.quiet and not is_look:
-            say(self.report.summary(self.name, options.failures.on_error))
+            say(fitted(self.report.summary(self.name, options.failures.on_error)))
             if advice := advise(self.report, self.name, options.failures.on_error, keeps=self._keeps):
-                say(advice)
+                say(fitted(advice))
         return self.report.exit_code
 
     @contextmanager
@@ -140,9 +141,9 @@ class Run:
                     yield session
                     review.finish()
                 except (Interrupted, EngineFailed) as end:
-                    goes_on = store and self.report.num_segments_done and output.in_place is None
-                    if goes_on and not isinstance(end, ReaderGone):
+                    if store and output.in_place is None and not isinstance(end, ReaderGone):
                         end.resumption = " on the same stdin" if "-" in self.files else ""
+                        end.is_before_first = not self.report.num_segments_done
                     raise
                 self._remember_pace()
                 if store and (count := store.evict(self.options.store.store_size)):

@@ -39,7 +39,7 @@ class RunPage:
         WriteFailed: there is no room for the pieces. Every method raises this, too.
     """
 
-    def __init__(self, writer: Writer, noun: str = "segment") -> None:
+    def __init__(self, writer: Writer, noun: str = "piece") -> None:
         self._writer = writer
         self.totals = Totals(noun)
         """What was added so far."""

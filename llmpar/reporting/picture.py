@@ -101,7 +101,7 @@ def _speeds(report: Report, outlook: Outlook, *, is_wide: bool) -> Iterator[str]
         yield f"{outlook.num_read:,} tokens read, {outlook.read_speed:,.0f}/s"
         yield f"{outlook.num_written:,} written, {outlook.write_speed:,.0f}/s"
     else:
-        yield f"{outlook.num_written:,} tokens, {outlook.write_speed:,.0f}/s"
+        yield f"{outlook.num_written:,} tokens written, {outlook.write_speed:,.0f}/s"
     if taken := memory():
         yield f"{taken / 1e9:.1f} GB of memory" if is_wide else f"{taken / 1e9:.1f} GB"
 
@@ -128,6 +128,6 @@ def _worker(index: int, status: WorkerStatus, *, is_wide: bool) -> str:
         "decode": f"writing {number}",
         "ended": "ended",
     }[status.phase]
-    tokens = f", {status.num_tokens:,} tokens written" if is_wide else f", {status.num_tokens:,} tokens"
+    tokens = f", {status.num_tokens:,} tokens written" if is_wide else f", {status.num_tokens:,} written"
     place = f" on {status.place}" if status.place else ""
     return f"  worker {index}{place}  {doing}" + (tokens if status.num_tokens else "")

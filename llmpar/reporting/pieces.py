@@ -109,7 +109,7 @@ class Piece:
 class Totals:
     """The counts of pieces, as a page shows them."""
 
-    noun: str = "segment"
+    noun: str = "piece"
     num_pieces: int = 0
     num_failed: int = 0
     num_cut: int = 0

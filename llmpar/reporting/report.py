@@ -69,7 +69,7 @@ class Report:
     long answers took from the time their questions were read.
     """
 
-    noun: str = "segment"
+    noun: str = "piece"
     fates: tuple[str, str] | None = None
     shows_latency: bool = False
     num_documents: int = 0

@@ -1,10 +1,11 @@
-"""A few lines at the bottom of a terminal that are drawn again and again, and leave nothing behind. Knows no run."""
+"""What a terminal is given: lines at its bottom that are drawn again and again, and lines that fit. Knows no run."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 
 _HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"
@@ -20,6 +21,18 @@ def terminal_size() -> tuple[int, int]:
     except (OSError, ValueError, AttributeError):
         columns, rows = 80, 24
     return max(columns, _SMALLEST[0]), max(rows, _SMALLEST[1])
+
+
+def fitted(text: str) -> str:
+    """Return lines that are broken between words where stderr is a terminal on which they would not fit."""
+    if sys.stderr is None or sys.stderr.closed or not sys.stderr.isatty():
+        return text
+    width = terminal_size()[0] - 1
+    lines = [
+        textwrap.wrap(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    ]
+    return "\n".join("\n".join(line) for line in lines)
 
 
 class Screen:

@@ -145,7 +145,7 @@ def _echo(num_segments: int, known: list[str], num_threads: int) -> _Run:
             seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         said = log.read_text(encoding="utf-8", errors="replace")
-        counted = re.search(r"([\d,]+) segments?", said)
+        counted = re.search(r"([\d,]+) pieces?", said)
         if process.returncode or not counted:
             sys.exit(f"llmpar ended with {process.returncode}: {said[-1000:]}")
         return _Run(int(counted[1].replace(",", "")), seconds, usage.ru_maxrss * 1024)

@@ -181,7 +181,7 @@ def test_a_last_step_that_fails_is_told_and_its_answer_labelled(llmpar: Call, as
 def test_a_dry_run_counts_passages(llmpar: Call, asked: list[str], handbook: Path) -> None:
     outcome = llmpar("ask", "What?", str(handbook), "--top", "all", "--dry-run")
     rows = [line.split() for line in outcome.out.decode().splitlines()]
-    assert rows[:2] == [["documents", "1"], ["passages", "3"]]
+    assert rows[:2] == [["documents", "1"], ["pieces", "(passages)", "3"]]
     assert ["to", "ask", "3"] in rows
     assert any(row[:3] == ["tokens", "to", "read"] and int(row[3]) > 60 for row in rows)
     assert not asked

@@ -210,7 +210,7 @@ class TestOutput:
 
     def test_the_summary_is_one_line_and_quiet_drops_it(self, llmpar: Call) -> None:
         assert re.fullmatch(
-            r"llmpar run: 2 segments, 8 tokens in, 8 out, \d+\.\d s\n", llmpar(*ECHO, stdin=b"One. Two.").err
+            r"llmpar run: 2 pieces, 8 tokens in, 8 out, \d+\.\d s\n", llmpar(*ECHO, stdin=b"One. Two.").err
         )
         assert llmpar(*ECHO, "-q", stdin=b"One. Two.").err == ""
 
@@ -232,7 +232,7 @@ class TestOutput:
         monkeypatch.setattr("llmpar.reporting.progress._PLAIN_LINE", 0.0)
         lines = llmpar(*ECHO, "--progress", "plain", "-q", ARTICLE).err.splitlines()
         assert re.fullmatch(
-            r"llmpar run: [\d,]+ of [\d,]+ segments, (\d+%, )?[\d,]+ tokens, [\d,]+ tokens/s.*", lines[-1]
+            r"llmpar run: [\d,]+ of [\d,]+ pieces, (\d+%, )?[\d,]+ tokens, [\d,]+ tokens/s.*", lines[-1]
         )
 
 
@@ -449,7 +449,7 @@ class TestModel:
         unknown = "unknown; `--sample 16` finds out"
         assert rows == {
             "documents": "1",
-            "sentences": "2",
+            "pieces (sentences)": "2",
             "to ask": "2",
             "tokens to read": str(2 * (4 + frame)),
             "tokens to write": unknown,
@@ -495,11 +495,13 @@ class TestLoops:
         outcome = llmpar("run", "{text}", "-u", "line", "-j", threads, stdin=self.TEXT)
         one, two, three = (bytes(fake_answer(word)).decode() for word in (b"one", b"two", b"three"))
         assert (outcome.code, outcome.out.decode().split("\n")) == (3, [one, "loop", two, "loop", three])
-        *notes, summary, advice = outcome.err.splitlines()
+        *notes, summary, advice, retry, mark = outcome.err.splitlines()
         reason = "the answer repeats itself (stopped after 80 tokens); kept as it was"
         assert notes == [f"llmpar run: <stdin>:{line} 'loop': {reason}" for line in (2, 4)]
-        assert advice.startswith("llmpar run: 2 segments had no good answer; ")
-        assert "5 segments, 2 failed and kept as they were (2 in a loop), 1 repeated, " in summary
+        assert advice == "llmpar run: 2 pieces had no good answer"
+        assert retry.startswith("  --retry-failed asks again for those alone; ")
+        assert mark.startswith("  --on-error mark ")
+        assert "5 pieces, 2 failed and kept as they were (2 in a loop), 1 repeated, " in summary
 
     def test_0_stops_no_loop(self, llmpar: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LLMPAR_MAX_REPEATS", "0")
@@ -622,7 +624,7 @@ class TestProcess:
             assert process.wait(timeout=10) == code
             assert process.stderr is not None
             message = process.stderr.read().decode()
-        told = rf"llmpar run: interrupted by SIG{signal} after \d segments?; .*out is untouched\n"
+        told = rf"llmpar run: interrupted by SIG{signal} after \d pieces?; .*out is untouched\n"
         assert re.fullmatch(told, message)
         assert target.read_text() == "old"
         assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -33,7 +33,7 @@ def test_a_document_goes_through_a_server(llmpar: Llmpar) -> None:
     with serving() as server:
         outcome = llmpar(*ASK, "--endpoint", server.url, stdin=DOCUMENT)
     assert (outcome.code, outcome.out) == (0, DOCUMENT.upper())
-    assert outcome.err.startswith("llmpar run: 30 segments, 210 tokens in, 90 out"), "silent but for one line"
+    assert outcome.err.startswith("llmpar run: 30 pieces, 210 tokens in, 90 out"), "silent but for one line"
 
 
 def test_where_there_is_nothing_to_ask_no_server_need_be_there(llmpar: Llmpar) -> None:

@@ -108,7 +108,7 @@ class TestTooLong:
         options = ("--input-format", "jsonl", "--engine", "echo", *SMALL, "--on-error", on_error)
         outcome = llmpar("run", "{text}", *options, stdin=source)
         assert (outcome.code, "line 2 is longer than the 1,000 characters" in outcome.err) == (3, True), outcome.err
-        assert "3 segments, 1 failed" in outcome.err
+        assert "3 pieces, 1 failed" in outcome.err
         assert outcome.out == (newline.join([lines[0], lines[2]]).encode() if on_error == "skip" else source)
 
     def test_it_can_end_the_run(self, llmpar: Call) -> None:
@@ -131,7 +131,7 @@ class TestTooLong:
         long = json.dumps({"text": "x" * 2000})
         source = "\n".join([long, json.dumps({"text": long[:200]})]).encode()
         outcome = llmpar("run", "{text}", "--input-format", "jsonl", "--engine", "echo", *SMALL, stdin=source)
-        assert (outcome.code, "2 segments, 1 failed" in outcome.err) == (3, True), outcome.err
+        assert (outcome.code, "2 pieces, 1 failed" in outcome.err) == (3, True), outcome.err
 
     def test_records_that_go_together_leave_it_out(self, llmpar: Call) -> None:
         source = "\n".join(json.dumps({"text": text}) for text in ("One.", "x" * 3000, "Three.")).encode()

@@ -59,6 +59,20 @@ def test_an_echo_has_prompts_too(llmpar: Call) -> None:
     assert outcome.out == b"--- <stdin>:1 ---\nOne.\n\n"
 
 
+def test_a_prompt_says_what_its_answer_must_be(llmpar: Call, tmp_path: Path) -> None:
+    asked = ("run", "Say {text}", "--engine", "echo", "--show-prompt")
+    told = llmpar(*asked, "--choices", "yes,no", stdin=b"One. Two.\n").out
+    assert told == b"".join(
+        b"--- <stdin>:1 ---\n%b\n--- the answer must be one of: yes, no ---\n\n" % text for text in (b"One.", b"Two.")
+    )
+    many = llmpar(*asked, "--choices", ",".join(map(str, range(1, 61))), stdin=b"One.\n").out
+    assert b", 49, 50, and 10 more ---" in many
+    schema = tmp_path / "x.json"
+    schema.write_text('{"type": "object",\n "properties": {"stars": {"type": "integer"}}}')
+    shown = llmpar(*asked, "--schema", str(schema), stdin=b"One.\n").out
+    assert b'must be JSON of this schema: {"type": "object", "properties": {"stars": {"type": "integer"}}} ---' in shown
+
+
 def test_a_sample_shows_pieces_and_answers(llmpar: Call) -> None:
     outcome = llmpar("run", "Say {text}", "-u", "line", "--engine", "echo", "--sample", "4", stdin=TEXT.encode())
     found = re.findall(r"--- <stdin>:(\d+) ---\n(.*)\n\n→ (.*)\n\n", outcome.out.decode())
@@ -66,7 +80,7 @@ def test_a_sample_shows_pieces_and_answers(llmpar: Call) -> None:
         (number, f"Line number {number}.") for number in (5, 13, 25, 33)
     ]
     assert all(source == answer for _, source, answer in found)
-    assert outcome.err.startswith("llmpar run: 4 segments, ")
+    assert outcome.err.startswith("llmpar run: 4 pieces, ")
 
 
 @pytest.mark.parametrize("options", [("--in-place",), ("--merge", "jsonl"), ("--interleave",), ("--output-dir", ".")])
@@ -83,7 +97,7 @@ class TestForecast:
         assert forecast(run(llmpar, tiny_model, "--dry-run", *limits))["to ask"] == "40"
         assert run(llmpar, tiny_model, "--sample", "10", *limits).code == 0
         rows = forecast(run(llmpar, tiny_model, "--dry-run", *limits, text=TEXT + "Line number 1.\n42\n"))
-        assert (rows["lines"], rows["kept"], rows["repeated"], rows["to ask"]) == ("42", "10", "1", "31")
+        assert (rows["pieces (lines)"], rows["kept"], rows["repeated"], rows["to ask"]) == ("42", "10", "1", "31")
         assert rows["tokens to write"].startswith("about ")
         assert re.match(r"about \d+ s, as fast as the last run", rows["time"]), "10 prompts of some 30 bytes"
         other = forecast(run(llmpar, tiny_model, "--dry-run", *limits, "--temperature", "0.5"))
@@ -107,7 +121,7 @@ class TestForecast:
 
     def test_an_echo_is_only_counted(self, llmpar: Call, tmp_path: Path) -> None:
         outcome = llmpar("run", "x", "-u", "line", "--engine", "echo", "--dry-run", stdin=TEXT.encode())
-        assert forecast(outcome) == {"documents": "1", "lines": "40"}, "an echo has nothing to foresee"
+        assert forecast(outcome) == {"documents": "1", "pieces (lines)": "40"}, "an echo has nothing to foresee"
 
 
 class TestPace:

@@ -324,7 +324,7 @@ class TestStreams:
         older, record, summary = (tmp_path / "kept").read_text().splitlines()
         assert older == "older"
         assert json.loads(record)["document"] == "doc"
-        assert summary.startswith("llmpar run: 1 segment")
+        assert summary.startswith("llmpar run: 1 piece")
         assert self.run("LLMPAR doc > all 2>&1", tmp_path).returncode == 0
         assert self.run("LLMPAR doc --log /dev/null --errors /dev/null", tmp_path).returncode == 0
 

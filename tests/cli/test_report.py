@@ -46,7 +46,7 @@ def test_the_page_says_what_the_log_says(llmpar: Call, tmp_path: Path) -> None:
     assert [row["place"] for row in page.rows] == ["<stdin>:1", "<stdin>:2", "<stdin>:3", "<stdin>:5"]
     assert [row["origin"] for row in page.rows] == ["", "", "repeated", ""]
     assert [row["finished"] is None for row in page.rows] == [False, False, True, False]
-    for said in ("Segments4", "Repeated1", "Failed0", "--unit (given)line", "llmpar run"):
+    for said in ("Pieces4", "Repeated1", "Failed0", "--unit (given)line", "llmpar run"):
         assert said in page.text.replace("\n", "")
 
 
@@ -98,13 +98,13 @@ def test_texts_that_were_not_kept_are_said_to_be_missing(llmpar: Call, tmp_path:
     llmpar(*ECHO, "--log", str(log), "--store", str(store), "--no-store-text", stdin=TEXT)
     outcome = llmpar("report", str(log), "--store", str(store), "-o", str(later))
     assert outcome.code == 0
-    said = "llmpar report: of 4 segments the source was not kept, or is no longer in the store.\n"
+    said = "llmpar report: of 4 pieces the source was not kept, or is no longer in the store.\n"
     assert outcome.err == said
     page = read_page(later)
     assert (page.rows[0]["source"], page.rows[0]["answer"]) == (None, "This is one line.")
-    assert "Of 4 segments the source was not kept" in page.text
+    assert "Of 4 pieces the source was not kept" in page.text
     outcome = llmpar("report", str(log), "--store", str(tmp_path / "none"), stdin=None)
-    assert "of 4 segments the source and of 4 segments the answer was not kept" in outcome.err
+    assert "of 4 pieces the source and of 4 pieces the answer was not kept" in outcome.err
     assert not (tmp_path / "none").exists()
     assert outcome.out.startswith(b"<!doctype html>")
 
@@ -233,7 +233,7 @@ def test_an_empty_input_makes_an_empty_page(llmpar: Call, tmp_path: Path) -> Non
     assert llmpar(*ECHO, "--report", str(tmp_path / "r"), stdin=b"").code == 0
     page = read_page(tmp_path / "r")
     assert page.rows == []
-    assert "Segments0" in page.text.replace("\n", "")
+    assert "Pieces0" in page.text.replace("\n", "")
 
 
 @pytest.mark.parametrize(

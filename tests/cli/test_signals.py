@@ -156,8 +156,9 @@ def test_one_signal_is_enough_while_a_worker_hangs(bench: Bench, signum: signal.
     process.send_signal(signum)
     code, said = end(process, 2)
     assert code == CODES[signum]
-    assert "after 0 segments; out is untouched" in said
+    assert "after 0 pieces; out is untouched" in said
     assert "go on with" not in said, "there is nothing to go on from"
+    assert "llmpar: nothing is finished yet; begin again with: llmpar run" in said
 
 
 @pytest.mark.usefixtures("handled")
@@ -184,7 +185,8 @@ def test_a_signal_while_the_model_loads(bench: Bench) -> None:
     process.send_signal(signal.SIGINT)
     code, said = end(process, 2)
     assert code == 130
-    assert "after 0 segments" in said
+    assert "after 0 pieces" in said
+    assert "llmpar: nothing is finished yet; begin again with: llmpar run" in said
     assert not bench.out.exists()
     assert not bench.begun()
 

@@ -77,7 +77,7 @@ def test_the_bar_comes_goes_and_leaves_the_document_and_the_summary(job: list[st
     assert "\u2501".encode() in output
     lines = screen(output)
     assert not any("worker" in line for line in lines), "the bar was left behind"
-    assert lines[-1].startswith("llmpar run: 120 segments")
+    assert lines[-1].startswith("llmpar run: 120 pieces")
     assert len(lines) > 110, "the bar erased lines of the document"
 
 
@@ -91,7 +91,7 @@ def test_an_interrupt_is_told_and_the_bar_erased(tiny_model: Path, tmp_path: Pat
     lines = screen(begun + finish(child))
     assert child.exitstatus == 130
     told = next(line for line in lines if line.startswith("llmpar run: interrupted"))
-    assert re.fullmatch(r"llmpar run: interrupted by SIGINT after \d+ segments?; .*out is untouched", told)
+    assert re.fullmatch(r"llmpar run: interrupted by SIGINT after \d+ pieces?; .*out is untouched", told)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -121,7 +121,7 @@ def test_no_bar_beside_a_pipe() -> None:
 def test_a_dry_run_is_seen() -> None:
     output = finish(spawn("run", "--engine", "echo", "x", "--dry-run", str(ROOT / "sample_data" / "german.txt")))
     told = [line.split() for line in screen(output)]
-    assert told == [["documents", "1"], ["sentences", "36"]]
+    assert told == [["documents", "1"], ["pieces", "(sentences)", "36"]]
 
 
 def test_a_named_terminal_is_one() -> None:

@@ -127,7 +127,7 @@ def test_names_have_one_form_each(translate: Translate, tmp_path: Path) -> None:
     assert head == ["source", "target"]
     assert terms == sorted(terms, key=lambda row: row[0].casefold())
     assert {name: target for name, target in terms if name in NAMES} == {name: min(one) for name, one in found.items()}
-    assert outcome.err.count("segment") == 1, "terms are no segments of the document"
+    assert outcome.err.count("piece") == 1, "terms are no pieces of the document"
 
 
 @pytest.mark.parametrize("piped", [False, True])
@@ -224,7 +224,7 @@ def test_what_cannot_be_meant(translate: Translate, llmpar: Program, tmp_path: P
 def test_a_count_beforehand_writes_nothing(translate: Translate, tmp_path: Path) -> None:
     file = tmp_path / "terms.csv"
     outcome = translate("--terms", str(file), "--dry-run")
-    assert (outcome.code, file.exists(), b"sentences" in outcome.out) == (0, False, True)
+    assert (outcome.code, file.exists(), b"pieces (sentences)" in outcome.out) == (0, False, True)
 
 
 def test_a_text_without_terms(translate: Translate, tmp_path: Path) -> None:

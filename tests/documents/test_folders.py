@@ -192,10 +192,10 @@ def test_files_are_told_one_by_one(tmp_path: Path, llmpar: Call) -> None:
     outcome = llmpar("run", "{text}", "--engine", "echo", "-v", str(tmp_path))
     assert outcome.code == 3
     lines = outcome.err.splitlines()
-    assert f"llmpar: {tmp_path}/00.jsonl: 1 segment" in lines
-    assert f"llmpar: {tmp_path}/24.jsonl: 2 segments, 1 failed" in lines
-    summary = lines[lines.index(f"  {tmp_path}/01.jsonl: 1 of 2 segments failed") - 1 :]
-    assert summary[0].startswith("llmpar run: 49 segments of 25 documents, 24 failed")
-    assert [*summary[20:]] == [f"  {tmp_path}/20.jsonl: 1 of 2 segments failed", "  and in 4 other documents"]
+    assert f"llmpar: {tmp_path}/00.jsonl: 1 piece" in lines
+    assert f"llmpar: {tmp_path}/24.jsonl: 2 pieces, 1 failed" in lines
+    summary = lines[lines.index(f"  {tmp_path}/01.jsonl: 1 of 2 pieces failed") - 1 :]
+    assert summary[0].startswith("llmpar run: 49 pieces of 25 documents, 24 failed")
+    assert [*summary[20:]] == [f"  {tmp_path}/20.jsonl: 1 of 2 pieces failed", "  and in 4 other documents"]
     quiet = llmpar("run", "{text}", "--engine", "echo", str(tmp_path / "01.jsonl"))
-    assert "of 2 segments failed" not in quiet.err
+    assert "of 2 pieces failed" not in quiet.err

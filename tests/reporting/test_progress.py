@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import sys
 
@@ -66,7 +67,7 @@ def test_no_line_is_wider_than_the_terminal(columns: int) -> None:
     # A terminal that is too narrow for a word gets a line cut, and no second row.
     assert all(len(line) < max(columns, 46) for line in lines)
     text = " ".join(" ".join(lines).split())
-    for part in ("translate", "of 500 segments", "20 from the store", "3 failed", "worker 1"):
+    for part in ("translate", "of 500 pieces", "20 from the store", "3 failed", "worker 1"):
         assert part in text
     assert "left" in text
 
@@ -76,6 +77,25 @@ def test_a_wide_one_spells_all_out() -> None:
     assert "tokens read, " in text
     assert " written, " in text
     assert "4 documents done" in text
+
+
+def test_a_narrow_one_still_says_what_the_tokens_are() -> None:
+    text = "\n".join(shown(45))
+    assert " tokens written, " in text
+    assert re.search(r"worker 0  writing \d+ pieces?, [\d,]+ written", text)
+
+
+def test_what_stays_is_broken_between_words_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "llmpar run: 120 pieces, 2,383 tokens in, 0 out, 8.7 s\n  --retry-failed asks again for those alone"
+    monkeypatch.setattr(screen_module, "terminal_size", lambda: (45, 24))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert screen_module.fitted(line).split("\n") == [
+        "llmpar run: 120 pieces, 2,383 tokens in, 0",
+        "  out, 8.7 s",
+        "  --retry-failed asks again for those alone",
+    ]
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert screen_module.fitted(line) == line, "what is no terminal gets a summary of one line"
 
 
 def test_many_workers_leave_room() -> None:

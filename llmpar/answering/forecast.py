@@ -40,6 +40,7 @@ class Forecast:
         num_asked: the others.
         num_read: tokens of their prompts.
         num_written: how many tokens their answers may have; None if nothing tells.
+        most_written: how many they have if each reaches its limit, at its first attempt; None where nobody counts.
         longest: tokens of the longest of them, prompt and answer together.
         stale: how many of those that are asked have an answer to something else, by what that differs in.
     """
@@ -52,6 +53,7 @@ class Forecast:
     num_asked: int
     num_read: int
     num_written: int | None
+    most_written: int | None
     longest: int
     stale: Mapping[str, int]
 
@@ -98,6 +100,7 @@ class Forecaster:
         self._stale: Counter[str] = Counter()
         self._num_read = self._longest = 0
         self._num_written: float | None = 0.0
+        self._most_written: int | None = 0
 
     def add(self, questions: Iterable[Question]) -> None:
         """Foresee what becomes of some questions."""
@@ -126,6 +129,7 @@ class Forecaster:
             counts["asked"],
             self._num_read,
             None if self._num_written is None else round(self._num_written),
+            self._most_written,
             self._longest,
             dict(self._stale.most_common()),
         )
@@ -154,7 +158,7 @@ class Forecaster:
         """Count the tokens of a question, and of the answer that it may have."""
         model = self._session.model
         if not model.counts_tokens:
-            self._num_written = None
+            self._num_written = self._most_written = None
             return
         prompt, limit = question.prompt, sampling_for(question, self._sampling).max_new_tokens
         # What is far too long is asked about in parts.
@@ -169,6 +173,8 @@ class Forecaster:
             self._num_written = None
         else:
             self._num_written += written
+        if self._most_written is not None:
+            self._most_written += round(limit or in_use.task.max_new_tokens(model.measure(question.text)))
         self._longest = max(self._longest, min(model.context_length, num_read + most))
 
     def _compare(self, asked: list[tuple[_InUse, Question]]) -> None:

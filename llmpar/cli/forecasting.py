@@ -15,7 +15,8 @@ from llmpar.reporting.pace import recall
 from llmpar.reporting.progress import Progress
 from llmpar.tasks.task import Task
 
-_SAMPLE = "unknown; `--sample 16` finds out"
+_SAMPLED = 16  # pieces that tell how long answers are
+_UNKNOWN = "unknown"
 
 
 def with_reduction(forecast: Forecast, task: Task, session: Session) -> tuple[int, int | None]:
@@ -70,18 +71,33 @@ def _rows(run: Run, forecast: Forecast, tokens: tuple[int, int | None]) -> list[
     rows += [(f"  {count:,} of them", f"have an answer to {name}") for name, count in forecast.stale.items()]
     num_read, num_written = tokens
     rows.append(("tokens to read", f"{num_read:,}"))
-    rows.append(("tokens to write", _SAMPLE if num_written is None else f"about {rounded(num_written):,}"))
+    rows.append(("tokens to write", _written(forecast, num_written)))
     if memory := _memory(run, forecast):
         rows.append(("memory", memory))
-    rows.append(("time", _time(run, num_read, num_written) if forecast.num_asked else "none to speak of"))
+    rows.append(("time", _time(run, forecast, num_read, num_written) if forecast.num_asked else "none to speak of"))
     return rows
 
 
-def _time(run: Run, num_read: int, num_written: int | None) -> str:
+def _written(forecast: Forecast, num_written: int | None) -> str:
+    if num_written is not None:
+        return f"about {rounded(num_written):,}"
+    most = forecast.most_written
+    return (_UNKNOWN if most is None else f"up to {most:,}") + _how_to_know(forecast)
+
+
+def _time(run: Run, forecast: Forecast, num_read: int, num_written: int | None) -> str:
     pace = recall(run.machine)
-    if pace is None or num_written is None:
-        return _SAMPLE
-    return f"about {duration(pace.expected(num_read, num_written))}, as fast as the last run of this model here"
+    as_before = "as fast as the last run of this model here"
+    if pace is not None and num_written is not None:
+        return f"about {duration(pace.expected(num_read, num_written))}, {as_before}"
+    if pace is not None and forecast.most_written is not None:
+        return f"up to {duration(pace.expected(num_read, forecast.most_written))}, {as_before}" + _how_to_know(forecast)
+    return _UNKNOWN + _how_to_know(forecast)
+
+
+def _how_to_know(forecast: Forecast) -> str:
+    """Return how the lengths of answers are found out, unless that would be the whole job."""
+    return f"; `--sample {_SAMPLED}` finds out" if forecast.num_asked > _SAMPLED else ""
 
 
 def _memory(run: Run, forecast: Forecast) -> str | None:

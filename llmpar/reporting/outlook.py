@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llmpar.engine.worker import WorkerStatus
 
 _FEW = 3  # answers that tell something about how long others will be
+_EARLY = 1 / 8  # of those being written: the first to end are the shortest, and tell too little time of the others
 _TAIL = 0.25  # of a step's time, for a step with few answers in it: less on a CPU, more on a GPU
 _USUAL = 40.0  # tokens of an answer, before there is one
 
@@ -52,15 +53,17 @@ def look_ahead(report: Report, statuses: Sequence[WorkerStatus], seconds: float)
     speed = spent / max(seconds, 1e-9)
     share, seconds_left = None, None
     left = report.num_text_tokens_left
-    if left is not None and left <= 0:
+    if left is not None and left <= 0 and report.num_segments_done >= report.num_segments_read:
         share, seconds_left = 1.0, 0.0
-    elif left is not None and spent:
+    elif left is not None and left > 0 and spent:
         cost = _cost_left(report, statuses, left)
         share = spent / (spent + cost)
-        if report.num_asked >= _FEW:
+        num_running = sum(status.num_running for status in statuses)
+        if report.num_asked >= max(_FEW, _EARLY * num_running):
             seconds_left = cost / speed + _seconds_of_tail(report, statuses, num_written / max(seconds, 1e-9))
     elif left is not None:
-        share = report.num_text_tokens_done / (report.num_text_tokens_done + left)
+        # Only what is kept or repeated was weighed so far: a resumed run has looked into its store, and loads a model.
+        share = report.share_of_segments
     return Outlook(
         num_read, num_written, num_read / max(seconds, 1e-9), num_written / max(seconds, 1e-9), share, seconds_left
     )

@@ -35,7 +35,7 @@ def picture(
     lines = [_head(name, report, outlook, columns)]
     if doing:
         lines.append(f"  {doing}…")
-    for parts in (_pieces(report), _speeds(report, outlook, is_wide=is_wide)):
+    for parts in (_pieces(report, statuses), _speeds(report, outlook, is_wide=is_wide)):
         lines += _filled([part for part in parts if part], columns - 1)
     most = max(1, rows - len(lines) - 3)
     shown = statuses if len(statuses) <= most else statuses[: most - 1]
@@ -81,8 +81,10 @@ def _has_unicode() -> bool:
     return "utf" in (getattr(sys.stderr, "encoding", None) or "").lower()
 
 
-def _pieces(report: Report) -> Iterator[str]:
+def _pieces(report: Report, statuses: Sequence[WorkerStatus]) -> Iterator[str]:
     yield f"{report.num_segments_done:,} of {report.num_segments_read:,} {report.noun}s"
+    if num_running := sum(status.num_running for status in statuses):
+        yield f"{num_running:,} being answered"
     if report.num_documents > 1:
         yield f"{counted(report.num_documents, 'document')} done"
     for number, what in (

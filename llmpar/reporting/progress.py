@@ -143,8 +143,11 @@ class Progress:
         return look_ahead(self._report, statuses, self._report.seconds - (self._report.seconds_to_start or 0.0))
 
     def _line(self) -> str:
-        report, outlook = self._report, self._outlook(list(self._statuses()))
+        statuses = list(self._statuses())
+        report, outlook = self._report, self._outlook(statuses)
         parts = [f"{report.num_segments_done:,} of {report.num_segments_read:,} {report.noun}s"]
+        num_running = sum(status.num_running for status in statuses)
+        parts += [f"{num_running:,} being answered"] if num_running else []
         parts += [f"{outlook.share:.0%}"] if outlook.share is not None else []
         parts += [f"{outlook.num_written:,} tokens", f"{outlook.write_speed:,.0f} tokens/s"]
         parts += [f"{clock(outlook.seconds_left)} left"] if outlook.seconds_left is not None else []

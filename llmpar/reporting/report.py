@@ -205,6 +205,12 @@ class Report:
         total = self.num_text_tokens_read * max(1.0, self.num_bytes_total / self.num_bytes_read)
         return max(0.0, total - self.num_text_tokens_done)
 
+    @property
+    def share_of_segments(self) -> float:
+        """How many of all segments are done, 0 to 1; what was not read yet has as many for each byte as what was."""
+        ratio = max(1.0, (self.num_bytes_total or 0) / max(1, self.num_bytes_read))
+        return self.num_segments_done / max(1.0, self.num_segments_read * ratio)
+
     def summary(self, name: str, on_error: OnError = DEFAULT_ON_ERROR) -> str:
         """Return the line that a run leaves on stderr, and one for each of several documents in which some failed."""
         parts = [counted(self.num_segments_done, self.noun)]

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
 from llmpar.errors import UsageError
-from llmpar.tasks.invariants import find_lost
+from llmpar.tasks.codes import find_lost_code
+from llmpar.tasks.invariants import first_lost, invariants_in
+from llmpar.tasks.invented import find_invented, may_invent
 
 CheckName = Literal["empty", "echo", "length", "loop", "preamble", "refusal", "ratio", "invariants"]
 CHECKS: tuple[CheckName, ...] = get_args(CheckName)
@@ -145,8 +147,14 @@ def _size(text: str) -> float:
 
 
 def _invariants(source: str, answer: str, _: str) -> str | None:
-    lost = find_lost(source, answer)
-    return None if lost is None else f"the answer lost {lost}"
+    if code := find_lost_code(source, answer):
+        return f"the answer lost {code}"
+    there, invents = list(invariants_in(source)), may_invent(source, answer)
+    here = list(invariants_in(answer)) if invents or any(one.counts for one in there) else []
+    if lost := first_lost(there, here):
+        return f"the answer lost {lost}"
+    invented = find_invented(source, answer, there, here) if invents else None
+    return None if invented is None else f"the answer has {invented}, which is not in its source"
 
 
 def _preamble(source: str, answer: str, _: str) -> str | None:

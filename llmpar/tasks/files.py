@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from llmpar.documents.document import Merge, Unit
-from llmpar.errors import UsageError, WriteFailed
+from llmpar.errors import UsageError, WriteFailed, setting
 from llmpar.paths import config_dir
 from llmpar.smallfile import read_whole
 from llmpar.tasks.checks import CHECKS, DEFAULT_CHECKS
@@ -125,7 +125,8 @@ def with_values(task: Task, values: Mapping[str, str]) -> Task:
     task = task.with_values(**values)
     for name in task.required:
         if not task.value(name).strip():
-            raise UsageError(f"task {task.name}: needs a value for {name!r} ({name}=…)")
+            given = setting("values", f"{{{name!r}: …}}", option=f"--set {name}=…")
+            raise UsageError(f"task {task.name}: needs a value for {name!r} ({given})")
     return task
 
 

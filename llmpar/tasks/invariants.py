@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from llmpar.documents.placeholders import ADDRESS, AFTER_ADDRESS, MAIL, PLACEHOLDER
@@ -44,22 +44,24 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
-_DAY_AND_MONTH = re.compile(r"0?[1-9]\.(?:0?[1-9]|1[0-2])|[12]\d\.(?:0?[1-9]|1[0-2])|3[01]\.(?:0?[1-9]|1[0-2])")
+DAY_AND_MONTH = re.compile(r"0?[1-9]\.(?:0?[1-9]|1[0-2])|[12]\d\.(?:0?[1-9]|1[0-2])|3[01]\.(?:0?[1-9]|1[0-2])")
+"""A day and a month, such as 24.12."""
 _RUN = re.compile(r"\d+")
 _PERCENT = re.compile(r"\s?[%％٪]")
-_SCALE = re.compile(
+SCALE = re.compile(
     r"[\s-]?(?:thousand|tausend|mil\b|mille\b|tys|тыс|mill?i[oa]|mill[oó]n|milh|milj[ao]|mily[oa]|miliju|mio\b|mln\b|mrd\b"
     r"|mld\b|bill?io|bilh|bilj|bily|trill?i|trilh|trily|lakh|crore|милли|млн|млрд|трил|трлн|लाख|करोड़|मिलियन|ألف|مليون|مليار"
     r"|[十百千万萬億亿兆천만억백])|k\b|bn\b",
     re.IGNORECASE,
 )
-
-
+"""What stands after a number and multiplies it by a power of ten."""
 _MOST_SHOWN = 60  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class _Invariant:
+class Invariant:
+    """Something that must survive, or whose number must come from somewhere."""
+
     shown: str
     form: str  # by which it is recognised
     parts: tuple[str, ...] = ()  # of a number, its runs of digits: 12.30 may come back as 12:30
@@ -67,16 +69,26 @@ class _Invariant:
     is_scaled: bool = False
     counts: bool = True
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a number that stands in no address, code span, placeholder or tag."""
+        return self.form.isdecimal()
+
 
 def find_lost(source: str, answer: str) -> str | None:
     """Return the first thing in `source` that must survive and is not in `answer` as often, None if all are there."""
-    wanted = [invariant for invariant in _invariants(source) if invariant.counts]
+    return first_lost(invariants_in(source), invariants_in(answer))
+
+
+def first_lost(source: Iterable[Invariant], answer: Iterable[Invariant]) -> str | None:
+    """Return what `find_lost` does, of texts whose invariants are found already."""
+    wanted = [invariant for invariant in source if invariant.counts]
     if not wanted:
         return None
     present: Counter[str] = Counter()
     rounded: Counter[str] = Counter()
     scaled: Counter[str] = Counter()
-    for invariant in _invariants(answer):
+    for invariant in answer:
         present.update({invariant.form, *invariant.parts})
         if invariant.rounded:
             rounded[invariant.rounded] += 1
@@ -100,36 +112,37 @@ def without_verbatim(text: str) -> str:
     return _VERBATIM.sub(" ", text)
 
 
-def _invariants(text: str) -> Iterator[_Invariant]:
+def invariants_in(text: str) -> Iterator[Invariant]:
+    """Yield what must survive of a text, and what would if its number were larger, in the order of the text."""
     start = 0
     for match in _VERBATIM.finditer(text):
-        yield from _numbers(text, start, match.start())
+        yield from _numbers_between(text, start, match.start())
         start = match.end()
         token = match[0]
         if match["tag"]:
-            yield _Invariant(f"{token}>", token.lower())
+            yield Invariant(f"{token}>", token.lower())
         else:
             token = token.rstrip(AFTER_ADDRESS) if match["address"] else token
-            yield _Invariant(token, token)
-    yield from _numbers(text, start, len(text))
+            yield Invariant(token, token)
+    yield from _numbers_between(text, start, len(text))
 
 
-def _numbers(text: str, start: int, end: int) -> Iterator[_Invariant]:
+def _numbers_between(text: str, start: int, end: int) -> Iterator[Invariant]:
     for match in _NUMBER.finditer(text, start, end):
         number = match[0]
         digits = _digits(number)
         parts = tuple(map(_digits, _RUN.findall(number)))
-        if len(parts) == 2 and text.startswith(".", match.end()) and _DAY_AND_MONTH.fullmatch(number):
+        if len(parts) == 2 and text.startswith(".", match.end()) and DAY_AND_MONTH.fullmatch(number):
             # "am 24.12. abends"
-            yield from (_Invariant(part, part, counts=not _is_small(part)) for part in parts)
+            yield from (Invariant(part, part, counts=not _is_small(part)) for part in parts)
             continue
         percent = len(digits) > 1 and _PERCENT.match(text, match.end(), end)
-        yield _Invariant(
+        yield Invariant(
             number,
             digits,
             parts if len(parts) > 1 else (),
             digits.strip("0") or "0",
-            bool(_SCALE.match(text, match.end(), end)),
+            bool(SCALE.match(text, match.end(), end)),
             counts=len(parts) > 1 or bool(percent) or not _is_small(digits),
         )
 

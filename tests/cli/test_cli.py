@@ -20,6 +20,7 @@ from support.places import ROOT, SAMPLES
 from support.program import Outcome
 
 from llmpar.answering.local import LocalBackend
+from llmpar.reporting.pace import Machine, Pace
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import Report
 
@@ -446,15 +447,29 @@ class TestModel:
         rows = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in outcome.out.decode().splitlines())
         frame = 1 + len("user\n") + 1 + len("\n") + 1 + len("assistant\n")
         assert rows.pop("memory").startswith("about ")
-        unknown = "unknown; `--sample 16` finds out"
         assert rows == {
             "documents": "1",
             "pieces (sentences)": "2",
             "to ask": "2",
             "tokens to read": str(2 * (4 + frame)),
-            "tokens to write": unknown,
-            "time": unknown,
+            "tokens to write": f"up to {2 * (256 + 4)}",
+            "time": "unknown",
         }
+
+    def test_dry_run_tells_the_most_that_a_job_may_take(
+        self, llmpar: Call, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        command = ["run", "{text}", "--dry-run", "--unit", "line", "--max-new-tokens", "10", "--model", str(tiny_model)]
+        many = "".join(f"line {number}\n" for number in range(17)).encode()
+        told = llmpar(*command, stdin=many).out.decode()
+        assert "up to 170; `--sample 16` finds out" in told
+        assert "unknown; `--sample 16` finds out" in told
+        pace = Pace(Machine("a", "cpu", "fp32", 1, None), 1.0, 100.0, 0, 10)
+        monkeypatch.setattr("llmpar.cli.forecasting.recall", lambda _: pace)
+        few = llmpar(*command, stdin=many[: many.index(b"line 2")]).out.decode()
+        assert "up to 20\n" in few
+        assert re.search(r"time +up to .*, as fast as the last run of this model here\n", few)
+        assert "--sample" not in few, "which would be the whole job"
 
     def test_a_failing_segment_is_named_and_ends_with_3(self, llmpar: Call, tiny_model: Path) -> None:
         long = "word " * 400

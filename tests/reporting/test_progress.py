@@ -10,6 +10,7 @@ import sys
 import pytest
 from support.simulated_run import lengths, simulate
 
+from llmpar.documents.document import Result, text_document, text_segment
 from llmpar.engine.worker import WorkerStatus
 from llmpar.reporting import screen as screen_module
 from llmpar.reporting.outlook import look_ahead
@@ -50,6 +51,40 @@ def test_an_input_without_an_end_has_no_share() -> None:
     report.read_tokens(50)
     outlook = look_ahead(report, [], 1.0)
     assert (outlook.share, outlook.seconds_left) == (None, None)
+
+
+def test_a_resumed_run_that_is_loading_is_not_done() -> None:
+    report = Report()
+    report.expect_bytes(1500)
+    report.read(15, 1500)
+    report.read_tokens(40)
+    report.add(Result(text_segment(text_document("x"), "x"), "a", num_prompt_tokens=40, cached=True))
+    outlook = look_ahead(report, [], 6.0)
+    assert outlook.share == pytest.approx(1 / 15)
+    assert outlook.seconds_left is None
+    report.num_bytes_read = 500  # of which there may be three times as many
+    assert look_ahead(report, [], 6.0).share == pytest.approx(1 / 45)
+
+
+def test_no_time_is_told_by_the_first_few_of_many() -> None:
+    for seconds, report, statuses in simulate([(50, 5)] * 4 + [(50, 200)] * 116, 120):
+        left = look_ahead(report, statuses, seconds).seconds_left
+        if 0 < report.num_asked < 15:
+            assert left is None, "that would be the time of the shortest"
+    assert left == 0.0
+
+
+def test_pieces_that_are_being_answered_are_told_before_one_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    report, statuses = Report(), [WorkerStatus("decode", num_running=30), WorkerStatus("decode", num_running=2)]
+    report.read(120, 10)
+    lines = picture("run", report, look_ahead(report, statuses, 1.0), statuses, "", 100, 24)
+    assert "0 of 120 segments, 32 being answered" in "\n".join(lines)
+    assert "being answered" not in "\n".join(picture("run", report, look_ahead(report, [], 1.0), [], "", 100, 24))
+    with Progress("plain", "run", report) as progress:
+        progress._statuses = lambda: statuses
+        progress._next = 0.0
+        progress.tick()
+    assert "0 of 120 segments, 32 being answered" in capsys.readouterr().err
 
 
 def shown(columns: int, rows: int = 24, num_workers: int = 2) -> list[str]:

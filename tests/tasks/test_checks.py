@@ -425,6 +425,130 @@ def test_what_translators_do_loses_nothing(source: str, answer: str) -> None:
     assert fault("invariants", source, answer) is None
 
 
+@pytest.mark.parametrize(
+    ("source", "answer", "invented"),
+    [
+        ("The letter of 3 October came.", "La lettre du 14 novembre 2023 est arrivée.", "2023"),
+        ("The letter of 3 October came.", "La lettre du 14 novembre est arrivée.", "14"),
+        ("£1,250 was paid on 1 October.", "La rente de 1250 est payée le 1er octobre après 100 visiteurs.", "100"),
+        ("Please call after 5 p.m.", "Appelez après 5h12.", "5h12"),
+        ("Please call after 5 p.m.", "Bitte rufen Sie nach 17:23 an.", "17:23"),
+        ("The price rose.", "Der Preis stieg um 3,7 %.", "3,7"),
+        ("Room 101 is free.", "Zimmer 101 kostet 450 Euro.", "450"),
+        ("One of the rooms is free.", "Eines der 48 Zimmer ist frei.", "48"),
+        ("The house was built long ago.", "房子建于1890年。", "1890"),
+        ("12 million people", "1200万人 und 1300 Katzen", "1300"),
+        ("It is on question 7.", "Es ist Frage ٤٥.", "٤٥"),
+        ("Hello.", "9" * 100, "9" * 60 + "…"),
+    ],
+)
+def test_what_an_answer_invented_is_named(source: str, answer: str, invented: str) -> None:
+    assert fault("invariants", source, answer) == f"the answer has {invented}, which is not in its source"
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        ("the letter of 3 October", "der Brief vom 3.10."),
+        ("the letter of 3 October 2024", "2024年10月3日的信"),
+        ("le 1er novembre à midi", "1 November at 12:00"),
+        ("after 5 p.m.", "nach 17 Uhr"),
+        ("after 5 p.m.", "après 17h00"),
+        ("at 5 pm", "at 1700 hours"),
+        ("um 17 Uhr", "at 5 pm"),
+        ("from 9:30 pm", "ab 21.30 Uhr"),
+        ("at half past five", "um 17:30 Uhr"),
+        ("um halb sechs", "à 5h30"),
+        ("a quarter past 3", "um 3:15 Uhr"),
+        ("ten minutes past 5", "5:10"),
+        ("at midnight", "um 24:00 Uhr"),
+        ("day and night, for 3 days", "24 Stunden, drei Tage lang"),
+        ("It costs £5.", "Es kostet 5,00 £."),
+        ("a litre and a half", "1,5 Liter"),
+        ("3½ miles", "3,5 Meilen"),
+        ("half of all 3 cats", "50 % aller drei Katzen"),
+        ("two of 3", "2 von drei"),
+        ("twelve people and 3 dogs", "12 Menschen und drei Hunde"),
+        ("in two weeks", "in 14 Tagen"),
+        ("in 2 weeks", "dans quinze jours, soit 15 jours"),
+        ("a fortnight", "14 Tage"),
+        ("forty-two cats", "42 Katzen"),
+        ("zweiundvierzig Katzen", "42 cats"),
+        ("quarante-deux chats", "42 cats"),
+        ("quatre-vingt-dix-neuf ans", "99 years"),
+        ("cuarenta y dos gatos", "42 cats"),
+        ("сорок два кота", "42 cats"),
+        ("czterdzieści dwa koty", "42 cats"),
+        ("四十二只猫", "42 cats"),
+        ("二〇二四年三月", "March 2024"),
+        ("令和6年", "2024"),
+        ("nineteen eighty-four", "1984"),
+        ("Dial nine one one.", "Rufen Sie 911."),
+        ("three hundred people and a thousand dogs", "300人と1000匹の犬"),
+        ("half a million people", "500.000 Menschen"),
+        ("5 million people", "5.000.000 Menschen"),
+        ("3.5 million people", "3 500 000 personnes"),
+        ("12 lakh rupees", "1.2 million rupees"),
+        ("a century", "100 ans"),
+        ("the twentieth century", "20世纪"),
+        ("le XIXe siècle", "the 19th century"),
+        ("Louis XIV", "Ludwig 14."),
+        ("MCMLXXXIV", "1984"),
+        ("the summer of '24", "der Sommer 2024"),
+        ("2023/24", "2023–2024"),
+        ("12/05/24", "le 12 mai 2024"),
+        ("Rs. 12,34,567", "1.234.567 Rupien"),
+        ("020-794-609", "020 794 609"),
+        ("See `f(100)`.", "Siehe 100 in `f(100)`."),
+        ("World War II", "der 2. Weltkrieg"),
+        ("3 cats", "drei Katzen"),
+        ("1. First\n2. Second", "1. Erstens\n2. Zweitens"),
+        ("10 to 12 cups", "zehn bis 12 Tassen"),
+        ("The fee is 1 250 euros.", "Die Gebühr beträgt 1250 Euro."),
+    ],
+)
+def test_what_translators_do_invents_nothing(source: str, answer: str) -> None:
+    assert fault("invariants", source, answer) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "answer", "lost"),
+    [
+        ("12 Hill Road, Bristol BS1 6NN", "12 Hill Road, Bristol, 6NN", "BS1 6NN"),
+        ("Bristol BS1 6NN", "Bristol BS1", "BS1 6NN"),
+        ("Take the A380.", "Nehmen Sie das Flugzeug.", "A380"),
+        ("It needs ISO9001.", "Es braucht ISO9002.", "ISO9001"),
+        ("CO₂ rises.", "Es steigt.", "CO2"),
+        ("乘坐M25。", "Take the motorway.", "M25"),
+    ],
+)
+def test_a_code_that_an_answer_lost_is_named(source: str, answer: str, lost: str) -> None:
+    assert fault("invariants", source, answer) == f"the answer lost {lost}"
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        ("Bristol BS1 6NN", "Bristol BS1\u00a06NN"),
+        ("an A380", "空中客车A380飞机"),
+        ("all A380s", "alle A380er"),
+        ("a GPT4 model", "ein GPT-4-Modell"),
+        ("ISO9001", "ISO 9001"),
+        ("CO2 and H2O", "CO₂ und H₂O"),
+        ("the M25", "трасса М25"),
+        ("in Q3 of FY24", "im dritten Quartal 2024"),
+        ("WW2 and WW1", "der Zweite und der Erste Weltkrieg"),
+        ("EU27", "UE à 27"),
+        ("USD100", "100 Dollar"),
+        ("at 5PM on the 2ND", "um 17 Uhr am 2."),
+        ("F1 and K9", "Formel 1 und Hunde"),
+        ("10GB of 5G", "10 Go de 5G"),
+    ],
+)
+def test_a_code_may_be_written_otherwise(source: str, answer: str) -> None:
+    assert fault("invariants", source, answer) is None
+
+
 @given(
     st.lists(st.sampled_from([*"0123456789.,' %{}$<>/`@\n", "a", "b", "1.5", "million", "{x}", "https://"])).map(
         "".join
@@ -461,6 +585,12 @@ HOSTILE = {
     "links": "www.http://" * (MEGABYTE // 11),
     "tags": "<a <b %(" * (MEGABYTE // 8),
     "words": "sure thing of course " * (MEGABYTE // 21),
+    "codes": "BS1 6NN" * (MEGABYTE // 14),
+    "capitals": "A" * MEGABYTE,
+    "codes in lower case": "ab1 " * (MEGABYTE // 8),
+    "number words": "twenty one " * (MEGABYTE // 11),
+    "Roman numbers": "X" * MEGABYTE,
+    "minutes": "5h1" * (MEGABYTE // 3),
 }
 
 

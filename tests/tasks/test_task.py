@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.program import Outcome
 
-from llmpar.errors import InputUnreadable, UsageError
+from llmpar.errors import InputUnreadable, UsageError, told_in_shell
 from llmpar.tasks import files, summary, task, translation
 from llmpar.tasks.task import Family, Form, Task
 
@@ -208,6 +208,13 @@ class TestFiles:
             files.with_values(asked, {})
         with pytest.raises(UsageError, match="no value called 'before'"):
             files.with_values(asked, {"a": "x", "before": "z"})
+
+    def test_a_value_that_is_missing_is_named_as_it_is_given(self) -> None:
+        asked = files.parse_task("t", 'prompt = "{a} {text}"\nrequired = ["a"]\n[values]\na = ""', "t")
+        with pytest.raises(UsageError, match=r"\(values=\{'a': …\}\)"):
+            files.with_values(asked, {})
+        with told_in_shell(), pytest.raises(UsageError, match=r"\(--set a=…\)"):
+            files.with_values(asked, {})
 
 
 class TestCommands:

@@ -172,8 +172,9 @@ class RecordMerger:
 
 def _row(values: Iterable[object]) -> str:
     row = io.StringIO()
-    csv.writer(row, lineterminator="\n").writerow(map(_cell, values))
-    return row.getvalue()
+    # What ends a row is quoted in a cell: so a lone carriage return is, too, which ends one for many readers.
+    csv.writer(row, lineterminator="\r\n").writerow(map(_cell, values))
+    return row.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _cell(value: object) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ OPTIONS = JobOptions()
 GROUPS = (OPTIONS.model, OPTIONS.sampling, OPTIONS.failures, OPTIONS.store)
 OTHER_NAMES = {"model": "name"}
 """Settings that are called otherwise than their options."""
-NO_OPTIONS = {"stop", "endpoints"}
-"""Settings that are for requests alone, or that several of an option make together."""
+NO_OPTIONS = {"stop", "endpoints", "scores_forms"}
+"""Settings that are for requests alone, that several of an option make together, or that follow from others."""
 SETTINGS = (ModelChoice(), Sampling(), Policy())
 
 
@@ -90,7 +90,9 @@ def test_quiet_swallows_nothing(llmpar: Any, tmp_path: Path) -> None:
 
 def test_a_command_without_options_has_the_settings_of_python() -> None:
     run = Run("test", [], OPTIONS)
-    assert (run.choice, run.sampling, run.policy) == SETTINGS
+    choice, sampling, policy = SETTINGS
+    # Nothing tells how sure the model was of choices, where Python's answers always do.
+    assert (run.choice, run.sampling, run.policy) == (choice, sampling, replace(policy, scores_forms=False))
 
 
 @pytest.mark.parametrize("function", [interface.run, interface.translate, interface.summarize, interface.ask])

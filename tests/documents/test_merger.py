@@ -59,6 +59,14 @@ def test_tables_and_records_say_the_same(llmpar: Call, path: Path) -> None:
         assert record["source"] == record["answer"]
 
 
+@pytest.mark.parametrize("ending", ["\r", "\n", "\r\n"])
+def test_a_line_ending_in_a_cell_ends_no_row(llmpar: Call, ending: str) -> None:
+    cell = f"One{ending}two."
+    asked = ("run", "{text}", "--engine", "echo", "-q", "--field", "text", "--merge", "csv")
+    table = llmpar(*asked, "--columns", "source,answer", stdin=json.dumps({"text": cell}).encode()).out.decode()
+    assert f'"{cell}","{cell}"' in table
+
+
 def test_a_table_has_one_head_or_one_in_each_file(llmpar: Call, tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(f"{name} says.\n")

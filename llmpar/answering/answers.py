@@ -1,8 +1,8 @@
 """Questions → results: what was answered before is taken from there, the rest is asked, checked, and asked again.
 
-This joins the pieces and decides nothing by itself: `attempts` says which try comes next, `judging` which answer will
-do, `splitting` what becomes of a text that does not fit. Knows no document's layout and no order: results come as they
-come.
+This joins the pieces and decides nothing by itself: `attempts` and `following` say which try comes next, `judging`
+which answer will do, `splitting` what becomes of a text that does not fit. Knows no document's layout and no order:
+results come as they come.
 """
 
 from __future__ import annotations
@@ -11,23 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from llmpar.answering.attempts import Attempt, Policy, Step, begin, next_step
+from llmpar.answering.attempts import Attempt, Policy, Step, begin
 from llmpar.answering.backend import Backend, Reply
 from llmpar.answering.corrections import Corrections, foresee_corrections
 from llmpar.answering.fitting import Fit, fit_of, refusal
+from llmpar.answering.following import step_after
 from llmpar.answering.judging import KEPT, PARTS, fault_of, lacks_confidence, result_of, said_by, sampling_for, writable
 from llmpar.answering.memory import Memory, RecentResults
-from llmpar.answering.pending import (
-    InFlight,
-    Pending,
-    Running,
-    Split,
-    TaskInUse,
-    answer_of,
-    can_extend,
-    pend,
-    query_of,
-)
+from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, answer_of, pend, query_of
 from llmpar.answering.sizing import size_of
 from llmpar.answering.splitting import Parts, halves_of, join, parts_after
 from llmpar.documents.document import PERSON, Result
@@ -293,18 +284,9 @@ class Answers:
         answer = answer_of(running, reply)
         room = backend.context_length - answer.num_prompt_tokens - reply.num_output_tokens
         fault = reply.error if reply.finish_reason == "error" else self._fault(pending, answer)
-        is_full = reply.finish_reason == "length" and room <= 0
-        step = next_step(
-            attempt,
-            reply.finish_reason,
-            is_faulty=fault is not None,
-            room=room,
-            can_extend=can_extend(reply, self._sampling),
-            can_split=(is_full or reply.overflows) and halves_of(pending.question, self._policy.overflow) is not None,
-            can_part=fault is not None and parts_after(pending.question, answer) is not None,
-            deadly=reply.deadly,
-            overflows=reply.overflows,
-            is_ending=self._is_ending,
+        is_faulty, ends = fault is not None, self._is_ending
+        step = step_after(
+            running, reply, answer, self._sampling, self._policy, is_faulty=is_faulty, room=room, ends=ends
         )
         if step is Step.EXTEND:
             extended = replace(running, attempt=attempt.extended(), seconds=answer.seconds)

@@ -68,6 +68,8 @@ def told(facts: ModelFacts) -> Iterator[tuple[str, str]]:
         yield "download", "none; it is on this machine"
     if facts.disk is not None:
         yield "disk", size(facts.disk) if facts.place else f"{size(facts.disk)}, and what is made of it"
+    if facts.pack is not None:
+        yield "", f"about {size(facts.pack)} more from the first run on, which keeps the weights as this CPU takes them"
     if facts.context_length is not None:
         yield "context", f"{facts.context_length:,} tokens, prompt and answer together"
     if facts.weights is not None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmpar.engine.model import context_length_of
 from llmpar.engine.precision_names import PrecisionName
-from llmpar.models import fetch
+from llmpar.models import fetch, packs
 from llmpar.models.configuration import configuration, is_gguf
 from llmpar.models.costs import token_bytes, weight_bytes
 from llmpar.models.downloads import Download, pending_download
 from llmpar.models.load import find_arithmetic
 from llmpar.models.registry import HUB_NAME, REGISTRY, resolve
 
+_EMBEDDING_BYTES = 2  # of a number, as most files have them
 _MOST_CARD = 1 << 20  # bytes of a model card that are looked at
 
 
@@ -29,6 +30,8 @@ class ModelFacts:
         place: where it is on this machine; None if it is not.
         download: what is to be fetched first; None if it is here.
         disk: bytes that it takes here, or will take.
+        pack: bytes that the first run on a CPU will take besides, about, to keep the weights as its kernels take them;
+            None if they are kept already, will not be, or nothing tells.
         licence: as its makers call it.
         languages: that it writes, by their tags.
         context_length: the most tokens, of a prompt and its answer together.
@@ -47,6 +50,7 @@ class ModelFacts:
     precision: PrecisionName | None = None
     weights: int | None = None
     each_token: int | None = None
+    pack: int | None = None
 
 
 def facts_of(name: str, *, offline: bool = False) -> ModelFacts:
@@ -68,6 +72,7 @@ def facts_of(name: str, *, offline: bool = False) -> ModelFacts:
     files = resolve(name, offline=True)
     devices, precision = find_arithmetic("auto", "auto", files.source_bits, files.path)
     config = configuration(files.path)
+    weights = weight_bytes(files.path, devices[0], precision)
     licence, languages = _told(files.path)
     return ModelFacts(
         name,
@@ -78,9 +83,24 @@ def facts_of(name: str, *, offline: bool = False) -> ModelFacts:
         languages,
         context_length_of(config, config.get("text_config")),
         precision,
-        weight_bytes(files.path, devices[0], precision),
+        weights,
         token_bytes(config, devices[0], precision),
+        None if weights is None or devices[0] != "cpu" else _pack(files.path, precision, config, weights),
     )
+
+
+def _pack(path: Path, precision: PrecisionName, config: Mapping[str, Any], weights: int) -> int | None:
+    """Return about how many bytes a pack will have; None if there is one, or will be none."""
+    from llmpar.engine.cpu import packed
+    from llmpar.engine.cpu.precision import PRECISIONS
+
+    if PRECISIONS[precision].bits >= PRECISIONS["fp32"].bits:
+        return None
+    place = packs.find(path, precision, packed.FORMAT)
+    text = config.get("text_config") or config
+    # A pack has the embedding, too, which no run holds in memory.
+    embedding = _EMBEDDING_BYTES * int(text.get("vocab_size", 0)) * int(text.get("hidden_size", 0))
+    return None if place is None or place.file.exists() else weights + embedding
 
 
 def _of_hub(name: str, download: Download) -> ModelFacts:

@@ -30,7 +30,7 @@ _NAMED_OTHERWISE = frozenset({"B2B", "B2C", "B2G", "F1", "K9"})
 
 def find_lost_code(source: str, answer: str) -> str | None:
     """Return the first code of `source` that `answer` has not, as it was written; None if all are there."""
-    found = dict.fromkeys(_WANTED.findall(_flat(source)))  # each one time, in their order
+    found: dict[str, None] = dict.fromkeys(_WANTED.findall(_flat(source)))  # each one time, in their order
     wanted = [(shown, code) for shown in found if _survives(code := _plain(shown))]
     if not wanted:
         return None

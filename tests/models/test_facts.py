@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from support.program import Outcome
 
-from llmpar.models import fetch
+from llmpar.engine.cpu import packed
+from llmpar.models import fetch, packs
 from llmpar.models.downloads import pending_download
 from llmpar.models.facts import facts_of
 
@@ -95,3 +96,21 @@ def test_whoever_sits_there_is_asked(
 def test_what_is_here_is_not_fetched(tiny_model: Path) -> None:
     assert pending_download(str(tiny_model)) is None
     assert pending_download("no-such-model") is None
+
+
+def test_what_the_first_run_will_keep_is_told_until_it_is_kept(
+    llmpar: Call, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMPAR_CACHE", str(tmp_path))
+    monkeypatch.setattr("llmpar.models.facts.find_arithmetic", lambda *_: (("cpu",), "int8"))
+    before = facts_of(str(tiny_model))
+    assert before.pack is not None
+    assert before.weights is not None
+    assert before.pack > before.weights
+    assert "more from the first run on" in llmpar("models", "info", str(tiny_model)).out.decode()
+    place = packs.find(tiny_model, "int8", packed.FORMAT)
+    assert place is not None
+    place.file.parent.mkdir(parents=True, exist_ok=True)
+    place.file.write_bytes(b"a pack")
+    assert facts_of(str(tiny_model)).pack is None
+    assert "more from the first run on" not in llmpar("models", "info", str(tiny_model)).out.decode()

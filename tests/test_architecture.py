@@ -404,7 +404,7 @@ def options_named(source: str) -> list[str]:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "setting"
         for inner in ast.walk(node)
     }
-    joined = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    joined = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) and node not in told]
     parts = told.union(*(node.values for node in joined))
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in parts]
     texts += ["".join(str(part.value) for part in node.values if isinstance(part, ast.Constant)) for node in joined]

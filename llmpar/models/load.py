@@ -16,7 +16,6 @@ from llmpar.engine.resources import is_out_of_memory
 from llmpar.errors import KeptDamaged, ModelUnavailable
 from llmpar.integrity.foundation import Foundation
 from llmpar.models.configuration import stop_ids
-from llmpar.models.device_needs import DeviceTooSmall, check_device, suits
 from llmpar.models.devices import find_devices as find_devices
 from llmpar.models.devices import has_bf16, has_fp8
 from llmpar.models.short import put_short
@@ -95,6 +94,8 @@ def load_model(
         return _load_on_cpu(path, precision, notify, warn, doubts=doubts)
     foundation = watch(path, is_mapped=False)
     import torch
+
+    from llmpar.models.device_needs import DeviceTooSmall, check_device
 
     native = "bf16" if precision in SHORT else precision  # of what is not short
     whole = cache(lambda: _whole(path, getattr(torch, TORCH_TYPES[native])))
@@ -178,8 +179,11 @@ def find_arithmetic(
             "use fp32, bf16, int8 or int4"
         )
     is_short = (source_bits or 16) <= _SHORT_BITS
-    if precision == "auto" and taken == "bf16" and is_short and path and not suits(path, taken, devices):
-        return devices, "int8"  # in which weights of fewer bits stay what they are
+    if precision == "auto" and taken == "bf16" and is_short and path:
+        from llmpar.models.device_needs import suits  # which brings numpy, slow for those who need none
+
+        if not suits(path, taken, devices):
+            return devices, "int8"  # in which weights of fewer bits stay what they are
     return devices, taken
 
 

@@ -130,8 +130,8 @@ def invariants_in(text: str) -> Iterator[Invariant]:
 def _numbers_between(text: str, start: int, end: int) -> Iterator[Invariant]:
     for match in _NUMBER.finditer(text, start, end):
         number = match[0]
-        digits = _digits(number)
         parts = tuple(map(_digits, _RUN.findall(number)))
+        digits = "".join(parts)
         if len(parts) == 2 and text.startswith(".", match.end()) and DAY_AND_MONTH.fullmatch(number):
             # "am 24.12. abends"
             yield from (Invariant(part, part, counts=not _is_small(part)) for part in parts)
@@ -147,9 +147,9 @@ def _numbers_between(text: str, start: int, end: int) -> Iterator[Invariant]:
         )
 
 
-def _digits(number: str) -> str:
-    """Return the digits of a number, of any script, as ASCII ones."""
-    return "".join(str(unicodedata.decimal(char)) for char in number if char.isdecimal())
+def _digits(run: str) -> str:
+    """Return digits of any script as ASCII ones."""
+    return run if run.isascii() else "".join(str(unicodedata.decimal(char)) for char in run)
 
 
 def _is_small(digits: str) -> bool:

@@ -515,7 +515,7 @@ class TestLoops:
         *notes, summary = lines[:advice]
         reason = "the answer repeats itself (stopped after 80 tokens); kept as it was"
         assert notes == [f"llmpar run: <stdin>:{line} 'loop': {reason}" for line in (2, 4)]
-        assert lines[advice + 1].startswith("  --retry-failed asks again for those alone; ")
+        assert lines[advice + 1].startswith("  --retries 3 asks more often, ")
         assert lines[-1].startswith("  --on-error mark ")
         assert "5 pieces, 2 failed and kept as they were (2 in a loop), 1 repeated, " in summary
 

@@ -35,7 +35,7 @@ NAMED = {"files", "arguments", "input_file", "task_name", "model", "name"}
 TEXTS = {
     "choices", "values", "system", "to", "source_language", "length", "parts", "top", "reduce", "language",
     "device", "check", "in_place", "encoding", "output_encoding", "include", "exclude", "endpoint_model",
-    "columns", "topic",
+    "columns", "topic", "ray",
 } | {setting.name for setting in fields(FormatOptions)}  # fmt: skip
 WRITTEN = {roles.written, roles.replaced, roles.output, roles.store}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from support.program import Outcome
 from support.translators import expected
 
+from llmpar.answering import echo
 from llmpar.answering.choice import ModelChoice
 from llmpar.answering.model import LocalModel
 from llmpar.tasks import translation
@@ -43,7 +45,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         told.append(prompt.messages[-1][1])
         return prompt.text.encode()
 
-    monkeypatch.setattr("llmpar.answering.echo._encode", encode)
+    monkeypatch.setattr(echo, "CODEC", replace(echo.CODEC, encode=encode))
     return told
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ WHY = "the answer has U+010D (LATIN SMALL LETTER C WITH CARON), which iso8859-1,
 @pytest.fixture
 def czech(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the echo write another letter for c, which Latin-1 lacks."""
-    decode = echo._decode
-    monkeypatch.setattr(echo, "_decode", lambda ids: decode(ids).replace("c", "č"))
+    own = echo.CODEC
+    monkeypatch.setattr(echo, "CODEC", replace(own, decode=lambda ids: own.decode(ids).replace("c", "č")))
 
 
 @pytest.mark.usefixtures("czech")

@@ -125,7 +125,8 @@ def test_its_answers_depend_on_neither_n_nor_batch() -> None:
 
 
 def test_every_name_has_an_object() -> None:
-    assert [name for name in PRECISIONS if name != NAME] == list(get_args(PrecisionName))
+    on_cpus = [name for name in get_args(PrecisionName) if name != "fp8"]
+    assert [name for name in PRECISIONS if name != NAME] == on_cpus
     assert all(name == precision.name for name, precision in PRECISIONS.items())
 
 

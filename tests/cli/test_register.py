@@ -35,8 +35,11 @@ NAMED = {"files", "arguments", "input_file", "task_name", "model", "name"}
 TEXTS = {
     "choices", "values", "system", "to", "source_language", "length", "parts", "top", "reduce", "language",
     "device", "check", "in_place", "encoding", "output_encoding", "include", "exclude", "endpoint_model",
-    "columns", "topic", "ray",
+    "columns", "topic", "ray", "reference",
 } | {setting.name for setting in fields(FormatOptions)}  # fmt: skip
+ASK_NOTHING = (("split",), ("report",), ("store", "forget"), ("apply",), ("compare",))
+"""Commands without a model."""
+NEED_AN_INPUT = (("apply",), ("compare",))
 WRITTEN = {roles.written, roles.replaced, roles.output, roles.store}
 
 
@@ -250,7 +253,8 @@ def test_one_file_for_two_ends_before_anything_is_opened(
         if "--partial" in options and "--output" not in options:
             options += ["--output", str(here / "other")]
         first = ["x"] if command[0] in ("run", "ask") and not {"--prompt-file", "--task"} & {*options} else []
-        echo = ["--engine", "echo"] if command not in (("split",), ("report",), ("store", "forget")) else []
+        echo = [] if command in ASK_NOTHING else ["--engine", "echo"]
+        files = files or (["-"] if command in NEED_AN_INPUT else [])
         if {"--endpoint", "--api-key-file"} & {*options}:  # which say what answers
             echo = SERVER if "--endpoint" not in options else []
         before = contents(here)
@@ -283,7 +287,8 @@ def called(arguments: list[str], stdin: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_table_is_there() -> None:
     names = {entry.values[0][0] for entry in table()}
-    assert names == {"run", "translate", "summarize", "reply", "ask", "batch", "split", "store"}
+    asked = {"run", "translate", "summarize", "reply", "ask", "batch", "split"}
+    assert names == asked | {"store", "apply", "compare", "report"}
     assert len(list(table())) > 400
 
 

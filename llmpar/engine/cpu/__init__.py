@@ -23,6 +23,9 @@ def _settle() -> None:
         if name not in _KEPT or not re.fullmatch(_KEPT[name], os.environ[name]):
             del os.environ[name]
     os.environ["NUMBA_DISABLE_JIT"] = "0"  # the directory may have a .numba_config.yaml that says otherwise
+    # Where colorama is installed, Numba would colour even errors that it handles itself, with stdout and stderr
+    # exchanged meanwhile, and with a control sequence to stdout when the process ends.
+    os.environ["NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING"] = "1"
 
 
 _settle()

@@ -347,7 +347,7 @@ def test_an_older_processor_computes_the_same_compiled_now_or_before(tmp_path: P
     found = []
     for name in ("compiled.npz", "loaded.npz"):
         command = [sys.executable, "-W", "error", "-c", OLDER, str(tmp_path / name)]
-        done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr
         found.append(dict(np.load(tmp_path / name)))
     native = results()
@@ -381,7 +381,7 @@ def test_matrix_registers_compute_the_same(tmp_path: Path) -> None:
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]),
     }
     command = [sys.executable, "-c", TILES, str(tmp_path / "tiles.npz"), __file__]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     found = np.load(tmp_path / "tiles.npz")
     for name, numbers in results().items():

@@ -213,7 +213,7 @@ def test_every_processor_gets_its_own_instructions(processor: str, features: str
         "NUMBA_CPU_FEATURES": ",".join(f"+{name}" for name in features.split(",")),
     }
     command = [sys.executable, "-c", COMPILED]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert [int(number) for number in done.stdout.split()] == expected
 

@@ -42,7 +42,8 @@ def test_where_there_is_nothing_to_ask_no_server_need_be_there(llmpar: Llmpar) -
         assert (outcome.code, outcome.out) == (0, text)
     outcome = llmpar(*ASK, "--endpoint", "http://127.0.0.1:9", "--dry-run", stdin=DOCUMENT)
     assert outcome.code == 0
-    assert outcome.out.split()[:7] == [b"documents", b"1", b"lines", b"30", b"to", b"ask", b"30"]
+    told = [b"documents", b"1", b"pieces", b"(lines)", b"30", b"to", b"ask", b"30"]
+    assert outcome.out.split()[:8] == told
 
 
 def test_the_environment_names_a_server(llmpar: Llmpar, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,13 +78,13 @@ def test_pieces_that_are_being_answered_are_told_before_one_is_done(capsys: pyte
     report, statuses = Report(), [WorkerStatus("decode", num_running=30), WorkerStatus("decode", num_running=2)]
     report.read(120, 10)
     lines = picture("run", report, look_ahead(report, statuses, 1.0), statuses, "", 100, 24)
-    assert "0 of 120 segments, 32 being answered" in "\n".join(lines)
+    assert "0 of 120 pieces, 32 being answered" in "\n".join(lines)
     assert "being answered" not in "\n".join(picture("run", report, look_ahead(report, [], 1.0), [], "", 100, 24))
     with Progress("plain", "run", report) as progress:
         progress._statuses = lambda: statuses
         progress._next = 0.0
         progress.tick()
-    assert "0 of 120 segments, 32 being answered" in capsys.readouterr().err
+    assert "0 of 120 pieces, 32 being answered" in capsys.readouterr().err
 
 
 def shown(columns: int, rows: int = 24, num_workers: int = 2) -> list[str]:

@@ -257,18 +257,20 @@ def test_the_page_has_examples_and_names_the_settings() -> None:
 
 
 def test_the_examples_of_the_page_and_of_the_readme_hold(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("handbook.txt").write_text("A card costs four pounds.\n\nIt is green.")
     tiny = ModelChoice(str(tiny_model), threads=1)
     for function in (llmpar.run, llmpar.translate, llmpar.summarize, llmpar.ask):
         monkeypatch.setitem(function.__kwdefaults__, "model", tiny)
         monkeypatch.setitem(function.__kwdefaults__, "sampling", Sampling(8))
         monkeypatch.setitem(function.__kwdefaults__, "store", False)
-    names: dict[str, object] = {"messages": ["My lamp is broken."], "text": "A card costs four pounds.\n\nIt is green."}
+    names: dict[str, object] = {}
     exec(EXAMPLES[0], names)
-    text, answer, *_ = capsys.readouterr().out.rpartition("broken. ")[::2]
-    assert text == "My lamp is "
-    assert answer.split()[0] in ("lamp", "chair")
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"The lamp arrived broken\. (lamp|chair) None", first)
+    assert re.fullmatch(r"When will my chair be here\? (lamp|chair) None", second)
     assert names["sentences"] == ["A card costs four pounds.", "It is green."]
     assert len(names["french"]) == 2  # type: ignore[arg-type]
     assert isinstance(names["answer"], llmpar.Answer)
@@ -282,7 +284,9 @@ def test_the_examples_of_the_page_and_of_the_readme_hold(
     assert capsys.readouterr().out
     (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
     exec(example, names)
-    assert capsys.readouterr().out.split() == answer.split()[:1]
+    said = capsys.readouterr().out.split()
+    assert said
+    assert set(said) <= {"lamp", "chair"}
 
 
 @settings(max_examples=60, deadline=None)

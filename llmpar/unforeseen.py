@@ -32,6 +32,8 @@ _LIMITS = (
     ),
 )
 
+_WITHOUT_WORDS = ("error return without exception set", "without setting an exception")  # of a SystemError
+
 
 def explain(error: BaseException) -> tuple[str, int]:
     """Return a line that says what went wrong and what to do about it, and the exit code.
@@ -62,7 +64,7 @@ def exhausted(error: BaseException) -> str | None:
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
         seen.append(cause)
-        if isinstance(cause, MemoryError):
+        if isinstance(cause, MemoryError) or _is_lost_memory_error(cause):
             return _LIMITS[1][2]
         number, text = getattr(cause, "errno", None), str(cause).lower()
         for numbers, words, limit in _LIMITS:
@@ -70,6 +72,19 @@ def exhausted(error: BaseException) -> str | None:
                 return limit
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _is_lost_memory_error(error: BaseException) -> bool:
+    """Tell whether the interpreter ran out of memory where it could not even make the error that says so.
+
+    It says then that something failed without saying how. Where memory is not limited this is taken for a library's
+    fault, which it may be as well.
+    """
+    if not (isinstance(error, SystemError) and str(error).endswith(_WITHOUT_WORDS)):
+        return False
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def is_import(error: BaseException) -> bool:

@@ -139,7 +139,10 @@ def _with_optional_values(arguments: Sequence[str]) -> list[str]:
 
 def _say_unforeseen(error: BaseException) -> int:
     line, code = unforeseen.explain(error)
-    say(f"llmpar: {line}")
+    try:
+        say(f"llmpar: {line}")
+    except MemoryError:
+        unforeseen.say(line)  # it needs less
     return code
 
 

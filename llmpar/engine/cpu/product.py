@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from llmpar.engine.cpu.instructions import HERE
-from llmpar.engine.cpu.operands import FLOATS, INTS, VECTORS, Blocks, Operand, ProductArguments
+from llmpar.engine.cpu.operands import FLOATS, INTS, VECTOR, VECTORS, Blocks, Operand, ProductArguments
 from llmpar.engine.cpu.precision import PANEL
 from llmpar.engine.cpu.tiles import by_tiles, takes_tiles
 from llmpar.engine.cpu.vector import I8, I32, multiply_add, number, prefetch, splat
@@ -43,6 +43,7 @@ def _by_vectors(b: Any, product: ProductArguments, row: Any, num_rows: int, firs
     group, part = (cgutils.alloca_once(b, number(0).type) for _ in range(2))
     b.store(b.sdiv(product.first, blocks.parts), group)
     b.store(b.srem(product.first, blocks.parts), part)
+    ahead = _Ahead(b, product, first, num_vectors)
     with cgutils.for_range(b, product.last, product.first) as loop:
         block = loop.index
         if has_factors:
@@ -51,14 +52,14 @@ def _by_vectors(b: Any, product: ProductArguments, row: Any, num_rows: int, firs
                 b.store(starts[r][v], sums[r, v])
             begin = b.mul(block, blocks.words)
             with cgutils.for_range(b, b.sdiv(blocks.words, number(dot.step))) as step:
-                _step(b, product, rows, vectors, sums, b.add(begin, b.mul(step.index, number(dot.step))))
+                _step(b, product, rows, vectors, sums, b.add(begin, b.mul(step.index, number(dot.step))), ahead)
             _scale(b, product, rows, vectors, sums, totals, block, b.load(group))
             ended = b.add(b.load(part), number(1))
             is_last = b.icmp_signed("==", ended, blocks.parts)
             b.store(b.select(is_last, number(0), ended), part)
             b.store(b.add(b.load(group), b.zext(is_last, number(0).type)), group)
         else:
-            _step(b, product, rows, vectors, sums, block)
+            _step(b, product, rows, vectors, sums, block, ahead)
     for r, v in cells:
         b.store(b.load(totals[r, v]), product.total(rows[r], vectors[v]), align=4)
 
@@ -90,28 +91,58 @@ def _scale(
             b.store(multiply_add(b, value, scale, b.load(totals[r, v])), totals[r, v])
 
 
-def _step(b: Any, product: ProductArguments, rows: list[Any], vectors: list[Any], sums: _Cells, word: Any) -> None:
+class _Ahead:
+    """Fetches the strip to come while this one is multiplied: line after line, as memory is read fastest.
+
+    A tile of fewer vectors than a panel has goes through the strip several times, and fetches a part of it each time.
+
+    Args:
+        b: the builder.
+        product: what is computed.
+        first: vector of the panel that the tile has.
+        num_vectors: how many it has.
+    """
+
+    def __init__(self, b: Any, product: ProductArguments, first: Any, num_vectors: int) -> None:
+        words = product.blocks.words
+        begin, end = b.mul(product.first, words), b.mul(product.last, words)
+        lines = b.mul(b.sub(end, begin), first)  # of the parts of vectors before
+        self._begin = b.add(product.weights(end, number(0)), b.mul(lines, number(VECTOR)))
+        self._b, self._weights, self._from = b, product.w, begin
+        self._num_vectors = num_vectors
+
+    def fetch(self, word: Any) -> None:
+        """Fetch as many lines as the tile has vectors, while it multiplies a word."""
+        b = self._b
+        lines = b.mul(b.sub(word, self._from), number(self._num_vectors * VECTOR))
+        for v in range(self._num_vectors):
+            prefetch(b, self._weights.pointer(b.add(b.add(self._begin, lines), number(v * VECTOR)), I8))
+
+
+def _step(
+    b: Any, product: ProductArguments, rows: list[Any], vectors: list[Any], sums: _Cells, word: Any, ahead: _Ahead
+) -> None:
     """Add the products of a few words of weights, from `word` on, to the sums of each row and vector.
 
-    As much of the strip to come is fetched: else every tile of the next strip's first rows waits for memory.
+    What cannot be added up before it is 32 bits wide is multiplied word by word, which leaves most registers free.
     """
     dot = product.dot
     emit = HERE.emit(dot)
     words = [b.add(word, number(s)) if s else word for s in range(dot.step)]
-    weights: list[list[Any]] = [[] for _ in vectors]
     for one in words:
+        ahead.fetch(one)
+    for some in [[one] for one in words] if dot.bits in (0, 8) else [words]:
         for v, vector in enumerate(vectors):
-            at = product.weights(one, vector)
-            weights[v] += dot.expand(b, product.w.at(at, INTS), product.own.table)
-            prefetch(b, product.w.pointer(b.add(at, number(_STRIP)), I8))
-    for r, row in enumerate(rows):
-        inputs = [
-            splat(b, product.x.at(product.inputs(row, one, part), I32), INTS)
-            for one in words
-            for part in range(dot.input_words)
-        ]
-        for v in range(len(vectors)):
-            b.store(emit(b, b.load(sums[r, v]), inputs, weights[v]), sums[r, v])
+            weights = []
+            for one in some:
+                weights += dot.expand(b, product.w.at(product.weights(one, vector), INTS), product.own.table)
+            for r, row in enumerate(rows):
+                inputs = [
+                    splat(b, product.x.at(product.inputs(row, one, part), I32), INTS)
+                    for one in some
+                    for part in range(dot.input_words)
+                ]
+                b.store(emit(b, b.load(sums[r, v]), inputs, weights), sums[r, v])
 
 
 @intrinsic

@@ -76,9 +76,9 @@ def octets_avx2(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
 def bytes_avx2(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
     """Multiply and add the bytes of `x`, which are stored with 128 added, and the signed bytes of `w`, on 16 lanes.
 
-    Those of `x` are -127 at least then. The sizes of weights serve all rows.
+    Those of `w` are -127 at least.
     """
-    return _on_eights(lambda builder, total, x, w: _by_sign(builder, total, flipped(builder, x), w))(
+    return _on_eights(lambda builder, total, x, w: _by_sign(builder, total, w, flipped(builder, x)))(
         builder, total, x, w
     )
 

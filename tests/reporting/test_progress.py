@@ -6,6 +6,7 @@ import io
 import re
 import signal
 import sys
+import threading
 
 import pytest
 from support.simulated_run import lengths, simulate
@@ -85,6 +86,25 @@ def test_pieces_that_are_being_answered_are_told_before_one_is_done(capsys: pyte
         progress._next = 0.0
         progress.tick()
     assert "0 of 120 pieces, 32 being answered" in capsys.readouterr().err
+
+
+def test_what_takes_time_is_told_whole_in_any_width() -> None:
+    lines = picture("run", Report(), look_ahead(Report(), [], 1.0), [], "loading a model that has a long name", 24, 24)
+    assert lines[1:3] == ["  loading a model that", "  has a long name…"]
+
+
+def test_another_thread_says_what_takes_time_and_draws_nothing() -> None:
+    with Progress("bar", "run", Report()) as progress:
+        drawn: list[str] = []
+        progress._draw = lambda: drawn.append(progress._doing)  # type: ignore[method-assign]
+        thread = threading.Thread(target=progress.doing, args=("compiling",))
+        thread.start()
+        thread.join()
+        assert drawn == []
+        progress._next = 0.0
+        progress.tick()
+        progress.doing("")
+        assert drawn == ["compiling", ""]
 
 
 def shown(columns: int, rows: int = 24, num_workers: int = 2) -> list[str]:

@@ -34,6 +34,23 @@ def test_time_left_is_about_right_after_a_fifth_of_the_run(count: int, num_slots
     assert look_ahead(report, statuses, seconds).share == 1.0
 
 
+@pytest.mark.parametrize(("count", "num_slots"), [(2000, 64), (1000, 128), (500, 64), (3000, 128)])
+@pytest.mark.parametrize("spread", [0.3, 0.6])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_time_left_converges_from_the_first_answers_on(count: int, num_slots: int, spread: float, seed: int) -> None:
+    """Those that end first are the shortest, and to take the others for twice as long as they are was 70 % off."""
+    pieces = lengths(count, seed, spread=spread)
+    total = [seconds for seconds, _, _ in simulate(pieces, num_slots)][-1]
+    num_told = 0
+    for seconds, report, statuses in simulate(pieces, num_slots):
+        left = look_ahead(report, statuses, seconds).seconds_left
+        if left is not None and 0.05 * total <= seconds <= 0.95 * total:
+            num_told += 1
+            assert abs(seconds + left - total) <= (0.4 if seconds < 0.2 * total else 0.25) * total
+        assert left is not None or seconds < 0.12 * total
+    assert num_told > 100
+
+
 def test_tokens_are_counted_as_they_are_written() -> None:
     for seconds, report, statuses in simulate([(50, 40)] * 128, 128):
         outlook = look_ahead(report, statuses, seconds)

@@ -112,6 +112,7 @@ ROOMS = {
         "store",
         "models",
         "engine.build",
+        "engine.compiling",
         "engine.constraint",
         "engine.echo",
         "engine.engine",

@@ -271,7 +271,7 @@ class Watcher(Protocol):
     """Who is told what goes on; see `reporting.progress.Progress`."""
 
     def doing(self, what: str) -> None:
-        """Take note of what takes time."""
+        """Take note of what takes time; nothing does where that is "". Any thread may say so."""
 
     def remark(self, message: str) -> None:
         """Take note of what was chosen."""

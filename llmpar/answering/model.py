@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from llmpar.models.cache import ModelFiles
 
 _T = TypeVar("_T")
+_COMPILING = "compiling for this processor (once; it takes half a minute, on a busy machine two)"
 
 
 class LocalModel:
@@ -46,6 +48,7 @@ class LocalModel:
         self._foundation = Foundation()
         self._doubts = doubts
         self._begun: Processes | None = None  # that are not yet told what to open
+        self._doing = ""  # what the watcher was told last
 
     @property
     def name(self) -> str:
@@ -217,7 +220,8 @@ class LocalModel:
         del self._files, self._tokens
 
     def _load(self, examples: Sequence[Prompt]) -> Backend:
-        self._watcher.doing(f"loading {self._choice.name}")
+        self._doing = f"loading {self._choice.name}"
+        self._watcher.doing(self._doing)
         if devices := self._devices_apart():
             return self._load_on_each(devices, examples)
         return self.load_here(self.prompting(examples)).backend
@@ -278,6 +282,19 @@ class LocalModel:
             ModelUnavailable: it is not to be had.
             KeptDamaged: what was kept of the weights is not what was written.
         """
+        from llmpar.engine.compiling import told_of_compiling
+        from llmpar.models.load import find_devices
+
+        with ExitStack() as ending:
+            if self._choice.tensor_parallel == 1 and find_devices(self._choice.device)[0] == "cpu":
+                ending.enter_context(told_of_compiling(self._tell_compiling))
+            return self._load_telling(prompting, num_models, ending)
+
+    def _tell_compiling(self, begins: bool) -> None:
+        self._watcher.doing(_COMPILING if begins else self._doing)
+
+    def _load_telling(self, prompting: Prompting, num_models: int, ending: ExitStack) -> Part:
+        """Do as `load_here` says; what `ending` holds is closed with the engine, whose first steps compile kernels."""
         choice, watcher, files = self._choice, self._watcher, self._files
         from llmpar.engine.build import build_engine
         from llmpar.models.load import load_model
@@ -308,12 +325,14 @@ class LocalModel:
                 max_memory=choice.max_memory,
                 num_models=num_models,
                 num_opening=prompting.num_opening or 1,
+                closed=ending.pop_all().close,
                 notify=watcher.remark,
                 warn=watcher.warn,
             )
         except LlmparError:
             loaded.foundation.confirm()  # damage, which can be mended, may be the reason
             raise
+        self._doing = ""
         watcher.watch(lambda: engine.statuses)
         codec = self._tokens.codec(loaded.vocabulary, stop_ids)
         return Part(LocalBackend(engine, codec, loaded.foundation), loaded.vocabulary, stop_ids)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from llmpar.cli.words import size
 from llmpar.errors import ModelUnavailable, UsageError
 from llmpar.reporting.progress import say
+from llmpar.reporting.report import counted
 from llmpar.visible import one_line
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from llmpar.models.facts import ModelFacts
 
+_MOST_FILES = 3  # that are named of those to be fetched
 _PIECE = 500  # tokens of a usual piece, its prompt and its answer
 
 
@@ -64,6 +66,10 @@ def told(facts: ModelFacts) -> Iterator[tuple[str, str]]:
     if facts.download is not None:
         much = "an unknown size" if facts.download.size is None else size(facts.download.size)
         yield "download", f"{much} from {facts.download.source}"
+        for name, num_bytes in facts.download.files[:_MOST_FILES]:
+            yield "", f"{name}, {size(num_bytes)}"
+        if more := facts.download.files[_MOST_FILES:]:
+            yield "", f"and {counted(len(more), 'smaller file')}, {size(sum(num_bytes for _, num_bytes in more))}"
     else:
         yield "download", "none; it is on this machine"
     if facts.disk is not None:

@@ -108,7 +108,7 @@ class Run:
         is_look = options.output.dry_run or options.output.show_prompt
         if not options.output.quiet and not is_look:
             say(fitted(self.report.summary(self.name, options.failures.on_error)))
-            if advice := advise(self.report, self.name, options.failures.on_error, keeps=self._keeps):
+            if advice := advise(self.report, self.name, keeps=self._keeps):
                 say(fitted(advice))
         return self.report.exit_code
 

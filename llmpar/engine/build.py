@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from contextlib import ExitStack
 
@@ -21,6 +22,7 @@ def build_engine(
     max_memory: int | None = None,
     num_models: int | None = None,
     stall_limit: float | None = 1800.0,
+    closed: Callable[[], None] = lambda: None,
     notify: Notify = lambda _: None,
     warn: Notify = lambda _: None,
 ) -> Engine:
@@ -39,6 +41,7 @@ def build_engine(
             for as much as it takes with a model of transformers.
         num_models: how many models share that, those of other processes included; None for the `models`.
         stall_limit: see `Engine`.
+        closed: is called when the engine has been closed, or cannot be built.
         notify: is told what was chosen, for people who asked.
         warn: is told of a device that was left out; also see `Engine`.
 
@@ -57,6 +60,7 @@ def build_engine(
         num_models or len(models),
     )
     ending = ExitStack()
+    ending.callback(closed)
     try:
         made = _make_runners(models, settings, ending, notify, warn)
         wheres = [f" on {model.device_name}" if len(models) > 1 else "" for model, found in made for _ in found.workers]

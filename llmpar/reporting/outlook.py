@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmpar.reporting.lengths import Lengths, fitted_lengths
 from llmpar.reporting.pace import WRITING
 from llmpar.reporting.report import Report
 
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
 
 _FEW = 3  # answers that tell something about how long others will be
 _EARLY = 1 / 8  # of those being written: the first to end are the shortest, and tell too little time of the others
-_TAIL = 0.25  # of a step's time, for a step with few answers in it: less on a CPU, more on a GPU
-_USUAL = 40.0  # tokens of an answer, before there is one
+_TAIL = 0.3  # of a step's time, for a step with few answers in it: less on a CPU, more on a GPU
+_USUAL, _UNKNOWN_SPREAD = 40.0, 0.5  # tokens of an answer, before there is one, and how far logarithms differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,15 @@ def look_ahead(report: Report, statuses: Sequence[WorkerStatus], seconds: float)
     if left is not None and left <= 0 and report.num_segments_done >= report.num_segments_read:
         share, seconds_left = 1.0, 0.0
     elif left is not None and left > 0 and spent:
-        cost = _cost_left(report, statuses, left)
+        lengths = _lengths(report, statuses)
+        cost = _cost_left(report, statuses, lengths, left)
         share = spent / (spent + cost)
         num_running = sum(status.num_running for status in statuses)
         if report.num_asked >= max(_FEW, _EARLY * num_running):
-            seconds_left = cost / speed + _seconds_of_tail(report, statuses, num_written / max(seconds, 1e-9))
+            num_waiting = _num_waiting(report, statuses, left)
+            seconds_left = cost / speed + _seconds_of_tail(
+                statuses, lengths, num_waiting, num_written / max(seconds, 1e-9)
+            )
     elif left is not None:
         # Only what is kept or repeated was weighed so far: a resumed run has looked into its store, and loads a model.
         share = report.share_of_segments
@@ -69,11 +75,14 @@ def look_ahead(report: Report, statuses: Sequence[WorkerStatus], seconds: float)
     )
 
 
-def _seconds_of_tail(report: Report, statuses: Sequence[WorkerStatus], write_speed: float) -> float:
+def _seconds_of_tail(
+    statuses: Sequence[WorkerStatus], lengths: Lengths, num_waiting: float, write_speed: float
+) -> float:
     """Return how much longer the last answers take than others, as they are long and few are written beside them."""
     num_running = sum(status.num_running for status in statuses)
     step = num_running / write_speed if write_speed else 0.0
-    left = report.longest_answer - max(report.num_output_tokens / report.num_asked, _mean_live(statuses))
+    least = 0.0 if num_waiting > num_running else _mean_live(statuses)
+    left = lengths.longest(max(1, num_running), least) - lengths.expected(least)
     return _TAIL * max(0.0, left) * step
 
 
@@ -82,19 +91,29 @@ def _mean_live(statuses: Sequence[WorkerStatus]) -> float:
     return sum(status.num_live for status in statuses) / max(1, num_running)
 
 
-def _cost_left(report: Report, statuses: Sequence[WorkerStatus], left: float) -> float:
+def _lengths(report: Report, statuses: Sequence[WorkerStatus]) -> Lengths:
+    """Return how long answers are, of those that are done and those that are being written."""
+    running = [(status.num_running, status.num_live / status.num_running) for status in statuses if status.num_running]
+    if not report.num_asked:
+        return Lengths(math.log(max(_USUAL, 2 * _mean_live(statuses))), _UNKNOWN_SPREAD)
+    return fitted_lengths(report.num_asked, report.log_lengths, report.squared_log_lengths, running)
+
+
+def _num_waiting(report: Report, statuses: Sequence[WorkerStatus], left: float) -> float:
+    """Return how many questions nobody is at, of `left` tokens of prompts that are not done."""
+    num_begun = report.num_asked + sum(status.num_running for status in statuses)
+    num_live_read = sum(status.num_live_read for status in statuses)
+    mean_read = (report.num_prompt_tokens + num_live_read) / max(1, num_begun)
+    return max(0.0, left - num_live_read) / max(1.0, mean_read)
+
+
+def _cost_left(report: Report, statuses: Sequence[WorkerStatus], lengths: Lengths, left: float) -> float:
     """Return what is left to do, in tokens that are read, of `left` tokens of prompts that are not done."""
     num_running = sum(status.num_running for status in statuses)
     num_live = sum(status.num_live for status in statuses)
     num_live_read = sum(status.num_live_read for status in statuses)
-    if report.num_asked:
-        mean_written = report.num_output_tokens / report.num_asked
-        mean_read = report.num_prompt_tokens / report.num_asked
-    else:
-        mean_written, mean_read = _USUAL, num_live_read / max(1, num_running)
-    # Short answers are done first. One that is being written is taken to be half done, and no shorter than those were.
-    running = num_running * max(mean_written, 2 * num_live / max(1, num_running))
+    running = num_running * lengths.expected(num_live / max(1, num_running))
+    # What is done is known; only of the others it matters whether their lengths are as they are taken to be.
     mean = (report.num_output_tokens + running) / max(1, report.num_asked + num_running)
-    num_waiting = max(0.0, left - num_live_read) / max(1.0, mean_read)
-    written_left = running - num_live + num_waiting * mean
+    written_left = running - num_live + _num_waiting(report, statuses, left) * mean
     return max(0.0, left - num_live_read) + WRITING * max(0.0, written_left)

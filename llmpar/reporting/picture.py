@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,14 +28,14 @@ def picture(
         report: the run's counts.
         outlook: how far it is.
         statuses: what each worker is doing.
-        doing: what goes on before there are workers, else "".
+        doing: what goes on that people wait for, such as loading; "" for nothing else than the work.
         columns: of the terminal.
         rows: of the terminal; some are left free.
     """
     is_wide = columns >= _WIDE
     lines = [_head(name, report, outlook, columns)]
     if doing:
-        lines.append(f"  {doing}…")
+        lines += textwrap.wrap(f"{doing}…", columns - 1, initial_indent="  ", subsequent_indent="  ")
     for parts in (_pieces(report, statuses), _speeds(report, outlook, is_wide=is_wide)):
         lines += _filled([part for part in parts if part], columns - 1)
     most = max(1, rows - len(lines) - 3)

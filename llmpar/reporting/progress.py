@@ -50,6 +50,7 @@ class Progress:
         self._doing = "reading"
         self._next = time.monotonic() + {"plain": _PLAIN_LINE, "json": _JSON_LINE}.get(self._mode, 0.0)
         self._screen: Screen | None = None
+        self._thread = threading.get_ident()
         self._is_asked = False  # for the state, by the signal
         self._before: Any = None  # what the signal did
 
@@ -76,8 +77,10 @@ class Progress:
         self._report.begin_work()
 
     def doing(self, what: str) -> None:
-        """Show what is going on before there are workers."""
+        """Show what is going on that people wait for; at the next tick, where another thread says so."""
         self._doing = what
+        if threading.get_ident() != self._thread:
+            return
         self._next = 0.0 if self._mode == "bar" else self._next
         self.tick()
 

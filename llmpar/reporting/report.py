@@ -59,7 +59,8 @@ class Report:
     """The counts of one run. Whoever does the work tells it by its methods; whoever shows progress reads the counts.
 
     Bytes are input bytes. `num_text_tokens_read` and `num_text_tokens_done` count the tokens of prompts, as a measure
-    of work; `num_asked` are done that a model was asked about in this run, and `longest_answer` has so many tokens;
+    of work; `num_asked` are done that a model was asked about in this run, `log_lengths` is the sum of the logarithms
+    of how many tokens their answers have, and `squared_log_lengths` that of the squares of these;
     `num_looped` are among those that failed, `num_retried` among the others; `num_corrected` were answered by a person;
     `num_poor` failed for an answer that will not do, of which `num_poor_before` in an earlier run, too, and
     `num_stopped` as they did not end within `most_tokens_stopped` tokens at most; `num_refused` requests were none that
@@ -95,7 +96,8 @@ class Report:
     num_text_tokens_done: int = 0
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
-    longest_answer: int = 0
+    log_lengths: float = 0.0
+    squared_log_lengths: float = 0.0
     num_bytes_read: int = 0
     num_bytes_total: int | None = None
     started: float = field(default_factory=time.monotonic)
@@ -170,7 +172,10 @@ class Report:
             self.num_retried += result.error is None and result.num_attempts > 1
             self.num_prompt_tokens += result.num_prompt_tokens
             self.num_output_tokens += result.num_output_tokens
-            self.longest_answer = max(self.longest_answer, result.num_output_tokens)
+            if result.finish_reason != "kept":
+                log = math.log(max(1, result.num_output_tokens))
+                self.log_lengths += log
+                self.squared_log_lengths += log * log
         self.num_failed += result.error is not None
         self.num_looped += result.looped
         if result.error is not None and result.finish_reason != "error":

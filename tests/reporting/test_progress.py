@@ -6,6 +6,7 @@ import io
 import re
 import signal
 import sys
+import threading
 
 import pytest
 from support.simulated_run import lengths, simulate
@@ -31,6 +32,23 @@ def test_time_left_is_about_right_after_a_fifth_of_the_run(count: int, num_slots
             assert left is not None
             assert abs(seconds + left - total) <= 0.25 * total
     assert look_ahead(report, statuses, seconds).share == 1.0
+
+
+@pytest.mark.parametrize(("count", "num_slots"), [(2000, 64), (1000, 128), (500, 64), (3000, 128)])
+@pytest.mark.parametrize("spread", [0.3, 0.6])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_time_left_converges_from_the_first_answers_on(count: int, num_slots: int, spread: float, seed: int) -> None:
+    """Those that end first are the shortest, and to take the others for twice as long as they are was 70 % off."""
+    pieces = lengths(count, seed, spread=spread)
+    total = [seconds for seconds, _, _ in simulate(pieces, num_slots)][-1]
+    num_told = 0
+    for seconds, report, statuses in simulate(pieces, num_slots):
+        left = look_ahead(report, statuses, seconds).seconds_left
+        if left is not None and 0.05 * total <= seconds <= 0.95 * total:
+            num_told += 1
+            assert abs(seconds + left - total) <= (0.4 if seconds < 0.2 * total else 0.25) * total
+        assert left is not None or seconds < 0.12 * total
+    assert num_told > 100
 
 
 def test_tokens_are_counted_as_they_are_written() -> None:
@@ -85,6 +103,25 @@ def test_pieces_that_are_being_answered_are_told_before_one_is_done(capsys: pyte
         progress._next = 0.0
         progress.tick()
     assert "0 of 120 pieces, 32 being answered" in capsys.readouterr().err
+
+
+def test_what_takes_time_is_told_whole_in_any_width() -> None:
+    lines = picture("run", Report(), look_ahead(Report(), [], 1.0), [], "loading a model that has a long name", 24, 24)
+    assert lines[1:3] == ["  loading a model that", "  has a long name…"]
+
+
+def test_another_thread_says_what_takes_time_and_draws_nothing() -> None:
+    with Progress("bar", "run", Report()) as progress:
+        drawn: list[str] = []
+        progress._draw = lambda: drawn.append(progress._doing)  # type: ignore[method-assign]
+        thread = threading.Thread(target=progress.doing, args=("compiling",))
+        thread.start()
+        thread.join()
+        assert drawn == []
+        progress._next = 0.0
+        progress.tick()
+        progress.doing("")
+        assert drawn == ["compiling", ""]
 
 
 def shown(columns: int, rows: int = 24, num_workers: int = 2) -> list[str]:

@@ -6,11 +6,13 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 
+from llmpar.frozen import quickly_made
 from llmpar.store.keys import bytes_of, text_of
 
 _APART = b"\xff"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
     """What came of one attempt, whatever it is worth; `seconds` is the time it took.
@@ -68,7 +70,7 @@ def said_by(answer: StoredAnswer) -> bytes:
     of a later part pass over it, so that old and new ones share a store.
     """
     thinks = answer.num_thinking_tokens > 0 or answer.is_unclosed
-    scores = _scores(answer)
+    scores = {} if answer.mean_logprob is None and not answer.probabilities else _scores(answer)
     if not thinks and not scores:
         return bytes_of(answer.text)
     counts = f"{answer.num_thinking_tokens} {int(answer.is_unclosed)}"

@@ -217,14 +217,17 @@ class Answers:
         if any(lacks_confidence(pending.question, answer) for answer in known):
             known = []
             self._outdated.add(pending)
-        answer = next((answer for answer in known if self._fault(pending, answer) is None), None)
-        if answer is None:
+        answer: StoredAnswer | None = None
+        fault: str | None = None
+        for answer in known:
+            if (fault := self._fault(pending, answer)) is None:
+                break
+        if answer is None or fault is not None:
             attempt = begin([(answer.attempt, answer.finish_reason) for answer in known], self._policy)
             if attempt is not None:
                 return attempt
-            answer = known[-1]
+        assert answer is not None, "without any, there is an attempt to be made"
         self._report.read_tokens(answer.num_prompt_tokens)
-        fault = self._fault(pending, answer)
         if fault is None or not self._part(pending, answer):
             self._finish(pending, answer, fault, cached=True)
         return None

@@ -49,7 +49,7 @@ class Begun:
     def unpacked(cls, data: bytes) -> Begun:
         """Return what was packed; nothing is an answer that has not begun."""
         if not data:
-            return cls()
+            return NOT_BEGUN
         ids, logprobs = array(_ID), array(_LOGPROB)
         ids.frombytes(data[: ids.itemsize])
         count = ids.pop()
@@ -59,3 +59,7 @@ class Begun:
         logprobs.frombytes(data[first:last])
         others = json.loads(data[last:] or b"[]")
         return cls(ids, logprobs, [tuple((int(token), float(known)) for token, known in place) for place in others])
+
+
+NOT_BEGUN = Begun()
+"""An answer of which there is nothing yet."""

@@ -16,12 +16,13 @@ from llmpar.errors import setting, told_in_shell
 
 PACKAGE = Path(__file__).parent.parent / "llmpar"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-GROUND = ("errors", "interrupts", "messages", "paths", "smallfile", "visible")
+GROUND = ("errors", "frozen", "interrupts", "messages", "paths", "smallfile", "visible")
 """What every room may know; each of them says below what it knows itself."""
 ROOMS = {
     "__init__": ("interface", "answering", "documents", "tasks"),  # names for Python, imported when they are used
     "__main__": ("cli", "unforeseen"),
     "errors": (),
+    "frozen": (),
     "messages": (),
     "visible": (),
     "unforeseen": (),
@@ -36,7 +37,7 @@ ROOMS = {
     "tasks": (*GROUND, "documents.document", "documents.language", "documents.marks", "documents.placeholders"),
     "batches": (*GROUND,),
     "store": (*GROUND,),
-    "engine": ("errors", "integrity"),  # token ids alone; `build` chooses among the rooms below
+    "engine": ("errors", "frozen", "integrity"),  # token ids alone; `build` chooses among the rooms below
     "engine.cpu": ("errors", "paths", "integrity", "engine"),
     # How the CPU's engine rounds weights, which is done alike here:
     "engine.cuda": ("errors", "engine", "engine.generic", "engine.cpu.four_bits", "engine.cpu.precision"),

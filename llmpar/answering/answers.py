@@ -8,6 +8,7 @@ results come as they come.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -16,12 +17,13 @@ from llmpar.answering.backend import Backend, Reply
 from llmpar.answering.corrections import Corrections, foresee_corrections
 from llmpar.answering.fitting import Fit, fit_of, refusal
 from llmpar.answering.following import step_after
+from llmpar.answering.in_use import TasksInUse
 from llmpar.answering.judging import KEPT, PARTS, fault_of, lacks_confidence, result_of, said_by, sampling_for, writable
 from llmpar.answering.memory import Memory, RecentResults
-from llmpar.answering.pending import InFlight, Pending, Running, Split, TaskInUse, answer_of, pend, query_of
+from llmpar.answering.pending import InFlight, Pending, Running, Split, answer_of, pend, placed, query_of
 from llmpar.answering.sizing import size_of
 from llmpar.answering.splitting import Parts, halves_of, join, parts_after
-from llmpar.documents.document import PERSON, Result
+from llmpar.documents.document import Result
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
 from llmpar.reporting.report import Report
 from llmpar.store.answer import StoredAnswer
@@ -55,13 +57,13 @@ class Answers:
     ) -> None:
         self._sampling = sampling
         self._policy = policy
-        self._open_task = open_task
         self._open_backend = open_backend
-        self._open_corrections = open_corrections
         self._report = report
-        self._tasks: dict[Task, TaskInUse] = {}
+        self._tasks = TasksInUse(open_task, open_corrections)
+        self._has_added = False  # answers that are not committed
         self._backend: Backend | None = None
         self._running: dict[int, Running] = {}
+        self._arrived: deque[Reply] = deque()  # and not yet taken in
         self._in_flight: dict[bytes, InFlight] = {}
         self._splits: dict[Pending, Split] = {}  # by part
         self._replaced: set[Pending] = set()  # those whose answers of earlier runs have gone
@@ -88,7 +90,7 @@ class Answers:
         """Take questions in, as `submit` does one after another, but in less time."""
         pending = [
             pend(question.under(in_use.task), in_use.memory, in_use.corrections)
-            for question, in_use in map(self._in_use, questions)
+            for question, in_use in ((one, self._tasks.of(one.task)) for one in questions)
         ]
         foresee_corrections(one.correctable for one in pending)
         for memory in () if self._policy.refresh else dict.fromkeys(one.memory for one in pending):
@@ -115,8 +117,10 @@ class Answers:
             try:
                 reply = self._backend.collect(timeout)
                 while reply is not None:
+                    self._arrived += [reply, *self._backend.drain()]
                     self._backend.confirm()
-                    self._take(self._backend, reply)
+                    while self._arrived:
+                        self._take(self._backend, self._arrived.popleft())
                     reply = self._backend.collect(0) if self._running else None
             except KeptDamaged:
                 self._start_again(self._backend)
@@ -124,8 +128,9 @@ class Answers:
 
     def commit(self) -> None:
         """Keep what is known, if it is not yet kept."""
-        for in_use in self._tasks.values():
-            in_use.memory.commit()
+        if self._has_added:
+            self._tasks.commit()
+            self._has_added = False
 
     def close(self) -> None:
         """Let the workers end."""
@@ -138,7 +143,9 @@ class Answers:
             self._is_ending = True
             self._backend.close(timeout=0)
             is_confirmed = self._backend.is_confirmed()
-            for reply in self._backend.drain():
+            self._arrived += self._backend.drain()
+            while self._arrived:
+                reply = self._arrived.popleft()
                 if is_confirmed and reply.finish_reason in ("stop", "loop"):
                     self._take(self._backend, reply)
         self.commit()
@@ -146,19 +153,13 @@ class Answers:
     def _start_again(self, damaged: Backend) -> None:
         """Ask all that is being asked of a backend opened anew; nothing was taken in yet from the damaged one."""
         damaged.close()
+        self._arrived.clear()
         asked, self._running = list(self._running.values()), {}
         self._backend = self._open_backend(asked[0].pending.question)
         for running in asked:
             self._submit(self._backend, running, running.attempt.limit)
 
     # A question's way: it needs no model, or an equal one is being asked, or the store knows it, or it is asked.
-
-    def _in_use(self, question: Question) -> tuple[Question, TaskInUse]:
-        in_use = self._tasks.get(question.task)
-        if in_use is None:
-            corrections = self._open_corrections(question.task) if self._open_corrections else None
-            in_use = self._tasks[question.task] = TaskInUse(*self._open_task(question.task), corrections)
-        return question, in_use
 
     def _opened(self, question: Question) -> Backend:
         if self._backend is None:
@@ -216,14 +217,17 @@ class Answers:
         if any(lacks_confidence(pending.question, answer) for answer in known):
             known = []
             self._outdated.add(pending)
-        answer = next((answer for answer in known if self._fault(pending, answer) is None), None)
-        if answer is None:
+        answer: StoredAnswer | None = None
+        fault: str | None = None
+        for answer in known:
+            if (fault := self._fault(pending, answer)) is None:
+                break
+        if answer is None or fault is not None:
             attempt = begin([(answer.attempt, answer.finish_reason) for answer in known], self._policy)
             if attempt is not None:
                 return attempt
-            answer = known[-1]
+        assert answer is not None, "without any, there is an attempt to be made"
         self._report.read_tokens(answer.num_prompt_tokens)
-        fault = self._fault(pending, answer)
         if fault is None or not self._part(pending, answer):
             self._finish(pending, answer, fault, cached=True)
         return None
@@ -256,10 +260,9 @@ class Answers:
         elif fit is Fit.OVERFLOW:
             self._refuse_length(backend, pending, attempt, num_prompt_tokens)
         else:
-            is_ours = not size.grants(self._drawn(question).max_new_tokens)
-            asked = replace(attempt, limit=size.limit, is_ours=is_ours, thinking_room=size.thinking_room)
+            asked = attempt.granted(size, self._drawn(question).max_new_tokens)
             self._in_flight[pending.key] = InFlight(num_prompt_tokens)
-            self._submit(backend, Running(pending, prompt, asked, num_prompt_tokens), size.limit)
+            self._submit(backend, Running(pending, prompt, asked, num_prompt_tokens), asked.limit)
 
     def _refuse_length(
         self, backend: Backend, pending: Pending, attempt: Attempt, num_prompt_tokens: int | None = None
@@ -347,6 +350,7 @@ class Answers:
     def _keep(self, pending: Pending, answer: StoredAnswer) -> None:
         replaces = (self._policy.refresh or pending in self._outdated) and pending not in self._replaced
         pending.memory.add(pending.key, pending.question.material, answer, replaces=replaces)
+        self._has_added = True
         if replaces:
             self._replaced.add(pending)
 
@@ -371,6 +375,7 @@ class Answers:
             cached=cached,
             worker=worker,
             finished=None if cached or answer.finish_reason == KEPT else time.time(),
+            asked=pending.place,
         )
         self._replaced.discard(pending)
         self._outdated.discard(pending)
@@ -386,9 +391,6 @@ class Answers:
         if split := self._splits.pop(pending, None):
             self._join(split)
         else:
-            if pending.correctable:
-                corrections, key = pending.correctable
-                is_correction = result.finish_reason == PERSON
-                result = replace(result, asked=(corrections.job, key), key=key if is_correction else result.key)
+            result = placed(result, pending)
             pending.result = result = writable(pending.question, result)
             self._report.add(result, time.monotonic() - pending.started)

@@ -12,6 +12,8 @@ from enum import Enum
 from itertools import count
 from typing import Literal
 
+from llmpar.answering.fitting import Size
+from llmpar.frozen import quickly_made
 from llmpar.tasks.question import Sampling
 
 Overflow = Literal["split", "error"]
@@ -42,6 +44,7 @@ class Policy:
     scores_forms: bool = True
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """Where a question stands.
@@ -63,6 +66,17 @@ class Attempt:
     is_extended: bool = False
     thinking_room: int = 0
     made: frozenset[int] = frozenset()
+
+    def granted(self, size: Size, wanted: int | None) -> Attempt:
+        """Return this attempt with the room that a question of some size has.
+
+        Args:
+            size: the question's.
+            wanted: the limit that the user gave to the answer, None for none: it counts if the answer has all of it.
+        """
+        limit, thinking_room = size.limit, size.thinking_room
+        is_ours = wanted is None or limit - thinking_room != wanted
+        return Attempt(self.number, self.last, limit, is_ours, self.is_extended, thinking_room, self.made)
 
     def extended(self) -> Attempt:
         """Return this attempt after its answer was given more room."""
@@ -140,12 +154,14 @@ def begin(known: Sequence[tuple[int, str]], policy: Policy) -> Attempt | None:
         known: the attempts that earlier runs made, none of which will do: their numbers and finish reasons.
         policy: how many there may be.
     """
+    if not known:
+        return Attempt(0, policy.retries)
     made = frozenset(number for number, _ in known)
     first_new = max(made, default=-1) + 1
     # One before the others may be missing: its answer had too little room, and no longer counts.
     number = first_new if policy.retry_failed else _first_missing(made, 0)
     last = policy.retries + (first_new if policy.retry_failed else 0)
-    return Attempt(number, last, made=made) if number <= last or not known else None
+    return Attempt(number, last, made=made) if number <= last else None
 
 
 def _first_missing(made: frozenset[int], number: int) -> int:

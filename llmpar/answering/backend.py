@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from llmpar.engine.worker import WorkerStatus
+from llmpar.frozen import quickly_made
 from llmpar.tasks.question import Prompt, Sampling
 from llmpar.tasks.task import Form
 
 FinishReason = Literal["stop", "length", "loop", "form", "error"]
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Query:
     """One request to a backend.
@@ -49,6 +51,7 @@ class Query:
     num_others: int | None = None
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What came of a query.

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from llmpar.frozen import quickly_made
 from llmpar.tasks.task import Task
 
 LEAST_ROOM = 16
 """Tokens for an answer; with less, a prompt does not fit."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Size:
     """How many tokens a question takes.
@@ -45,11 +47,7 @@ class Size:
     @property
     def thinking_room(self) -> int:
         """How many of these are for thoughts, which have less first if the context leaves little, down to half."""
-        return min(self.thinking, max(self.limit - self.wanted, self.limit // 2))
-
-    def grants(self, limit: int | None) -> bool:
-        """Tell whether there is a limit that the user gave to the answer, and it has all of that."""
-        return limit is not None and self.limit - self.thinking_room == limit
+        return min(self.thinking, max(self.limit - self.wanted, self.limit // 2)) if self.thinking else 0
 
 
 class Fit(Enum):

@@ -33,6 +33,8 @@ def step_after(
         room: how many more tokens the model's context can hold.
         ends: nothing may be asked any more.
     """
+    if reply.finish_reason == "stop" and not is_faulty and not reply.overflows:
+        return Step.FINISH  # as nearly always
     question = running.pending.question
     is_full = reply.finish_reason == "length" and room <= 0
     return next_step(

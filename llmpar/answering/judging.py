@@ -131,6 +131,7 @@ def result_of(
     cached: bool = False,
     worker: int | None = None,
     finished: float | None = None,
+    asked: tuple[bytes, bytes] = (b"", b""),
 ) -> Result:
     """Return the result that an answer makes.
 
@@ -144,6 +145,7 @@ def result_of(
         cached: whether an earlier run gave it.
         worker: who gave it.
         finished: when it came, in seconds as time.time() has them; None if it did not come in this run.
+        asked: where a person's answer to the question is kept.
     """
     return Result(
         question.segment,
@@ -166,6 +168,7 @@ def result_of(
         min_logprob=answer.min_logprob,
         shares=answer.probabilities,
         tokens=answer.tokens,
+        asked=asked,
     )
 
 

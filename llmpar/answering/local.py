@@ -13,7 +13,9 @@ from llmpar.answering.scores import content_of, mean_and_least, shares_of
 from llmpar.engine.constraint import Constraint
 from llmpar.engine.engine import Engine
 from llmpar.engine.request import Completion, Request, SamplingParams
+from llmpar.engine.scores import NOT_SCORED
 from llmpar.engine.worker import WorkerStatus
+from llmpar.frozen import quickly_made
 from llmpar.integrity.foundation import Foundation
 from llmpar.models.thoughts import Divided, Outlook, Style
 from llmpar.tasks.question import Prompt, Sampling
@@ -55,6 +57,7 @@ class Codec:
         return (_THINKING_ROOM if outlook.is_sure else 0) if limit is None else limit
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How an answer is drawn, what it must be, and how long it may take; what most queries of a run have in common.
@@ -84,6 +87,7 @@ class Manner:
         return self.is_scored and self.num_others is None and self.form is not None and bool(self.form.choices)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What is needed of a query when its completion comes: the strings that end its answer, and what that begins with.
@@ -169,6 +173,7 @@ def _reply(
     tokens = ""
     if expected.num_others is not None and (mean is not None or expected.choices):
         is_cut = completion.finish_reason == "length"
+        logprobs = logprobs or [NOT_SCORED] * (len(output_ids) - first)
         tokens = content_of(output_ids[first:], logprobs, others, expected.num_others, codec.texts, is_cut=is_cut)
     return Reply(
         completion.id,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llmpar.answering.attempts import Attempt, Policy, sampling_of
 from llmpar.answering.backend import Query, Reply
 from llmpar.answering.corrections import Corrections
 from llmpar.answering.memory import Memory
-from llmpar.documents.document import Result
+from llmpar.documents.document import PERSON, Result
+from llmpar.frozen import quickly_made
 from llmpar.store.answer import StoredAnswer
 from llmpar.tasks.checks import least_confidence
 from llmpar.tasks.question import Prompt, Question, Sampling
-from llmpar.tasks.task import Task
 
 HALF = "\ufffd"
 """What a tokenizer makes of a character of which some bytes are missing."""
@@ -33,16 +33,13 @@ class Pending:
     result: Result | None = None
     started: float = field(default_factory=time.monotonic)
 
-
-@dataclass(frozen=True, slots=True)
-class TaskInUse:
-    """A task as it is put to this run's model, and where its answers are kept, the model's and people's."""
-
-    task: Task
-    memory: Memory
-    corrections: Corrections | None = None
+    @property
+    def place(self) -> tuple[bytes, bytes]:
+        """Where people's answers to it are kept; see `Result.asked`."""
+        return (self.correctable[0].job, self.correctable[1]) if self.correctable else (b"", b"")
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Running:
     """An attempt that the backend works at; `seconds` is what the part of it took that was cut."""
@@ -131,6 +128,15 @@ def answer_of(running: Running, reply: Reply) -> StoredAnswer:
         reply.probabilities,
         reply.tokens,
     )
+
+
+def placed(result: Result, pending: Pending) -> Result:
+    """Return a question's result with where people's answers to it are kept: an equal question may have others."""
+    if not pending.correctable:
+        return result
+    if result.asked != pending.place:
+        result = replace(result, asked=pending.place)
+    return replace(result, key=pending.correctable[1]) if result.finish_reason == PERSON else result
 
 
 def can_extend(reply: Reply, sampling: Sampling) -> bool:

@@ -17,6 +17,11 @@ Decode = Callable[[Sequence[Sequence[int]]], list[str]]
 
 def mean_and_least(logprobs: Sequence[float]) -> tuple[float | None, float | None]:
     """Return the mean and the least of log-probabilities, without those of tokens that have none; None for none."""
+    if not logprobs:
+        return None, None
+    total = math.fsum(logprobs)
+    if not math.isnan(total):  # every token has one, as a rule
+        return round(total / len(logprobs), _DIGITS), round(min(logprobs), _DIGITS)
     known = [logprob for logprob in logprobs if not math.isnan(logprob)]
     if not known:
         return None, None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
 from llmpar.documents.confidence import confidence_of
 from llmpar.documents.marks import Mark
 from llmpar.errors import InputError, setting
+from llmpar.frozen import quickly_made
 
 Unit = Literal["sentence", "paragraph", "line", "document"]
 OnError = Literal["keep", "mark", "skip", "fail"]
@@ -153,7 +153,8 @@ class Writing(Protocol):
         """Return the record that a segment is a part of as an object of JSON; "" if there is none."""
 
 
-@dataclass(frozen=True)
+@quickly_made
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A piece of a document: the characters `start` to `end` of its block.
 
@@ -180,7 +181,7 @@ class Segment:
     marks: tuple[Mark, ...] = ()
     label: str = ""
 
-    @cached_property
+    @property
     def source(self) -> str:
         """The piece as it stands in the document."""
         return self.block.text[self.start : self.end]
@@ -245,6 +246,7 @@ def count_lines(text: str, end: int | None = None, start: int = 0) -> int:
     return text.count("\n", start, end) + (num_returns - text.count("\r\n", start, end) if num_returns else 0)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Result:
     """What became of a segment: its `answer`, or the reason (`error`) why it failed, whatever was answered.

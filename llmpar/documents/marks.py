@@ -136,7 +136,7 @@ def restored(text: str, marks: tuple[Mark, ...]) -> str:
 
 def show_marks(text: str, marks: tuple[Mark, ...]) -> str:
     """Return the marks in a text as a prompt lists them, "" for none."""
-    return ", ".join(place.form for place in find_marks(text, marks))
+    return ", ".join(place.form for place in find_marks(text, marks)) if marks else ""
 
 
 def find_lost_mark(source: str, answer: str, marks: tuple[Mark, ...]) -> str | None:

@@ -203,7 +203,7 @@ class Engine:
                 self._warnings.put(f"{reason}; " + (f"{pieces} to the others" if num_back else "the others go on"))
 
     def _tell(self) -> None:
-        for warning in _drained(self._warnings):
+        for warning in () if self._warnings.empty() else _drained(self._warnings):
             self._warn(warning)
 
     def _stop(self, reason: str) -> None:

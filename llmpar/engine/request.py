@@ -16,10 +16,12 @@ from llmpar.engine.resources import is_out_of_memory
 from llmpar.engine.scores import NOT_SCORED, Others
 from llmpar.engine.thoughts import Thoughts
 from llmpar.errors import AnswerFailed
+from llmpar.frozen import quickly_made
 
 FinishReason = Literal["stop", "length", "loop", "error"]
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How the next token is chosen.
@@ -49,6 +51,7 @@ class SamplingParams:
     weighs: bool = False
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Request:
     """One prompt. `id` is the caller's and comes back with the completion.
@@ -70,6 +73,7 @@ class Request:
     thoughts: Callable[[], Thoughts] | None = None
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Completion:
     """The answer to a request; `error` says why there is none when `finish_reason` is "error".

@@ -42,14 +42,17 @@ class Scheduler:
         self._held: dict[int, dict[int, Request]] = {worker: {} for worker in range(num_workers)}
         self._deaths: Counter[int] = Counter()  # by a request's identity, of the workers that had it
         self._closed = False
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._num_waiting = 0  # workers
 
     def submit(self, request: Request) -> bool:
         """Queue a request; False when the queue was closed."""
-        with self._changed:
+        with self._lock:
             if not self._closed:
                 self._waiting.append(request)
-                self._changed.notify()
+                if self._num_waiting:
+                    self._changed.notify()
             return not self._closed
 
     def admit(
@@ -98,7 +101,11 @@ class Scheduler:
     def _wait(self, help_others: Callable[[], bool] | None) -> None:
         """Wait for a change, or help meanwhile; called with the lock, which others have while one does either."""
         if help_others is None or not any(self._held.values()):
-            self._changed.wait()
+            self._num_waiting += 1
+            try:
+                self._changed.wait()
+            finally:
+                self._num_waiting -= 1
             return
         self._changed.release()
         try:
@@ -106,7 +113,7 @@ class Scheduler:
         finally:
             self._changed.acquire()
         if not helped:
-            self._changed.wait(_PATIENCE)
+            self._changed.wait(_PATIENCE)  # so short that nobody need wake it
 
     def held(self) -> frozenset[int]:
         """Return the ids of the requests that workers hold."""
@@ -126,10 +133,12 @@ class Scheduler:
 
     def retire(self, worker: int, request: Request) -> bool:
         """Note that a worker has ended a request; False if it is no longer that worker's to end."""
-        with self._changed:
-            if self._held.get(worker, {}).pop(id(request), None) is None:
+        with self._lock:
+            held = self._held.get(worker)
+            if held is None or held.pop(id(request), None) is None:
                 return False
-            del self._deaths[id(request)]
+            if self._deaths:
+                del self._deaths[id(request)]
             return True
 
     def give_up(self, worker: int) -> tuple[int, list[Request]]:

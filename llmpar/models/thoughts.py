@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from llmpar.frozen import quickly_made
+
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
@@ -26,6 +28,7 @@ class Outlook:
     returns: bool = False
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Divided:
     """An answer without its thoughts, and these.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from typing import Any
 
+from llmpar.frozen import quickly_made
 from llmpar.store.keys import bytes_of, text_of
 
 _APART = b"\xff"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
     """What came of one attempt, whatever it is worth; `seconds` is the time it took.
@@ -76,16 +79,16 @@ def said_by(answer: StoredAnswer) -> bytes:
     return _APART.join([*parts, json.dumps(scores).encode()] if scores else parts)
 
 
-def answer_said(answer: StoredAnswer, said: bytes) -> StoredAnswer:
-    """Return an answer with what `said_by` made bytes of."""
+def answer_said(said: bytes, attempt: int, *counts: Any) -> StoredAnswer:
+    """Return the answer to an attempt of which `said_by` made these bytes; `counts` are a row's others, in order."""
     text, *beside = said.split(_APART)
+    answer = StoredAnswer(attempt, text_of(text), *counts)
     if not beside:
-        return replace(answer, text=text_of(text))
+        return answer
     num_tokens, is_unclosed = map(int, beside[1].split())
     scores = json.loads(beside[2]) if len(beside) > 2 else {}
     return replace(
         answer,
-        text=text_of(text),
         thoughts=text_of(beside[0]),
         num_thinking_tokens=num_tokens,
         is_unclosed=bool(is_unclosed),
@@ -102,6 +105,9 @@ def text_said(said: bytes) -> str:
 
 
 def _scores(answer: StoredAnswer) -> dict[str, object]:
+    known = answer.probabilities or answer.tokens
+    if not known and answer.mean_logprob is None and answer.min_logprob is None:
+        return {}
     scores = {
         "mean": answer.mean_logprob,
         "min": answer.min_logprob,

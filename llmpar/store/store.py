@@ -108,7 +108,7 @@ class Store:
                 answers = found.setdefault(key, [])
                 if not answers and self._day(used) < today:
                     self._touched.append(key)
-                answers.append(answer_said(StoredAnswer(attempt, "", *counts), text))
+                answers.append(answer_said(text, attempt, *counts))
         if len(self._touched) >= _TOUCHED_AT_ONCE:
             self._touch()
         return found

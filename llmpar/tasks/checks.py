@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Literal, get_args
 
 from llmpar.errors import UsageError
@@ -22,6 +23,7 @@ CONFIDENCE = "confidence"
 """The check that knows what no text tells: `confidence:0.8` among the checks fails what the model was less sure of."""
 DEFAULT_CHECKS: frozenset[str] = frozenset({"empty", "loop"})
 
+_SETS_KEPT = 64  # of checks, which most runs have one of
 _OPENING = 400  # characters that tell how a text opens
 _FEWEST_WORDS = 3  # of a source that cannot stay itself in translation
 _MOST_GROWTH, _MARGIN = 4.0, 80  # Latin characters; short sources grow most: an abbreviation is spelled out
@@ -57,6 +59,11 @@ def least_confidence(checks: Iterable[str]) -> float | None:
     Raises:
         UsageError: it is no such number.
     """
+    return _least_confidence(frozenset(checks))
+
+
+@lru_cache(_SETS_KEPT)
+def _least_confidence(checks: frozenset[str]) -> float | None:
     for name in checks:
         if name.partition(":")[0] == CONFIDENCE:
             try:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from llmpar.documents.document import Segment
 from llmpar.documents.marks import show_marks
 from llmpar.errors import UsageError
+from llmpar.frozen import quickly_made
 from llmpar.messages import Message
 from llmpar.tasks.task import Form, Task
 
@@ -66,6 +67,7 @@ class Conversation:
     num_others: int | None = None
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A question as it is put to a model, in plain data that any process can be sent.
@@ -84,6 +86,7 @@ class Prompt:
     languages: tuple[str, str] = ("", "")
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked about one segment.

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Literal
 
 from llmpar.documents.document import Merge, Unit
@@ -23,6 +24,7 @@ QUESTION_FIELDS = ("text", "before", "after", "terms", "kept_marks", "examples")
 
 _KEEP_MARKS = "Keep these marks around the words that they belong to, and in their places: {kept_marks}"
 
+_TEMPLATES_KEPT = 64
 _NAMED = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _FIELD = re.compile(r"\{([^\W\d][\w .\-]*(?:\[-?\d+\][\w .\-]*)*)\}")
 
@@ -114,7 +116,7 @@ class Task:
 
     def value(self, name: str) -> str:
         """Return what a name stands for, "" for nothing."""
-        return dict(self.values).get(name, "")
+        return dict(self.values).get(name, "") if self.values else ""
 
     def with_values(self, **values: str) -> Task:
         """Return the task in which names stand for other values."""
@@ -168,11 +170,19 @@ class Task:
 def _filled(template: str, values: Mapping[str, str]) -> str:
     """Return a template with values for its names, all in one go: what a value says is never looked at again."""
     lines = []
-    for line in template.split("\n"):
-        names = [name for name in _FIELD.findall(line) if name in values]
+    for parts in _parsed(template):
+        names = [name for name in parts[1::2] if name in values]
         if not names or any(values[name] for name in names):
-            lines.append(_FIELD.sub(lambda match: values.get(match[1], match[0]), line))
+            said = list(parts)
+            said[1::2] = [values.get(name, f"{{{name}}}") for name in parts[1::2]]
+            lines.append("".join(said))
     return "\n".join(lines).strip("\n")
+
+
+@lru_cache(_TEMPLATES_KEPT)
+def _parsed(template: str) -> tuple[tuple[str, ...], ...]:
+    """Return a template's lines, each as the texts between names in braces, and these names, by turns."""
+    return tuple(tuple(_FIELD.split(line)) for line in template.split("\n"))
 
 
 def placeholders(template: str) -> list[str]:

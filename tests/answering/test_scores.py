@@ -199,7 +199,10 @@ def test_versions_without_scores_read_past_them() -> None:
     assert text_said(said_by(SCORED)) == "good"
     old = replace(SCORED, mean_logprob=None, min_logprob=None, probabilities=())
     assert said_by(old) == b"good"
-    assert answer_said(replace(old, text=""), b"good") == old
+    counts = (old.finish_reason, old.num_prompt_tokens, old.num_output_tokens, old.seconds)
+    assert answer_said(b"good", old.attempt, *counts) == old
+    told = replace(old, tokens="[]")  # of a form that leaves no choice, nothing else is known
+    assert answer_said(said_by(told), told.attempt, *counts) == told
 
 
 def judged(answer: StoredAnswer, checks: str) -> str | None:

@@ -19,6 +19,7 @@ _QUOTE = re.compile(r"[ \t]*(?:>[ \t]?)+")
 _BULLET = re.compile(r"[ \t]*(?:[-*+•‣◦▪]|#{1,6})[ \t]+(?:\[[ xX]\][ \t]+)?")
 # These also occur inside prose, so they count only where a list can stand.
 _ORDINAL = re.compile(r"[ \t]*\(?(?:(\d{1,3})[.)]|[a-z]\)|[ivx]{1,4}\))[ \t]+")
+_LONGEST_ORDINAL = 5  # characters of a letter or a Roman number and its bracket
 _DASH = re.compile(r"[ \t]*[–—][ \t\u00a0\u202f]+")
 
 
@@ -57,7 +58,7 @@ class PlainParagraphs:
         for head, end, following in _lines(text):
             self._newline = following or self._newline
             cut_out = self.verbatim(text, head, end)
-            if cut_out is not None or _SEPARATOR.fullmatch(text, _after_quote(text, head, end), end):
+            if cut_out is not None or _is_separator(text, head, end):
                 yield from _close(text, gathered, newline)
                 gathered = []
                 for cell in cut_out or ():
@@ -80,6 +81,8 @@ class PlainParagraphs:
         return None
 
     def _line(self, text: str, head: int, end: int, above: list[ProseLine]) -> ProseLine:
+        if _is_prose(text, head, end):
+            return ProseLine(head, head, head, head + len(text[head:end].rstrip()))
         quoted = start = _after_quote(text, head, end)
         end = head + len(text[head:end].rstrip())
         if bullet := _BULLET.match(text, start, end):
@@ -105,6 +108,8 @@ class UnnamedParagraphs(PlainParagraphs):
 
     def verbatim(self, text: str, head: int, end: int) -> tuple[ProseLine, ...] | None:
         """Return nothing for the lines of a fenced block, None for all others."""
+        if not self._closing and _is_prose(text, head, end):
+            return None
         line = text[head:end]
         if self._closing:
             if closes_fence(line, self._closing):
@@ -134,6 +139,20 @@ def _lines(text: str) -> Iterator[tuple[int, int, str]]:
         start = match.end()
     if start < len(text):
         yield start, len(text), ""
+
+
+def _is_prose(text: str, head: int, end: int) -> bool:
+    """Tell whether a line begins as most do: with a word, before which there is no marker, quote or fence.
+
+    All of these begin otherwise, but for a list's "a)" or "iv)".
+    """
+    return head < end and text[head].isalpha() and text.find(")", head, head + _LONGEST_ORDINAL) < 0
+
+
+def _is_separator(text: str, head: int, end: int) -> bool:
+    if _is_prose(text, head, end):
+        return False
+    return _SEPARATOR.fullmatch(text, _after_quote(text, head, end), end) is not None
 
 
 def _after_quote(text: str, head: int, end: int) -> int:

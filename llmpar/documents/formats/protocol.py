@@ -12,6 +12,7 @@ from llmpar.documents.formats.options import NO_OPTIONS, FormatOptions
 from llmpar.documents.marks import Mark
 from llmpar.documents.reader import LONGEST_HELD
 from llmpar.documents.source import Source
+from llmpar.frozen import quickly_made
 
 Marking = Literal["none", "markup", "all"]
 
@@ -50,6 +51,7 @@ DEFAULT_READING = Reading()
 """How texts are read where nobody says anything."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A piece of prose that a format found: the characters `start` to `end` of a block.

@@ -13,8 +13,10 @@ from llmpar.documents.formats.protocol import Piece, Reading
 from llmpar.documents.language import detect
 from llmpar.documents.layout import NEWLINE, joint
 from llmpar.documents.sentences import find_language, sentence_spans
+from llmpar.frozen import quickly_made
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class ProseLine:
     """One line of a block: it begins at `head`, after a quote prefix at `quoted`; its prose is `start` to `end`."""
@@ -25,6 +27,7 @@ class ProseLine:
     end: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Paragraph:
     """Lines that belong together; `soft[i]` tells that wrapping, not the author, broke line i from the next."""

@@ -82,27 +82,29 @@ def finding(*precisions: str) -> list[Callable[[Watcher], str]]:
 
 def test_the_key_has_what_the_workers_say_that_they_compute_in(tiny_model: Path, cluster: Placing) -> None:
     told = Told()
-    fake = cluster(1, 1, 1, finds=finding("bf16", "int8", ""))
+    fake = cluster(1, 1, 1, finds=finding("bf16", "fp32", ""))
     choice = ModelChoice(str(tiny_model), offline=True, ray="auto")
     there = open_model(choice, told)
     facts = dict(there.identify().facts)
-    assert (facts["device"], facts["precision"]) == ("cuda", "int8"), "what the least able takes, and all can"
+    assert (facts["device"], facts["precision"]) == ("cuda", "fp32"), "what the least able takes, and all can"
     assert told.warnings == ["a worker on host2 is left out: the model is not to be had there"]
-    assert sorted(told.remarks) == ["asked, bf16", "asked, int8"]
+    assert sorted(told.remarks) == ["asked, bf16", "asked, fp32"]
     assert there.identify() == there.identify()
     found = answers(there)
     assert len(fake.posts) == 3, "those that were asked answer"
     computed = [str(post.frames[1][0].open.args[0].precision) for post in fake.posts[:2]]  # type: ignore[union-attr]
-    assert computed == ["int8", "int8"]
+    assert computed == ["fp32", "fp32"]
     assert "2 Ray workers on 2 machines, each with cpu=1,gpu=1" in told.remarks
-    alone = replace(choice, ray=None, device="cpu", precision="int8", threads=1)
+    alone = replace(choice, ray=None, device="cpu", precision="fp32", threads=1)
     assert found == answers(open_model(alone, Told()))
     assert all(is_gone(post.station.place().process_id) for post in fake.posts)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_keys_of_unlike_workers_differ(precision: str, tiny_model: Path, cluster: Placing) -> None:
-    fake = cluster(1, finds=finding(precision))
+@pytest.mark.parametrize(
+    ("found", "precision"), [(["bf16"], "bf16"), (["bf16", "int8"], "int8"), (["int8", "fp32"], "fp32")]
+)
+def test_keys_of_unlike_workers_differ(found: list[str], precision: str, tiny_model: Path, cluster: Placing) -> None:
+    fake = cluster(*[1] * len(found), finds=finding(*found))
     there = open_model(ModelChoice(str(tiny_model), offline=True, ray="auto"), Told())
     assert dict(there.identify().facts)["precision"] == precision
     for post in fake.posts:

@@ -119,18 +119,19 @@ class LocalModel:
         devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, path)
         return self._identity(devices[0].partition(":")[0], precision)
 
-    def identify_on(self, kind: str) -> Identity:
+    def identify_on(self, kind: str, precision: str | None = None) -> Identity:
         """Return what decides an answer that is computed on a kind of device, of another machine.
 
         Args:
             kind: "cpu", "cuda" or "mps".
+            precision: what that machine says it computes in; None for what such devices compute in, as a rule.
 
         Raises:
             ModelUnavailable, UsageError: as `identify`.
         """
         from llmpar.models.load import precision_on
 
-        return self._identity(kind, precision_on(kind, self._choice.precision, self._files.source_bits))
+        return self._identity(kind, precision or precision_on(kind, self._choice.precision, self._files.source_bits))
 
     def _identity(self, kind: str, precision: str) -> Identity:
         from llmpar.models.configuration import deciding_files
@@ -335,7 +336,7 @@ class LocalModel:
         self._doing = ""
         watcher.watch(lambda: engine.statuses)
         codec = self._tokens.codec(loaded.vocabulary, stop_ids)
-        return Part(LocalBackend(engine, codec, loaded.foundation), loaded.vocabulary, stop_ids)
+        return Part(LocalBackend(engine, codec, loaded.foundation), loaded.vocabulary, stop_ids, loaded.precision)
 
     @cached_property
     def _files(self) -> ModelFiles:

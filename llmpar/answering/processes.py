@@ -17,10 +17,10 @@ from llmpar.answering.backend import Query, Reply, Watcher
 from llmpar.answering.child import Child
 from llmpar.answering.link import Events, Link, StartLink
 from llmpar.answering.local import Codec, Expected, Manner, replies_of
-from llmpar.answering.server import Held, Server
+from llmpar.answering.server import Held, Server, differing, left_out
 from llmpar.answering.wire import KINDS, Answered, Asked, End, Failed, Opened, OpenPart, Report, Said
 from llmpar.engine.worker import WorkerStatus
-from llmpar.errors import EngineFailed, KeptDamaged, LlmparError
+from llmpar.errors import EngineFailed, KeptDamaged, LlmparError, ModelUnavailable
 from llmpar.integrity.foundation import Foundation
 from llmpar.tasks.question import Prompt
 from llmpar.tasks.task import Form
@@ -91,7 +91,7 @@ class Processes:
             server.child.open(open_part)
 
     def wait(self, codec: Callable[[Opened], Codec]) -> None:
-        """Wait until every process is ready or lost; those that are not are left out if another is.
+        """Wait until every process is ready or lost. Left out is who is not, or computes otherwise than the first.
 
         Args:
             codec: makes the codec by what a process says of its part; the encoding is ours, to count with.
@@ -106,10 +106,12 @@ class Processes:
             self._foundation.confirm()
         if not self._left:
             raise self._unopened()
+        for server, reason in differing(self._left):
+            server.give_up()
+            self._take_failure(server, Failed(ModelUnavailable.__name__, reason))
         self._codec = codec(next(server.opened for server in self._left if server.opened))
         for name, failed in self._errors:
-            fact = f"{failed.fact}, and is left out"
-            self._watcher.warn(fact if failed.fact else f"{name} is left out: {failed.message}")
+            self._watcher.warn(left_out(name, failed))
         ready = [server.opened for server in self._servers if server.opened]
         self._num_slots = sum(opened.num_slots for opened in ready)
         self._context_length = min(opened.context_length for opened in ready)
@@ -295,9 +297,8 @@ class Processes:
         if isinstance(report, Answered):
             self._take_answers(server, report)
         elif isinstance(report, Said):
-            takes = {"doing": self._watcher.doing, "remark": self._watcher.remark, "warn": self._watcher.warn}
             name = f"{server.child.name}: " if report.kind == "warn" else ""
-            self._told.append((takes[report.kind], f"{name}{report.message}"))
+            self._told.append((report.teller(self._watcher), f"{name}{report.message}"))
         elif isinstance(report, Opened):
             server.opened = report
             server.show(report.statuses)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from llmpar.answering.link import Link
 from llmpar.answering.local import Expected
-from llmpar.answering.wire import Asked, Handed, Opened
+from llmpar.answering.wire import Asked, Failed, Handed, Opened
 from llmpar.engine.worker import WorkerStatus
 
 
@@ -66,8 +67,28 @@ class Server:
             self.child.send(Handed.of(self.handed))
             self.handed.clear()
 
+    def give_up(self) -> None:
+        """End it before anything was asked."""
+        self.opened, self.statuses = None, ()
+        self.child.kill()
+
     def pop(self, number: int) -> Held | None:
         """Take a query from it, by its number; None if it does not hold it."""
         held = self.held.pop(number, None)
         self.cost -= held.cost if held else 0
         return held
+
+
+def differing(servers: Sequence[Server]) -> list[tuple[Server, str]]:
+    """Return those of some servers, all ready, that compute in another precision than the first, and why that is."""
+    (first, taken), *others = [(server, server.opened.precision) for server in servers if server.opened]
+    return [
+        (server, f"it computes in {precision}, and {first.child.name} in {taken}")
+        for server, precision in others
+        if precision != taken
+    ]
+
+
+def left_out(name: str, failed: Failed) -> str:
+    """Return what people are told of a process that cannot open its part while others can."""
+    return f"{failed.fact}, and is left out" if failed.fact else f"{name} is left out: {failed.message}"

@@ -24,9 +24,11 @@ from llmpar.answering.wire import (
     KINDS,
     Answered,
     Asked,
+    Consulting,
     End,
     Ended,
     Failed,
+    Found,
     Handed,
     Message,
     Opened,
@@ -87,8 +89,11 @@ def serve(connection: Connection) -> None:
     line = _Line(connection)
     threading.Thread(target=line.beat, name="llmpar-heartbeat", daemon=True).start()
     try:
-        while isinstance(message := inbox.get(), Preparing):
-            message.prepare()
+        while isinstance(message := inbox.get(), Preparing | Consulting):
+            if isinstance(message, Consulting):
+                line.send(Found(message.find(line)))
+            else:
+                message.prepare()
         if isinstance(message, Opening):
             with told_in_shell() if message.in_shell else contextlib.nullcontext():
                 _answer(message.open(line), line, inbox, ending)
@@ -124,7 +129,8 @@ def _listen(connection: Connection, inbox: queue.SimpleQueue[Message], ending: t
 
 def _opened(part: Part) -> Opened:
     backend = part.backend
-    return Opened(backend.num_slots, backend.context_length, tuple(backend.statuses), part.vocabulary, part.stop_ids)
+    statuses = tuple(backend.statuses)
+    return Opened(backend.num_slots, backend.context_length, statuses, part.vocabulary, part.stop_ids, part.precision)
 
 
 def _take(backend: LocalBackend, asked: Asked, line: _Line) -> None:

@@ -31,11 +31,13 @@ class Part:
         backend: answers queries.
         vocabulary: how many tokens the model scores.
         stop_ids: the tokens that end an answer.
+        precision: what it computes in; "" for what does not compute.
     """
 
     backend: LocalBackend
     vocabulary: int = 0
     stop_ids: frozenset[int] = frozenset()
+    precision: str = ""
 
 
 class OpenPart(Protocol):
@@ -57,6 +59,13 @@ class Preparing:
     """What to do while nobody knows yet what is to be opened: what takes long is imported, for instance."""
 
     prepare: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Consulting:
+    """What to find out on the machine before anybody says what is to be opened; it can be pickled."""
+
+    find: Callable[[Watcher], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +148,17 @@ class Said:
     kind: Literal["doing", "remark", "warn"]
     message: str
 
+    def teller(self, watcher: Watcher) -> Callable[[str], None]:
+        """Return the method of a watcher that takes it."""
+        return {"doing": watcher.doing, "remark": watcher.remark, "warn": watcher.warn}[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found out; see `Consulting`."""
+
+    answer: str
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -149,6 +169,7 @@ class Opened:
     statuses: tuple[WorkerStatus, ...]
     vocabulary: int
     stop_ids: frozenset[int]
+    precision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,5 +268,5 @@ class Failed:
 
 
 _REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
-Message = Preparing | Opening | Handed | End
-Report = Said | Opened | Answered | Failed
+Message = Preparing | Consulting | Opening | Handed | End
+Report = Said | Found | Opened | Answered | Failed

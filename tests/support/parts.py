@@ -59,7 +59,13 @@ class Damaged(Foundation):
 
 
 def open_fake(
-    watcher: Watcher, slots: int = 2, delay: float = 0.0, fail_at: int | None = None, kind: str = "", context: int = 500
+    watcher: Watcher,
+    slots: int = 2,
+    delay: float = 0.0,
+    fail_at: int | None = None,
+    kind: str = "",
+    context: int = 500,
+    precision: str = "",
 ) -> Part:
     """Open a part of FakeRunners; `kind` is what is wrong with it."""
     if kind == "full":
@@ -79,7 +85,7 @@ def open_fake(
     backend = byte_backend([runner], context)
     if kind == "damaged":
         backend._foundation = Damaged()
-    return Part(backend, 300, frozenset({2}))
+    return Part(backend, 300, frozenset({2}), precision)
 
 
 class Wrong(FakeRunner):

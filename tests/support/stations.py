@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from llmpar.answering.backend import Watcher
 from llmpar.answering.cluster.connection import Placed
+from llmpar.answering.cluster.opening import open_there
 from llmpar.answering.cluster.remote import RemoteChild
 from llmpar.answering.cluster.shares import Node, Share
 from llmpar.answering.cluster.station import Heard, Station
 from llmpar.answering.link import Events, Link
 from llmpar.answering.local import Codec
 from llmpar.answering.processes import Processes
-from llmpar.answering.wire import Message, OpenPart
+from llmpar.answering.wire import Consulting, Message, Opening, OpenPart
 from llmpar.integrity.foundation import Foundation
 from support.parts import Told
 
@@ -22,11 +24,13 @@ from support.parts import Told
 class FakePost:
     """The way to a station in this process.
 
-    `frames` are what was sent. While `gate` is closed, what is sent is on its way.
+    `frames` are what was sent. While `gate` is closed, what is sent is on its way. `finds` is what the worker finds out
+    if it is asked, for a GPU that is not there: the worker computes on the CPU then. None for what it finds by itself.
     """
 
-    def __init__(self, station: Station) -> None:
+    def __init__(self, station: Station, finds: Callable[[Watcher], str] | None = None) -> None:
         self.station = station
+        self._finds = finds
         self.frames: list[tuple[Message, ...]] = []
         self.num_on_way = 0
         self.gate = threading.Event()
@@ -39,8 +43,17 @@ class FakePost:
         if self._lost:
             raise ConnectionError(self._lost)
         self.frames.append(tuple(messages))
-        self.station.send(messages)
+        self.station.send([self._on_cpu(message) for message in messages] if self._finds else messages)
         self.num_on_way -= 1
+
+    def _on_cpu(self, message: Message) -> Message:
+        if isinstance(message, Consulting):
+            return Consulting(self._finds or message.find)
+        if isinstance(message, Opening):
+            assert isinstance(message.open, partial)
+            choice, *others = message.open.args
+            return Opening(partial(open_there, replace(choice, device="cpu"), *others), message.in_shell)
+        return message
 
     def listen(self) -> Heard:
         heard = self.station.listen()
@@ -59,17 +72,24 @@ class FakePost:
 
 
 class FakeCluster:
-    """What stands for `cluster.connection.Cluster`: machines with so many CPUs, and `posts` to what was placed."""
+    """What stands for `cluster.connection.Cluster`: machines with so many CPUs, and `posts` to what was placed.
 
-    def __init__(self, *cpus: int, code: str | None = None) -> None:
-        self.nodes = [Node(f"id {index}", f"host{index}", {"CPU": count}) for index, count in enumerate(cpus)]
+    With `finds` each also has a GPU, whose worker finds that out; see `FakePost`.
+    """
+
+    def __init__(
+        self, *cpus: int, code: str | None = None, finds: Sequence[Callable[[Watcher], str]] | None = None
+    ) -> None:
+        gpus = {"GPU": 1.0} if finds else {}
+        self.nodes = [Node(f"id {index}", f"host{index}", {"CPU": count, **gpus}) for index, count in enumerate(cpus)]
+        self._finds = finds or [None] * sum(cpus)
         self.posts: list[FakePost] = []
         self._code = code
 
     def place(self, names: Sequence[str], shares: Sequence[Share], watcher: Watcher) -> list[Placed]:
         found = []
         for index, (name, share) in enumerate(zip(names, shares, strict=True)):
-            post = FakePost(Station(name))
+            post = FakePost(Station(name), self._finds[index])
             place = replace(post.station.place(), host=f"host{index}")
             found.append(Placed(share, replace(place, code=self._code or place.code), post))
             self.posts.append(post)

@@ -10,6 +10,7 @@ from itertools import count
 from llmpar.answering.backend import Backend, Identity, Watcher
 from llmpar.answering.choice import ModelChoice
 from llmpar.answering.cluster.connection import Cluster, Placed, require_ray
+from llmpar.answering.cluster.consultation import consult
 from llmpar.answering.cluster.opening import Divisible, DivisibleEcho, DivisibleModel, Opener
 from llmpar.answering.cluster.remote import RemoteChild
 from llmpar.answering.cluster.shares import Share, divide
@@ -21,6 +22,8 @@ from llmpar.integrity.foundation import Foundation
 from llmpar.reporting.report import counted
 from llmpar.tasks.question import Prompt
 from llmpar.visible import one_line
+
+_LEAST_ABLE = ("fp32", "int8", "bf16")  # what `auto` is on a GPU: without bf16, without room for it, and with both
 
 
 class OnCluster:
@@ -43,6 +46,7 @@ class OnCluster:
         self._foundation = Foundation()
         self._doubts = False
         self._kept: Cluster | None = None
+        self._begun: Sequence[Placed] = ()  # that are not yet told what to open
 
     @property
     def name(self) -> str:
@@ -93,10 +97,12 @@ class OnCluster:
     def identify(self) -> Identity:
         """Return what decides an answer: the model and what it is computed on, and not where that is.
 
+        What GPUs compute in if nobody says it depends on which GPUs they are. Their workers begin, and are asked.
+
         Raises:
-            ModelUnavailable: the model is not to be had, or there is no cluster to ask for GPUs.
+            ModelUnavailable: the model is not to be had, or there is no cluster to ask for GPUs, or no room on it.
         """
-        return self._divisible.identify_on(self._kind)
+        return self._divisible.identify_on(self._kind, self._precision)
 
     def prepare(self) -> None:
         """Connect with the cluster.
@@ -116,13 +122,18 @@ class OnCluster:
         if damage and self._doubts:
             raise damage
         self._foundation, self._doubts = Foundation(), damage is not None
-        shares = self._shares
         # What cannot be asked is said before a place is waited for.
-        opener = self._divisible.opener(self._kind, examples, doubts=self._doubts)
+        opener = self._divisible.opener(self._kind, self._precision, examples, doubts=self._doubts)
+        placed, self._begun = self._begun or self._begin(), ()
+        return self._opened(placed, opener)
+
+    def _begin(self) -> Sequence[Placed]:
+        """Return workers that have a place and are not yet told what to open."""
+        shares = self._shares
         names = [f"Ray worker {index}" for index in range(len(shares))]
         placed = self._with_same_code(self._cluster.place(names, shares, self._watcher))
         self._kept = None  # from here on the workers hold the connection
-        return self._opened(placed, opener)
+        return placed
 
     def _opened(self, placed: Sequence[Placed], opener: Opener) -> Backend:
         hosts = [one.place.host for one in placed]
@@ -188,6 +199,21 @@ class OnCluster:
         choice = self._choice
         device = "cpu" if choice.engine == "echo" else choice.device
         return divide(self._cluster.nodes, device, choice.ray_workers, choice.ray_resources)
+
+    @cached_property
+    def _precision(self) -> str | None:
+        """What all workers compute in, if they have to be asked: what the least able of them takes.
+
+        Raises:
+            ModelUnavailable: no worker can tell.
+        """
+        find = self._divisible.finder(self._kind)
+        if find is None:
+            return None
+        placed = self._begun or self._begin()
+        self._watcher.doing(f"asking {counted(len(placed), 'Ray worker')} what they compute in")
+        found, self._begun = consult(placed, find, self._watcher)
+        return min(found, key=_LEAST_ABLE.index)
 
     @cached_property
     def _kind(self) -> str:

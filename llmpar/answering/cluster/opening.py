@@ -34,14 +34,23 @@ class Divisible(Protocol):
     def model(self) -> Model:
         """What tells of it here."""
 
-    def identify_on(self, kind: str) -> Identity:
-        """Return what decides an answer that is computed on "cpu" or "cuda", wherever that is."""
+    def finder(self, kind: str) -> Callable[[Watcher], str] | None:
+        """Return what finds out on a node which precision it computes in; None where that is told here."""
 
-    def opener(self, kind: str, examples: Sequence[Prompt], *, doubts: bool) -> Opener:
+    def identify_on(self, kind: str, precision: str | None) -> Identity:
+        """Return what decides an answer that is computed on "cpu" or "cuda", wherever that is.
+
+        Args:
+            kind: what it is computed on.
+            precision: what nodes compute in; None where none was asked.
+        """
+
+    def opener(self, kind: str, precision: str | None, examples: Sequence[Prompt], *, doubts: bool) -> Opener:
         """Return what makes openers for workers.
 
         Args:
             kind: "cpu" or "cuda".
+            precision: see `identify_on`.
             examples: see `Model.open`.
             doubts: whether files were found damaged before, and are looked at before they are used.
         """
@@ -64,15 +73,20 @@ class DivisibleModel:
         self._choice = replace(choice, name=name)
         self.model = LocalModel(choice, watcher)
 
-    def identify_on(self, kind: str) -> Identity:
-        """Return what decides an answer; see `Divisible`."""
-        return self.model.identify_on(kind)
+    def finder(self, kind: str) -> Callable[[Watcher], str] | None:
+        """Return what finds out a GPU's precision, which follows from what it is; see `Divisible`."""
+        is_open = kind == "cuda" and self._choice.precision == "auto"
+        return partial(precision_there, replace(self._choice, device=_on_node(kind))) if is_open else None
 
-    def opener(self, kind: str, examples: Sequence[Prompt], *, doubts: bool) -> Opener:
+    def identify_on(self, kind: str, precision: str | None) -> Identity:
+        """Return what decides an answer; see `Divisible`."""
+        return self.model.identify_on(kind, precision)
+
+    def opener(self, kind: str, precision: str | None, examples: Sequence[Prompt], *, doubts: bool) -> Opener:
         """Return what makes openers; see `Divisible`."""
-        identity = self.model.identify_on(kind)
-        precision: Any = dict(identity.facts)["precision"]
-        choice = replace(self._choice, device="cuda:0" if kind == "cuda" else kind, precision=precision)
+        identity = self.model.identify_on(kind, precision)
+        taken: Any = dict(identity.facts)["precision"]
+        choice = replace(self._choice, device=_on_node(kind), precision=taken)
         prompting, contents = self.model.prompting(examples), contents_of(identity.files)
 
         def opener(num_threads: int, num_models: int) -> OpenPart:
@@ -98,17 +112,45 @@ class DivisibleEcho:
         self._choice = choice
         self.model = Echo(choice, watcher)
 
-    def identify_on(self, kind: str) -> Identity:  # noqa: ARG002 (it computes nothing)
+    def finder(self, kind: str) -> None:
+        """Return that there is nothing to find out."""
+
+    def identify_on(self, kind: str, precision: str | None) -> Identity:  # noqa: ARG002
         """Return that it is the echo."""
         return self.model.identify()
 
-    def opener(self, kind: str, examples: Sequence[Prompt], *, doubts: bool) -> Opener:  # noqa: ARG002
+    def opener(
+        self,
+        kind: str,  # noqa: ARG002
+        precision: str | None,  # noqa: ARG002
+        examples: Sequence[Prompt],  # noqa: ARG002
+        *,
+        doubts: bool,  # noqa: ARG002
+    ) -> Opener:
         """Return what makes openers; see `Divisible`."""
         return lambda num_threads, _: partial(open_echo, replace(self._choice, threads=num_threads))
 
     def codec(self, opened: Opened) -> Codec:  # noqa: ARG002 (all parts are alike)
         """Return how texts become bytes, and back."""
         return CODEC
+
+
+def precision_there(choice: ModelChoice, watcher: Watcher) -> str:
+    """Return the precision that a node computes a model in, which is found or fetched there.
+
+    Args:
+        choice: what the machine that asks was given, with the device for this one.
+        watcher: is told what takes time.
+
+    Raises:
+        ModelUnavailable: the model is not to be had here.
+    """
+    return str(dict(LocalModel(choice, watcher).identify().facts)["precision"])
+
+
+def _on_node(kind: str) -> str:
+    """Return the device that a worker computes on: it sees one GPU."""
+    return "cuda:0" if kind == "cuda" else kind
 
 
 def open_there(

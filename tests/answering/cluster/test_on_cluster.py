@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from support.parts import Told, is_gone
 from support.stations import FakeCluster
 
-from llmpar.answering.backend import Model, Query, Reply
+from llmpar.answering.backend import Model, Query, Reply, Watcher
 from llmpar.answering.choice import ModelChoice, open_model
 from llmpar.answering.cluster import connection
 from llmpar.answering.cluster.opening import check_contents, contents_of
@@ -27,8 +28,8 @@ Placing = Callable[..., FakeCluster]
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Placing:
     """What puts a cluster without Ray in the place of one that is connected with."""
 
-    def place(*cpus: int, code: str | None = None) -> FakeCluster:
-        fake = FakeCluster(*cpus, code=code)
+    def place(*cpus: int, **options: Any) -> FakeCluster:
+        fake = FakeCluster(*cpus, **options)
         monkeypatch.setattr("llmpar.answering.cluster.model.Cluster", lambda _: fake)
         monkeypatch.setattr("llmpar.answering.cluster.model.require_ray", lambda: None)
         return fake
@@ -65,6 +66,81 @@ def test_answers_and_keys_are_those_of_this_machine_alone(engine: Any, tiny_mode
     assert answers(there) == answers(alone)
     assert len(fake.posts) == 2
     assert all(is_gone(post.station.place().process_id) for post in fake.posts)
+
+
+def finds(watcher: Watcher, precision: str) -> str:
+    """Stand for `precision_there` on a machine with such a GPU."""
+    if not precision:
+        raise ModelUnavailable("the model is not to be had there")
+    watcher.remark(f"asked, {precision}")
+    return precision
+
+
+def finding(*precisions: str) -> list[Callable[[Watcher], str]]:
+    return [partial(finds, precision=precision) for precision in precisions]
+
+
+def test_the_key_has_what_the_workers_say_that_they_compute_in(tiny_model: Path, cluster: Placing) -> None:
+    told = Told()
+    fake = cluster(1, 1, 1, finds=finding("bf16", "fp32", ""))
+    choice = ModelChoice(str(tiny_model), offline=True, ray="auto")
+    there = open_model(choice, told)
+    facts = dict(there.identify().facts)
+    assert (facts["device"], facts["precision"]) == ("cuda", "fp32"), "what the least able takes, and all can"
+    assert told.warnings == ["a worker on host2 is left out: the model is not to be had there"]
+    assert sorted(told.remarks) == ["asked, bf16", "asked, fp32"]
+    assert there.identify() == there.identify()
+    found = answers(there)
+    assert len(fake.posts) == 3, "those that were asked answer"
+    computed = [str(post.frames[1][0].open.args[0].precision) for post in fake.posts[:2]]  # type: ignore[union-attr]
+    assert computed == ["fp32", "fp32"]
+    assert "2 Ray workers on 2 machines, each with cpu=1,gpu=1" in told.remarks
+    alone = replace(choice, ray=None, device="cpu", precision="fp32", threads=1)
+    assert found == answers(open_model(alone, Told()))
+    assert all(is_gone(post.station.place().process_id) for post in fake.posts)
+
+
+@pytest.mark.parametrize(
+    ("found", "precision"), [(["bf16"], "bf16"), (["bf16", "int8"], "int8"), (["int8", "fp32"], "fp32")]
+)
+def test_keys_of_unlike_workers_differ(found: list[str], precision: str, tiny_model: Path, cluster: Placing) -> None:
+    fake = cluster(*[1] * len(found), finds=finding(*found))
+    there = open_model(ModelChoice(str(tiny_model), offline=True, ray="auto"), Told())
+    assert dict(there.identify().facts)["precision"] == precision
+    for post in fake.posts:
+        post.kill()
+
+
+def test_workers_are_not_asked_what_is_said_already(tiny_model: Path, cluster: Placing) -> None:
+    fake = cluster(1, finds=finding("int8"))
+    there = open_model(ModelChoice(str(tiny_model), offline=True, ray="auto", precision="bf16"), Told())
+    assert dict(there.identify().facts)["precision"] == "bf16"
+    assert not fake.posts, "none has begun"
+
+
+def test_if_no_worker_can_tell_what_the_first_said_is_told(tiny_model: Path, cluster: Placing) -> None:
+    fake = cluster(1, 1, finds=finding("", ""))
+    there = open_model(ModelChoice(str(tiny_model), offline=True, ray="auto"), Told())
+    with pytest.raises(ModelUnavailable, match="the model is not to be had there"):
+        there.identify()
+    assert all(is_gone(post.station.place().process_id) for post in fake.posts)
+
+
+def test_a_worker_that_was_lost_before_it_was_asked_is_left_out(tiny_model: Path, cluster: Placing) -> None:
+    told = Told()
+    fake = cluster(1, 1, finds=finding("bf16", "bf16"))
+    place = fake.place
+
+    def place_and_lose(*given: Any) -> Any:
+        found = place(*given)
+        fake.posts[0].lose("was lost with its node")
+        return found
+
+    fake.place = place_and_lose  # type: ignore[method-assign]
+    there = open_model(ModelChoice(str(tiny_model), offline=True, ray="auto"), told)
+    assert dict(there.identify().facts)["precision"] == "bf16"
+    assert told.warnings == ["a worker on host0 is left out: the worker was lost with its node"]
+    fake.posts[1].kill()
 
 
 def test_it_is_told_how_many_there_are_and_where(cluster: Placing) -> None:

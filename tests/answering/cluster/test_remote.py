@@ -118,6 +118,19 @@ def test_what_is_given_up_ends_and_what_was_finished_may_be_collected() -> None:
     assert all(map(is_gone, backend.process_ids))
 
 
+def test_one_that_computes_in_another_precision_than_the_first_is_left_out() -> None:
+    told = Told()
+    parts = [fake_part(precision=precision) for precision in ("bf16", "fp32", "bf16")]
+    backend, posts = opened(parts, told)
+    assert told.warnings == ["Ray worker 1 is left out: it computes in fp32, and Ray worker 0 in bf16"]
+    assert backend.num_slots == 4
+    ask(backend, TEXTS)
+    check(backend, TEXTS)
+    assert not any(isinstance(message, Handed) for frame in posts[1].frames for message in frame)
+    backend.close()
+    assert all(map(is_gone, backend.process_ids))
+
+
 def test_one_that_cannot_open_its_part_is_left_out() -> None:
     told = Told()
     backend, _ = opened([fake_part(kind="unavailable"), fake_part()], told)

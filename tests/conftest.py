@@ -29,6 +29,32 @@ settings.register_profile("without a clock", deadline=None)
 settings.load_profile("without a clock")
 
 
+# Files with tests that take ten seconds and more, the longest first.
+LONG = (
+    "engine/cpu/test_cpu_kernels.py",
+    "engine/cpu/test_int4.py",
+    "test_end_to_end.py",
+    "answering/test_devices.py",
+    "engine/ranks/test_tensor_parallel.py",
+    "engine/cuda/test_cuda_engine.py",
+    "engine/test_failover.py",
+    "engine/test_finite.py",
+    "engine/test_engine_faults.py",
+    "documents/test_splitter.py",
+    "test_kill.py",
+    "test_untrusted.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests: at the end, a process that works on one of them would leave the others idle.
+
+    Processes take tests over from the end of each other's lists, and those are short ones then.
+    """
+    place = {Path(__file__).parent / name: index for index, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("device"):
         import torch

@@ -109,7 +109,7 @@ class BlockCodes:
 
 def _unwritable(raw: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     """Return an array that cannot be written to: for the other kind, kernels would be compiled once more."""
-    found = raw.view()
+    found: npt.NDArray[_Number] = raw.view()
     found.flags.writeable = False
     return found
 
@@ -209,7 +209,7 @@ def put_codes(raw: Any, layout: Any, added: Any, codes: Any) -> None:
         _unpack(raw, block * layout.size, layout, added, codes, block * layout.codes)
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _turn(_: Any, codes: Any, place: Any, width: Any, words: Any, to: Any, step: Any, is_halved: Any) -> Any:
     """Put the words of 8 rows of codes beside each other, and the next 7 below these.
 

@@ -34,7 +34,7 @@ def test_words_hold_the_codes_of_all_rows_whatever_their_number(name: str, rows:
 def _words(codes: Any, per_word: int, num_panels: int, length: int) -> Any:
     whole = np.zeros((num_panels * PANEL, length * per_word), np.uint8)
     whole[: len(codes), : codes.shape[1]] = codes
-    bytes_ = whole.reshape(num_panels, PANEL, length, per_word)
+    bytes_: Any = whole.reshape(num_panels, PANEL, length, per_word)
     if per_word == 8:
         bytes_ = bytes_[..., :4] | bytes_[..., 4:] << 4
     return np.ascontiguousarray(bytes_).view("<u4")[..., 0].transpose(0, 2, 1)

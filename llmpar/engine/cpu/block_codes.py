@@ -7,9 +7,9 @@ stay in the processor's nearest cache: an array of all of them would cost more t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,14 @@ from numba import types
 from numba.extending import intrinsic
 
 from llmpar.engine.cpu.compiled import inlined, kernel
-from llmpar.engine.cpu.vector import I8, I16, ArrayArgument, splat
+from llmpar.engine.cpu.vector import I8, I16, ArrayArgument, ints, number, repeated, splat
 
 Bytes = npt.NDArray[np.uint8]
+_Number = TypeVar("_Number", np.uint8, np.uint32)
 _BYTES = ir.VectorType(I8, 16)
 _PLAIN = 32  # codes of an array that are taken for a block
-_TOGETHER = 2048  # codes of a row that are moved at once
+_TOGETHER = 512  # codes of a row that are moved at once; those of a panel's rows stay in the nearest caches
+_TURNED = 8  # rows that are turned at once, and words of each
 
 
 class BlockLayout(NamedTuple):
@@ -105,9 +107,9 @@ class BlockCodes:
         put_words(_unwritable(self.raw), self.layout, np.uint8(added % 256), per_word, words)
 
 
-def _unwritable(raw: Bytes) -> Bytes:
-    """Return bytes as an array that cannot be written to: for the other kind, kernels would be compiled once more."""
-    found: Bytes = raw.view()
+def _unwritable(raw: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+    """Return an array that cannot be written to: for the other kind, kernels would be compiled once more."""
+    found: npt.NDArray[_Number] = raw.view()
     found.flags.writeable = False
     return found
 
@@ -207,60 +209,128 @@ def put_codes(raw: Any, layout: Any, added: Any, codes: Any) -> None:
         _unpack(raw, block * layout.size, layout, added, codes, block * layout.codes)
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _turn(_: Any, codes: Any, place: Any, width: Any, words: Any, to: Any, step: Any, is_halved: Any) -> Any:
+    """Put the words of 8 rows of codes beside each other, and the next 7 below these.
+
+    Args:
+        codes: rows of them, one behind the other, uint8.
+        place: where the first row's begin.
+        width: bytes from one row to the next.
+        words: is written, (n,) uint32.
+        to: where the first word of the first row goes; that of the second goes behind it.
+        step: words from one row's to that row's next.
+        is_halved: whether two words of codes become one, the second's in the upper halves of bytes.
+    """
+
+    def written(context: Any, b: Any, signature: Any, values: Any) -> Any:
+        source, target = (ArrayArgument(context, b, signature.args[i], values[i]) for i in (0, 3))
+        _, place, width, _, to, step, _ = values
+        size = number(4)
+        rows = []
+        for _ in range(_TURNED):
+            rows.append(_row_of_words(b, source, place, signature.args[6].literal_value))
+            place = b.add(place, width)
+        for row in _turned(b, rows):
+            b.store(row, target.pointer(b.mul(to, size), ints(_TURNED)), align=4)
+            to = b.add(to, step)
+        return context.get_dummy_value()
+
+    if not isinstance(is_halved, types.Literal):
+        return None
+    signature = types.none(codes, types.intp, types.intp, words, types.intp, types.intp, is_halved)
+    return signature, written
+
+
+def _row_of_words(b: Any, codes: ArrayArgument, place: Any, is_halved: bool) -> Any:
+    """Return 8 words of a row; see `_turn`."""
+    first = codes.at(place, ints(_TURNED))
+    if not is_halved:
+        return first
+    second = codes.at(b.add(place, number(4 * _TURNED)), ints(_TURNED))
+    low, high = (_chosen(b, first, second, range(i, 2 * _TURNED, 2)) for i in (0, 1))
+    return b.or_(low, b.shl(high, repeated(high, 4)))
+
+
+def _turned(b: Any, rows: list[Any]) -> list[Any]:
+    """Return the columns of as many vectors as these have lanes: three times, halves of two are put together."""
+    lanes = len(rows)
+    half = lanes // 2
+    low = [lane for i in range(half) for lane in (i, lanes + i)]
+    for _ in range(lanes.bit_length() - 1):
+        pairs = list(zip(rows[:half], rows[half:], strict=True))
+        rows = [_chosen(b, *pair, [lane + more for lane in low]) for pair in pairs for more in (0, half)]
+    return rows
+
+
+def _chosen(b: Any, first: Any, second: Any, lanes: Iterable[int]) -> Any:
+    return b.shuffle_vector(first, second, ir.Constant(ints(_TURNED), list(lanes)))
+
+
 @kernel
 def put_words(raw: Any, layout: Any, added: Any, per_word: Any, words: Any) -> None:
     """Set words (P, W, PANEL) to the codes in rows of blocks (N, B · size); see `BlockCodes.lay`."""
     together = max(1, _TOGETHER // layout.codes)
-    codes = np.empty(together * layout.codes, np.uint8)
-    fours = codes.view(np.uint32)
     num_panels, length, panel_size = words.shape
     flat, row_size, num_blocks = words.reshape(-1), raw.shape[1], raw.shape[1] // layout.size
+    width = together * layout.codes
+    codes = np.empty(panel_size * width, np.uint8)
+    fours = codes.view(np.uint32)
     for panel in range(num_panels):
+        missing = (panel + 1) * panel_size - raw.shape[0]
+        if missing > 0:
+            codes[(panel_size - missing) * width :] = 0
         for begin in range(0, num_blocks, together):
             end = min(begin + together, num_blocks)
-            for channel in range(panel_size):
-                row, line = (
-                    panel * panel_size + channel,
-                    (panel * length + begin * layout.codes // per_word) * panel_size,
-                )
-                if row < raw.shape[0]:
-                    for block in range(begin, end):
-                        start = row * row_size + block * layout.size
-                        _unpack(raw, start, layout, added, codes, (block - begin) * layout.codes)
-                else:
-                    codes[:] = 0
-                # Numba looks whether a signed index is below zero each time.
-                place, step = np.uint64(line + channel), np.uint64(panel_size)
-                if per_word == 8:
-                    for word in range(np.uint64((end - begin) * layout.codes // 8)):
-                        low, high = fours[np.uint64(2) * word], fours[np.uint64(2) * word + np.uint64(1)]
-                        flat[place] = low | high << np.uint32(4)
-                        place += step
-                else:
-                    for word in range(np.uint64((end - begin) * layout.codes // 4)):
-                        flat[place] = fours[word]
-                        place += step
+            for channel in range(panel_size - max(0, missing)):
+                start = (panel * panel_size + channel) * row_size
+                for block in range(begin, end):
+                    place = channel * width + (block - begin) * layout.codes
+                    _unpack(raw, start + block * layout.size, layout, added, codes, place)
+            count = (end - begin) * layout.codes // per_word
+            to = (panel * length + begin * layout.codes // per_word) * panel_size
+            whole = count // _TURNED * _TURNED
+            for channel in range(0, panel_size, _TURNED):
+                for word in range(0, whole, _TURNED):
+                    place, first = channel * width + word * per_word, to + word * panel_size + channel
+                    if per_word == 8:
+                        _turn(codes, place, width, flat, first, panel_size, True)
+                    else:
+                        _turn(codes, place, width, flat, first, panel_size, False)
+            for word in range(whole, count):
+                for channel in range(panel_size):
+                    place = (channel * width + word * per_word) // 4
+                    found = fours[place]
+                    if per_word == 8:
+                        found |= fours[place + 1] << np.uint32(4)
+                    flat[to + word * panel_size + channel] = found
         words[panel, num_blocks * layout.codes // per_word :] = 0
 
 
-@kernel
-def put_six_bits(raw: Any, size: int, start: int, scales: Any, offsets: Any) -> None:
+def put_six_bits(raw: Bytes, size: int, start: int, scales: Bytes, offsets: Bytes) -> None:
     """Put the 12 bytes that hold 8 scales and 8 offsets of 6 bits into arrays.
 
     Args:
-        raw: rows of blocks (N, B · size), uint8.
-        size: bytes of a block.
-        start: where in a block the 12 bytes begin.
-        scales: is written, (N, B · 8), uint8.
-        offsets: is written, (N, B · 8), uint8.
+        raw: rows of blocks (N, B · size).
+        size: bytes of a block, a multiple of 4.
+        start: where in a block the 12 bytes begin, a multiple of 4.
+        scales: is written, (N, B · 8).
+        offsets: is written, (N, B · 8).
     """
-    for row in range(raw.shape[0]):
-        for block in range(raw.shape[1] // size):
-            packed = raw[row, block * size + start : block * size + start + 12]
-            scale, offset = scales[row, block * 8 : block * 8 + 8], offsets[row, block * 8 : block * 8 + 8]
-            for i in range(4):
-                first, second, upper = packed[i], packed[4 + i], packed[8 + i]
-                scale[i] = first & np.uint8(63)
-                scale[4 + i] = upper & np.uint8(15) | first >> np.uint8(2) & np.uint8(48)
-                offset[i] = second & np.uint8(63)
-                offset[4 + i] = upper >> np.uint8(4) | second >> np.uint8(2) & np.uint8(48)
+    words = np.require(raw, requirements="C").view(np.uint32)
+    aligned = words if words.flags.aligned else words.copy()
+    fours = (each.reshape(-1).view(np.uint32) for each in (scales, offsets))
+    _put_six_bits(_unwritable(aligned.reshape(-1)), size // 4, start // 4, *fours)
+
+
+@kernel
+def _put_six_bits(raw: Any, size: Any, start: Any, scales: Any, offsets: Any) -> None:
+    """Do that for words of 32 bits: four numbers at once, the upper two bits of the last four beside the first four."""
+    whole, low, high = np.uint32(0x3F3F3F3F), np.uint32(0x0F0F0F0F), np.uint32(0x30303030)
+    for block in range(raw.size // size):
+        place = block * size + start
+        first, second, both = raw[place], raw[place + 1], raw[place + 2]
+        scales[2 * block] = first & whole
+        scales[2 * block + 1] = both & low | first >> np.uint32(2) & high
+        offsets[2 * block] = second & whole
+        offsets[2 * block + 1] = both >> np.uint32(4) & low | second >> np.uint32(2) & high

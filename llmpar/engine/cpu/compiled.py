@@ -1,7 +1,8 @@
 """How kernels are compiled, and where the result is kept.
 
 Numba takes kept code for current as long as the file that has the function is the same, though it may have called
-another that changed. So each state of all these files has a directory of its own.
+another that changed. So each state of all these files has a directory of its own, wherever they lie and whenever they
+were written: a copy that a cluster unpacks anew for each session does not compile anew.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def _unsealed(file: Path) -> bytes:
 
 
 def _sealed_name(file: Path) -> str:
-    """Return what tells a file of kept code from any other: its version, processor and function."""
-    return "/".join(file.parts[-3:])
+    """Return what tells a file of kept code from any other: its version, function, and number for a processor."""
+    return "/".join(file.parts[-2:])
 
 
 class _KeptCode(IndexDataCacheFile):  # type: ignore[misc]
@@ -153,5 +154,11 @@ def kernel(function: Callable[..., Any]) -> Any:
         compiled = njit(**OPTIONS, cache=True)(function)
     except RuntimeError:  # there is nowhere to keep it: compile in every run
         return njit(**OPTIONS)(function)
-    compiled._cache._cache_file.__class__ = _KeptCode  # noqa: SLF001 (Numba lets nobody choose)
+    kept = compiled._cache  # noqa: SLF001 (Numba lets nobody choose)
+    # Its own files are in a directory for the place of the source, and good for the time at which that was written.
+    kept._cache_file = _KeptCode(  # noqa: SLF001
+        cache_path=str(config.CACHE_DIR),
+        filename_base=kept._impl.filename_base,  # noqa: SLF001
+        source_stamp=None,
+    )
     return compiled

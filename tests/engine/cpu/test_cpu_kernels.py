@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import subprocess
@@ -407,6 +408,24 @@ def test_kept_code_that_is_damaged_is_compiled_again(tmp_path: Path, monkeypatch
     again = kernel(_doubled)
     assert again(6) == 12
     assert again.stats.cache_hits, "what was damaged is kept anew"
+
+
+def test_kept_code_serves_a_copy_of_the_source_that_lies_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "kept"))
+    hits = []
+    for place, written in (("here", 1_000_000_000), ("there", 1_500_000_000)):
+        file = tmp_path / place / "tripling.py"
+        file.parent.mkdir()
+        file.write_text("def tripled(x):\n    return 3 * x\n")
+        os.utime(file, (written, written))
+        monkeypatch.syspath_prepend(str(file.parent))
+        sys.modules.pop("tripling", None)
+        tripled = kernel(importlib.import_module("tripling").tripled)
+        assert tripled(5) == 15
+        hits.append(sum(tripled.stats.cache_hits.values()))
+    assert hits == [0, 1]
 
 
 def test_code_is_kept_only_where_nobody_else_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

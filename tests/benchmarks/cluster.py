@@ -21,18 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from support.ray_nodes import ENVIRONMENT, RayNodes  # noqa: E402 (the path is set above)
 
-ASKED = [
-    "run",
-    "Say in other words: {text}",
-    "-u",
-    "line",
-    "--check",
-    "none",
-    "--no-store",
-    "--quiet",
-    "--device",
-    "cpu",
-]
+ASKED = ["run", "Say in other words: {text}", "-u", "line", "--check", "none", "--no-store", "--quiet"]
 
 
 def taken(model: str, place: list[str], source: Path) -> tuple[float, bytes]:

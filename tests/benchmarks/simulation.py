@@ -31,14 +31,20 @@ def llmpar(*words: str) -> None:
 
 
 def timed(what: str, num_pieces: int, work: Callable[[], None]) -> None:
-    """Do some work, and print how long it took, how much of that processors worked, and how many pieces a second."""
+    """Do some work, and print how long it took, how much of that processors worked, how many pieces a second, and the
+    memory of the largest process so far.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
     work()
     seconds = time.monotonic() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(f"{what:<34} {seconds:9.1f} s {busy:9.1f} CPU s {num_pieces / busy:10,.0f} pieces / CPU s", flush=True)
+    print(
+        f"{what:<34} {seconds:9.1f} s {busy:9.1f} CPU s {num_pieces / busy:10,.0f} pieces / CPU s "
+        f"{after.ru_maxrss / 1024:7,.0f} MB",
+        flush=True,
+    )
 
 
 def size_of(place: Path, pattern: str) -> int:

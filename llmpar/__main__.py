@@ -27,6 +27,8 @@ def main() -> NoReturn:
     if sys.platform == "win32":  # locks, signals and limits are those of POSIX
         unforeseen.say("llmpar does not run on Windows itself; run it in WSL 2 (`wsl --install`)")
         os._exit(_UNAVAILABLE)
+    # A run tells of its progress at this signal. Until there is any to tell, it must not end the process.
+    signal.signal(signal.SIGUSR1, lambda *_: None)
     try:
         from llmpar.cli.main import main as run
     except BaseException as error:

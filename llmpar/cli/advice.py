@@ -23,7 +23,8 @@ def advise(report: Report, name: str, *, keeps: bool) -> str | None:
         return None
     head = f"llmpar {name}: {counted(number, report.noun)} had no good answer"
     if report.num_poor_before:
-        head += f", {_all_or(report.num_poor_before, number)} as in an earlier run, and not asked again"
+        some = "" if report.num_poor_before == number else f"{_all_or(report.num_poor_before, number)} "
+        head += f", {some}as in an earlier run, and not asked again"
     return f"{head}\n  {_remedy(report, keeps=keeps)}"
 
 

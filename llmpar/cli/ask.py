@@ -38,7 +38,7 @@ def ask(
         str,
         option(
             "--top",
-            help="Read only the N passages whose words fit the question best, or all.",
+            help="Read only the N passages whose words fit the question best, or all. Usually 24.",
             panel="Input",
             metavar="N|all",
         ),

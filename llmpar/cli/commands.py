@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,7 @@ def run(
         if prompt_file or system is not None:
             raise UsageError("--task holds its own prompts; leave --prompt-file and --system out")
         asked = _with_values(task_name, values or [])
+        _refuse_prompt(arguments)
     elif values:
         raise UsageError("--set needs --task: a prompt on the command line has no names but {text}")
     else:
@@ -347,6 +349,14 @@ def _prompt(arguments: list[str], prompt_file: Path | None) -> str:
             "file comes with --prompt-file FILE"
         )
     return arguments.pop(0)
+
+
+def _refuse_prompt(arguments: list[str]) -> None:
+    """Raise UsageError if what stands first, where files do, is a prompt: a task has one."""
+    if arguments and "{text}" in arguments[0] and not os.path.lexists(arguments[0]):
+        raise UsageError(
+            f"{one_line(arguments[0])}: is no file, and --task has a prompt of its own; leave one of them out"
+        )
 
 
 def _with_values(name: str, settings: list[str]) -> Task:

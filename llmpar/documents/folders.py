@@ -99,7 +99,8 @@ class Folders:
             paths = [Path(name) for name in names]
             files = [path for path in paths if path.is_file() and not selection.is_left(str(path.relative_to(fixed)))]
             if not files:
-                raise InputUnreadable(f"{one_line(source)}: no file matches")
+                hint = "; if it is a question or a prompt, it comes before the files" if " " in source.strip() else ""
+                raise InputUnreadable(f"{one_line(source)}: no file matches{hint}")
             for path in files:
                 self.places[str(path)] = path.relative_to(fixed)
                 yield str(path)

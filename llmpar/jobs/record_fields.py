@@ -10,7 +10,7 @@ from llmpar.documents.formats.json_place import value_at
 from llmpar.documents.formats.json_text import is_exact, parse_path
 from llmpar.errors import UsageError
 from llmpar.jobs.segmenting import Fields
-from llmpar.tasks.task import QUESTION_FIELDS, Task, field_names
+from llmpar.tasks.task import PLACEHOLDER, QUESTION_FIELDS, Task, field_names
 from llmpar.visible import json_text, one_line
 
 
@@ -26,6 +26,7 @@ class RecordFields:
         named = field_names(task.prompt) + field_names(task.system or "")
         self.names = tuple(dict.fromkeys(name for name in named if name not in known))
         """The names, which may be paths such as `review.title`."""
+        self._has_text = PLACEHOLDER in task.prompt
         self._were_there = False
 
     def of(self, segment: Segment) -> tuple[Segment, Fields]:
@@ -34,10 +35,16 @@ class RecordFields:
         A segment whose record lacks one of them has a fault. One that has no record, as in prose, says nothing.
 
         Raises:
-            UsageError: the first record of a run lacks one of them, so that the prompt means other records.
+            UsageError: the first record of a run lacks one of them, so that the prompt means other records; or there
+                is none, and the prompt does not say where the text goes, which it seems to have meant.
         """
         record = segment.format.record(segment) if self.names and segment.format and segment.fault is None else ""
         if not record:
+            if self.names and not self._has_text and not self._were_there and segment.fault is None:
+                raise UsageError(
+                    f"{{{self.names[0]}}} in the prompt stands for nothing, as {one_line(segment.block.document.name)} "
+                    f"has no fields; a piece goes where the prompt says {PLACEHOLDER}, so say that, too"
+                )
             return segment, ()
         said = json.loads(record, strict=False)
         values = []

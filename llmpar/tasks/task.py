@@ -26,6 +26,7 @@ _KEEP_MARKS = "Keep these marks around the words that they belong to, and in the
 
 _TEMPLATES_KEPT = 64
 _NAMED = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+_HALF = re.compile(r"\{\s*text\s*\}|\{\s*text\b(?![^{}]*\})|(?<![\w.{])text\}")  # the placeholder, written wrong
 _FIELD = re.compile(r"\{([^\W\d][\w .\-]*(?:\[-?\d+\][\w .\-]*)*)\}")
 
 
@@ -199,8 +200,10 @@ def task_of_prompt(prompt: str, system: str | None = None) -> Task:
     """Return the task that asks `prompt` of each segment.
 
     Raises:
-        UsageError: the prompt is blank.
+        UsageError: the prompt is blank, or a brace of {text} is missing.
     """
     if not prompt.strip():
         raise UsageError("the prompt is empty; say what to do with the text")
+    if PLACEHOLDER not in prompt and (half := _HALF.search(prompt)):
+        raise UsageError(f"the prompt says {half[0]!r} where it should say {PLACEHOLDER}")
     return Task("run", prompt, system)

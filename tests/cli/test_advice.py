@@ -63,3 +63,9 @@ def test_without_a_store_there_is_nothing_to_retry() -> None:
     assert "--retry-failed" not in line
     assert "--retries 3" in line
     assert "--on-error" not in line
+
+
+def test_one_that_failed_before_is_told_in_a_whole_sentence() -> None:
+    line = advise(report(Result(SEGMENT, error="the answer is empty", cached=True)), "run", keeps=True)
+    assert line is not None
+    assert line.splitlines()[0] == "llmpar run: 1 piece had no good answer, as in an earlier run, and not asked again"

@@ -65,7 +65,7 @@ def memory() -> int | None:
 
 def _head(name: str, report: Report, outlook: Outlook, columns: int) -> str:
     share = "" if outlook.share is None else f"{outlook.share:4.0%}"
-    left = "" if outlook.seconds_left is None else f"  {clock(outlook.seconds_left)} left"
+    left = " so far" if outlook.seconds_left is None else f"  {clock(outlook.seconds_left)} left"
     after = f"{share}  {clock(report.seconds)}{left}"
     width = min(_BAR[1], columns - 1 - len(name) - len(after) - 3)
     bar = _bar(outlook.share, width) if width >= _BAR[0] else ""

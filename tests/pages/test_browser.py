@@ -104,11 +104,9 @@ def test_kinds_and_text_choose(visit: Visit) -> None:
         assert button.get_attribute("aria-pressed") == "true"
         assert visit.shown() == f"{number} of 3,000 pieces"
     visit.page.get_by_role("button", name="All").click()
-    visit.page.get_by_label("Text").fill("SOURCE NUMBER 77")
-    visit.page.wait_for_function("document.getElementById('shown').textContent.startsWith('11 of')")
+    visit.search("SOURCE NUMBER 77", 11)
     assert visit.places()[0] == "a.txt:78"
-    visit.page.get_by_label("Text").fill("nothing has this")
-    visit.page.wait_for_function("document.getElementById('shown').textContent.startsWith('0 of')")
+    visit.search("nothing has this", 0)
     assert visit.places() == []
 
 
@@ -193,8 +191,7 @@ def test_charts_say_what_they_show(visit: Visit) -> None:
 
 
 def test_paper_has_the_rows(visit: Visit) -> None:
-    visit.page.get_by_label("Text").fill("Source number 77")
-    visit.page.wait_for_function("document.getElementById('shown').textContent.startsWith('11 of')")
+    visit.search("Source number 77", 11)
     visit.page.emulate_media(media="print")
     visit.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert visit.page.locator(".printed-row").count() == 11

@@ -29,6 +29,7 @@ _BLOCKS = (
     "details.js",
     "filters.js",
     "print.js",
+    "pieces.js",
     "charts.js",
 )
 """What pages are built of, in this order; see README.md of this room."""

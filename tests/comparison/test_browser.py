@@ -62,8 +62,7 @@ def test_the_largest_change_comes_first(visit: Visit) -> None:
 
 
 def test_a_piece_shows_both_answers(visit: Visit) -> None:
-    visit.page.get_by_label("Text").fill("answer 395")
-    visit.page.wait_for_function("document.getElementById('shown').textContent.startsWith('1 of')")
+    visit.search("answer 395", 1)
     visit.page.locator(".list-row").first.click()
     dialog = visit.page.get_by_role("dialog")
     assert dialog.get_by_text("From A to B").is_visible()

@@ -104,11 +104,9 @@ def test_kinds_and_text_choose(visit: Visit) -> None:
         assert button.get_attribute("aria-pressed") == "true"
         assert visit.shown() == f"{number} of 3,000 pieces"
     visit.page.get_by_role("button", name="All").click()
-    visit.page.get_by_label("Text").fill("SOURCE NUMBER 77")
-    visit.page.wait_for_function("document.getElementById('shown').textContent.startsWith('11 of')")
+    visit.search("SOURCE NUMBER 77", 11)
     assert visit.places()[0] == "a.txt:78"
-    visit.page.get_by_label("Text").fill("nothing has this")
-    visit.page.wait_for_function("document.getElementById('shown').textContent.startsWith('0 of')")
+    visit.search("nothing has this", 0)
     assert visit.places() == []
 
 
@@ -193,8 +191,7 @@ def test_charts_say_what_they_show(visit: Visit) -> None:
 
 
 def test_paper_has_the_rows(visit: Visit) -> None:
-    visit.page.get_by_label("Text").fill("Source number 77")
-    visit.page.wait_for_function("document.getElementById('shown').textContent.startsWith('11 of')")
+    visit.search("Source number 77", 11)
     visit.page.emulate_media(media="print")
     visit.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert visit.page.locator(".printed-row").count() == 11
@@ -221,18 +218,37 @@ def test_it_can_be_read_at_any_width_by_anybody(opened: Any, report: Path, width
     visit.page.close()
 
 
+GROUND = "getComputedStyle(document.body).backgroundColor"
+LIGHT, DARK = "rgb(255, 255, 255)", "rgb(20, 23, 27)"
+
+
 def test_light_and_dark_can_be_chosen(visit: Visit) -> None:
-    ground = "getComputedStyle(document.body).backgroundColor"
-    assert visit.page.evaluate(ground) == "rgb(255, 255, 255)"
+    for is_dark in (False, True):
+        visit.page.emulate_media(color_scheme="dark" if is_dark else "light")
+        assert visit.page.evaluate(GROUND) == (DARK if is_dark else LIGHT)
+    visit.page.emulate_media(color_scheme="light")
     visit.page.get_by_role("button", name="Dark").click()
-    assert visit.page.evaluate(ground) == "rgb(20, 23, 27)"
+    assert visit.page.evaluate(GROUND) == DARK
+    visit.page.emulate_media(color_scheme="dark")
     visit.page.get_by_role("button", name="Light").click()
-    assert visit.page.evaluate(ground) == "rgb(255, 255, 255)"
+    assert visit.page.evaluate(GROUND) == LIGHT, "what the reader chose counts, whatever the system says"
 
 
-def test_without_scripts_the_totals_hold(opened: Any, report: Path) -> None:
-    page = opened.new_page(java_script_enabled=False)
+def test_paper_is_light(visit: Visit) -> None:
+    for scheme in ("light", "dark"):
+        visit.page.emulate_media(color_scheme=scheme, media="print")
+        assert visit.page.evaluate(GROUND) == LIGHT
+    visit.page.emulate_media(color_scheme="light", media="screen")
+    visit.page.get_by_role("button", name="Dark").click()
+    visit.page.emulate_media(color_scheme="light", media="print")
+    assert visit.page.evaluate(GROUND) == LIGHT
+
+
+@pytest.mark.parametrize(("scheme", "ground"), [("light", LIGHT), ("dark", DARK)])
+def test_without_scripts_the_totals_hold(opened: Any, report: Path, scheme: str, ground: str) -> None:
+    page = opened.new_page(java_script_enabled=False, color_scheme=scheme)
     page.goto(report.as_uri())
     assert "3,000" in page.locator(".totals").inner_text()
     assert "this browser runs none" in page.locator("noscript").inner_text()
+    assert page.evaluate(GROUND) == ground
     page.close()

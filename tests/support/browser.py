@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +15,26 @@ import pytest
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
+@cache
 def chromium() -> str:
-    """Return where Chromium is; the test is skipped where it, or what steers it, is missing."""
-    pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'llmpar[browser]'")
-    found = next(filter(None, map(shutil.which, _NAMES)), None)
+    """Return where Chromium is: playwright's own, or else the system's. Without one, or without playwright, skip."""
+    found_playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'llmpar[browser]'")
+    with found_playwright.sync_playwright() as playwright:
+        own = str(playwright.chromium.executable_path)
+    found = next(filter(None, map(shutil.which, (own, *_NAMES))), None)
     if found is None:
-        pytest.skip(f"no Chromium: none of {', '.join(_NAMES)} is installed")
+        pytest.skip(f"no Chromium: playwright has none, and none of {', '.join(_NAMES)} is installed")
     return found
 
 
 @contextmanager
 def browser() -> Iterator[Any]:
     """Yield an open Chromium."""
+    path = chromium()  # this opens playwright, too, and two of it cannot be open at once
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         try:
             yield opened
         finally:
@@ -67,6 +73,12 @@ class Visit:
     def shown(self) -> str:
         """Return how many rows the page says that it shows."""
         return str(self.page.text_content("#shown"))
+
+    def search(self, text: str, number: int) -> None:
+        """Type a text into the field for it, and wait until so many of all rows are shown."""
+        self.page.get_by_label("Text").fill(text)
+        # Not `wait_for_function`: a text given to it is evaluated again in each frame, which the page forbids.
+        self.page.locator("#shown", has_text=re.compile(rf"^{number:,} of ")).wait_for()
 
     def faults(self) -> list[str]:
         """Return what the accessibility checker (axe) finds."""

@@ -1,18 +1,15 @@
 // The view of a comparison: each row is a piece with the answers of two runs.
 
-const { column } = readSettings();
+const { get } = readSettings();
 const rows = [];
-
-const get = (row, name) => row[column[name]] ?? null;
 
 function badges(row) {
   const found = [];
-  const badge = (text, tone) => found.push(make("span", { class: `badge ${tone}` }, text));
-  if (get(row, "first_error") !== null) badge("A failed", "bad");
-  if (get(row, "second_error") !== null) badge("B failed", "bad");
-  if (get(row, "verdict") === "better") badge("better", "");
-  if (get(row, "verdict") === "worse") badge("worse", "poor");
-  if (get(row, "same")) badge("same", "");
+  if (get(row, "first_error") !== null) found.push(badge("A failed", "bad"));
+  if (get(row, "second_error") !== null) found.push(badge("B failed", "bad"));
+  if (get(row, "verdict") === "better") found.push(badge("better"));
+  if (get(row, "verdict") === "worse") found.push(badge("worse", "poor"));
+  if (get(row, "same")) found.push(badge("same"));
   return found;
 }
 
@@ -24,38 +21,32 @@ function both(row, name, unit = "") {
 }
 
 function drawCells(row) {
-  const numbers = [both(row, "chrf", " chrF"), both(row, "confidence", " confidence")].filter(Boolean).join(" · ");
-  return [
-    make("span", { class: "cell place" }, quote(get(row, "place"))),
-    make("span", { class: "cell source" }, clamped(get(row, "first"))),
-    make("span", { class: "cell answer" }, clamped(get(row, "second"))),
-    make("span", { class: "cell state" }, ...badges(row), make("span", { class: "quiet" }, numbers)),
-  ];
+  const texts = [get(row, "first"), get(row, "second")];
+  const numbers = [both(row, "chrf", " chrF"), both(row, "confidence", " confidence")].filter(Boolean);
+  return cellsOf({ place: get(row, "place"), texts, badges: badges(row), numbers });
 }
 
 function facts(row) {
-  const pairs = [
+  return factsOf([
     ["Why A failed", get(row, "first_error")],
     ["Why B failed", get(row, "second_error")],
     ["chrF", both(row, "chrf")],
     ["Confidence", both(row, "confidence")],
     ["Difference", `${short(100 * get(row, "change"))} %`],
-  ].filter(([, value]) => value !== null && value !== "");
-  return make("dl", { class: "facts" }, ...pairs.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, quote(value)))));
+  ]);
 }
 
 function drawItem(row) {
-  const section = (title, text) => make("section", {}, make("h4", {}, title), told(text, { class: "text" }));
+  const section = (title, text) => titled(title, wholeText(text));
   const parts = [
-    make("h3", {}, quote(get(row, "place"))),
-    make("p", { class: "badges" }, ...badges(row)),
+    ...headOf({ place: get(row, "place"), badges: badges(row) }),
     section("Source", get(row, "source")),
     make("div", { class: "both" }, section("A", get(row, "first")), section("B", get(row, "second"))),
   ];
   if (get(row, "reference") !== null) parts.push(section("Reference", get(row, "reference")));
   if (!get(row, "same") && get(row, "first") !== null && get(row, "second") !== null) {
     const title = "From A to B: what B left out is struck out, what it added is underlined";
-    parts.push(make("section", {}, make("h4", {}, title), showChange(get(row, "first"), get(row, "second"))));
+    parts.push(titled(title, showChange(get(row, "first"), get(row, "second"))));
   }
   parts.push(facts(row));
   return parts;
@@ -86,34 +77,17 @@ const orders = () => [
 
 async function start() {
   await readRows(rows);
-  document.getElementById("waiting").remove();
-  const section = document.getElementById("rows");
-  if (!rows.length) {
-    section.append(make("p", {}, "There are no pieces that both runs have."));
-    return;
-  }
-  let details = null;
-  const list = new VirtualList({
+  showPieces({
+    rows,
+    none: "There are no pieces that both runs have.",
     label: "Pieces: the answers of A and of B",
     heads: ["Place", "A", "B", "Which is better"],
     drawCells,
-    open: (place) => details.show(place),
-  });
-  details = new Details(list, drawItem);
-  const printed = new PrintedRows(section, drawCells);
-  const filters = new Filters({
-    items: rows,
+    drawItem,
     kinds,
     textOf: (row) => [get(row, "source") ?? "", get(row, "first") ?? "", get(row, "second") ?? "", get(row, "place")],
     orders: orders(),
-    changed: (items) => {
-      list.show(items);
-      printed.items = items;
-    },
   });
-  const keys = "Arrow keys, Page Up, Page Down, Home and End go through the list; Enter opens a piece; / goes to the text.";
-  section.append(filters.element, filters.told, list.element, make("p", { class: "quiet keys" }, keys));
-  filters.apply();
 }
 
 offerTheme();

@@ -29,10 +29,11 @@ function quote(text, attributes = {}) {
 
 const MOMENT = 20; // milliseconds of work, after which the browser may do something else
 
-/** Return what the page says to its view: the settings, and the place of each column in a row. */
+/** Return what the page says to its view: the settings, and get(row, name), a row's value in a column or null. */
 function readSettings() {
   const settings = JSON.parse(document.getElementById("settings").textContent);
-  return { settings, column: Object.fromEntries(settings.columns.map((name, index) => [name, index])) };
+  const column = Object.fromEntries(settings.columns.map((name, index) => [name, index]));
+  return { settings, get: (row, name) => row[column[name]] ?? null };
 }
 
 /** Put the page's rows into a list, some at a time; the elements that held them are taken away. */

@@ -1,6 +1,6 @@
 // The view of a run: each row is a piece with its answer.
 
-const { settings, column } = readSettings();
+const { settings, get } = readSettings();
 const rows = [];
 const REASONS = {
   stop: "ended by itself",
@@ -14,7 +14,6 @@ const REASONS = {
 };
 let limit = settings.limit;
 
-const get = (row, name) => row[column[name]] ?? null;
 const isUnsure = (row) => get(row, "confidence") !== null && get(row, "confidence") < limit;
 let hasConfidence = false;
 const percent = (share) => `${short(100 * share)}\u00a0%`;
@@ -22,13 +21,12 @@ const counted = (number, noun) => `${whole(number)}\u00a0${noun}${number === 1 ?
 
 function badges(row) {
   const found = [];
-  const badge = (text, tone) => found.push(make("span", { class: `badge ${tone}` }, text));
-  if (get(row, "error") !== null) badge("failed", "bad");
-  if (get(row, "cut")) badge("cut", "poor");
-  if (get(row, "reason") === "kept") badge("left as it was", "");
-  if (get(row, "origin")) badge(get(row, "origin"), "");
-  if (get(row, "attempts") > 1) badge(`${get(row, "attempts")} attempts`, "poor");
-  if (isUnsure(row)) badge("unsure", "poor");
+  if (get(row, "error") !== null) found.push(badge("failed", "bad"));
+  if (get(row, "cut")) found.push(badge("cut", "poor"));
+  if (get(row, "reason") === "kept") found.push(badge("left as it was"));
+  if (get(row, "origin")) found.push(badge(get(row, "origin")));
+  if (get(row, "attempts") > 1) found.push(badge(`${get(row, "attempts")} attempts`, "poor"));
+  if (isUnsure(row)) found.push(badge("unsure", "poor"));
   return found;
 }
 
@@ -37,12 +35,7 @@ function drawCells(row) {
   if (get(row, "confidence") !== null) numbers.push(`${percent(get(row, "confidence"))} sure`);
   if (get(row, "output_tokens")) numbers.push(counted(get(row, "output_tokens"), "token"));
   if (get(row, "seconds")) numbers.push(duration(get(row, "seconds")));
-  return [
-    make("span", { class: "cell place" }, quote(get(row, "place"))),
-    make("span", { class: "cell source" }, clamped(get(row, "source"))),
-    make("span", { class: "cell answer" }, clamped(get(row, "answer"))),
-    make("span", { class: "cell state" }, ...badges(row), make("span", { class: "quiet" }, numbers.join(" · "))),
-  ];
+  return cellsOf({ place: get(row, "place"), texts: [get(row, "source"), get(row, "answer")], badges: badges(row), numbers });
 }
 
 /** Return a part of the page that is filled when it is opened first. */
@@ -54,7 +47,7 @@ function opened(title, fill) {
 
 function facts(row) {
   const pairs = [];
-  const add = (name, value) => value !== null && value !== "" && pairs.push([name, value]);
+  const add = (name, value) => pairs.push([name, value]);
   add("Why it failed", get(row, "error"));
   add("Answer", REASONS[get(row, "reason")] ?? get(row, "reason"));
   add("From", { store: "the store, as an earlier run left it", repeated: "an equal piece of this run" }[get(row, "origin")] ?? get(row, "origin"));
@@ -69,8 +62,7 @@ function facts(row) {
   for (const [label, share] of Object.entries(get(row, "probabilities") ?? {})) add(`Probability of ${label}`, percent(share));
   add("Model", get(row, "model"));
   add("Key in the store", get(row, "key"));
-  const lines = pairs.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, quote(value))));
-  return make("dl", { class: "facts" }, ...lines);
+  return factsOf(pairs);
 }
 
 /** Return all attempts but the one that counts, each as it became the next one. */
@@ -80,25 +72,25 @@ function attempts(row) {
   if (number < 2) return [];
   if (!others || !others.length) return [make("p", { class: "quiet" }, "What the other attempts said was not kept.")];
   const last = get(row, "answer");
-  const told = "What the next attempt left out is struck out, what it added is underlined.";
-  return [make("p", { class: "quiet" }, told)].concat(others.map(([attempt, text, reason], index) => {
+  const note = "What the next attempt left out is struck out, what it added is underlined.";
+  return [make("p", { class: "quiet" }, note)].concat(others.map(([attempt, text, reason], index) => {
     const following = index + 1 < others.length ? others[index + 1][1] : last;
-    const shown = following === null ? quote(text, { class: "text" }) : showChange(text, following);
-    const title = `Attempt ${attempt + 1} (${REASONS[reason] ?? reason})`;
-    return make("section", {}, make("h4", {}, title), shown);
+    const shown = following === null ? wholeText(text) : showChange(text, following);
+    return titled(`Attempt ${attempt + 1} (${REASONS[reason] ?? reason})`, shown);
   }));
 }
 
 function drawItem(row) {
-  const both = ["source", "answer"].map((name) =>
-    make("section", {}, make("h4", {}, name === "source" ? "Source" : "Answer"), told(get(row, name), { class: "text" })),
-  );
-  const parts = [make("h3", {}, quote(get(row, "place"))), make("p", { class: "badges" }, ...badges(row)), make("div", { class: "both" }, ...both)];
-  parts.push(...attempts(row));
+  const both = [titled("Source", wholeText(get(row, "source"))), titled("Answer", wholeText(get(row, "answer")))];
+  const parts = [
+    ...headOf({ place: get(row, "place"), badges: badges(row) }),
+    make("div", { class: "both" }, ...both),
+    ...attempts(row),
+  ];
   if (get(row, "source") !== null && get(row, "answer") !== null) {
     parts.push(opened("The answer compared with its source, word by word", () => [showChange(get(row, "source"), get(row, "answer"))]));
   }
-  if (get(row, "reasoning")) parts.push(opened("What the model wrote before its answer", () => [told(get(row, "reasoning"), { class: "text" })]));
+  if (get(row, "reasoning")) parts.push(opened("What the model wrote before its answer", () => [wholeText(get(row, "reasoning"))]));
   parts.push(facts(row));
   return parts;
 }
@@ -161,35 +153,18 @@ async function start() {
     () => distribution("Time for an answer", valuesOf((row) => (get(row, "origin") ? null : get(row, "seconds"))), { format: duration }),
     () => distribution("Confidence", valuesOf(value("confidence")), { range: [0, 1], format: percent }),
   ]);
-  document.getElementById("waiting").remove();
-  const section = document.getElementById("rows");
-  if (!rows.length) {
-    section.append(make("p", {}, "There are no pieces."));
-    return;
-  }
-  let details = null;
-  const list = new VirtualList({
+  const filters = showPieces({
+    rows,
+    none: "There are no pieces.",
     label: "Pieces: sources and answers",
     heads: ["Place", "Source", "Answer", "What became of it"],
     drawCells,
-    open: (place) => details.show(place),
-  });
-  details = new Details(list, drawItem);
-  const printed = new PrintedRows(section, drawCells);
-  const filters = new Filters({
-    items: rows,
+    drawItem,
     kinds: kinds(),
     textOf: (row) => [get(row, "source") ?? "", get(row, "answer") ?? "", get(row, "place"), get(row, "error") ?? ""],
     orders: orders(),
-    changed: (shown) => {
-      list.show(shown);
-      printed.items = shown;
-    },
   });
   if (hasConfidence) filters.element.append(limitField(filters));
-  const keys = "Arrow keys, Page Up, Page Down, Home and End go through the list; Enter opens a piece; / goes to the text.";
-  section.append(filters.element, filters.told, list.element, make("p", { class: "quiet keys" }, keys));
-  filters.apply();
 }
 
 /** Return the field for the confidence below which an answer is unsure. */

@@ -12,3 +12,8 @@ function told(text, attributes = {}) {
 function clamped(text) {
   return told(text !== null && text.length > HEAD ? `${text.slice(0, HEAD)} …` : text, { class: "text clamped" });
 }
+
+/** Return a document's text, whole, as the dialog shows it. */
+function wholeText(text) {
+  return told(text, { class: "text" });
+}

@@ -115,6 +115,36 @@ class TestForecast:
         assert int(rows["tokens to read"].replace(",", "")) == read
         assert abs(int(re.findall(r"[\d,]+", rows["tokens to write"])[0].replace(",", "")) - written) <= 0.2 * written
 
+    def test_choices_are_foreseen_by_those_that_were_made(self, llmpar: Call, tiny_model: Path) -> None:
+        def foreseen(text: str) -> int:
+            rows = forecast(run(llmpar, tiny_model, "--dry-run", "--choices", choices, text=text))
+            return int(rows["tokens to write"].removeprefix("about ").replace(",", ""))
+
+        choices = "a,bb,ccc"
+        assert foreseen(TEXT) == 40 * 3, "the mean of 2, 3 and 4 tokens, as nothing else tells"
+        done = run(llmpar, tiny_model, "--choices", choices).err
+        written = int(re.findall(r"([\d,]+) out", done)[0])
+        # The same number of others of the same lengths.
+        assert foreseen(TEXT.replace("number", "nummer")) == pytest.approx(written, abs=1)
+
+    def test_a_trial_says_nothing_about_the_answers_over_answers(
+        self, llmpar: Call, tiny_model: Path, tmp_path: Path
+    ) -> None:
+        paths = [tmp_path / name for name in ("a.txt", "b.txt")]
+        for path in paths:
+            path.write_text("".join(f"Part {number} of {path.name}.\n\n" for number in range(9)))
+        task = tmp_path / "task.toml"
+        task.write_text('prompt = "Say {text}"\nreduce = "Join {text}"\nmerge = "reduce"\nunit = "paragraph"\n')
+        command = ("run", "--task", str(task), "--model", str(tiny_model), "--max-new-tokens", "12",
+                   "--check", "none", *map(str, paths))  # fmt: skip
+        assert llmpar(*command, "--sample", "10").code == 0
+        rows = forecast(llmpar(*command, "--dry-run"))
+        done = llmpar(*command).err
+        read, written = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:tokens in|out)", done))
+        assert rows["to ask"] == "8"
+        assert int(rows["tokens to read"].replace(",", "")) == pytest.approx(read, rel=0.1)
+        assert int(re.findall(r"[\d,]+", rows["tokens to write"])[0].replace(",", "")) == pytest.approx(written, rel=0.1)
+
     def test_it_makes_no_store(self, llmpar: Call, tiny_model: Path, tmp_path: Path) -> None:
         assert run(llmpar, tiny_model, "--dry-run", "--store", str(tmp_path / "store")).code == 0
         assert not list(tmp_path.iterdir())

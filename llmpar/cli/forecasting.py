@@ -36,9 +36,7 @@ def with_reduction(
         return forecast.num_read, forecast.num_written
     reduction = task.reduction()
     budget = max(1, session.budget(reduction, FAN_IN))
-    around = session.model.count_tokens(
-        Prompt(reduction.for_model(session.model.families).messages(""), "")
-    )
+    around = session.model.count_tokens(Prompt(reduction.for_model(session.model.families).messages(""), ""))
     mean = forecast.num_written / forecast.num_asked
     documents = forecast.documents
     if is_total:

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/forecasts.py [--only article,story,messages] [--characters N] [--messages 200]
 
-The state is empty at first. "After a trial" is told after `--sample 16`, of the pieces that are left then; "after a run"
-is told after the whole job was done once, of all its pieces (with `--refresh`, so that no answer is taken from the store).
-Each forecast is followed by the run that it is about. Seconds are those of the run's last line.
+The state is empty at first. "After a trial" is told after `--sample 16`, of the pieces that are left; "after a run"
+after the whole job was done once, of all its pieces: with `--refresh`, no answer is taken from the store. Each
+forecast is followed by the run that it is about. Seconds are those of the run's last line.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def main() -> None:
             text = Path(directory, "text.txt")
             text.write_text(_text(source, given.characters, given.messages), encoding="utf-8")
             rows += _measured(name, [*command, str(text)], Path(directory), given.state)
-    header = ["job", "forecast", "read", "true", "ratio", "written", "true", "ratio", "seconds", "true", "ratio", "load"]
-    print(markdown_table(header, rows))
+    figures = [cell for name in ("read", "written", "seconds") for cell in (name, "true", "ratio")]
+    print(markdown_table(["job", "forecast", *figures, "load"], rows))
 
 
 def _text(source: str, most: int | None, count: int) -> str:
@@ -111,7 +111,7 @@ def _seconds(parts: tuple[str | None, ...]) -> float:
 
 
 def _run(command: list[str], directory: Path) -> tuple[str, str]:
-    """Return what a command prints, and its messages; its store and what it knows of earlier runs are this job's own."""
+    """Return what a command prints, and its messages; its store and its earlier runs are this job's own."""
     environment = os.environ | {"LLMPAR_STATE": str(directory / "state"), "PYTHONPATH": str(_ROOT)}
     process = subprocess.run(
         [sys.executable, "-m", "llmpar", *command], env=environment, capture_output=True, text=True, check=False

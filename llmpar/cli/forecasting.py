@@ -10,7 +10,7 @@ from llmpar.cli.run import Run
 from llmpar.cli.words import duration, rounded, size
 from llmpar.documents.writer import open_stdout
 from llmpar.errors import ModelUnavailable
-from llmpar.jobs.reduction import FAN_IN
+from llmpar.jobs.reduction import FAN_IN, JOINT
 from llmpar.reporting.pace import recall
 from llmpar.reporting.progress import Progress
 from llmpar.tasks.question import Prompt
@@ -37,6 +37,7 @@ def with_reduction(
     reduction = task.reduction()
     budget = max(1, session.budget(reduction, FAN_IN))
     around = session.model.count_tokens(Prompt(reduction.for_model(session.model.families).messages(""), ""))
+    joint = session.model.measure(JOINT)
     mean = forecast.num_written / forecast.num_asked
     documents = forecast.documents
     if is_total:
@@ -48,14 +49,16 @@ def with_reduction(
     num_read, num_written = float(forecast.num_read), float(forecast.num_written)
     for (num_answers, num_asked), count in documents.items():
         # With a new answer, most that was made of the earlier ones is made again.
-        read_here, written_here = growth(num_answers, mean, budget, around, written) if num_asked else (0.0, 0.0)
+        read_here, written_here = (
+            growth(num_answers, mean, budget, (around, joint), written) if num_asked else (0.0, 0.0)
+        )
         num_read += count * read_here
         num_written += count * written_here
     return round(num_read), round(num_written)
 
 
 def growth(
-    number: int, mean: float, budget: int, around: int, written: Callable[[float], float]
+    number: int, mean: float, budget: int, frame: tuple[int, int], written: Callable[[float], float]
 ) -> tuple[float, float]:
     """Return the tokens that a tree of questions reads and writes, until it has made one answer of many.
 
@@ -63,15 +66,16 @@ def growth(
         number: of answers that it begins with.
         mean: their tokens.
         budget: the tokens of answers that a question holds; two answers always fit.
-        around: the tokens of a question without answers.
+        frame: the tokens of a question without answers, and of what stands between two of them.
         written: tells from the tokens of a question how many its answer may have.
     """
     num_read = num_written = 0.0
+    around, joint = frame
     while number > 1:
         # No answer is divided, so that the room of half a one stays empty at the end of each question.
         number_above = -int(-number // max(2.0, budget / mean - 0.5))
         asked = min(number_above, number // 2)  # one that would stand alone goes on as it is
-        each = around + number * mean / number_above
+        each = around + number * (mean + joint) / number_above - joint
         mean = written(each)
         num_read += asked * each
         num_written += asked * mean

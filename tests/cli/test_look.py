@@ -93,7 +93,7 @@ def test_a_sample_is_no_document(llmpar: Call, tmp_path: Path, options: tuple[st
     assert (tmp_path / "a.txt").read_text() == "One.\n"
 
 
-@pytest.mark.parametrize(("number", "budget"), [(27, 384), (100, 384), (13, 1000), (2, 10), (1, 100)])
+@pytest.mark.parametrize(("number", "budget"), [(27, 384), (100, 384), (40, 600), (2, 10), (1, 100)])
 def test_a_tree_reads_and_writes_what_is_foreseen(number: int, budget: int) -> None:
     draw = random.Random(number)
     num_read = num_written = 0

@@ -43,6 +43,7 @@ class Forecast:
         most_written: how many they have if each reaches its limit, at its first attempt; None where nobody counts.
         longest: tokens of the longest of them, prompt and answer together.
         stale: how many of those that are asked have an answer to something else, by what that differs in.
+        documents: how many documents there are with so many pieces that get an answer, and so many that are asked.
     """
 
     num_pieces: int
@@ -56,6 +57,7 @@ class Forecast:
     most_written: int | None
     longest: int
     stale: Mapping[str, int]
+    documents: Mapping[tuple[int, int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +103,19 @@ class Forecaster:
         self._num_read = self._longest = 0
         self._num_written: float | None = 0.0
         self._most_written: int | None = 0
+        self._documents: Counter[tuple[int, int]] = Counter()  # those that are complete
+        self._document: int | None = None  # the one at hand, and its numbers
+        self._num_answers = self._num_asked = 0
 
     def add(self, questions: Iterable[Question]) -> None:
         """Foresee what becomes of some questions."""
-        found = [(self._in_use(question), question) for question in questions]
+        found = [(self._in_use(question.task), question) for question in questions]
         self._counts["pieces"] += len(found)
         asked: list[tuple[_InUse, Question]] = []
         for in_use, question in found:
             fate = self._fate(in_use, question.under(in_use.task))
             self._counts[fate] += 1
+            self._count_document(question.segment.block.document.index, fate)
             if fate == "asked":
                 asked.append((in_use, question.under(in_use.task)))
         for in_use, question in asked:
@@ -119,7 +125,9 @@ class Forecaster:
     @property
     def outcome(self) -> Forecast:
         """What becomes of all questions so far."""
-        counts = self._counts
+        counts, documents = self._counts, self._documents.copy()
+        if self._document is not None:
+            documents[self._num_answers, self._num_asked] += 1
         return Forecast(
             counts["pieces"],
             counts["left"],
@@ -132,7 +140,27 @@ class Forecaster:
             self._most_written,
             self._longest,
             dict(self._stale.most_common()),
+            documents,
         )
+
+    def expected(self, task: Task, num_read: float) -> float | None:
+        """Return how many tokens an answer to a task's prompt of so many tokens may have; None if nothing tells."""
+        in_use = self._in_use(task)
+        return self._expected(in_use, num_read, self._sampling.max_new_tokens)
+
+    def _expected(self, in_use: _InUse, num_read: float, limit: int | None) -> float | None:
+        """Return the same; a limit that the user gave is kept, while ours is doubled for an answer that reaches it."""
+        if in_use.lengths.count < _FEW:
+            return None
+        return min(limit or 2 * in_use.task.max_new_tokens(round(num_read)), in_use.lengths.expected(num_read))
+
+    def _count_document(self, index: int, fate: str) -> None:
+        if index != self._document:
+            if self._document is not None:
+                self._documents[self._num_answers, self._num_asked] += 1
+            self._document, self._num_answers, self._num_asked = index, 0, 0
+        self._num_answers += fate != "failed"
+        self._num_asked += fate == "asked"
 
     def _fate(self, in_use: _InUse, question: Question) -> str:
         if question.segment.fault:
@@ -166,9 +194,10 @@ class Forecaster:
         num_read = model.measure(question.text) if is_long else model.count_tokens(prompt)
         self._num_read += num_read
         most = limit or in_use.task.max_new_tokens(num_read)
-        written = min(most, in_use.lengths.expected(num_read)) if in_use.lengths.count >= _FEW else None
+        written = self._expected(in_use, num_read, limit)
         if question.form and question.form.choices:
-            written = float(max(map(model.measure, question.form.choices)) + 1)
+            rooms = [model.measure(choice) + 1 for choice in question.form.choices]  # and a token that ends it
+            written = min(written, max(rooms)) if written is not None else sum(rooms) / len(rooms)
         if written is None or self._num_written is None:
             self._num_written = None
         else:
@@ -188,13 +217,13 @@ class Forecaster:
             if name := next((name for key, name in one if key in known), None):
                 self._stale[name] += 1
 
-    def _in_use(self, question: Question) -> _InUse:
-        in_use = self._tasks.get(question.task)
+    def _in_use(self, given: Task) -> _InUse:
+        in_use = self._tasks.get(given)
         if in_use is None:
             model = self._session.model
             # A server's name for its model is not asked for, where nothing can be told of it anyway.
-            task = question.task.for_model(model.families) if model.counts_tokens else question.task
-            in_use = self._tasks[question.task] = self._opened(task, self._session.corrections(question.task))
+            task = given.for_model(model.families) if model.counts_tokens else given
+            in_use = self._tasks[given] = self._opened(task, self._session.corrections(given))
         return in_use
 
     def _opened(self, task: Task, corrections: Corrections) -> _InUse:

@@ -2,38 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from llmpar.answering.forecast import Forecast
+from llmpar.answering.forecast import Forecast, Forecaster
 from llmpar.answering.session import Session
 from llmpar.cli.run import Run
 from llmpar.cli.words import duration, rounded, size
 from llmpar.documents.writer import open_stdout
 from llmpar.errors import ModelUnavailable
-from llmpar.jobs.reduction import FAN_IN
+from llmpar.jobs.reduction import FAN_IN, JOINT
 from llmpar.reporting.pace import recall
 from llmpar.reporting.progress import Progress
+from llmpar.tasks.question import Prompt
 from llmpar.tasks.task import Task
 
 _SAMPLED = 16  # pieces that tell how long answers are
 _UNKNOWN = "unknown"
 
 
-def with_reduction(forecast: Forecast, task: Task, session: Session) -> tuple[int, int | None]:
-    """Return the tokens read and written, those of the questions over answers included, until one answer is left."""
+def with_reduction(
+    forecaster: Forecaster, task: Task, session: Session, *, is_total: bool = False
+) -> tuple[int, int | None]:
+    """Return the tokens read and written, those of the questions over answers included, until one answer is left.
+
+    Args:
+        forecaster: knows all pieces.
+        task: what they are asked.
+        session: knows how much a question holds.
+        is_total: whether one answer is made of all documents, and not one of each.
+    """
+    forecast = forecaster.outcome
     if task.merge != "reduce" or not forecast.num_written or not forecast.num_asked:
         return forecast.num_read, forecast.num_written
     reduction = task.reduction()
     budget = max(1, session.budget(reduction, FAN_IN))
-    around = session.model.measure(reduction.prompt) + 32
+    around = session.model.count_tokens(Prompt(reduction.for_model(session.model.families).messages(""), ""))
+    joint = session.model.measure(JOINT)
+    mean = forecast.num_written / forecast.num_asked
+    documents = forecast.documents
+    if is_total:
+        documents = {(sum(answers * count for (answers, _), count in documents.items()), forecast.num_asked): 1}
+
+    def written(num_read: float) -> float:
+        return forecaster.expected(reduction, num_read) or mean
+
     num_read, num_written = float(forecast.num_read), float(forecast.num_written)
-    mean, number = num_written / forecast.num_asked, float(forecast.num_asked)
-    while number > 1:
-        size = number * mean
-        number = max(1.0, -(-size // max(budget, 2 * mean)))
-        num_read += size + number * around
-        num_written += number * mean
+    for (num_answers, num_asked), count in documents.items():
+        # With a new answer, most that was made of the earlier ones is made again.
+        read_here, written_here = (
+            growth(num_answers, mean, budget, (around, joint), written) if num_asked else (0.0, 0.0)
+        )
+        num_read += count * read_here
+        num_written += count * written_here
     return round(num_read), round(num_written)
+
+
+def growth(
+    number: int, mean: float, budget: int, frame: tuple[int, int], written: Callable[[float], float]
+) -> tuple[float, float]:
+    """Return the tokens that a tree of questions reads and writes, until it has made one answer of many.
+
+    Args:
+        number: of answers that it begins with.
+        mean: their tokens.
+        budget: the tokens of answers that a question holds; two answers always fit.
+        frame: the tokens of a question without answers, and of what stands between two of them.
+        written: tells from the tokens of a question how many its answer may have.
+    """
+    num_read = num_written = 0.0
+    around, joint = frame
+    while number > 1:
+        # No answer is divided, so that the room of half a one stays empty at the end of each question.
+        number_above = -int(-number // max(2.0, budget / mean - 0.5))
+        asked = min(number_above, number // 2)  # one that would stand alone goes on as it is
+        each = around + number * (mean + joint) / number_above - joint
+        mean = written(each)
+        num_read += asked * each
+        num_written += asked * mean
+        number = number_above
+    return num_read, num_written
 
 
 def tell(

@@ -120,10 +120,10 @@ class Inquiry:
             chosen = Part(text_block(_NOWHERE, ""), list(self._asked(passages, task)))
             for part in run.share(iter([chosen])):
                 forecaster.add(part.questions)
-            forecast = forecaster.outcome
             counts = {"documents": run.report.num_documents, "pieces (passages)": len(passages)}
             joining = replace(task, merge="reduce")
-            tell(run, counts, forecast, with_reduction(forecast, joining, session), progress)
+            tokens = with_reduction(forecaster, joining, session, is_total=True)
+            tell(run, counts, forecaster.outcome, tokens, progress)
 
     def _asked(self, passages: list[Passage], task: Task) -> Iterator[Question]:
         """Yield what is asked of the passages, as far as it is known before the question is taken apart."""

@@ -318,10 +318,10 @@ class Job:
                     run.report.finish_document()
                 forecaster.add(part.questions)
                 progress.tick()
-            forecast = forecaster.outcome
             name = "chunk" if self.task.chunk and not self.options.input.unit else self._unit
             counts = {"documents": run.report.num_documents, f"pieces ({name}s)": run.report.num_segments_read}
-            tell(run, counts, forecast, with_reduction(forecast, self.task, session), progress)
+            tokens = with_reduction(forecaster, self.task, session, is_total=self.is_total)
+            tell(run, counts, forecaster.outcome, tokens, progress)
 
     def _fate(self, pipeline: Pipeline) -> str:
         done = f"after {counted(self._run.report.num_segments_done, self.noun)}"

@@ -26,9 +26,12 @@ LENGTHS = """
 SELECT count(*), total(num_prompt_tokens), total(num_output_tokens),
   total(1.0 * num_prompt_tokens * num_prompt_tokens), total(1.0 * num_prompt_tokens * num_output_tokens)
 FROM answers JOIN jobs ON jobs.id = job
-WHERE digest = ? AND finish_reason IN ('stop', 'length', 'loop')
+WHERE digest = ? AND finish_reason IN ('stop', 'length', 'loop') AND NOT EXISTS (
+  SELECT 1 FROM answers AS later WHERE later.key = answers.key AND later.attempt = answers.attempt + 1
+)
 """
-"""How long the answers of a job are; see `lengths.Lengths`."""
+"""How long the answers of a job are, the last one of each question: a run's tokens count no other; see
+`lengths.Lengths`."""
 
 KEEP = """
 INSERT INTO answers (job, key, attempt, text, answer, finish_reason, num_prompt_tokens, num_output_tokens, seconds,

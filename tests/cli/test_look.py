@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Callable
 from itertools import pairwise
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.program import Outcome
 
+from llmpar.cli.forecasting import growth
 from llmpar.cli.look import spread
 from llmpar.reporting.pace import Machine, Pace, file_of_paces, recall, remember
 
@@ -91,6 +93,29 @@ def test_a_sample_is_no_document(llmpar: Call, tmp_path: Path, options: tuple[st
     assert (tmp_path / "a.txt").read_text() == "One.\n"
 
 
+@pytest.mark.parametrize(("number", "budget"), [(27, 384), (100, 384), (40, 600), (2, 10), (1, 100)])
+def test_a_tree_reads_and_writes_what_is_foreseen(number: int, budget: int) -> None:
+    draw = random.Random(number)
+    num_read = num_written = 0
+    trees = 50
+    for _ in range(trees):
+        sizes = [draw.randint(40, 140) for _ in range(number)]
+        while len(sizes) > 1:  # level by level, by the rule of `reduction.Tree`
+            groups: list[list[int]] = [[]]
+            for size in sizes:
+                if len(groups[-1]) > 1 and sum(groups[-1]) + size > budget:
+                    groups.append([])
+                groups[-1].append(size)
+            sizes = []
+            for group in groups:
+                sizes.append(draw.randint(80, 160) if len(group) > 1 else group[0])
+                if len(group) > 1:
+                    num_read += 47 + sum(group) + len(group) - 1
+                    num_written += sizes[-1]
+    told = growth(number, 90, budget, (47, 1), lambda _: 120)
+    assert told == pytest.approx((num_read / trees, num_written / trees), rel=0.12)
+
+
 class TestForecast:
     def test_what_is_kept_stale_and_asked(self, llmpar: Call, tiny_model: Path) -> None:
         limits = ("--max-new-tokens", "12")
@@ -114,6 +139,38 @@ class TestForecast:
         read, written = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:tokens in|out)", done))
         assert int(rows["tokens to read"].replace(",", "")) == read
         assert abs(int(re.findall(r"[\d,]+", rows["tokens to write"])[0].replace(",", "")) - written) <= 0.2 * written
+
+    def test_choices_are_foreseen_by_those_that_were_made(self, llmpar: Call, tiny_model: Path) -> None:
+        def foreseen(text: str) -> int:
+            rows = forecast(run(llmpar, tiny_model, "--dry-run", "--choices", choices, text=text))
+            return int(rows["tokens to write"].removeprefix("about ").replace(",", ""))
+
+        choices = "a,bb,ccc"
+        assert foreseen(TEXT) == 40 * 3, "the mean of 2, 3 and 4 tokens, as nothing else tells"
+        done = run(llmpar, tiny_model, "--choices", choices).err
+        written = int(re.findall(r"([\d,]+) out", done)[0])
+        # As many others; what is told has two digits.
+        assert foreseen(TEXT.replace("number", "nummer")) == pytest.approx(written, rel=0.05)
+
+    def test_a_trial_says_nothing_about_the_answers_over_answers(
+        self, llmpar: Call, tiny_model: Path, tmp_path: Path
+    ) -> None:
+        paths = [tmp_path / name for name in ("a.txt", "b.txt")]
+        for path in paths:
+            path.write_text("".join(f"Part {number} of {path.name}.\n\n" for number in range(9)))
+        task = tmp_path / "task.toml"
+        task.write_text('prompt = "Say {text}"\nreduce = "Join {text}"\nmerge = "reduce"\nunit = "paragraph"\n')
+        command = ("run", "--task", str(task), "--model", str(tiny_model), "--max-new-tokens", "12",
+                   "--check", "none", *map(str, paths))  # fmt: skip
+        assert llmpar(*command, "--sample", "10").code == 0
+        rows = forecast(llmpar(*command, "--dry-run"))
+        done = llmpar(*command).err
+        read, written = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:tokens in|out)", done))
+        assert rows["to ask"] == "8"
+        # The tiny model's answers are random bytes, some of which are longer when they are read again.
+        assert int(rows["tokens to read"].replace(",", "")) == pytest.approx(read, rel=0.2)
+        told = rows["tokens to write"].removeprefix("about ").replace(",", "")
+        assert int(told) == pytest.approx(written, rel=0.05)
 
     def test_it_makes_no_store(self, llmpar: Call, tiny_model: Path, tmp_path: Path) -> None:
         assert run(llmpar, tiny_model, "--dry-run", "--store", str(tmp_path / "store")).code == 0

@@ -17,6 +17,9 @@ def told_of_compiling(tell: Callable[[bool], None]) -> Iterator[None]:
         tell: is called with True at the beginning and with False at the end, on the thread that compiles; a single
             thread does so at a time.
     """
+    import llmpar.engine.cpu  # noqa: F401 (it settles what Numba does, which must be before Numba is imported)
+
+    # isort: split
     from numba.core import event
 
     class Listener(event.Listener):  # type: ignore[misc]  # Numba has no types

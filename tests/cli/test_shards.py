@@ -81,7 +81,7 @@ def test_eight_shards_that_are_stopped_at_random_make_the_same_document(llmpar: 
     source = tmp_path / "in.txt"
     source.write_text(DOCUMENT)
     num_stopped = 0
-    with serving(echo, seconds=0.05) as server:
+    with serving(echo, seconds=0.1) as server:
         given = (*ASK, "--endpoint", server.url, "-j", "1", str(source))
         undivided = llmpar(*given, "--no-store")
         server.asked.clear()

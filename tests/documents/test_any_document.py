@@ -143,6 +143,14 @@ def properties_in(text: str) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.parametrize("source", ["a \\\n  = one\n", "a\\\n  b = one\n", "a = \\\n  one\n", "a\\\n  : \\\n\tone"])
+def test_what_stands_between_a_key_and_its_value_may_go_on_over_lines(source: str) -> None:
+    block, segments = split(source, "a.properties")
+    ((key, _),) = properties_in(source)
+    assert [segment.text for segment in segments] == ["one"]
+    assert properties_in(answered(block, segments, ["two"], None)) == [(key, "two")]
+
+
 VALUE = st.lists(
     st.sampled_from(["word", " ", "é", "\\\\", "\\n", "\\u00e9", "=", ":", "#", "{0}", "\\\n  ", "1"]), max_size=6
 )

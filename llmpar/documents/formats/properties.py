@@ -42,16 +42,19 @@ class Properties(WholeFormat):
         for line in lines:
             if line.is_blank or line.text.lstrip().startswith(("#", "!")):
                 continue
-            key = _KEY.match(line.text)
-            assert key is not None
-            start, parts = line.start + key.end(), [line.text[key.end() :]]
+            parts = [(line.start, line.text)]
             last = line
             while _CONTINUES.search(last.text) and (following := next(lines, None)):
-                parts[-1] = parts[-1][:-1]
-                parts.append(following.text.lstrip(" \t\f"))
+                parts[-1] = (parts[-1][0], parts[-1][1][:-1])
+                rest = following.text.lstrip(" \t\f")
+                parts.append((following.start + len(following.text) - len(rest), rest))
                 last = following
-            said = _said("".join(parts), line)
+            logical = "".join(text for _, text in parts)
+            key = _KEY.match(logical)
+            assert key is not None
+            said = _said(logical[key.end() :], line)
             if any(char.isalpha() for char in said):
+                start = _place(parts, key.end())
                 pieces.append(marked_piece(Piece(start, last.end, said.strip(), _VALUE), self.reading))
         return pieces
 
@@ -72,6 +75,15 @@ class Properties(WholeFormat):
     def write_failure(self, segment: Segment, reason: str, fate: Literal["mark", "skip"]) -> str:
         """Return a mark and the source as a value, or nothing."""
         return self.write(segment, f"[llmpar: {reason}] {segment.text}", 0) if fate == "mark" else ""
+
+
+def _place(parts: list[tuple[int, str]], at: int) -> int:
+    """Return where a character of a logical line stands, of which each part has a place in the text."""
+    for start, text in parts[:-1]:
+        if at < len(text):
+            return start + at
+        at -= len(text)
+    return parts[-1][0] + at
 
 
 def _units(text: str) -> str:

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/forecasts.py [--only article,story,messages] [--characters N] [--messages 200]
 
-The state is empty at first. "After a trial" is a forecast after `--sample 16`, of the pieces that are left. "After a run"
-is one of all pieces, after the whole job was done once: with `--refresh`, no answer is taken from the store. Each
+The state is empty at first. "After a trial" is a forecast after `--sample 16`, of the pieces that are left. "After a
+run" is one of all pieces, after the whole job was done once: with `--refresh`, no answer is taken from the store. Each
 forecast is followed by the run that it is about. Seconds are those of the run's last line.
 """
 

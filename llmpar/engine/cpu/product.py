@@ -131,18 +131,23 @@ def _step(
     words = [b.add(word, number(s)) if s else word for s in range(dot.step)]
     for one in words:
         ahead.fetch(one)
+    # What there is less of stays in registers: the inputs of few rows, or else the weights of a few vectors.
+    cells = sorted(sums, key=lambda cell: cell[::-1]) if len(rows) < len(vectors) else sorted(sums)
     for some in [[one] for one in words] if dot.bits in (0, 8) else [words]:
-        for v, vector in enumerate(vectors):
-            weights = []
-            for one in some:
-                weights += dot.expand(b, product.w.at(product.weights(one, vector), INTS), product.own.table)
-            for r, row in enumerate(rows):
-                inputs = [
-                    splat(b, product.x.at(product.inputs(row, one, part), I32), INTS)
+        weights: dict[int, list[Any]] = {}
+        for r, v in cells:
+            if v not in weights:
+                weights[v] = [
+                    part
                     for one in some
-                    for part in range(dot.input_words)
+                    for part in dot.expand(b, product.w.at(product.weights(one, vectors[v]), INTS), product.own.table)
                 ]
-                b.store(emit(b, b.load(sums[r, v]), inputs, weights), sums[r, v])
+            inputs = [
+                splat(b, product.x.at(product.inputs(rows[r], one, part), I32), INTS)
+                for one in some
+                for part in range(dot.input_words)
+            ]
+            b.store(emit(b, b.load(sums[r, v]), inputs, weights[v]), sums[r, v])
 
 
 @intrinsic

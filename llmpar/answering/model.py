@@ -377,12 +377,7 @@ def import_libraries() -> None:
 
 
 def open_part(
-    choice: ModelChoice,
-    files: ModelFiles,
-    prompting: Prompting,
-    num_models: int,
-    doubts: bool,
-    watcher: Watcher,
+    choice: ModelChoice, files: ModelFiles, prompting: Prompting, num_models: int, doubts: bool, watcher: Watcher
 ) -> Part:
     """Load a model in a process of its own, on one of several devices; see `LocalModel.load_here`.
 

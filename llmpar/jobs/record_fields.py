@@ -23,10 +23,11 @@ class RecordFields:
 
     def __init__(self, task: Task) -> None:
         known = {*QUESTION_FIELDS, *(name for name, _ in task.values)}
-        named = field_names(task.prompt) + field_names(task.system or "")
-        self.names = tuple(dict.fromkeys(name for name in named if name not in known))
+        asked = [name for name in field_names(task.prompt) if name not in known]
+        named = [*asked, *(name for name in field_names(task.system or "") if name not in known)]
+        self.names = tuple(dict.fromkeys(named))
         """The names, which may be paths such as `review.title`."""
-        self._has_text = PLACEHOLDER in task.prompt
+        self._unplaced = asked[0] if asked and PLACEHOLDER not in task.prompt else None
         self._were_there = False
 
     def of(self, segment: Segment) -> tuple[Segment, Fields]:
@@ -40,10 +41,11 @@ class RecordFields:
         """
         record = segment.format.record(segment) if self.names and segment.format and segment.fault is None else ""
         if not record:
-            if self.names and not self._has_text and not self._were_there and segment.fault is None:
+            if self._unplaced and not self._were_there and segment.fault is None:
+                document = one_line(segment.block.document.name)
                 raise UsageError(
-                    f"{{{self.names[0]}}} in the prompt stands for nothing, as {one_line(segment.block.document.name)} "
-                    f"has no fields; a piece goes where the prompt says {PLACEHOLDER}, so say that, too"
+                    f"{{{self._unplaced}}} in the prompt stands for nothing, as {document} has no fields; "
+                    f"a piece goes where the prompt says {PLACEHOLDER}, so say that, too"
                 )
             return segment, ()
         said = json.loads(record, strict=False)

@@ -26,7 +26,8 @@ _KEEP_MARKS = "Keep these marks around the words that they belong to, and in the
 
 _TEMPLATES_KEPT = 64
 _NAMED = re.compile(r"\{([a-z][a-z0-9_]*)\}")
-_HALF = re.compile(r"\{\s*text\s*\}|\{\s*text\b(?![^{}]*\})|(?<![\w.{])text\}")  # the placeholder, written wrong
+_HALF = re.compile(r"\{\s*text\s*\}|\{\s*text\b(?![^{}]*\})")  # the placeholder, written wrong
+_UNOPENED = re.compile(r"\btext\}")
 _FIELD = re.compile(r"\{([^\W\d][\w .\-]*(?:\[-?\d+\][\w .\-]*)*)\}")
 
 
@@ -204,6 +205,7 @@ def task_of_prompt(prompt: str, system: str | None = None) -> Task:
     """
     if not prompt.strip():
         raise UsageError("the prompt is empty; say what to do with the text")
-    if PLACEHOLDER not in prompt and (half := _HALF.search(prompt)):
+    half = _HALF.search(prompt) if "{" in prompt else _UNOPENED.search(prompt)
+    if half and PLACEHOLDER not in prompt:
         raise UsageError(f"the prompt says {half[0]!r} where it should say {PLACEHOLDER}")
     return Task("run", prompt, system)

@@ -33,7 +33,9 @@ def test_a_placeholder_that_is_written_wrong_is_refused(llmpar: Call, prompt: st
     assert "{text}" in outcome.err
 
 
-@pytest.mark.parametrize("prompt", ["Rewrite", "Say {a}: {text}", 'Answer as {"a": 1}', "The text is old"])
+@pytest.mark.parametrize(
+    "prompt", ["Rewrite", "Say {a}: {text}", 'Answer as {"a": 1}', 'Answer as {"a": text}', "The text is old"]
+)
 def test_braces_that_mean_something_else_are_left_alone(llmpar: Call, prompt: str) -> None:
     outcome = llmpar(*RUN, prompt, stdin=b"One. Two.")
     assert outcome.code == 0, outcome.err
@@ -74,3 +76,7 @@ def test_asking_for_progress_before_there_is_any_ends_nothing() -> None:
     )  # fmt: skip
     assert (outcome.returncode, outcome.stdout) == (0, b"One.")
     assert outcome.stderr.startswith(b"!")
+
+
+def test_names_in_a_system_prompt_do_not_say_where_the_text_goes(llmpar: Call) -> None:
+    assert llmpar(*RUN, "Rewrite", "--system", "You are {somebody}.", stdin=b"One.").code == 0

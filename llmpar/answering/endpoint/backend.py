@@ -208,7 +208,7 @@ class EndpointBackend:
                     self._fail(TokensSpent(self._budget.total or 0, self._budget.spent))
                 return  # what is on its way may take less than it could
             self._waiting.popleft()
-            server = min(free, key=lambda one: (one.is_away, one.load))
+            server = min(free, key=lambda one: (one.is_doubtful, one.load))
             server.num_running += 1
             self._start(self._ask(server, asked))
 

@@ -65,11 +65,16 @@ class Server:
         phase: Literal["ended", "decode", "idle"] = "decode" if self.num_running else "idle"
         return WorkerStatus("ended" if self.is_away else phase, self.num_running, self.num_done, self.num_tokens)
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it is away, or fails again and again."""
+        return self.is_away or self._in_a_row >= _STUMBLES
+
     def takes(self, now: float) -> bool:
-        """Tell whether it may be asked now; one that is away is asked for one thing alone, to see if it is back."""
+        """Tell whether it may be asked now; a doubtful one is asked for one thing alone, to see if it answers again."""
         if now < self.rests_until:
             return False
-        return self.num_running < (1 if self.is_away else self.pace.level)
+        return self.num_running < (1 if self.is_doubtful else self.pace.level)
 
     def answered(self, num_tokens: int) -> None:
         """Take note that it answered."""

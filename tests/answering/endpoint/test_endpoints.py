@@ -403,6 +403,19 @@ def test_what_a_server_had_that_is_lost_the_others_answer(quick: None) -> None:
         assert answers(results) == [text.upper() for text in texts]
 
 
+def test_one_that_fails_again_and_again_is_asked_for_one_thing_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmpar.answering.endpoint.server._FIRST_PAUSE", 0.0)
+    server = Asked(0, Client(Address("http://127.0.0.1:9/v1"), None), MODEL, Manners(), Pace(8))
+    server.num_running = 1
+    for now in range(1, 5):
+        assert server.takes(now)
+        server.stumbled(now, None)
+    assert not server.takes(5)
+    assert server.is_doubtful
+    server.answered(1)
+    assert server.takes(6)
+
+
 def test_servers_with_different_models_are_not_one() -> None:
     others = serving(models=[{"id": "other"}])
     with serving() as one, others as other, pytest.raises(ModelUnavailable, match="two models"):

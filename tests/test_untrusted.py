@@ -274,7 +274,7 @@ class TestTemplate:
         "{{ '%*d' % (10**9, 1) }}",
         "{{ 1|round(10**9, 'ceil') }}",
         "{{ ([[1]*10**4]*10**4)|sum(start=[]) }}",
-        "{{ ('a '*10**6)|wordwrap(1) }}",
+        "{{ ('a '*10**7)|wordwrap(1) }}",
         "{% set n = namespace(l=[1], m=[1]) %}{% for i in range(40) %}{% set n.l = [n.l, n.l] %}"
         "{% set n.m = [n.m, n.m] %}{% endfor %}{{ n.l == n.m }}",
     ])  # fmt: skip

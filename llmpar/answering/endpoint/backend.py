@@ -15,7 +15,7 @@ from llmpar.answering.backend import Query, Reply, Watcher
 from llmpar.answering.endpoint.budget import Budget
 from llmpar.answering.endpoint.failures import Failure, Kind, RequestFailed
 from llmpar.answering.endpoint.logprobs import Told
-from llmpar.answering.endpoint.loop import run_until_stopped
+from llmpar.answering.endpoint.loop import Loop
 from llmpar.answering.endpoint.messages import Answered, Manners, answer_in, body_of, path_of
 from llmpar.answering.endpoint.server import LONGEST_WAIT, Server
 from llmpar.answering.endpoint.tokens import estimate, estimate_prompt, fewest, surely_exceeds
@@ -72,10 +72,8 @@ class EndpointBackend:
         self._is_closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._told: set[str] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=run_until_stopped, args=(self._loop,), name="llmpar-endpoint", daemon=True
-        )
+        self._loop = Loop()
+        self._thread = threading.Thread(target=self._loop.run_until_stopped, name="llmpar-endpoint", daemon=True)
         self._thread.start()
         self._servers = asyncio.run_coroutine_threadsafe(_made(servers), self._loop).result()
         self._last_answer = time.monotonic()

@@ -20,7 +20,7 @@ from llmpar.answering.endpoint.client import Client, require_client
 from llmpar.answering.endpoint.failures import Failure, Kind, RequestFailed
 from llmpar.answering.endpoint.introduction import Introduction, introduce, refused
 from llmpar.answering.endpoint.keys import Key, find_key, read_key
-from llmpar.answering.endpoint.loop import run_until_stopped
+from llmpar.answering.endpoint.loop import Loop
 from llmpar.answering.endpoint.messages import Manners
 from llmpar.answering.endpoint.pace import Pace
 from llmpar.answering.endpoint.server import Server
@@ -226,8 +226,8 @@ def _run(work: Callable[[Callable[[str], None]], Coroutine[Any, Any, _T]], doing
         doing: is told that, on the caller's thread.
     """
     told: queue.SimpleQueue[str] = queue.SimpleQueue()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=run_until_stopped, args=(loop,), name="llmpar-introduction", daemon=True)
+    loop = Loop()
+    thread = threading.Thread(target=loop.run_until_stopped, name="llmpar-introduction", daemon=True)
     thread.start()
     ended = asyncio.run_coroutine_threadsafe(work(told.put), loop)
     try:

@@ -3,6 +3,8 @@
 #
 #     tests/arm.sh tests/arm_kernels.py                  # 64 answers must be those of every processor: half an hour
 #     CPU=generic FEATURES=+neon tests/arm.sh …          # without dot products
+#     CPU=neoverse-v1 FEATURES=+neon,+dotprod,+fp-armv8,+lse,+i8mm,+bf16 tests/arm.sh tests/arm_products.py
+#                                                        # with matrix instructions: a quarter of an hour
 #
 # It needs qemu-user-static, and the packages of arm64 in apt's lists (`dpkg --add-architecture arm64; apt-get update`).
 # Python and what kernels need are put into ARM_ROOT once, by default beside the system's other temporary files.

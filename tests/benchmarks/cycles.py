@@ -46,10 +46,11 @@ class Processor:
 PROCESSORS = (
     Processor("alderlake", "avx2,avxvnni,fma,f16c", 64, "two VPDPBUSD of 32 bytes"),
     Processor("znver3", "avx2,fma,f16c", 64, "two VPMADDUBSW of 32 bytes, before they are added"),
-    Processor("neoverse-v2", "neon,dotprod,fp-armv8,fullfp16", 64, "four SDOT of 16 bytes", "aarch64-linux-gnu"),
+    Processor("neoverse-v2", "neon,dotprod,i8mm,bf16,fp-armv8", 128, "four SMMLA, 2 · 2 · 8", "aarch64-linux-gnu"),
 )
-# Bytes that an instruction multiplies, in registers of 16 bytes, by how its mnemonic begins.
-_DOTS = {"vpdpbusd": 1, "vpmaddubsw": 1, "sdot": 1}
+# Instructions that multiply bytes, by how their mnemonics begin.
+_X86 = ("vpdpbusd", "vpmaddubsw")
+_ARM = {"sdot": 16, "smmla": 32}  # how many they multiply
 _WIDTH = {"x": 16, "y": 32, "z": 64}
 
 
@@ -111,9 +112,9 @@ def products(lines: list[str]) -> int:
 def _multiplied(line: str) -> int:
     """Return how many bytes an instruction multiplies."""
     name, _, operands = line.strip().removeprefix("{vex}").strip().partition("\t")
-    if name not in _DOTS:
-        return 0
-    return 16 if name == "sdot" else _WIDTH[re.findall(r"%([xyz])mm", operands)[-1]]
+    if name not in _X86:
+        return _ARM.get(name, 0)
+    return _WIDTH[re.findall(r"%([xyz])mm", operands)[-1]]
 
 
 def cycles(mca: str, processor: Processor, lines: list[str]) -> float:

@@ -2,8 +2,7 @@
 
 A register has four words, so a vector of 16 is computed in four parts. SDOT multiplies signed bytes with signed ones
 and cuts nothing. Bytes that are stored with 128 added have their highest bit flipped before, and are then what they
-stand for. The matrix instructions (SMMLA, BFMMLA) want eight inputs of one channel side by side, which is not how
-packed weights lie (see `README.md`), so they are not used.
+stand for. `matrices_arm` has what multiplies two rows at once.
 
 Source: Arm Architecture Reference Manual for A-profile, C7.2 (SDOT, BFDOT).
 """
@@ -16,8 +15,10 @@ from llvmlite import ir
 
 from llmpar.engine.cpu.vector import I8, flipped, floats, function, in_parts, ints
 
-_WORDS = 4
-_BYTES = ir.VectorType(I8, 16)
+WORDS = 4
+"""Words of a register."""
+SIXTEEN_BYTES = ir.VectorType(I8, 16)
+"""The type of a register of bytes."""
 
 
 def codes_dotprod(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
@@ -42,12 +43,12 @@ def bfloats_bfdot(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
 
 
 def _dot(builder: Any, name: str, total: Any, x: list[Any], w: list[Any]) -> Any:
-    sums = (ints if total.type.element == ir.IntType(32) else floats)(_WORDS)
-    dot = function(builder, name, sums, [sums, _BYTES, _BYTES])
+    sums = (ints if total.type.element == ir.IntType(32) else floats)(WORDS)
+    dot = function(builder, name, sums, [sums, SIXTEEN_BYTES, SIXTEEN_BYTES])
 
     def add(total: Any, inputs: Any, weights: Any) -> Any:
-        return builder.call(dot, [total, *(builder.bitcast(each, _BYTES) for each in (inputs, weights))])
+        return builder.call(dot, [total, *(builder.bitcast(each, SIXTEEN_BYTES) for each in (inputs, weights))])
 
     for pair in zip(x, w, strict=True):
-        total = in_parts(builder, _WORDS, add, total, *pair)
+        total = in_parts(builder, WORDS, add, total, *pair)
     return total

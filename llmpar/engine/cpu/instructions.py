@@ -23,6 +23,7 @@ from llmpar.engine.cpu.codes_x86 import (
     octets_avx2,
 )
 from llmpar.engine.cpu.dots import BFLOATS, BYTES, CODED, E4M3, E5M2, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot, Emit
+from llmpar.engine.cpu.matrices_arm import EmitSquares, bfloats_bfmmla, bytes_i8mm, codes_i8mm, octets_i8mm
 from llmpar.engine.cpu.vector import HOST, floats, ints
 
 
@@ -40,6 +41,18 @@ class Instruction:
 
 
 @dataclass(frozen=True, slots=True)
+class Matrix:
+    """Instructions that multiply two rows with two channels, and the feature with which they come.
+
+    They sum what `Instruction` of the same dot product sums, to the same bits.
+    """
+
+    dot: Dot
+    feature: str
+    emit: EmitSquares
+
+
+@dataclass(frozen=True, slots=True)
 class InstructionSet:
     """How one kind of processor computes products and attention.
 
@@ -50,6 +63,7 @@ class InstructionSet:
             registers, beside what is multiplied; the fewest rows first. `lanes` times the vectors divide a panel
             (`precision.PANEL`). Few rows wait for memory, which is fastest read as it lies: all vectors of a panel.
         dots: its instructions for dot products. Where it has none for one, the portable way is compiled.
+        matrices: its instructions for two rows at once, beside `dots`, which have what one row takes.
         tiles: what AMX calls its instruction for a dot product; it takes the place of `dots` and `shapes`.
         halves: whether floats of 16 bits, if it has no instruction for them, are multiplied faster than those of 32, as
             was measured, since half as much is read.
@@ -59,6 +73,7 @@ class InstructionSet:
     lanes: int
     shapes: tuple[tuple[int, int], ...]
     dots: tuple[Instruction, ...] = ()
+    matrices: tuple[Matrix, ...] = ()
     tiles: tuple[tuple[Dot, str], ...] = ()
     halves: bool = False
 
@@ -94,6 +109,11 @@ class InstructionSet:
         """Tell whether that way sums what bytes stand for that are stored with 128 added."""
         own = self.own(dot)
         return own is not None and own.is_signed
+
+    def matrix(self, dot: Dot) -> EmitSquares | None:
+        """Return how two rows are multiplied at once, None where each is by itself."""
+        known = [one for one in self.matrices if one.dot is dot and HOST.get(one.feature, False)]
+        return known[0].emit if known and self.own(dot) else None
 
     def tile(self, dot: Dot) -> str | None:
         """Return what AMX calls its instruction for a dot product, None where vectors compute it."""
@@ -146,6 +166,12 @@ NEON = InstructionSet(
         *(Instruction(dot, "dotprod", octets_dotprod, is_signed=True) for dot in (OCTETS, LOOKUPS)),
         Instruction(BYTES, "dotprod", bytes_dotprod, is_signed=True),
         *(Instruction(dot, "bf16", bfloats_bfdot) for dot in (BFLOATS, E4M3, E5M2)),
+    ),
+    matrices=(
+        *(Matrix(dot, "i8mm", codes_i8mm) for dot in (NIBBLES, SIXES)),
+        *(Matrix(dot, "i8mm", octets_i8mm) for dot in (OCTETS, LOOKUPS)),
+        Matrix(BYTES, "i8mm", bytes_i8mm),
+        *(Matrix(dot, "bf16", bfloats_bfmmla) for dot in (BFLOATS, E4M3, E5M2)),
     ),
 )
 PORTABLE = InstructionSet(

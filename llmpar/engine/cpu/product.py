@@ -9,6 +9,7 @@ this one is multiplied.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -17,14 +18,16 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from llmpar.engine.cpu.instructions import HERE
+from llmpar.engine.cpu.matrices_arm import in_rows, in_squares
 from llmpar.engine.cpu.operands import FLOATS, INTS, VECTOR, VECTORS, Blocks, Operand, ProductArguments
 from llmpar.engine.cpu.precision import PANEL
 from llmpar.engine.cpu.tiles import by_tiles, takes_tiles
-from llmpar.engine.cpu.vector import I8, I32, multiply_add, number, prefetch, splat
+from llmpar.engine.cpu.vector import I8, I32, I64, ints, multiply_add, number, prefetch, splat
 
 TILE_ROWS = HERE.tile_rows
 """How many rows of a product are computed at once."""
 _STRIP = 12 << 10  # bytes of weights: with as many to come, and the inputs of a tile, they fit the least cache there is
+_NEGATIVE_ZEROS = -0x7FFF8000  # 0x80008000, two of bfloat16
 _Cells = dict[tuple[int, int], Any]
 """Where what belongs to a row and a vector of a tile is kept."""
 
@@ -43,23 +46,21 @@ def _by_vectors(b: Any, product: ProductArguments, row: Any, num_rows: int, firs
     group, part = (cgutils.alloca_once(b, number(0).type) for _ in range(2))
     b.store(b.sdiv(product.first, blocks.parts), group)
     b.store(b.srem(product.first, blocks.parts), part)
-    ahead = _Ahead(b, product, first, num_vectors)
-    with cgutils.for_range(b, product.last, product.first) as loop:
-        block = loop.index
-        if has_factors:
+    steps = _Steps(b, product, rows, vectors, _Ahead(b, product, first, num_vectors))
+    if has_factors:
+        with cgutils.for_range(b, product.last, product.first) as loop:
+            block = loop.index
             starts = product.starts(rows, block, vectors)
             for r, v in cells:
                 b.store(starts[r][v], sums[r, v])
-            begin = b.mul(block, blocks.words)
-            with cgutils.for_range(b, b.sdiv(blocks.words, number(dot.step))) as step:
-                _step(b, product, rows, vectors, sums, b.add(begin, b.mul(step.index, number(dot.step))), ahead)
+            steps.add(sums, b.mul(block, blocks.words), blocks.words)
             _scale(b, product, rows, vectors, sums, totals, block, b.load(group))
             ended = b.add(b.load(part), number(1))
             is_last = b.icmp_signed("==", ended, blocks.parts)
             b.store(b.select(is_last, number(0), ended), part)
             b.store(b.add(b.load(group), b.zext(is_last, number(0).type)), group)
-        else:
-            _step(b, product, rows, vectors, sums, block, ahead)
+    else:
+        steps.add(totals, product.first, b.sub(product.last, product.first))
     for r, v in cells:
         b.store(b.load(totals[r, v]), product.total(rows[r], vectors[v]), align=4)
 
@@ -119,35 +120,115 @@ class _Ahead:
             prefetch(b, self._weights.pointer(b.add(b.add(self._begin, lines), number(v * VECTOR)), I8))
 
 
-def _step(
-    b: Any, product: ProductArguments, rows: list[Any], vectors: list[Any], sums: _Cells, word: Any, ahead: _Ahead
-) -> None:
-    """Add the products of a few words of weights, from `word` on, to the sums of each row and vector.
+class _Steps:
+    """Multiplies some rows with neighbouring vectors, a few words of weights at a time.
 
-    What cannot be added up before it is 32 bits wide is multiplied word by word, which leaves most registers free.
+    Where the processor multiplies two rows at once, their sums lie in squares meanwhile (see `matrices_arm`).
+
+    Args:
+        b: the builder.
+        product: what is computed.
+        rows: which rows.
+        vectors: which vectors of the panel.
+        ahead: fetches what comes next.
     """
-    dot = product.dot
-    emit = HERE.emit(dot)
-    words = [b.add(word, number(s)) if s else word for s in range(dot.step)]
-    for one in words:
-        ahead.fetch(one)
-    # What there is less of stays in registers: the inputs of few rows, or else the weights of a few vectors.
-    cells = sorted(sums, key=lambda cell: cell[::-1]) if len(rows) < len(vectors) else sorted(sums)
-    for some in [[one] for one in words] if dot.bits in (0, 8) else [words]:
-        weights: dict[int, list[Any]] = {}
-        for r, v in cells:
-            if v not in weights:
-                weights[v] = [
-                    part
+
+    def __init__(self, b: Any, product: ProductArguments, rows: list[Any], vectors: list[Any], ahead: _Ahead) -> None:
+        self._b, self._product, self._rows, self._vectors, self._ahead = b, product, rows, vectors, ahead
+        self._matrix = HERE.matrix(product.dot) if len(rows) % 2 == 0 else None
+
+    def add(self, sums: _Cells, begin: Any, count: Any) -> None:
+        """Add the products of `count` words, from `begin` on, to the sums of each row and vector."""
+        b, dot = self._b, self._product.dot
+        if not self._matrix:
+            with cgutils.for_range(b, b.sdiv(count, number(dot.step))) as step:
+                self._by_rows(sums, b.add(begin, b.mul(step.index, number(dot.step))))
+            return
+        self._convert(sums, in_squares)
+        num_words = max(dot.step, 2 // dot.input_words)
+        with cgutils.for_range(b, b.sdiv(count, number(num_words))) as step:
+            self._by_squares(sums, b.add(begin, b.mul(step.index, number(num_words))), num_words)
+        if num_words > dot.step:
+            left = b.srem(count, number(num_words))
+            with b.if_then(b.icmp_signed("!=", left, number(0))):
+                self._by_squares(sums, b.sub(b.add(begin, count), left), 1)
+        self._convert(sums, in_rows)
+
+    def _by_rows(self, sums: _Cells, word: Any) -> None:
+        """Multiply each row by itself.
+
+        What cannot be added up before it is 32 bits wide is multiplied word by word, which leaves most registers free.
+        """
+        b, product, dot = self._b, self._product, self._product.dot
+        emit = HERE.emit(dot)
+        words = self._words(word, dot.step)
+        # What there is less of stays in registers: the inputs of few rows, or else the weights of a few vectors.
+        few_rows = len(self._rows) < len(self._vectors)
+        cells = sorted(sums, key=lambda cell: cell[::-1]) if few_rows else sorted(sums)
+        for some in [[one] for one in words] if dot.bits in (0, 8) else [words]:
+            weights: dict[int, list[Any]] = {}
+            for r, v in cells:
+                if v not in weights:
+                    weights[v] = self._weights(some, v)
+                inputs = [
+                    splat(b, product.x.at(product.inputs(self._rows[r], one, part), I32), INTS)
                     for one in some
-                    for part in dot.expand(b, product.w.at(product.weights(one, vectors[v]), INTS), product.own.table)
+                    for part in range(dot.input_words)
                 ]
-            inputs = [
-                splat(b, product.x.at(product.inputs(rows[r], one, part), I32), INTS)
-                for one in some
-                for part in range(dot.input_words)
-            ]
-            b.store(emit(b, b.load(sums[r, v]), inputs, weights[v]), sums[r, v])
+                b.store(emit(b, b.load(sums[r, v]), inputs, weights[v]), sums[r, v])
+
+    def _by_squares(self, sums: _Cells, word: Any, num_words: int) -> None:
+        """Multiply two rows at once, two words of inputs after another; the last may be one by itself."""
+        b, product, dot = self._b, self._product, self._product.dot
+        assert self._matrix
+        words = self._words(word, num_words)
+        parts = [(one, part) for one in words for part in range(dot.input_words)]
+        # What is added for a word that is not there leaves even a sum of -0 as it is.
+        nothing = ir.Constant(INTS, None if dot.is_integer else [_NEGATIVE_ZEROS] * HERE.lanes)
+        for v in range(len(self._vectors)):
+            weights = self._weights(words, v)
+            for first in range(0, len(parts), 2):
+                type_ = I64 if first + 1 < len(parts) else I32
+                w, after = [*weights, nothing][first : first + 2]
+                for r in range(0, len(self._rows), 2):
+                    inputs = ir.Constant(ir.VectorType(I64, 2), ir.Undefined)
+                    for row in range(2):
+                        at = product.inputs(self._rows[r + row], *parts[first])
+                        found = product.x.at(at, type_)
+                        found = found if type_ is I64 else b.zext(found, I64)
+                        inputs = b.insert_element(inputs, found, ir.Constant(I32, row))
+                    pair = sums[r, v], sums[r + 1, v]
+                    both = b.load(pair[0]), b.load(pair[1])
+                    for total, place in zip(
+                        self._matrix(b, both, b.bitcast(inputs, ints(4)), w, after), pair, strict=True
+                    ):
+                        b.store(total, place)
+
+    def _words(self, word: Any, count: int) -> list[Any]:
+        """Return where so many words are, and fetch as many of those to come."""
+        words = [self._b.add(word, number(one)) if one else word for one in range(count)]
+        for one in words:
+            self._ahead.fetch(one)
+        return words
+
+    def _weights(self, words: list[Any], v: int) -> list[Any]:
+        """Return what inputs are multiplied with, of some words of a vector."""
+        b, product = self._b, self._product
+        return [
+            part
+            for one in words
+            for part in product.dot.expand(
+                b, product.w.at(product.weights(one, self._vectors[v]), INTS), product.own.table
+            )
+        ]
+
+    def _convert(self, sums: _Cells, converted: Callable[[Any, Any, Any], tuple[Any, Any]]) -> None:
+        b = self._b
+        for r in range(0, len(self._rows), 2):
+            for v in range(len(self._vectors)):
+                pair = sums[r, v], sums[r + 1, v]
+                for total, place in zip(converted(b, b.load(pair[0]), b.load(pair[1])), pair, strict=True):
+                    b.store(total, place)
 
 
 @intrinsic

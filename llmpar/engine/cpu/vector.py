@@ -30,7 +30,7 @@ def _features() -> dict[str, bool]:
 HOST = _features()
 """What the processor has, by LLVM's names."""
 _HIGHEST_BITS = -0x7F7F7F80  # 0x80808080
-I8, I16, I32, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()
+I8, I16, I32, I64, F32 = *(ir.IntType(bits) for bits in (8, 16, 32, 64)), ir.FloatType()
 
 
 def ints(lanes: int) -> Any:

@@ -52,12 +52,13 @@ def codes_i8mm(b: Any, sums: tuple[Any, Any], x: Any, w: Any, after: Any) -> tup
 
 def octets_i8mm(b: Any, sums: tuple[Any, Any], x: Any, w: Any, after: Any) -> tuple[Any, Any]:
     """Multiply and add signed bytes of inputs and those of weights, which are stored with 128 added."""
-    return codes_i8mm(b, sums, x, *flipped(b, [w, after]))
+    signed, signed_after = flipped(b, [w, after])
+    return codes_i8mm(b, sums, x, signed, signed_after)
 
 
 def bytes_i8mm(b: Any, sums: tuple[Any, Any], x: Any, w: Any, after: Any) -> tuple[Any, Any]:
     """Multiply and add bytes of inputs, which are stored with 128 added, and signed ones of weights."""
-    return codes_i8mm(b, sums, *flipped(b, [x]), w, after)
+    return codes_i8mm(b, sums, flipped(b, [x])[0], w, after)
 
 
 def bfloats_bfmmla(b: Any, sums: tuple[Any, Any], x: Any, w: Any, after: Any) -> tuple[Any, Any]:
@@ -79,8 +80,8 @@ def _squares(b: Any, name: str, sums: tuple[Any, Any], x: Any, w: Any, after: An
             lanes = list(range(WORDS * square, WORDS * (square + 1)))
             part = _chosen(b, total, total, [lanes])
             parts.append(b.call(multiply, [part, inputs, b.bitcast(weights, SIXTEEN_BYTES)]))
-        pairs = [_chosen(b, *parts[first : first + 2], [list(range(2 * WORDS))]) for first in (0, 2)]
-        found.append(_chosen(b, *pairs, [list(range(4 * WORDS))]))
+        halves = [_chosen(b, parts[first], parts[first + 1], [list(range(2 * WORDS))]) for first in (0, 2)]
+        found.append(_chosen(b, halves[0], halves[1], [list(range(4 * WORDS))]))
     return found[0], found[1]
 
 

@@ -35,6 +35,7 @@ from llmpar.engine.cpu.precision import PRECISIONS, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.cpu.team import ALONE
+from llmpar.engine.cpu.vector import HOST
 from llmpar.engine.precision_names import PrecisionName
 
 """How far a rounded number may be from its oracle, relative to the largest of its row."""
@@ -355,6 +356,39 @@ def test_an_older_processor_computes_the_same_compiled_now_or_before(tmp_path: P
     for name, numbers in native.items():
         assert np.array_equal(found[0][name], found[1][name]), name
         same = close(found[0][name], numbers, "fp32") if name in ROUNDED else np.array_equal(found[0][name], numbers)
+        assert same, name
+
+
+TWIN = """
+import sys
+from llmpar.engine.cpu.vector import HOST
+HOST["avxvnni"] = True  # AVX-512VL has the same instruction, written otherwise
+import numpy as np
+from support.kernel_cases import results
+from llmpar.engine.cpu.dots import BYTES, CODED
+from llmpar.engine.cpu.instructions import AVX2, HERE
+assert HERE is AVX2
+assert {HERE.own(dot).feature for dot in (BYTES, *CODED)} == {"avxvnni"}
+np.savez(sys.argv[1], **results())
+from support.pinned_answers import ANSWERS, digest
+assert all(digest(name) == ANSWERS[name] for name in ("int8", "int4"))
+"""
+
+
+@pytest.mark.skipif(not (HOST.get("avx512vl") and HOST.get("avx512vnni")), reason="no AVX-512VL with VNNI here")
+def test_byte_products_of_256_bits_compute_the_same(tmp_path: Path) -> None:
+    environment = {
+        "NUMBA_CPU_NAME": "x86-64-v3",
+        "NUMBA_CPU_FEATURES": "+avx2,+fma,+f16c,+avx512vl,+avx512vnni",
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]),
+    }
+    command = [sys.executable, "-W", "error", "-c", TWIN, str(tmp_path / "twin.npz")]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    found = np.load(tmp_path / "twin.npz")
+    for name, numbers in results().items():
+        same = close(found[name], numbers, "fp32") if name in ROUNDED else np.array_equal(found[name], numbers)
         assert same, name
 
 

@@ -336,7 +336,7 @@ class LocalModel:
         self._doing = ""
         watcher.watch(lambda: engine.statuses)
         codec = self._tokens.codec(loaded.vocabulary, stop_ids)
-        return Part(LocalBackend(engine, codec, loaded.foundation), loaded.vocabulary, stop_ids, loaded.precision)
+        return Part(LocalBackend(engine, codec, loaded.foundation), loaded.vocabulary, stop_ids, loaded.arithmetic)
 
     @cached_property
     def _files(self) -> ModelFiles:

@@ -80,12 +80,16 @@ class Server:
 
 
 def differing(servers: Sequence[Server]) -> list[tuple[Server, str]]:
-    """Return those of some servers, all ready, that compute in another precision than the first, and why that is."""
-    (first, taken), *others = [(server, server.opened.precision) for server in servers if server.opened]
+    """Return those of some servers, all ready, that compute otherwise than the first, and why that is.
+
+    All answers of a run have one key, so that there can be but one arithmetic: torch's own is another one than that of
+    our kernels, in the same precision, too.
+    """
+    (first, taken), *others = [(server, server.opened.arithmetic) for server in servers if server.opened]
     return [
-        (server, f"it computes in {precision}, and {first.child.name} in {taken}")
-        for server, precision in others
-        if precision != taken
+        (server, f"it computes in {arithmetic}, and {first.child.name} in {taken}")
+        for server, arithmetic in others
+        if arithmetic != taken
     ]
 
 

@@ -130,7 +130,7 @@ def _listen(connection: Connection, inbox: queue.SimpleQueue[Message], ending: t
 def _opened(part: Part) -> Opened:
     backend = part.backend
     statuses = tuple(backend.statuses)
-    return Opened(backend.num_slots, backend.context_length, statuses, part.vocabulary, part.stop_ids, part.precision)
+    return Opened(backend.num_slots, backend.context_length, statuses, part.vocabulary, part.stop_ids, part.arithmetic)
 
 
 def _take(backend: LocalBackend, asked: Asked, line: _Line) -> None:

@@ -31,13 +31,14 @@ class Part:
         backend: answers queries.
         vocabulary: how many tokens the model scores.
         stop_ids: the tokens that end an answer.
-        precision: what it computes in; "" for what does not compute.
+        arithmetic: what it computes in, and whether through torch; "" for what does not compute. Those that differ
+            in it may answer otherwise.
     """
 
     backend: LocalBackend
     vocabulary: int = 0
     stop_ids: frozenset[int] = frozenset()
-    precision: str = ""
+    arithmetic: str = ""
 
 
 class OpenPart(Protocol):
@@ -169,7 +170,7 @@ class Opened:
     statuses: tuple[WorkerStatus, ...]
     vocabulary: int
     stop_ids: frozenset[int]
-    precision: str
+    arithmetic: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,8 @@ class LoadedModel:
 
     `models` are equal, one on each device, of the kind that computes them: our decoder where a CPU or CUDA computes and
     the model has the Llama shape, else transformers' own; or there is one, Shards, over all devices. `context_length`
-    is the most tokens, prompt and output together; `stop_ids` end an answer. `precision` is what they compute in. No
-    answer counts before `foundation` confirms it.
+    is the most tokens, prompt and output together; `stop_ids` end an answer. `precision` is what they compute in, and
+    `through_torch` tells whether torch does, and not our own kernels. No answer counts before `foundation` confirms it.
     """
 
     models: tuple[EngineModel, ...]
@@ -46,6 +46,12 @@ class LoadedModel:
     stop_ids: frozenset[int]
     precision: PrecisionName
     foundation: Foundation
+    through_torch: bool = False
+
+    @property
+    def arithmetic(self) -> str:
+        """What decides the bytes of an answer beside the weights, in words that differ where the bytes may."""
+        return f"{self.precision} through torch" if self.through_torch else self.precision
 
     @property
     def vocabulary(self) -> int:
@@ -124,8 +130,11 @@ def load_model(
         raise _cannot_be_put(path, *next(iter(full.items())))
     for name in full:
         warn(f"{name} has too little memory for the model, and is left out")
+    from llmpar.engine.generic.model import TorchModel
+
     first = models[0]
-    return LoadedModel(tuple(models), first.context_length, stop_ids(path), first.precision, foundation)
+    is_torchs = isinstance(first, TorchModel)
+    return LoadedModel(tuple(models), first.context_length, stop_ids(path), first.precision, foundation, is_torchs)
 
 
 def import_libraries() -> None:
@@ -300,9 +309,8 @@ def _load_on_cpu(path: Path, precision: PrecisionName, notify: Notify, warn: Not
         for weight in model.parameters():  # not the buffers: rotary frequencies stay exact, as transformers loads them
             weight.data = weight.data.to(dtype)
         check_model(model, repr(str(path)))
-        return LoadedModel(
-            (TorchModel(model),), context_length_of(model.config.get_text_config()), stop_ids(path), native, foundation
-        )
+        context_length = context_length_of(model.config.get_text_config())
+        return LoadedModel((TorchModel(model),), context_length, stop_ids(path), native, foundation, through_torch=True)
     if place and decoder.precision.bits < PRECISIONS["fp32"].bits:
         foundation.confirm()  # what is damaged must not become a pack that looks sound
         place.keep(partial(packed.write, decoder, origin=place.origin), notify)

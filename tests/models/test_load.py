@@ -246,7 +246,7 @@ class TestLoad:
         said: list[str] = []
         before = names(entry)
         loaded = load_model(entry, "cpu", asked, notify=said.append)
-        assert loaded.precision == loaded.models[0].decoder.precision.name == taken
+        assert loaded.precision == loaded.arithmetic == loaded.models[0].decoder.precision.name == taken
         assert [line.split()[0] for line in said] == list(refused)
         assert all("gives something else" in line for line in said)
         # What is kept is found by what was asked for; fp32 is not kept.

@@ -65,7 +65,7 @@ def open_fake(
     fail_at: int | None = None,
     kind: str = "",
     context: int = 500,
-    precision: str = "",
+    arithmetic: str = "",
 ) -> Part:
     """Open a part of FakeRunners; `kind` is what is wrong with it."""
     if kind == "full":
@@ -85,7 +85,7 @@ def open_fake(
     backend = byte_backend([runner], context)
     if kind == "damaged":
         backend._foundation = Damaged()
-    return Part(backend, 300, frozenset({2}), precision)
+    return Part(backend, 300, frozenset({2}), arithmetic)
 
 
 class Wrong(FakeRunner):

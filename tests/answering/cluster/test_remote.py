@@ -118,11 +118,12 @@ def test_what_is_given_up_ends_and_what_was_finished_may_be_collected() -> None:
     assert all(map(is_gone, backend.process_ids))
 
 
-def test_one_that_computes_in_another_precision_than_the_first_is_left_out() -> None:
+@pytest.mark.parametrize("other", ["fp32", "bf16 through torch"])
+def test_one_that_computes_otherwise_than_the_first_is_left_out(other: str) -> None:
     told = Told()
-    parts = [fake_part(precision=precision) for precision in ("bf16", "fp32", "bf16")]
+    parts = [fake_part(arithmetic=arithmetic) for arithmetic in ("bf16", other, "bf16")]
     backend, posts = opened(parts, told)
-    assert told.warnings == ["Ray worker 1 is left out: it computes in fp32, and Ray worker 0 in bf16"]
+    assert told.warnings == [f"Ray worker 1 is left out: it computes in {other}, and Ray worker 0 in bf16"]
     assert backend.num_slots == 4
     ask(backend, TEXTS)
     check(backend, TEXTS)

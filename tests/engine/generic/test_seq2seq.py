@@ -240,7 +240,7 @@ class TestLoad:
         loaded = load_model(tmp_path / "model", "cpu", "fp32", notify=said.append)
         assert names(tmp_path / "model") == before
         assert loaded.is_encoder_decoder
-        assert loaded.precision == "fp32"
+        assert (loaded.precision, loaded.arithmetic) == ("fp32", "fp32 through torch")
         assert loaded.stop_ids == frozenset({make(kind).config.eos_token_id})
         assert loaded.context_length == (2048 if kind.startswith("t5") else 128)
         assert ["runs through torch" in line for line in said] == [True]

@@ -17,7 +17,8 @@ from llmpar.answering.processes import Processes
 from llmpar.answering.tokens import OPENING, ModelTokens, Prompting
 from llmpar.answering.wire import Opened, Part
 from llmpar.engine.model import context_length_of
-from llmpar.errors import KeptDamaged, LlmparError, ModelUnavailable
+from llmpar.engine.resources import more_than_cores
+from llmpar.errors import KeptDamaged, LlmparError, ModelUnavailable, setting
 from llmpar.integrity.foundation import Foundation
 from llmpar.tasks.question import Prompt
 
@@ -288,6 +289,10 @@ class LocalModel:
 
         with ExitStack() as ending:
             if self._choice.tensor_parallel == 1 and find_devices(self._choice.device)[0] == "cpu":
+                if many := more_than_cores(self._choice.threads or 0):
+                    self._watcher.warn(
+                        f"{setting('threads', str(self._choice.threads), option=f'-j {self._choice.threads}')}: {many}"
+                    )
                 ending.enter_context(told_of_compiling(self._tell_compiling))
             return self._load_telling(prompting, num_models, ending)
 
@@ -344,18 +349,22 @@ class LocalModel:
         if choice.offline:
             # Before huggingface_hub is imported, which reads it then.
             os.environ["HF_HUB_OFFLINE"] = "1"
+        from llmpar.models.fetch import NotFetched
         from llmpar.models.registry import resolve
 
         with OPENING:
             watcher, is_spread = self._watcher, choice.tensor_parallel > 1  # only transformers spreads a model
-            return resolve(
-                choice.name,
-                offline=choice.offline,
-                notify=watcher.doing,
-                warn=watcher.warn,
-                remark=watcher.remark,
-                expanded=is_spread,
-            )
+            try:
+                return resolve(
+                    choice.name,
+                    offline=choice.offline,
+                    notify=watcher.doing,
+                    warn=watcher.warn,
+                    remark=watcher.remark,
+                    expanded=is_spread,
+                )
+            except NotFetched as error:
+                raise ModelUnavailable(f"{error}, and nothing is fetched here ({setting('offline')})") from error
 
     @cached_property
     def _config(self) -> dict[str, object]:

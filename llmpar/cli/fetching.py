@@ -43,14 +43,14 @@ def ask_to_fetch(name: str, *, yes: bool, offline: bool = False) -> None:
         return
     much = "an unknown size" if download.size is None else size(download.size)
     say(f"llmpar: {one_line(name)} is not on this machine yet: {much} to fetch from {download.source}")
-    if not yes and not agrees("fetch it?"):
+    if not yes and not agrees("fetch it?", unattended=True):
         raise UsageError(f"{one_line(name)} was not fetched; --yes fetches without a question")
 
 
-def agrees(question: str) -> bool:
-    """Ask whoever sits at the terminal, and return the answer; true where nobody sits there."""
+def agrees(question: str, *, unattended: bool) -> bool:
+    """Ask whoever sits at the terminal, and return the answer; `unattended` is that of nobody."""
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
-        return True
+        return unattended
     sys.stderr.write(f"llmpar: {question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
@@ -73,7 +73,8 @@ def told(facts: ModelFacts) -> Iterator[tuple[str, str]]:
     else:
         yield "download", "none; it is on this machine"
     if facts.disk is not None:
-        yield "disk", size(facts.disk) if facts.place else f"{size(facts.disk)}, and what is made of it"
+        unknown = facts.place is None and facts.pack is None
+        yield "disk", f"{size(facts.disk)}, and what is made of it" if unknown else size(facts.disk)
     if facts.pack is not None:
         yield "", f"about {size(facts.pack)} more from the first run on, which keeps the weights as this CPU takes them"
     if facts.context_length is not None:

@@ -14,7 +14,8 @@ from llmpar.answering.flow import Part
 from llmpar.answering.forecast import Forecaster
 from llmpar.answering.session import Session, examples_of
 from llmpar.cli.forecasting import tell, with_reduction
-from llmpar.cli.look import is_of_lines, show_prompts
+from llmpar.cli.hints import is_of_lines, warn_of_model
+from llmpar.cli.look import show_prompts
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run, given_up
 from llmpar.cli.sampling import show_sample
@@ -71,7 +72,7 @@ class Job:
     terms: Terms | None = None
     _run: Run = field(init=False)
     _record_fields: RecordFields = field(init=False)
-    _of_lines: str = field(default="", init=False)
+    _is_hinted: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         if self.options.merge.reduce is not None:
@@ -129,7 +130,7 @@ class Job:
             with rereadable_stdin() if "-" in sources else nullcontext(lambda: None) as rewind:
                 self._answer_by_terms(self.terms, sources, rewind, progress)
             return
-        model = self._run.open_model(progress)
+        model = self._open_model(progress)
         with given_up(self._open_output(sources, progress)) as output, self._run.session(progress, model) as session:
             self._merge_into(output, sources, session, progress)
 
@@ -147,7 +148,7 @@ class Job:
                     for _, found in run.blocks(index, source, self._unit):
                         yield from (self._record_fields.of(segment)[0] for segment in found)
 
-        model = run.open_model(progress)
+        model = self._open_model(progress)
         with ExitStack() as stack:
             output = None if terms.ends else stack.enter_context(given_up(self._open_output(sources, progress)))
             session = stack.enter_context(run.session(progress, model, self._typical(model)))
@@ -159,6 +160,13 @@ class Job:
             run.report.set_apart()
             rewind()
             self._merge_into(output, sources, session, progress)
+
+    def _open_model(self, progress: Progress) -> Model:
+        choice = self._run.choice
+        warning = warn_of_model(self.task.name, choice.name) if choice.engine == "model" else None
+        if warning and progress.is_watched and not self.options.output.quiet:
+            progress.note(f"llmpar {self.task.name}: {warning}")
+        return self._run.open_model(progress)
 
     def _typical(self, model: Model) -> Iterator[Question]:
         """Yield questions that show what most prompts begin with, though terms are asked about before."""
@@ -177,22 +185,20 @@ class Job:
             lambda name, num_segments, num_failed: self._remark(name, num_segments, num_failed, progress),
         )
         with run.telling(progress, lambda: self._fate(pipeline)):
-            pipeline.run(run.share(self._parts(sources, session)), output)
-        if self._of_lines:
-            progress.remark(
-                f"{self._of_lines} seems to hold one text on each line; with -u line, each line is one piece"
-            )
+            pipeline.run(run.share(self._parts(sources, session, progress)), output)
         given = self.options.output
         if given.copy_others and given.output_dir:
             self.options.register.folders.copy_others(given.output_dir, given.wait)
 
     def _show_prompts(self, sources: list[str], progress: Progress) -> None:
-        model = self._run.open_model(progress)
+        model = self._open_model(progress)
         with Session(model, None, self._run.sampling, self._run.policy, self._run.report) as session:
-            show_prompts(self._questions(sources, session), self.options.output.show_prompt or 0, model, progress)
+            show_prompts(
+                self._questions(sources, session, progress), self.options.output.show_prompt or 0, model, progress
+            )
 
-    def _questions(self, sources: list[str], session: Session) -> Iterator[Question]:
-        for part in self._parts(sources, session):
+    def _questions(self, sources: list[str], session: Session, progress: Progress) -> Iterator[Question]:
+        for part in self._parts(sources, session, progress):
             yield from part.questions
             if part.block.last:
                 self._run.report.finish_document()
@@ -200,9 +206,9 @@ class Job:
     def _sample(self, sources: list[str], progress: Progress) -> None:
         """Ask about a few pieces, and show them with their answers, which are kept as in any run."""
         run, count = self._run, self.options.merge.sample or 0
-        model = run.open_model(progress)
+        model = self._open_model(progress)
         with given_up(run.open_output(progress)) as output, run.session(progress, model) as session:
-            show_sample(self._questions(sources, session), count, run, session, output)
+            show_sample(self._questions(sources, session, progress), count, run, session, output)
 
     def _remark(self, name: str, num_segments: int, num_failed: int, progress: Progress) -> None:
         if len(self.files) > 1:
@@ -227,7 +233,9 @@ class Job:
         if merge == "reduce":
             reduction = self.task.reduction()
             trees = partial(plant, session, reduction)
-            return ReducingMerger(trees, is_total=self.is_total, grown=self._describer(progress))
+            # Files of their own have names of their own.
+            has_heads = len(self.files) > 1 and not self.is_total and not self.options.output.output_dir
+            return ReducingMerger(trees, is_total=self.is_total, has_heads=has_heads, grown=self._describer(progress))
         is_json = bool(self.task.form and self.task.form.schema)
         return RecordMerger(
             merge,
@@ -257,11 +265,11 @@ class Job:
             return DirectoryOutput(given.output_dir, sources, self.options.register, given.wait, suffix)
         return self._run.open_output(progress)
 
-    def _parts(self, sources: list[str], session: Session) -> Iterator[Part]:
+    def _parts(self, sources: list[str], session: Session, progress: Progress) -> Iterator[Part]:
         for index, source in enumerate(sources):
             first = True
             try:
-                for part in self._document(index, source, session):
+                for part in self._document(index, source, session, progress):
                     yield part
                     first = False
             except (InputError, InputUnreadable) as error:
@@ -270,7 +278,7 @@ class Job:
                 document = Document(index, source, Path(source), Encoding())
                 yield Part(Block(document, 0, "", 0, first=first, last=True), [], error)
 
-    def _document(self, index: int, source: str, session: Session) -> Iterator[Part]:
+    def _document(self, index: int, source: str, session: Session, progress: Progress) -> Iterator[Part]:
         def accept(format: Format) -> None:  # noqa: A002
             if self.options.merge.interleave and self._merge == "document" and format.not_below:
                 raise UsageError(f"{one_line(source)}: --interleave {format.not_below}")
@@ -281,14 +289,25 @@ class Job:
                 yield Part(block, list(map(self._question, segments, fields)))
         else:
             for block, segments in blocks:
-                self._look_at(block)
+                self._look_at(block, len(segments), progress)
                 yield Part(block, list(map(self._question, segments)))
 
-    def _look_at(self, block: Block) -> None:
-        """Take note of the first document whose lines look like pieces, if nobody says what a piece is."""
-        is_open = self.options.input.unit is None and self._unit == "sentence" and not self._of_lines
-        if is_open and block.first and is_of_lines(block.text):
-            self._of_lines = one_line(block.document.name)
+    def _look_at(self, block: Block, num_pieces: int, progress: Progress) -> None:
+        """Tell of the first document whose lines look like pieces and are none, if nobody says what a piece is.
+
+        A task says it itself, so that this is for the curious where there is one.
+        """
+        is_open = self.options.input.unit is None and self._unit == "sentence" and block.first and not self._is_hinted
+        if not is_open or num_pieces == len(block.text.splitlines()) or not is_of_lines(block.text):
+            return
+        self._is_hinted = True
+        given = self.options.output
+        if given.verbose or (self.task.name == "run" and not given.quiet):
+            name = one_line(block.document.name)
+            progress.note_soon(
+                f"llmpar {self.task.name}: {name} seems to hold one text on each line, and each sentence is asked "
+                "about by itself; -u line asks about each line"
+            )
 
     def _packed(self, blocks: Blocks, session: Session) -> Blocks:
         # Which pieces go together is the user's to say; a unit that is named is not put together with others.
@@ -306,13 +325,13 @@ class Job:
     def _count(self, sources: list[str], progress: Progress) -> None:
         """Tell what a run would do, without the weights and without changing anything."""
         run = self._run
-        model = run.open_model(progress)
+        model = self._open_model(progress)
         if self.terms:
             self.terms_in = self.terms.known()  # those that would be found are the model's to translate
         store = None if run.choice.endpoints else run.present_store()  # a server is not asked what it is
         with Session(model, store, run.sampling, run.policy, run.report) as session:
             forecaster = Forecaster(session, run.sampling, run.policy)
-            for part in run.share(self._parts(sources, session)):
+            for part in run.share(self._parts(sources, session, progress)):
                 run.report.read(len(part.questions))
                 if part.block.last:
                     run.report.finish_document()

@@ -19,8 +19,6 @@ from llmpar.visible import one_line
 
 _T = TypeVar("_T")
 _MOST_CHOICES = 50  # that are named
-_TELLING, _MOST_LINES, _FEWEST_LINES, _NEARLY_ALL = 20_000, 100, 5, 0.8
-_ENDS = (".", "!", "?", "…", '"', "”", ")", "。", "！", "？")
 
 
 def show_prompts(questions: Iterable[Question], count: int, model: Model, progress: Progress) -> None:
@@ -80,15 +78,3 @@ def shown(results: Iterable[Result]) -> Iterator[str]:
         answer = f"[{result.error}] {result.answer}" if result.error else result.answer
         source, said = (restored(text, segment.marks).strip() for text in (segment.text, answer))
         yield f"--- {one_line(segment.place)} ---\n{source}\n\n→ {said}\n\n"
-
-
-def is_of_lines(text: str) -> bool:
-    """Tell whether a text looks like one piece on each line: many lines, no blank one, nearly all end a sentence.
-
-    Prose that was wrapped has lines that end anywhere, and paragraphs have blank lines between them.
-    """
-    lines = text[:_TELLING].split("\n")[:_MOST_LINES]
-    lines = lines[:-1] if lines and not lines[-1].strip() else lines
-    if len(lines) < _FEWEST_LINES or not all(line.strip() for line in lines):
-        return False
-    return sum(line.rstrip().endswith(_ENDS) for line in lines) >= _NEARLY_ALL * len(lines)

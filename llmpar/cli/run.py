@@ -31,7 +31,7 @@ from llmpar.documents.source import input_size
 from llmpar.documents.writer import open_output, open_stdout
 from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, ReaderGone, UsageError
 from llmpar.jobs.reduction import Gaps
-from llmpar.reporting.pace import Machine, Pace, remember
+from llmpar.reporting.pace import Machine, Pace, recall, remember
 from llmpar.reporting.progress import Progress, say
 from llmpar.reporting.records import Records
 from llmpar.reporting.report import FATES, Report, counted
@@ -269,10 +269,11 @@ class Run:
     def _remember_pace(self) -> None:
         report = self.report
         if self._keeps and self.choice.engine == "model" and report.seconds_to_start is not None:
-            seconds = report.seconds - report.seconds_to_start
-            remember(
-                Pace(self.machine, report.seconds_to_start, seconds, report.num_prompt_tokens, report.num_output_tokens)
-            )
+            before = recall(self.machine)
+            # The first start fetches a model, or makes it ready, which the next one will not.
+            start = min(report.seconds_to_start, before.start) if before else report.seconds_to_start
+            work = report.seconds_at_work, report.num_prompt_tokens, report.num_output_tokens
+            remember(Pace(self.machine, start, *work))
 
     @property
     def choice(self) -> ModelChoice:

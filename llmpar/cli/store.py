@@ -100,7 +100,8 @@ def purge(
     opened = Store(_existing(store))
     held = opened.info()
     people = f", {held.num_corrections:,} of them corrections by people" if held.num_corrections else ""
-    if not older_than and not yes and not agrees(f"delete all {held.num_answers:,} answers{people}?"):
+    question = f"delete all {held.num_answers:,} answers{people}?"
+    if not older_than and not yes and not agrees(question, unattended=False):
         raise UsageError("nothing was deleted; --older-than DAYS deletes the older ones, --yes all without a question")
     typer.echo(f"deleted {opened.purge(older_than):,} answers")
     return 0

@@ -18,6 +18,15 @@ def usable_cores() -> int:
     return max(1, min(affinity, int(quota) if quota else affinity))
 
 
+def more_than_cores(threads: int) -> str:
+    """Return what so many threads mean on this machine, where they are more than its cores; else ""."""
+    cores = usable_cores()
+    if threads <= cores:
+        return ""
+    which = "1 core" if cores == 1 else f"{cores} cores"
+    return f"only {which} may be used here; more threads than cores answer no faster, and take more memory"
+
+
 def _cgroup_quota() -> float | None:
     """Return the cores that the control group grants, None without a limit."""
     for quota, period in (

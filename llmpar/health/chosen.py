@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmpar.answering.choice import ModelChoice
-from llmpar.engine.resources import available_memory, usable_cores
+from llmpar.engine.resources import available_memory, more_than_cores, usable_cores
 from llmpar.errors import LlmparError, setting
 from llmpar.health.finding import Finding, size
 from llmpar.models.configuration import chat_template, configuration
+from llmpar.models.fetch import NotFetched
 from llmpar.models.load import find_arithmetic
-from llmpar.models.registry import REGISTRY, resolve
+from llmpar.models.registry import resolve
 from llmpar.visible import one_line
 
 _TOPIC = "model"
@@ -47,9 +48,11 @@ def look(choice: ModelChoice, *, is_named: bool) -> Iterator[Finding]:
     try:
         files = resolve(choice.name, offline=True)
     except LlmparError as error:
-        pull = f"llmpar models pull {name}"
-        told = "not fetched yet" if choice.name in REGISTRY else str(error)
-        yield Finding(_TOPIC, name, told, is_fault=is_named, remedy=pull)
+        if isinstance(error, NotFetched):
+            yield Finding(_TOPIC, name, "not on this machine", is_fault=is_named, remedy=f"llmpar models pull {name}")
+        else:
+            told, _, remedy = str(error).partition("\n")
+            yield Finding(_TOPIC, name, told, is_fault=is_named, remedy=remedy)
         return
     yield Finding(_TOPIC, name, str(files.path))
     try:
@@ -70,7 +73,8 @@ def look(choice: ModelChoice, *, is_named: bool) -> Iterator[Finding]:
 
 def _threads(choice: ModelChoice, devices: tuple[str, ...]) -> str:
     if choice.threads is not None:
-        return f"{choice.threads}: as was asked for"
+        many = more_than_cores(choice.threads) if devices == ("cpu",) else ""
+        return f"{choice.threads}: as was asked for{f'; {many}' if many else ''}"
     if devices == ("cpu",):
         return f"{usable_cores()}: one for each core that may be used (a few, where torch computes)"
     return f"{len(devices)}: one for each device"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from llmpar.answering.backend import Model
 from llmpar.answering.choice import ModelChoice, open_model
 from llmpar.engine.worker import WorkerStatus
-from llmpar.errors import LlmparError, setting
+from llmpar.errors import LlmparError
 from llmpar.health.finding import Finding
 from llmpar.visible import one_line
 
@@ -80,8 +80,7 @@ def _hub() -> Finding:
         return Finding(_TOPIC, "hub", f"{address}: reachable (answered {error.code})")
     except (OSError, ValueError) as error:
         told = f"{address}: cannot be reached: {one_line(getattr(error, 'reason', error))}"
-        remedy = f"models that are here can be used all the same, with {setting('offline', 'True', option='--offline')}"
-        return Finding(_TOPIC, "hub", told, remedy=remedy)
+        return Finding(_TOPIC, "hub", told, remedy="models that are on this machine can be used all the same")
 
 
 def _server(model: Model) -> Finding:

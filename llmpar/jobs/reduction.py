@@ -19,6 +19,7 @@ from llmpar.answering.session import Session
 from llmpar.documents.document import Block, Document, Encoding, Result, Segment, text_segment
 from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
+from llmpar.visible import one_line
 
 JOINT = "\n\n"  # between the answers in a question
 _NAMED = 8  # places that are named as missing
@@ -219,6 +220,7 @@ class ReducingMerger:
     Args:
         plant: makes the tree for a document.
         is_total: whether there is one answer for all documents.
+        has_heads: whether each answer stands below its document's name, as several go to one place.
         grown: is told of each tree that is complete: whose it is, and how many answers it was made of.
     """
 
@@ -227,10 +229,13 @@ class ReducingMerger:
         plant: Callable[[Document], Tree],
         *,
         is_total: bool = False,
+        has_heads: bool = False,
         grown: Callable[[Document, int, Tree], None] = lambda *_: None,
     ) -> None:
         self._plant = plant
         self._is_total = is_total
+        self._has_heads = has_heads
+        self._num_told = 0
         self._grown = grown
         self._tree: Tree | None = None
         self._document: Document | None = None
@@ -264,4 +269,12 @@ class ReducingMerger:
         self._grown(self._document, self._num_leaves, self._tree)
         gaps, self._tree = self._tree.gaps, None
         if text:
-            yield labelled(text, gaps) + "\n"
+            yield self._head(self._document) + labelled(text, gaps) + "\n"
+
+    def _head(self, document: Document) -> str:
+        """Return what stands above a document's answer: its name, as `head` writes it, and a line between two."""
+        if not self._has_heads:
+            return ""
+        between = "\n" if self._num_told else ""
+        self._num_told += 1
+        return f"{between}==> {one_line(document.name)} <==\n"

@@ -68,7 +68,9 @@ def facts_of(name: str, *, offline: bool = False) -> ModelFacts:
         return _of_hub(name, download)
     if download is not None:
         wheel = REGISTRY[name]
-        return ModelFacts(name, None, download, wheel.size, wheel.licence, wheel.languages, wheel.context_length)
+        return ModelFacts(
+            name, None, download, wheel.size, wheel.licence, wheel.languages, wheel.context_length, pack=wheel.pack_size
+        )
     files = resolve(name, offline=True)
     devices, precision = find_arithmetic("auto", "auto", files.source_bits, files.path)
     config = configuration(files.path)

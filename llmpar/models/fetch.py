@@ -46,6 +46,14 @@ class WheelFile:
     licence: str | None = None
     languages: tuple[str, ...] = ()
     context_length: int | None = None
+    pack_size: int | None = None
+
+
+class NotFetched(ModelUnavailable):
+    """A model that is known by its name, is not on this machine, and was not to be fetched."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"model {name!r} is not on this machine; `llmpar models pull {name}` fetches it")
 
 
 def is_write_failure(message: str) -> bool:
@@ -180,9 +188,9 @@ def from_hub(repository: str, revision: str | None, *, offline: bool) -> Path:
     except errors.RevisionNotFoundError as error:
         reason, cause = f"it has no revision {revision!r}", error
     except errors.LocalEntryNotFoundError as error:
-        reason = f"it is not in the hub's cache, and nothing may be fetched ({setting('offline')}); run once without"
-        if not offline:
-            reason = f"the hub cannot be reached, and nothing is cached; check the network, or {_own_file()}"
+        if offline:
+            raise NotFetched(repository if revision is None else f"{repository}@{revision}") from error
+        reason = f"the hub cannot be reached, and nothing is cached; check the network, or {_own_file()}"
         cause = error
     except errors.HFValidationError as error:
         reason, cause = f"that is no valid name ({_first_line(error)})", error

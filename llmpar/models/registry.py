@@ -31,6 +31,7 @@ REGISTRY = {
         licence="apache-2.0",
         languages=("en",),
         context_length=8192,
+        pack_size=153_343_552,
     )
 }
 HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -174,9 +175,7 @@ def _registered(name: str, offline: bool, notify: Notify, warn: Notify) -> Model
     if offline:
         found = cache.cached(name, name)
         if found is None:
-            raise ModelUnavailable(
-                f"model {name!r} is not in the cache; run `llmpar models pull {name}` with a network"
-            )
+            raise fetch.NotFetched(name)
         return _as_kept(found, file)
 
     def make(work: Path, destination: Path) -> int | None:

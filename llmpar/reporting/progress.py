@@ -10,6 +10,7 @@ import stat
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -48,9 +49,11 @@ class Progress:
         self._mode = _resolve(mode)
         self._statuses: Callable[[], Iterable[WorkerStatus]] = lambda: ()
         self._doing = "reading"
+        self._held_up: float | None = None  # since when something keeps the workers from their work
         self._next = time.monotonic() + {"plain": _PLAIN_LINE, "json": _JSON_LINE}.get(self._mode, 0.0)
         self._screen: Screen | None = None
         self._thread = threading.get_ident()
+        self._soon: deque[str] = deque()
         self._is_asked = False  # for the state, by the signal
         self._before: Any = None  # what the signal did
 
@@ -63,6 +66,7 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._say_what_waits()
         if self._screen:
             self._screen.erase()
             self._screen = None
@@ -79,15 +83,23 @@ class Progress:
     def doing(self, what: str) -> None:
         """Show what is going on that people wait for; at the next tick, where another thread says so."""
         self._doing = what
+        self._time_what_holds_up(is_doing=bool(what))
         if threading.get_ident() != self._thread:
             return
         self._next = 0.0 if self._mode == "bar" else self._next
         self.tick()
 
+    def _time_what_holds_up(self, *, is_doing: bool) -> None:
+        if self._held_up is not None:
+            self._report.seconds_held_up += time.monotonic() - self._held_up
+        at_work = self._report.seconds_to_start is not None
+        self._held_up = time.monotonic() if at_work and is_doing else None
+
     def tick(self) -> None:
         """Show the present state, if it is time to."""
         if self._is_asked:
             self._tell_state()
+        self._say_what_waits()
         now = time.monotonic()
         if self._mode == "none" or now < self._next:
             return
@@ -116,6 +128,10 @@ class Progress:
         """Print a line that everybody should see."""
         self.aside(lambda: say(message))
 
+    def note_soon(self, message: str) -> None:
+        """Print such a line at the next tick; any thread may call this."""
+        self._soon.append(message)
+
     def remark(self, message: str) -> None:
         """Print a line for those who asked to be told (`-v`)."""
         if self._verbose:
@@ -124,6 +140,15 @@ class Progress:
     def warn(self, message: str) -> None:
         """Print a line about what went wrong while the run goes on."""
         self.note(f"llmpar: {message}")
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody sits at a terminal."""
+        return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+    def _say_what_waits(self) -> None:
+        while self._soon:
+            self.note(self._soon.popleft())
 
     def _on_signal(self, *_: object) -> None:
         # Nothing is printed in the middle of something else that is; before there are workers, nobody looks for long.
@@ -143,7 +168,7 @@ class Progress:
         return picture(self._name, self._report, self._outlook(statuses), statuses, self._doing, columns, rows)
 
     def _outlook(self, statuses: list[WorkerStatus]) -> Outlook:
-        return look_ahead(self._report, statuses, self._report.seconds - (self._report.seconds_to_start or 0.0))
+        return look_ahead(self._report, statuses, self._report.seconds_at_work)
 
     def _line(self) -> str:
         statuses = list(self._statuses())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from datetime import datetime, timezone
@@ -21,7 +22,8 @@ class Records:
 
     Args:
         log: takes every result; None for nowhere.
-        errors: takes those that failed, with what the model said last.
+        errors: takes those that failed, with what the model said last; where lines are added, none that is there
+            already and was not asked about again.
         model: its name, for the records.
         appends: whether lines go behind those that are there; else a file begins anew.
 
@@ -32,10 +34,13 @@ class Records:
     def __init__(self, log: Path | None, errors: Path | None, model: str, *, appends: bool = False) -> None:
         self._recorder = Recorder(model)
         self._streams: dict[str, BinaryIO] = {}
+        self._told: set[int] = set()  # hashes of the failures that are recorded already
         self._places = {name: place for name, place in (("log", log), ("errors", errors)) if place}
         try:
             for name, place in self._places.items():
                 is_torn = _look_at(place, name)
+                if appends and name == "errors":
+                    self._told = _told_in(place)
                 self._streams[name] = open_as_it_is(place, buffering=0, appends=appends)
                 if appends and is_torn:  # a run that was killed left half a line
                     self._streams[name].write(b"\n")
@@ -53,8 +58,9 @@ class Records:
         if "log" in self._streams:
             self._write("log", self._recorder.record(result))
         if "errors" in self._streams and result.error is not None:
-            told = {"text": result.segment.source, "answer": result.answer}
-            self._write("errors", self._recorder.record(result) | told)
+            record = self._recorder.record(result) | {"text": result.segment.source, "answer": result.answer}
+            if not (result.cached and _identity(record) in self._told):
+                self._write("errors", record)
 
     def close(self) -> None:
         """Close the files."""
@@ -131,6 +137,31 @@ def _record_of(result: Result, model: str, line: int) -> dict[str, object]:
 
 def _date(seconds: float, precision: str) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).astimezone().isoformat(timespec=precision)
+
+
+def _identity(record: dict[str, object]) -> int:
+    """Return by what the record of a failure is known again: its document and its key."""
+    return hash((record.get("document"), record.get("key")))
+
+
+def _told_in(place: Path) -> set[int]:
+    """Return which failures a file records; what a run that was killed left half-written counts for nothing.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if goes_on(place) or not place.is_file() or not os.access(place, os.R_OK):
+        return set()
+    found: set[int] = set()
+    with place.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict):
+                found.add(_identity(record))
+    return found
 
 
 def _look_at(place: Path, name: str) -> bool:

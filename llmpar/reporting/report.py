@@ -66,8 +66,9 @@ class Report:
     `num_stopped` as they did not end within `most_tokens_stopped` tokens at most; `num_refused` requests were none that
     can be asked; `num_bytes_total` is None while the size of an input is unknown. `noun` is what a segment is called,
     and `fates` what becomes of one that failed and of several, where that is not the user's to say; `seconds_to_start`
-    is how long it took until there were workers, None while there are none. With `shows_latency`, the summary tells how
-    long answers took from the time their questions were read.
+    is how long it took until there were workers, None while there are none, and `seconds_held_up` how long something
+    else kept these from their work, such as the compiling of kernels. With `shows_latency`, the summary tells how long
+    answers took from the time their questions were read.
     """
 
     noun: str = "piece"
@@ -102,11 +103,19 @@ class Report:
     num_bytes_total: int | None = None
     started: float = field(default_factory=time.monotonic)
     seconds_to_start: float | None = None
+    seconds_held_up: float = 0.0
     latencies: Latencies = field(default_factory=Latencies)
 
     def begin_work(self) -> None:
         """Take note that there are workers from now on."""
         self.seconds_to_start = self.seconds
+
+    @property
+    def seconds_at_work(self) -> float:
+        """How long the workers have been at work."""
+        if self.seconds_to_start is None:
+            return self.seconds
+        return max(0.0, self.seconds - self.seconds_to_start - self.seconds_held_up)
 
     def expect_bytes(self, total: int | None) -> None:
         """Take note of how many bytes all inputs have; None if that is not known of one."""

@@ -69,7 +69,29 @@ def test_what_would_be_chosen_for_a_model(llmpar: Llmpar, tiny_model: Path) -> N
 
 def test_a_model_that_is_named_and_not_there_is_a_fault(llmpar: Llmpar) -> None:
     found = examined(llmpar, "-m", "owner/nothing", code=69)
+    assert found["owner/nothing"]["value"] == "not on this machine"
     assert found["owner/nothing"]["remedy"] == "llmpar models pull owner/nothing"
+    found = examined(llmpar, "-m", "smollm2-360m", code=69)
+    assert "did you mean 'smollm2-135m'?" in found["smollm2-360m"]["value"]
+    assert found["smollm2-360m"]["remedy"].startswith("give a name from `llmpar models list`"), "it cannot be fetched"
+
+
+def test_nothing_is_laid_to_offline_that_was_not_given(llmpar: Llmpar) -> None:
+    assert "--offline" not in llmpar("models", "path", "owner/nothing").err
+    assert "--offline" not in llmpar("models", "path", "smollm2-135m").err
+    told = llmpar("run", "x", "--offline", "-m", "owner/nothing", stdin=b"One.\n").err
+    assert "is not on this machine; `llmpar models pull owner/nothing` fetches it" in told
+    assert "--offline" in told, "which it was"
+
+
+def test_more_threads_than_cores_are_told(llmpar: Llmpar, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmpar.engine.resources.usable_cores", lambda: 2)
+    model = ("-m", str(tiny_model), "--device", "cpu")
+    assert "only 2 cores may be used here" in examined(llmpar, *model, "-j", "3")["threads"]["value"]
+    assert examined(llmpar, *model, "-j", "2")["threads"]["value"] == "2: as was asked for"
+    job = ("run", "x", *model, "--max-new-tokens", "2", "-q")
+    assert "llmpar: -j 3: only 2 cores may be used here" in llmpar(*job, "-j", "3", stdin=b"One.\n").err
+    assert "cores" not in llmpar(*job, "-j", "2", stdin=b"Two.\n").err
 
 
 def test_what_a_model_is_like(llmpar: Llmpar, tiny_model: Path) -> None:

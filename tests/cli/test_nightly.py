@@ -65,6 +65,20 @@ def test_an_old_failure_is_said_to_be_old(llmpar: Call, tmp_path: Path) -> None:
     assert again[2].endswith("as in an earlier run, and not asked again")
 
 
+def test_a_failure_is_recorded_in_the_night_when_it_came(llmpar: Call, tmp_path: Path) -> None:
+    errors = tmp_path / "errors"
+    options = (*ECHO, "--check", "echo", "--store", str(tmp_path / "store"), "--append", "--errors", str(errors))
+    text = b"This sentence is repeated.\n"
+    for night, more, count in ((text, (), 1), (text, (), 1), (text + b"And so is this one.\n", (), 2), (text, (), 2)):
+        assert llmpar(*options, *more, stdin=night).code == 3
+        assert len(records(errors)) == count
+    errors.write_text("".join(errors.read_text().splitlines(keepends=True)[1:]) + '{"date": "2')
+    assert llmpar(*options, stdin=text).code == 3
+    assert len(errors.read_text().splitlines()) == 3, "what is no longer there is told again"
+    assert llmpar(*options, "--retry-failed", stdin=text).code == 3
+    assert len(errors.read_text().splitlines()) == 4, "and what was asked again and failed again"
+
+
 def test_the_line_of_the_readme(tmp_path: Path, tiny_model: Path) -> None:
     assert RECIPE
     program = tmp_path / "llmpar" / ".venv" / "bin" / "llmpar"
@@ -98,3 +112,5 @@ def test_the_line_of_the_readme(tmp_path: Path, tiny_model: Path) -> None:
         assert sorted(path.name for path in (mails / "answers").iterdir()) == ["a.txt", "b.txt"][:night]
     assert "1 from the store" in said.splitlines()[-1]
     assert (mails / "errors.jsonl").read_text() == ""
+    dated = [line for line in said.splitlines() if re.search(r"\b\d\d:\d\d:\d\d\b", line)]
+    assert len(dated) == 2, "each night begins with its date"

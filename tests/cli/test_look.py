@@ -124,7 +124,7 @@ class TestForecast:
         rows = forecast(run(llmpar, tiny_model, "--dry-run", *limits, text=TEXT + "Line number 1.\n42\n"))
         assert (rows["pieces (lines)"], rows["kept"], rows["repeated"], rows["to ask"]) == ("42", "10", "1", "31")
         assert rows["tokens to write"].startswith("about ")
-        assert re.match(r"about \d+ s, as fast as the last run", rows["time"]), "10 prompts of some 30 bytes"
+        assert re.match(r"about \d+ s, as fast as the run", rows["time"]), "10 prompts of some 30 bytes"
         other = forecast(run(llmpar, tiny_model, "--dry-run", *limits, "--temperature", "0.5"))
         assert (other["to ask"], other["10 of them"]) == ("40", "have an answer to another temperature")
         assert run(llmpar, tiny_model, *limits).code == 0
@@ -188,10 +188,10 @@ class TestPace:
         return Pace(machine, 1.0, seconds, 1000, 300)
 
     def test_the_last_run_on_such_a_machine_counts(self) -> None:
-        assert recall(self.MACHINE) is None
+        assert recall(self.MACHINE, 1000, 300) is None
         for pace in (self.pace(3.0), self.pace(), self.pace(9.0, Machine("a", "auto", "auto", 2, None))):
             remember(pace)
-        assert recall(self.MACHINE) == self.pace()
+        assert recall(self.MACHINE, 900, 300) == self.pace()
         assert file_of_paces().stat().st_mode & 0o777 == 0o600
 
     def test_what_it_cannot_read_is_no_pace(self) -> None:
@@ -206,7 +206,14 @@ class TestPace:
             json.dumps({**good, "seconds": -1}),
         ]
         file_of_paces().write_text("\n".join(damaged))
-        assert recall(self.MACHINE) is None
+        assert recall(self.MACHINE, 1000, 300) is None
+
+    def test_a_run_of_few_pieces_says_little_of_one_of_many(self) -> None:
+        many, few = Pace(self.MACHINE, 1.0, 60.0, 60_000, 20_000), Pace(self.MACHINE, 1.0, 9.0, 300, 100)
+        remember(many)
+        remember(few)
+        assert recall(self.MACHINE, 90_000, 25_000) == many
+        assert recall(self.MACHINE, 500, 200) == few
 
     def test_few_are_kept(self) -> None:
         for number in range(230):

@@ -40,13 +40,13 @@ class Brackets(FakeRunner):
             sequence.append(answer[done] if done < len(answer) else -1, frozenset({-1}))
 
 
-def tree(budget: int, num_workers: int = 2, retries: int = 0) -> tuple[Tree, Report]:
+def tree(budget: int, num_workers: int = 2, retries: int = 0, task: Task = TASK) -> tuple[Tree, Report]:
     report = Report()
     backend = byte_backend([Brackets(3, delay=0.0003, seed=i) for i in range(num_workers)], 100_000)
     answers = Answers(
         Sampling(max_repeats=0), Policy(retries), lambda task: (task, NoStore()), lambda _: backend, report
     )
-    return Tree(Flow(answers, report), TASK, DOCUMENT, budget, len), report
+    return Tree(Flow(answers, report), task, DOCUMENT, budget, len), report
 
 
 @settings(max_examples=40, deadline=None)
@@ -117,6 +117,19 @@ def test_a_last_step_that_failed_is_told() -> None:
     assert labelled(planted.finish(), planted.gaps) == (
         "[llmpar: the last step failed, so these are 3 answers about parts, not one]\n\nA\n\nx\n\nB"
     )
+
+
+def test_an_answer_without_its_end_is_told() -> None:
+    planted, report = tree(100, task=Task("test", "{text}", growth=0, margin=3))
+    for text in ("abcdefghi", "jklmnopqr"):
+        planted.add(text)
+    text = planted.finish()
+    assert (report.num_failed, planted.gaps.is_cut) == (1, True)
+    assert labelled(text, planted.gaps).startswith("[llmpar: the last step was stopped before its end")
+    planted, _ = tree(100)
+    planted.add("A")
+    planted.add("B")
+    assert labelled(planted.finish(), planted.gaps) == "(AB)"
 
 
 class TestCommand:

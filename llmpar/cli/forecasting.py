@@ -18,6 +18,7 @@ from llmpar.tasks.task import Task
 
 _SAMPLED = 16  # pieces that tell how long answers are
 _UNKNOWN = "unknown"
+_JOINING = "the questions that make one answer of those, unless they are kept"
 
 
 def with_reduction(
@@ -84,7 +85,13 @@ def growth(
 
 
 def tell(
-    run: Run, counts: Mapping[str, int], forecast: Forecast, tokens: tuple[int, int | None], progress: Progress
+    run: Run,
+    counts: Mapping[str, int],
+    forecast: Forecast,
+    tokens: tuple[int, int | None],
+    progress: Progress,
+    *,
+    joins: bool = False,
 ) -> None:
     """Print a forecast.
 
@@ -94,15 +101,18 @@ def tell(
         forecast: what becomes of it.
         tokens: those to read, and to write if that is known.
         progress: makes way on the terminal.
+        joins: whether answers are made one, by further questions, of which it is not known whether they are kept.
     """
     rows = [(name, f"{count:,}") for name, count in counts.items()]
-    rows += _rows(run, forecast, tokens) if run.choice.engine != "echo" else []  # which has nothing to foresee
+    rows += (
+        _rows(run, forecast, tokens, joins=joins) if run.choice.engine != "echo" else []
+    )  # which has nothing to foresee
     writer = open_stdout(progress.aside)
     writer.write("".join(f"{name:<20} {text}\n" for name, text in rows).encode())
     writer.close()
 
 
-def _rows(run: Run, forecast: Forecast, tokens: tuple[int, int | None]) -> list[tuple[str, str]]:
+def _rows(run: Run, forecast: Forecast, tokens: tuple[int, int | None], *, joins: bool) -> list[tuple[str, str]]:
     """Return what becomes of the pieces, and what that costs, in words."""
     rows = [
         (f"  {name}", f"{count:,}")
@@ -114,8 +124,12 @@ def _rows(run: Run, forecast: Forecast, tokens: tuple[int, int | None]) -> list[
         )
         if count
     ]
-    rows.append(("to ask", f"{forecast.num_asked:,}"))
+    only_joins = joins and not forecast.num_asked and any(number > 1 for number, _ in forecast.documents)
+    rows.append(("to ask", f"{forecast.num_asked:,}" + (f", and {_JOINING}" if only_joins else "")))
     rows += [(f"  {count:,} of them", f"have an answer to {name}") for name, count in forecast.stale.items()]
+    if only_joins:
+        rows.append(("time", "that of these questions"))
+        return rows
     num_read, num_written = tokens
     rows.append(("tokens to read", f"{num_read:,}"))
     rows.append(("tokens to write", _written(forecast, num_written)))

@@ -123,7 +123,7 @@ class Inquiry:
             counts = {"documents": run.report.num_documents, "pieces (passages)": len(passages)}
             joining = replace(task, merge="reduce")
             tokens = with_reduction(forecaster, joining, session, is_total=True)
-            tell(run, counts, forecaster.outcome, tokens, progress)
+            tell(run, counts, forecaster.outcome, tokens, progress, joins=True)
 
     def _asked(self, passages: list[Passage], task: Task) -> Iterator[Question]:
         """Yield what is asked of the passages, as far as it is known before the question is taken apart."""

@@ -340,7 +340,7 @@ class Job:
             name = "chunk" if self.task.chunk and not self.options.input.unit else self._unit
             counts = {"documents": run.report.num_documents, f"pieces ({name}s)": run.report.num_segments_read}
             tokens = with_reduction(forecaster, self.task, session, is_total=self.is_total)
-            tell(run, counts, forecaster.outcome, tokens, progress)
+            tell(run, counts, forecaster.outcome, tokens, progress, joins=self.task.merge == "reduce")
 
     def _fate(self, pipeline: Pipeline) -> str:
         done = f"after {counted(self._run.report.num_segments_done, self.noun)}"

@@ -465,7 +465,7 @@ class TestModel:
         assert "up to 170; `--sample 16` finds out" in told
         assert "unknown; `--sample 16` finds out" in told
         pace = Pace(Machine("a", "cpu", "fp32", 1, None), 1.0, 100.0, 0, 10)
-        monkeypatch.setattr("llmpar.cli.forecasting.recall", lambda _: pace)
+        monkeypatch.setattr("llmpar.cli.forecasting.recall", lambda *_: pace)
         few = llmpar(*command, stdin=many[: many.index(b"line 2")]).out.decode()
         assert "up to 20\n" in few
         assert re.search(r"time +up to .*, as fast as the run of this model here that is most like it\n", few)

@@ -167,6 +167,8 @@ class TestForecast:
         done = llmpar(*command).err
         read, written = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:tokens in|out)", done))
         assert rows["to ask"] == "8"
+        asked = forecast(llmpar(*command, "--dry-run"))["to ask"]
+        assert asked == "0, and the questions that make one answer of those, unless they are kept", "who knows"
         # The tiny model's answers are random bytes, some of which are longer when they are read again.
         assert int(rows["tokens to read"].replace(",", "")) == pytest.approx(read, rel=0.2)
         told = rows["tokens to write"].removeprefix("about ").replace(",", "")

@@ -57,30 +57,3 @@ def test_a_byte_order_mark_begins_each_table_and_no_row(llmpar: Call, tmp_path: 
     made = [path.read_bytes() for path in sorted((tmp_path / "out").iterdir())]
     assert [data[:12] for data in made] == [b"\xef\xbb\xbfdocument,"] * 2
     assert not llmpar(*ECHO, "--merge", "csv", files[0]).out.startswith(b"\xef")
-
-
-LINES = b"My lamp is broken.\nWhere is it?\nAll is well. Thanks!\nOne more.\nAnd the last one.\n"
-WRAPPED = (
-    b"This text was\nwrapped by somebody who\nlikes short lines. It has\nsome more of them, and\nthen it ends\nhere.\n"
-)
-
-
-@pytest.mark.parametrize(
-    ("text", "options", "is_noticed"),
-    [
-        (LINES, ("-v",), True),
-        (LINES, (), False),
-        (LINES, ("-v", "-u", "sentence"), False),
-        (LINES.replace(b"\n", b"\n\n"), ("-v",), False),
-        (WRAPPED, ("-v",), False),
-        (LINES[:60], ("-v",), False),
-    ],
-)
-def test_a_text_a_line_is_noticed_once(
-    llmpar: Call, tmp_path: Path, text: bytes, options: tuple[str, ...], is_noticed: bool
-) -> None:
-    for name in ("a.txt", "b.txt"):
-        (tmp_path / name).write_bytes(text)
-    files = (str(tmp_path / "a.txt"), str(tmp_path / "b.txt"))
-    outcome = llmpar("run", "{text}", "--engine", "echo", *options, "--", *files)
-    assert outcome.err.count("with -u line, each line is one piece") == is_noticed

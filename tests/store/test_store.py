@@ -471,7 +471,9 @@ class TestCommands:
         assert "answers  60\njobs     1\n" in llmpar("store", "info", *place).out.decode()
         assert llmpar("store", "verify", *place) == Outcome(0, b"every answer is as it was kept\n", "")
         assert llmpar("store", "purge", "--older-than", "1", *place).out == b"deleted 0 answers\n"
-        assert llmpar("store", "purge", *place).out == b"deleted 60 answers\n"
+        refused = llmpar("store", "purge", *place)
+        assert (refused.code, refused.out) == (2, b""), "nobody was there to be asked"
+        assert llmpar("store", "purge", "--yes", *place).out == b"deleted 60 answers\n"
         assert "answers  0\n" in llmpar("store", "info", *place).out.decode()
 
     def test_on_a_damaged_store(self, llmpar: Call, tmp_path: Path) -> None:

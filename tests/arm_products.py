@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 from support.forms import KINDS, multiplied
-from support.kernel_cases import Array, Whole, encoded_norm, gaussian, multiply
+from support.kernel_cases import Array, Whole, gaussian, products_of
 
 from llmpar.engine.cpu.dots import INPUT_GROUP
 from llmpar.engine.cpu.instructions import HERE
@@ -21,10 +21,7 @@ def rows_are_the_same_alone(precision: PrecisionName, num_inputs: int) -> None:
     x[4] *= 1e4
 
     def products(rows: list[int]) -> Array:
-        inputs = encoded_norm(np.ascontiguousarray(x[rows]), projection, precision)
-        out = np.empty((len(inputs.values), projection.num_outputs), np.float32)
-        multiply(inputs, projection, out, len(rows))
-        return out[: len(rows)]
+        return products_of(projection, x, rows, precision)
 
     together = products(list(range(7)))
     for row in range(7):

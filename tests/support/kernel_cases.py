@@ -281,3 +281,11 @@ def results() -> dict[str, Array]:
     # So many that some lie where the last bit of an intermediate result decides between two integers.
     inputs = encoded_norm(gaussian(20_000, 128), Projection.pack(gaussian(48, 128), None, PRECISIONS["int8"]), "int8")
     return found | form_results() | {"norm": inputs.decoded(20_000, 128)}
+
+
+def products_of(projection: Projection, x: Array, rows: list[int], precision: PrecisionName) -> Array:
+    """Return the products of some rows of `x` (M, K) with a projection's weights, computed together: (rows, N)."""
+    inputs = encoded_norm(np.ascontiguousarray(x[rows]), projection, precision)
+    out = np.empty((len(inputs.values), projection.num_outputs), np.float32)
+    multiply(inputs, projection, out, len(rows))
+    return out[: len(rows)]

@@ -24,6 +24,7 @@ from support.kernel_cases import (
     gaussian,
     multiply,
     normed,
+    products_of,
     results,
     widen,
 )
@@ -85,10 +86,7 @@ class TestProduct:
         x[4] *= 1e4
 
         def products(rows: list[int]) -> Array:
-            inputs = encoded_norm(np.ascontiguousarray(x[rows]), projection, precision)
-            out = np.empty((len(inputs.values), projection.num_outputs), np.float32)
-            multiply(inputs, projection, out, len(rows))
-            return out[: len(rows)]
+            return products_of(projection, x, rows, precision)
 
         together = products(list(range(20)))
         for row in range(20):

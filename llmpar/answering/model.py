@@ -310,7 +310,7 @@ class LocalModel:
             if choice.tensor_parallel > 1:
                 from llmpar.models.tensor_parallel import load_shards
 
-                loaded = load_shards(choice.tensor_parallel, *arguments)
+                loaded = load_shards(choice.tensor_parallel, *arguments, watcher.remark)
             else:
                 loaded = load_model(*arguments, watcher.remark, watcher.warn, doubts=self._doubts)
         self._foundation = loaded.foundation

@@ -28,13 +28,14 @@ class DeviceTooSmall(ModelUnavailable):
     """A model is too large for what is free on a GPU."""
 
 
-def check_device(path: Path, precision: PrecisionName, device: str) -> None:
+def check_device(path: Path, precision: PrecisionName, device: str, num_shares: int = 1) -> None:
     """Raise DeviceTooSmall if a model is too large for what is free on a GPU; other devices are not looked at.
 
     Args:
         path: the directory, or the GGUF file. One whose headers do not tell is not judged.
         precision: what its weights are to be in.
         device: as torch calls it.
+        num_shares: how many GPUs it is spread over, of which this is one.
 
     Raises:
         DeviceTooSmall: the message says what the model needs, what there is, and what would fit.
@@ -45,10 +46,17 @@ def check_device(path: Path, precision: PrecisionName, device: str) -> None:
 
     from llmpar.engine.resources import free_memory
 
-    needed = device_bytes(path, precision)
+    whole = device_bytes(path, precision)
     free = free_memory(torch.device(device))
-    if needed is None or needed + _BESIDE <= free:
+    if whole is None or whole // num_shares + _BESIDE <= free:
         return
+    if num_shares > 1:
+        raise DeviceTooSmall(
+            f"{path.name!r}: each of {num_shares} shares needs about {(whole // num_shares + _BESIDE) / 1e9:.1f} GB of "
+            f"memory in {precision}, and {free / 1e9:.1f} GB are free on {device}; spread it over more devices "
+            f"({setting('tensor_parallel')}), or take a smaller model"
+        )
+    needed = whole
     offered = [name for name in _WEIGHT if name != "fp8" or has_fp8((device,))]
     sizes = {name: device_bytes(path, name) or 0 for name in offered}
     fitting = [name for name in offered if sizes[name] < needed and sizes[name] + _BESIDE <= free]

@@ -33,8 +33,13 @@ def check_devices(num_shards: int, device: str, target: str) -> None:
         raise ModelUnavailable(f"{option}: this process has such a model open already; close that first")
 
 
-def check_plan(path: Path, num_shards: int) -> None:
+def check_plan(path: Path, num_shards: int, *, by_us: bool = False) -> None:
     """Tell whether the model of a directory can be spread over so many devices; no weights are loaded.
+
+    Args:
+        path: the directory.
+        num_shards: how many.
+        by_us: our own decoder may divide it, which needs no plan, and has a head of keys and values on several devices.
 
     Raises:
         UsageError: it cannot.
@@ -51,12 +56,13 @@ def check_plan(path: Path, num_shards: int) -> None:
     option = f"tensor parallel over {num_shards} devices: {path.name!r}"
     if config.is_encoder_decoder:
         raise UsageError(f"{option} is an encoder-decoder, and those are not spread over devices")
-    if not getattr(text, "base_model_tp_plan", None):
+    if not by_us and not getattr(text, "base_model_tp_plan", None):
         raise UsageError(f"{option} is of a kind ({text.model_type}) that transformers has no plan for")
     for name, noun in (("num_attention_heads", "attention heads"), ("num_key_value_heads", "key and value heads")):
         found = getattr(text, name, None)
         for count in found if isinstance(found, list) else [found]:  # some have a number for each layer
-            if isinstance(count, int) and count % num_shards:
+            is_shared = by_us and noun.startswith("key") and isinstance(count, int) and num_shards % count == 0
+            if isinstance(count, int) and count % num_shards and not is_shared:
                 raise UsageError(f"{option} has {count} {noun}, which do not divide by {num_shards}")
 
 

@@ -1,4 +1,7 @@
-"""A model spread over devices: each process loads its own share of every layer, by transformers' plan."""
+"""A model spread over devices: each process loads its own share of every layer.
+
+On GPUs that is a share of our own decoder, where the model has the Llama shape; else it is by transformers' plan.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from pathlib import Path
 
 from llmpar.engine.precision_names import PrecisionChoice, PrecisionName
 from llmpar.engine.ranks.model import Shards
-from llmpar.engine.ranks.ranks import Place, Ranks, join
+from llmpar.engine.ranks.ranks import LOADING_LIMIT, Place, Ranks, join
 from llmpar.errors import LlmparError, ModelUnavailable
+from llmpar.models.cache import Notify
+from llmpar.models.divided import load_divided
 from llmpar.models.load import LoadedModel, find_arithmetic, load_shard
 from llmpar.models.shards import check_devices, check_plan
 
@@ -20,6 +25,7 @@ def load_shards(
     device: str = "auto",
     precision: PrecisionChoice = "auto",
     source_bits: int | None = None,
+    notify: Notify = lambda _: None,
 ) -> LoadedModel:
     """Start a process for each device but the first, and load a share of the weights in each.
 
@@ -29,6 +35,7 @@ def load_shards(
         device: "auto", "cuda" or "cpu".
         precision: not "int8" or "int4".
         source_bits: bits per weight of the file that the weights came from.
+        notify: is told why transformers divides it, where it does so on GPUs.
 
     Returns:
         The model as Shards, whose ranks `build_engine` takes over.
@@ -40,7 +47,7 @@ def load_shards(
     devices, native = find_arithmetic(device, precision, source_bits)
     target = devices[0].partition(":")[0]
     check_devices(num_shards, device, target)
-    check_plan(path, num_shards)
+    check_plan(path, num_shards, by_us=target == "cuda")
     try:
         ranks = Ranks(num_shards)
     except OSError as error:
@@ -49,8 +56,10 @@ def load_shards(
             "they need a directory for temporary files (TMPDIR)"
         ) from error
     try:
-        mine = ranks.call(
-            partial(_load, path, target, native, ranks.place), partial(_load_weights, path, target, native)
+        mine, is_ours = ranks.call(
+            partial(_load, path, target, native, ranks.place, notify),
+            partial(_load_weights, path, target, native),
+            LOADING_LIMIT,
         )
     except BaseException as error:
         ranks.close()
@@ -58,14 +67,19 @@ def load_shards(
             raise
         # A library's, or what another rank says.
         raise ModelUnavailable(f"{str(path)!r}: cannot be loaded on {num_shards} devices: {error}") from error
-    return replace(mine, models=(Shards(ranks, mine.models[0]),))
+    return replace(mine, models=(Shards(ranks, mine.models[0], shares_tokens=is_ours),))
 
 
-def _load(path: Path, target: str, precision: PrecisionName, place: Place) -> LoadedModel:
+def _load(path: Path, target: str, precision: PrecisionName, place: Place, notify: Notify) -> tuple[LoadedModel, bool]:
+    """Return this rank's share, and whether it is one of our own decoder."""
     device = target if target == "cpu" else f"{target}:{place.rank}"
     join(place, device)
-    return load_shard(path, device, precision, place.size)
+    if target == "cuda":
+        if ours := load_divided(path, device, precision, place.rank, place.size, notify):
+            return ours, True
+        check_plan(path, place.size)
+    return load_shard(path, device, precision, place.size), False
 
 
 def _load_weights(path: Path, target: str, precision: PrecisionName, place: Place) -> object:
-    return _load(path, target, precision, place).models[0]
+    return _load(path, target, precision, place, lambda _: None)[0].models[0]

@@ -6,10 +6,13 @@ import os
 import signal
 import threading
 from itertools import count
+from pathlib import Path
 
+from llmpar.engine.model import EngineModel
 from llmpar.engine.ranks.ranks import Place, join
 from llmpar.engine.ranks.runner import Mirrors
 from llmpar.engine.request import Sequence
+from llmpar.models.load import LoadedModel
 from support.fakes import FakeRunner, fake_answer
 
 
@@ -90,3 +93,18 @@ def reduce(wait: bool, place: Place) -> Place:
     if wait:
         work.wait()
     return place
+
+
+def load_share(path: Path, place: Place) -> LoadedModel:
+    """Join the others, and load a share of our own decoder for the CPU, where kernels are interpreted."""
+    from llmpar.models.divided import load_divided
+
+    join(place, "cpu")
+    loaded = load_divided(path, "cpu", "fp32", place.rank, place.size)
+    assert loaded
+    return loaded
+
+
+def hold_share(path: Path, place: Place) -> EngineModel:
+    """Do so on another rank."""
+    return load_share(path, place).models[0]

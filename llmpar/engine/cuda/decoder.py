@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from llmpar.engine.cuda import kernels
 from llmpar.engine.cuda.linear import FloatLinear, Linear, moved, scratch
+from llmpar.engine.cuda.share import Share
 from llmpar.engine.generic.attention import Variant
 from llmpar.engine.pages import PAGE, num_pages_of
 from llmpar.engine.precision_names import PrecisionName
@@ -95,11 +96,13 @@ class Decoder:
     precision: PrecisionName
     is_steady: bool = True
     """Whether a row's numbers are the same however many rows there are, as far as was tried."""
+    share: Share | None = None
+    """Which share of a model this is; None for a whole one. Heads, columns and weights are the share's own."""
 
     @property
     def vocabulary(self) -> int:
         """How many tokens there are."""
-        return len(self.embedding)
+        return self.share.vocabulary if self.share else len(self.embedding)
 
     @property
     def device(self) -> torch.device:
@@ -123,7 +126,8 @@ class Decoder:
         own, and for tables of sequences of `length`.
         """
         widths = 3 * self.mlp_size + 4 * self.embedding.shape[1] + 4 * self.num_heads * self.head_dim
-        passing = (num_tokens * widths + num_rows * (widths + 2 * self.vocabulary)) * self.embedding.element_size()
+        scores = (3 if self.share else 2) * self.vocabulary
+        passing = (num_tokens * widths + num_rows * (widths + scores)) * self.embedding.element_size()
         linears = (self.head, *(each for one in self.layers for each in (one.qkv, one.output, one.gate_up, one.down)))
         written = max(map(scratch, linears)) * self.embedding.element_size()
         angles = sum(4 * 4 * length * len(frequencies) for frequencies, _ in self.ropes)  # with what they are made of
@@ -133,6 +137,21 @@ class Decoder:
         """Return room for the keys and values of pages: (layers, 2, count, H_kv, PAGE, D); see `PagedCache`."""
         shape = (len(self.layers), 2, count, self.num_kv_heads, PAGE, self.head_dim)
         return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return what tokens begin as: (N, H)."""
+        share = self.share
+        hidden = share.embed(ids, self.embedding) if share else functional.embedding(ids, self.embedding)
+        return hidden if self.embedding_scale == 1 else hidden * torch.tensor(self.embedding_scale, dtype=self.dtype)
+
+    def whole(self, update: torch.Tensor) -> torch.Tensor:
+        """Return what a layer adds to its rows (N, H), of which a share computes a part."""
+        return self.share.add(update) if self.share else update
+
+    def scores(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        """Return the logits (B, V) after hidden states (B, H), as the head gives them; None where others have them."""
+        logits = self.head(hidden)
+        return self.share.gather(logits) if self.share else logits
 
     def angles(self, length: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return for each rotary embedding cosines and sines (length, R / 2) of the positions below `length`."""
@@ -177,17 +196,17 @@ class Pass:
     def forward(self, tokens: Tokens) -> torch.Tensor:
         """Run tokens through the layers, and return its last hidden states (N, H), normed."""
         decoder = self._decoder
-        hidden = functional.embedding(tokens.ids, decoder.embedding)
-        if decoder.embedding_scale != 1:
-            hidden = hidden * torch.tensor(decoder.embedding_scale, dtype=decoder.dtype)
+        hidden = decoder.embed(tokens.ids)
         normed = torch.empty_like(hidden)
         update: torch.Tensor | None = None
         after: torch.Tensor | None = None
         for index, layer in enumerate(decoder.layers):
             self._add_norm(hidden, update, after, layer.attention_norm, normed)
             attended = self._attend(index, layer, layer.qkv(normed), tokens)
-            self._add_norm(hidden, layer.output(attended), layer.after_attention_norm, layer.mlp_norm, normed)
-            update, after = layer.down(self._activate(layer.gate_up(normed))), layer.after_mlp_norm
+            update = decoder.whole(layer.output(attended))
+            self._add_norm(hidden, update, layer.after_attention_norm, layer.mlp_norm, normed)
+            update = decoder.whole(layer.down(self._activate(layer.gate_up(normed))))
+            after = layer.after_mlp_norm
         self._add_norm(hidden, update, after, decoder.final_norm, normed)
         return normed
 

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from llmpar.engine.cuda.decoder import Decoder, Layer, PagedCache, Pass, Tokens, blocks, tokens_per_block
+from llmpar.engine.cuda.divided import Divider
 from llmpar.engine.cuda.linear import FloatLinear, Linear
 from llmpar.engine.cuda.order import has_order, keep_order
+from llmpar.engine.cuda.share import Share
 from llmpar.engine.cuda.short_weights import Shortener
 from llmpar.engine.generic.skeleton import Skeleton
 from llmpar.engine.pages import num_pages_of
@@ -65,7 +67,37 @@ def build_short_decoder(
     return _tried(_assembled(parts, Shortener(precision, device, dtype, skeleton)), parts)
 
 
-def _assembled(parts: ModelParts, maker: _Shared | Shortener) -> Decoder:
+@torch.inference_mode()
+def build_share(skeleton: Skeleton, rank: int, size: int, device: torch.device, dtype: torch.dtype) -> Decoder:
+    """Return a rank's share of a decoder; all ranks of torch's process group do so at once.
+
+    Args:
+        skeleton: a causal language model of transformers, with its weights in its files.
+        rank: which one this is.
+        size: how many there are.
+        device: where this one will compute.
+        dtype: what in.
+
+    Raises:
+        OtherShape: the model has parts that decoders lack, cannot be divided so, or is not what the decoder does.
+    """
+    if device.type == "cuda":
+        keep_order()
+    with skeleton.reading(skeleton.extent):
+        parts = take_apart(skeleton.module, skeleton.extent)
+    share = Share(rank, size, len(parts.embedding))
+    divider = Divider(share, parts, device, dtype, skeleton)
+    decoder = replace(
+        _assembled(parts, divider),
+        num_heads=divider.num_heads,
+        num_kv_heads=divider.num_kv_heads,
+        mlp_size=divider.mlp_size,
+        share=share,
+    )
+    return _tried(decoder, parts)
+
+
+def _assembled(parts: ModelParts, maker: _Shared | Shortener | Divider) -> Decoder:
     def layer(one: LayerParts) -> Layer:
         return Layer(
             attention_norm=maker.tensor(one.attention_norm),
@@ -115,7 +147,9 @@ def _tried(decoder: Decoder, parts: ModelParts) -> Decoder:
             raise
         said = f"{type(reason).__name__}: {reason}".partition("\n")[0]
         raise OtherShape(f"our kernels do not run here ({said})") from reason
-    error = parts.distance(logits)
+    error = 0.0 if logits is None else parts.distance(logits)
+    if share := decoder.share:
+        error = share.of_first(error)
     if not error < _TOLERANCE[decoder.precision]:
         raise TooFar(f"computed by our kernels it gives something else (by {error:.1%})")
     if decoder.device.type != "cuda":
@@ -125,6 +159,8 @@ def _tried(decoder: Decoder, parts: ModelParts) -> Decoder:
     products.append((decoder.head, hidden))
     with torch.cuda.device(decoder.device):
         is_steady = all(has_order(each, width, decoder.dtype, decoder.device) for each, width in products)
+    if share:
+        is_steady = bool(share.least(is_steady)) and share.size == 2  # more are added in an order that nobody promises
     return replace(decoder, is_steady=is_steady)
 
 
@@ -163,8 +199,11 @@ class _Shared:
         return FloatLinear(weight, bias)
 
 
-def _try(decoder: Decoder, parts: ModelParts) -> torch.Tensor:
-    """Return the logits after the last tokens of the text that was tried: all but one read as a prompt is."""
+def _try(decoder: Decoder, parts: ModelParts) -> torch.Tensor | None:
+    """Return the logits after the last tokens of the text that was tried: all but one read as a prompt is.
+
+    None where another rank has them.
+    """
     ids, device, count = parts.probe_ids, decoder.device, len(parts.probe_logits)
     num_pages = num_pages_of(len(ids))
     cache = PagedCache(
@@ -184,5 +223,8 @@ def _try(decoder: Decoder, parts: ModelParts) -> torch.Tensor:
         return Tokens(numbers(ids[first:last]).long(), positions, slots, numbers(starts), numbers(counts), most)
 
     hidden = torch.cat([work.forward(tokens(0, read, most))[-(count - 1) :], work.forward(tokens(read, read + 1, 1))])
-    logits = decoder.head(hidden).float()
+    logits = decoder.scores(hidden)
+    if logits is None:
+        return None
+    logits = logits.float()
     return torch.tanh(logits / decoder.softcap) * decoder.softcap if decoder.softcap else logits

@@ -65,7 +65,9 @@ class CudaModel:
         workers, slots, pass_tokens = settings.threads or 1, settings.batch_size or _SLOTS, PASS_TOKENS
         num_shared = num_pages_of(len(settings.prefix_ids))
         least = num_pages_of(settings.least_tokens) + num_shared
-        free = free_memory(decoder.device)
+        free, num_shares = free_memory(decoder.device), 1
+        if share := decoder.share:
+            free, num_shares = int(share.least(free)), share.size  # ranks have as many pages
 
         def count_pages(slots: int, pass_tokens: int) -> int:
             beside = workers * decoder.bytes_beside(pass_tokens, slots, settings.context_length)
@@ -80,7 +82,8 @@ class CudaModel:
         if budget < least:
             raise DeviceFull(f"{decoder.device} has too little memory left beside the model")
         if settings.max_memory is not None:
-            wanted = share_memory(settings.max_memory, decoder.page_bytes, settings.num_models * workers, 0, least)
+            page_bytes = decoder.page_bytes * num_shares
+            wanted = share_memory(settings.max_memory, page_bytes, settings.num_models * workers, 0, least)
             budget = min(budget, wanted)
         num_pages = num_shared + min(slots * num_pages_of(settings.context_length), budget - num_shared)
         room = min(settings.context_length, (num_pages - num_shared) * PAGE)
@@ -91,6 +94,7 @@ class CudaModel:
             f"{count_workers(workers)} with {slots} slots and room for {(num_pages - num_shared) * PAGE:,} tokens each "
             f"on {decoder.device} in {decoder.precision}, "
             f"{workers * num_pages * decoder.page_bytes / 1e6:,.0f} MB for keys and values"
+            + ("" if num_shares == 1 else f", {num_shares} devices each with a share of every layer")
         )
         if not decoder.is_steady:
             notify(f"{decoder.device} rounds by how many rows are computed at once: answers may depend on the batch")

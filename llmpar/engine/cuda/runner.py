@@ -140,16 +140,17 @@ class CudaRunner:
     @torch.inference_mode()
     def decode(self, sequences: list[Sequence]) -> None:
         """Give out the next step of the sequences, which are all that live, and append what an earlier one found."""
-        waits = any(sequence.request.constraint for sequence in sequences)
-        if waits:
-            self._settle(0)
-            self._mask(sequences)
         given_out = self._num_given_out
+        # Before any token is looked at: of a model that is spread over ranks, the others take the same rows.
         rows = [
             sequence
             for sequence in sequences
             if sequence.finish_reason is None and given_out[sequence.slot] < sequence.request.params.max_new_tokens
         ]
+        waits = any(sequence.request.constraint for sequence in sequences)
+        if waits:
+            self._settle(0)
+            self._mask(sequences)
         if rows:
             count = _bucket(len(rows))
             slots = [sequence.slot for sequence in rows]
@@ -311,7 +312,7 @@ class CudaRunner:
         padded[:, :length] = rows
         return [row[:length] for row in self._stream.send(padded)]
 
-    def _step(self, count: int) -> torch.Tensor:
+    def _step(self, count: int) -> torch.Tensor | None:
         """Compute the next token of the slots in the first `count` rows, and return the logits (count, V) of all.
 
         It is recorded, so nothing may change its place; of what is recorded, the logits hold only until the next step.
@@ -323,19 +324,23 @@ class CudaRunner:
         )
         return self._choose(self._pass.forward(tokens))
 
-    def _choose(self, hidden: torch.Tensor) -> torch.Tensor:
+    def _choose(self, hidden: torch.Tensor) -> torch.Tensor | None:
         """Choose the token after each of the hidden states (B, H), normed, for the slots in the first B rows.
 
         Returns:
-            All logits (B, V), as the head gives them.
+            All logits (B, V), as the head gives them; None on a rank that does not choose.
         """
-        decoder = self._decoder
-        logits = decoder.head(hidden)
-        kernels.choose[(len(hidden),)](
-            logits, decoder.vocabulary, self._rows, self._ids, self._positions, self._chosen, self._scores,
-            len(self._num_given_out), self._temperatures, self._top_ps, self._uniforms, self._is_masked, self._masks,
-            self._masks.shape[1], decoder.softcap, BLOCK=_LOGITS, num_warps=8,
-        )  # fmt: skip
+        decoder, count = self._decoder, len(hidden)
+        num_slots = len(self._num_given_out)
+        logits = decoder.scores(hidden)
+        if logits is not None:
+            kernels.choose[(count,)](
+                logits, decoder.vocabulary, self._rows, self._ids, self._positions, self._chosen, self._scores,
+                num_slots, self._temperatures, self._top_ps, self._uniforms, self._is_masked, self._masks,
+                self._masks.shape[1], decoder.softcap, BLOCK=_LOGITS, num_warps=8,
+            )  # fmt: skip
+        if decoder.share:
+            decoder.share.go_on(self._chosen[:count], self._rows, self._ids, self._positions, num_slots)
         return logits
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from llmpar.engine.model import EngineModel, Notify, Runners, Settings
-from llmpar.engine.ranks.ranks import Ranks
+from llmpar.engine.ranks.ranks import LOADING_LIMIT, Ranks
 from llmpar.engine.ranks.runner import Mirrors, ParallelRunner
 from llmpar.errors import EngineFailed, LlmparError
 
@@ -18,10 +18,12 @@ class Shards:
     Args:
         ranks: where the shards are.
         mine: rank 0's.
+        shares_tokens: see `ParallelRunner`.
     """
 
     ranks: Ranks
     mine: EngineModel
+    shares_tokens: bool = False
 
     @property
     def vocabulary(self) -> int:
@@ -47,7 +49,9 @@ class Shards:
         """
         settings, ranks = replace(settings, threads=1), self.ranks
         try:
-            started = ranks.call(partial(_started, settings, self.mine, notify), partial(_mirrors, settings))
+            started = ranks.call(
+                partial(_started, settings, self.mine, notify), partial(_mirrors, settings), LOADING_LIMIT
+            )
         except BaseException as error:
             ranks.close()
             if isinstance(error, LlmparError) or not isinstance(error, Exception):
@@ -55,7 +59,8 @@ class Shards:
             raise EngineFailed(
                 f"the devices could not be made ready: {error}; run again, or on more devices"
             ) from error
-        return replace(started, workers=(ParallelRunner(ranks, started.workers[0]),), close=ranks.close)
+        runner = ParallelRunner(ranks, started.workers[0], shares_tokens=self.shares_tokens)
+        return replace(started, workers=(runner,), close=ranks.close)
 
 
 def _started(settings: Settings, model: EngineModel, notify: Notify) -> Runners:

@@ -7,6 +7,7 @@ and ends. They compute together through torch's process group, over the loopback
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import shutil
@@ -26,6 +27,8 @@ from typing import Any, TypeVar
 
 from llmpar.engine.resources import DeviceLost, is_out_of_memory
 
+LOADING_LIMIT = 1800.0
+"""Seconds in which all ranks must have loaded their weights, and again in which they must be ready."""
 _TIMEOUT = timedelta(hours=1)  # of one collective: longer than an engine waits for a step, whose message says more
 _PATIENCE = 30.0  # seconds that the other ranks have to come out of a call in which one failed
 _ENDING = 2.0  # seconds that a rank has to end
@@ -35,12 +38,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a rank came out of a call: why it failed, if it did, and in how many collectives it has taken part so far.
+    """How a rank came out of a part: why it failed, if it did, and how far it has come.
 
-    Ranks that count alike stand at the same place: none of them waits for another.
+    That is in how many collectives it has taken part, and how many parts it has done that rank 0 led. Ranks that count
+    alike stand at the same place: none of them waits for another. `is_led` tells whether this part was led.
     """
 
-    num_collectives: int
+    place: tuple[int, int]
+    is_led: bool
     error: str | None = None
     is_memory: bool = False
 
@@ -66,8 +71,9 @@ class Ranks:
         self.place = Place(0, size, tempfile.mkdtemp(prefix="llmpar-"))
         self._patience = patience
         self._lost: str | None = None
-        self._mine: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._mine: queue.SimpleQueue[tuple[Callable[[], Any], bool] | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[tuple[int, Outcome | None]] = queue.SimpleQueue()  # None: it is gone
+        self._failed: dict[int, Outcome] = {}  # since they last came together
         self._result: Any = None
         self._error: BaseException | None = None
         self._connections: list[Connection] = []
@@ -87,16 +93,17 @@ class Ranks:
         """Of the other ranks, in order."""
         return [process.pid for process in self._processes]
 
-    def call(self, mine: Callable[[], _T], theirs: Callable[[Any], object]) -> _T:
+    def call(self, mine: Callable[[], _T], theirs: Callable[[Any], object], limit: float = math.inf) -> _T:
         """Let every rank do its part, and wait for all of them; return what came of rank 0's.
 
         When a rank has failed and the others do not come out as well, within the patience, they wait for it in the
-        middle of something, and will for ever.
+        middle of something, and will for ever. One that stands still fails nowhere: all are given up after the limit.
 
         Args:
             mine: rank 0's part, done by a thread that makes all such calls.
             theirs: the part of each other rank, a function that can be pickled. It is given what the last such call
                 returned there, the first its Place.
+            limit: seconds that they all have.
 
         Raises:
             DeviceLost: a rank is gone, or they are no longer at the same place; nothing can be called any more.
@@ -104,34 +111,26 @@ class Ranks:
                 half done on each.
             MemoryError, RuntimeError: likewise, when another rank failed.
         """
-        if self._lost:
-            raise DeviceLost(self._lost)
-        for connection in self._connections:
-            with contextlib.suppress(OSError):  # whoever is gone is told of by its own thread
-                connection.send(theirs)
-        self._mine.put(mine)
-        found: dict[int, Outcome] = {}
-        until: float | None = None
-        while len(found) < self.place.size:
-            try:
-                left = None if until is None else max(0.0, until - time.monotonic())
-                rank, outcome = self._outcomes.get(timeout=left)
-            except queue.Empty:
-                raise self._apart(found) from None
-            if outcome is None:
-                raise self._gone(rank)
-            found[rank] = outcome
-            if outcome.error and until is None:
-                until = time.monotonic() + self._patience
-        result, error = self._result, self._error
-        self._result = self._error = None
-        if len({outcome.num_collectives for outcome in found.values()}) > 1:
-            raise self._apart(found)
-        if error is not None:
-            raise error
-        for rank, outcome in found.items():
-            if outcome.error:
-                raise (MemoryError if outcome.is_memory else RuntimeError)(f"rank {rank}: {outcome.error}")
+        self._send(mine, theirs, is_led=False)
+        self._come_together(limit)
+        result, error = self._taken()
+        self._raise(error)
+        return result  # type: ignore[no-any-return]
+
+    def lead(self, mine: Callable[[], _T], theirs: Callable[[Any], object]) -> _T:
+        """Let every rank do its part, and wait for rank 0's alone: the others may be some parts behind.
+
+        Arguments and errors are those of `call`. What failed on another rank may be told only with a later part.
+        """
+        self._send(mine, theirs, is_led=True)
+        self._wait({0})
+        result, error = self._taken()
+        if self._failed:
+            # A rank that has failed does nothing more that is led. If rank 0 failed as well, do all stand there?
+            self._send(_nothing, _same, is_led=False)
+            self._come_together()
+            self._taken()
+            self._raise(error)
         return result  # type: ignore[no-any-return]
 
     def close(self) -> None:
@@ -146,6 +145,54 @@ class Ranks:
             self._mine.put(None)
             self._thread.join(_ENDING)
         shutil.rmtree(self.place.meeting, ignore_errors=True)
+
+    def _send(self, mine: Callable[[], Any], theirs: Callable[[Any], object], *, is_led: bool) -> None:
+        if self._lost:
+            raise DeviceLost(self._lost)
+        for connection in self._connections:
+            with contextlib.suppress(OSError):  # whoever is gone is told of by its own thread
+                connection.send((theirs, is_led))
+        self._mine.put((mine, is_led))
+
+    def _wait(self, ranks: set[int], limit: float = math.inf) -> dict[int, Outcome]:
+        """Wait until these have come out of what they were sent last, and note who failed."""
+        found: dict[int, Outcome] = {}
+        until = time.monotonic() + limit
+        while not ranks <= found.keys():
+            try:
+                left = until - time.monotonic()
+                rank, outcome = self._outcomes.get(timeout=None if left == math.inf else max(0.0, left))
+            except queue.Empty:
+                late = ", ".join(f"rank {rank}" for rank in sorted(ranks - found.keys()))
+                raise self._apart(f"{late} stood still for {limit:g} s") from None
+            if outcome is None:
+                raise self._gone(rank)
+            if outcome.error:
+                self._failed[rank] = outcome
+                until = min(until, time.monotonic() + self._patience)
+            if rank == 0 or not outcome.is_led:  # others tell of what is led only where it failed
+                found[rank] = outcome
+        return found
+
+    def _come_together(self, limit: float = math.inf) -> None:
+        """Wait for all, who must stand at the same place."""
+        found = self._wait({*range(self.place.size)}, limit)
+        if len({outcome.place for outcome in found.values()}) > 1:
+            raise self._apart("the ranks are not at the same place any more")
+
+    def _taken(self) -> tuple[Any, BaseException | None]:
+        """Return what came of rank 0's part, and hold it no longer."""
+        found = self._result, self._error
+        self._result = self._error = None
+        return found
+
+    def _raise(self, error: BaseException | None) -> None:
+        """Raise rank 0's error or another's, if there is one."""
+        failed, self._failed = self._failed, {}
+        if error is not None:
+            raise error
+        for rank, outcome in failed.items():
+            raise (MemoryError if outcome.is_memory else RuntimeError)(f"rank {rank}: {outcome.error}")
 
     def _start(self, place: Place) -> None:
         mine, its = Pipe()
@@ -176,12 +223,16 @@ class Ranks:
         self._outcomes.put((rank, None))
 
     def _work(self) -> None:
-        while (call := self._mine.get()) is not None:
+        num_led = 0
+        while (sent := self._mine.get()) is not None:
+            call, is_led = sent
             try:
                 self._result, error = call(), None
+                num_led += is_led
             except BaseException as raised:  # Rust's panics, too: whoever waits must be told of the end
                 error = self._error = raised
-            self._outcomes.put((0, _outcome(error)))
+            del call, sent  # it may hold what should not outlive the call
+            self._outcomes.put((0, _outcome(error, num_led, is_led=is_led)))
         leave()
 
     def _gone(self, rank: int) -> DeviceLost:
@@ -192,11 +243,10 @@ class Ranks:
         how = "hangs" if code is None else f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
         return self._lose(f"rank {rank} {how}")
 
-    def _apart(self, found: dict[int, Outcome]) -> DeviceLost:
-        for rank, outcome in found.items():
-            if outcome.error:
-                return self._lose(f"rank {rank} failed, and others wait for it: {outcome.error}")
-        return self._lose("the ranks are not at the same place any more")
+    def _apart(self, otherwise: str) -> DeviceLost:
+        for rank, outcome in self._failed.items():
+            return self._lose(f"rank {rank} failed, and others wait for it: {outcome.error}")
+        return self._lose(otherwise)
 
     def _lose(self, reason: str) -> DeviceLost:
         self._lost = reason
@@ -207,8 +257,9 @@ class Ranks:
 
 def follow(place: Place, connection: Connection) -> None:
     """Do what rank 0 sends, and tell how it went, until rank 0 is gone; the process ends then, whatever it does."""
-    calls: queue.SimpleQueue[Callable[[Any], object]] = queue.SimpleQueue()
+    calls: queue.SimpleQueue[tuple[Callable[[Any], object], bool]] = queue.SimpleQueue()
     state: object = place
+    num_led, has_failed = 0, False  # in a part that was led; then no more of these are done
 
     def listen() -> None:
         with contextlib.suppress(EOFError, OSError):
@@ -219,13 +270,18 @@ def follow(place: Place, connection: Connection) -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     while True:
-        call, error = calls.get(), None
+        (call, is_led), error = calls.get(), None
+        if is_led and has_failed:
+            continue
         try:
             state = call(state)
+            num_led += is_led
         except Exception as raised:
             error = raised.with_traceback(None)  # its frames hold tensors
-        with contextlib.suppress(OSError):  # rank 0 is gone, and with it we, in a moment
-            connection.send(_outcome(error))
+        has_failed = is_led and error is not None
+        if error or not is_led:
+            with contextlib.suppress(OSError):  # rank 0 is gone, and with it we, in a moment
+                connection.send(_outcome(error, num_led, is_led=is_led))
 
 
 def join(place: Place, device: str) -> None:
@@ -240,6 +296,10 @@ def join(place: Place, device: str) -> None:
 
     for library in ("GLOO", "NCCL"):
         os.environ.setdefault(f"{library}_SOCKET_IFNAME", _loopback())
+    # What is recorded on one rank may be given out at once on another, so nothing may be agreed on while it is
+    # recorded. And no multicast: it adds in an order of its own, takes a while to set up, and often is not to be had.
+    os.environ.setdefault("NCCL_GRAPH_REGISTER", "0")
+    os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
     on_cpu = device == "cpu"
     if not on_cpu:
         torch.cuda.set_device(device)  # of this thread
@@ -264,11 +324,21 @@ def _loopback() -> str:
     return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
 
 
-def _outcome(error: BaseException | None) -> Outcome:
+def _outcome(error: BaseException | None, num_led: int, *, is_led: bool) -> Outcome:
+    place = (_num_collectives(), num_led)
     if error is None:
-        return Outcome(_num_collectives())
+        return Outcome(place, is_led)
     first, _, _ = f"{type(error).__name__}: {error}".strip().partition("\n")
-    return Outcome(_num_collectives(), first, is_out_of_memory(error))
+    return Outcome(place, is_led, first, is_out_of_memory(error))
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _same(state: object) -> object:
+    """Do nothing on another rank."""
+    return state
 
 
 def _num_collectives() -> int:

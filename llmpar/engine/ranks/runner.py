@@ -1,7 +1,8 @@
 """A runner whose model is spread over ranks: what is asked of rank 0's is asked of every rank's, in the same order.
 
-Rank 0 alone decides: its tokens are the truth, and go to the others with the next step. Whatever comes with a request
-and decides about its answer (sampling, constraints, ends) stays with rank 0.
+Rank 0 alone decides: its tokens are the truth. They go to the others with the next step, or their devices have them by
+then: in that case no rank waits for another but on its device, and a step that changes nothing is one short message.
+Whatever comes with a request and decides about its answer (sampling, constraints, ends) stays with rank 0.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ class ParallelRunner:
     Args:
         ranks: those whose runners were built alike.
         mine: rank 0's, which `Ranks.call` has started.
+        shares_tokens: whether devices tell each other which tokens were chosen, and hosts need not.
     """
 
-    def __init__(self, ranks: Ranks, mine: Runner) -> None:
+    def __init__(self, ranks: Ranks, mine: Runner, *, shares_tokens: bool = False) -> None:
+        self._shares_tokens = shares_tokens
         self.continuous = mine.continuous
         self.num_slots = mine.num_slots
         self._ranks = ranks
@@ -57,7 +60,10 @@ class ParallelRunner:
     def resize(self, num_slots: int) -> None:
         """Run so many sequences at once from now on, on every rank."""
         self._calls.append(partial(Mirrors.resize, num_slots=num_slots))
-        self._mine.resize(num_slots)
+        if self._shares_tokens:
+            self._step(partial(self._mine.resize, num_slots))  # the device is its own thread's
+        else:
+            self._mine.resize(num_slots)
         self.num_slots = self._mine.num_slots
 
     def prefill(self, sequences: list[Sequence]) -> None:
@@ -84,13 +90,14 @@ class ParallelRunner:
 
     def _step(self, mine: Callable[[], None]) -> None:
         tokens = {}
-        for number, sequence in self._live:
+        for number, sequence in () if self._shares_tokens else self._live:
             if new := sequence.output_ids[self._sent[number] :]:
                 tokens[number] = new
                 self._sent[number] += len(new)
         calls, self._calls = self._calls, []
+        do = self._ranks.lead if self._shares_tokens else self._ranks.call
         try:
-            self._ranks.call(mine, partial(_repeat, tokens, calls))
+            do(mine, _step_again if calls == [Mirrors.decode] and not tokens else partial(_repeat, tokens, calls))
         except DeviceLost as lost:
             remedy = f"if memory ran out, a smaller batch size ({setting('batch_size')}) helps"
             raise DeviceLost(f"{lost}; {remedy}") from lost
@@ -101,6 +108,12 @@ def _repeat(tokens: dict[int, list[int]], calls: list[_Call], mirrors: Mirrors) 
     mirrors.take(tokens)
     for call in calls:
         call(mirrors)
+    return mirrors
+
+
+def _step_again(mirrors: Mirrors) -> Mirrors:
+    """Take a step on another rank; nothing else has happened."""
+    mirrors.decode()
     return mirrors
 
 

@@ -1,0 +1,99 @@
+"""One of several shares of a decoder, each on a rank of torch's process group, and what these say to each other.
+
+The cut is Megatron's (Shoeybi et al. 2019): heads and columns of the MLP are divided by output channels, what follows
+them by input channels, so that all that is missing are two sums a layer. Tokens are divided, too: each rank has the
+embeddings and the scores of some. Rank 0 gathers the scores and chooses, and its choice is everyone's.
+
+All of it is given out like other work on a device, and recorded with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import distributed
+from torch.nn import functional
+
+_EVEN = 16  # of which what does not divide is made a multiple, with nothing: products like such widths
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a decoder knows of its being one of several.
+
+    Args:
+        rank: which one it is.
+        size: how many there are.
+        vocabulary: how many tokens all of them know.
+    """
+
+    rank: int
+    size: int
+    vocabulary: int
+
+    def cut(self, length: int) -> tuple[slice, int]:
+        """Return this rank's part of so many rows or columns, and how many each has, filled up where it has fewer."""
+        each = -(-length // self.size)
+        if length % self.size:
+            each = -(-each // _EVEN) * _EVEN
+        first = min(length, self.rank * each)
+        return slice(first, min(length, first + each)), each
+
+    def add(self, part: torch.Tensor) -> torch.Tensor:
+        """Return the sum of all ranks' parts of a tensor, which this rank's own may become."""
+        distributed.all_reduce(part)
+        return part
+
+    def embed(self, ids: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings (N, H) of tokens, of which each rank has some."""
+        own = ids - self.rank * len(embedding)
+        is_own = (own >= 0) & (own < len(embedding))
+        found = functional.embedding(torch.where(is_own, own, 0), embedding)
+        # Not multiplied: another's token must not fail for what is not finite in ours.
+        return self.add(torch.where(is_own[:, None], found, 0))
+
+    def gather(self, part: torch.Tensor) -> torch.Tensor | None:
+        """Return on rank 0 the logits (B, V) of all tokens, of which each rank has some; None on the others."""
+        if self.rank:
+            distributed.gather(part, dst=0)
+            return None
+        parts = part.new_empty(self.size, *part.shape)
+        distributed.gather(part, list(parts), dst=0)
+        whole = parts.transpose(0, 1).reshape(len(part), -1)
+        return whole[:, : self.vocabulary].contiguous()
+
+    def go_on(
+        self, chosen: torch.Tensor, slots: torch.Tensor, ids: torch.Tensor, positions: torch.Tensor, num_slots: int
+    ) -> None:
+        """Let slots go on from the tokens (B,) that rank 0 has chosen, as they do there already."""
+        distributed.broadcast(chosen, src=0)
+        if self.rank:
+            _go_on[(len(chosen),)](chosen, slots, ids, positions, num_slots, num_warps=1)
+
+    def least(self, number: float) -> float:
+        """Return the least of all ranks' numbers."""
+        return self._together(number, distributed.ReduceOp.MIN)
+
+    def of_first(self, number: float) -> float:
+        """Return rank 0's number."""
+        return self._together(0.0 if self.rank else number, distributed.ReduceOp.SUM)
+
+    def _together(self, number: float, how: Any) -> float:
+        on_cpu = distributed.get_backend() == "gloo"
+        found = torch.tensor([number], dtype=torch.float64, device="cpu" if on_cpu else "cuda")
+        distributed.all_reduce(found, how)
+        return float(found)
+
+
+@triton.jit
+def _go_on(chosen, slots, ids, positions, num_slots):
+    """Do with the slots (B,) what `kernels.choose` does once it has `chosen` (B,) int32; see there."""
+    row = tl.program_id(0)
+    slot = tl.load(slots + row).to(tl.int64)
+    is_there = slot < num_slots
+    tl.store(ids + slot, tl.maximum(tl.load(chosen + row), 0), mask=is_there)
+    tl.store(positions + slot, tl.load(positions + slot) + 1, mask=is_there)

@@ -40,18 +40,17 @@ def load_divided(
 
     from llmpar.engine.parts import OtherShape
 
+    decoder, reason = None, "its weights cannot be read one by one"
     try:
         from llmpar.engine.cuda.from_transformers import build_share
         from llmpar.engine.cuda.model import CudaModel
 
-        skeleton = open_files(path)
-        if skeleton is None:
-            raise OtherShape("its weights cannot be read one by one")
-        dtype = getattr(torch, TORCH_TYPES[precision])
-        decoder = build_share(skeleton, rank, size, torch.device(device), dtype)
-    except (ImportError, OtherShape) as reason:  # without Triton there are no kernels
+        if skeleton := open_files(path):
+            dtype = getattr(torch, TORCH_TYPES[precision])
+            decoder = build_share(skeleton, rank, size, torch.device(device), dtype)
+    except (ImportError, OtherShape) as other:  # without Triton there are no kernels
+        reason = str(other)
+    if decoder is None:
         notify(f"{path.name!r} is divided by transformers, which is slower: {reason}")
         return None
-    return LoadedModel(
-        (CudaModel(decoder),), decoder.context_length, stop_ids(path), decoder.precision, foundation
-    )
+    return LoadedModel((CudaModel(decoder),), decoder.context_length, stop_ids(path), decoder.precision, foundation)

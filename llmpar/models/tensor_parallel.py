@@ -8,15 +8,18 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmpar.engine.precision_names import PrecisionChoice, PrecisionName
 from llmpar.engine.ranks.model import Shards
 from llmpar.engine.ranks.ranks import LOADING_LIMIT, Place, Ranks, join
 from llmpar.errors import LlmparError, ModelUnavailable
-from llmpar.models.cache import Notify
 from llmpar.models.divided import load_divided
 from llmpar.models.load import LoadedModel, find_arithmetic, load_shard
 from llmpar.models.shards import check_devices, check_plan
+
+if TYPE_CHECKING:
+    from llmpar.models.cache import Notify
 
 
 def load_shards(

@@ -28,6 +28,10 @@ def hang(state: object) -> None:
     threading.Event().wait()
 
 
+def size(place: Place) -> int:
+    return place.size
+
+
 def expect(expected: object, state: object) -> object:
     assert state == expected, state
     return state

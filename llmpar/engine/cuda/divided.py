@@ -138,7 +138,7 @@ def _of_rows(linears: tuple[nn.Linear, ...], rows: slice, each: int) -> _Cut:
     """Return the cut of rows, which are counted through all layers and lie in one of them."""
     first = 0
     for linear in linears:
-        if rows.start < first + linear.out_features:
+        if rows.stop <= first + linear.out_features:
             own = slice(rows.start - first, rows.stop - first)
             return _Cut(linear, own, _ALL, (each, linear.in_features))
         first += linear.out_features

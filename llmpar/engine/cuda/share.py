@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import triton
-import triton.language as tl
 from torch import distributed
 from torch.nn import functional
+
+from llmpar.engine.cuda import kernels
 
 _EVEN = 16  # of which what does not divide is made a multiple, with nothing: products like such widths
 
@@ -72,7 +72,7 @@ class Share:
         """Let slots go on from the tokens (B,) that rank 0 has chosen, as they do there already."""
         distributed.broadcast(chosen, src=0)
         if self.rank:
-            _go_on[(len(chosen),)](chosen, slots, ids, positions, num_slots, num_warps=1)
+            kernels.go_on[(len(chosen),)](chosen, slots, ids, positions, num_slots, num_warps=1)
 
     def least(self, number: float) -> float:
         """Return the least of all ranks' numbers."""
@@ -87,13 +87,3 @@ class Share:
         found = torch.tensor([number], dtype=torch.float64, device="cpu" if on_cpu else "cuda")
         distributed.all_reduce(found, how)
         return float(found)
-
-
-@triton.jit
-def _go_on(chosen, slots, ids, positions, num_slots):
-    """Do with the slots (B,) what `kernels.choose` does once it has `chosen` (B,) int32; see there."""
-    row = tl.program_id(0)
-    slot = tl.load(slots + row).to(tl.int64)
-    is_there = slot < num_slots
-    tl.store(ids + slot, tl.maximum(tl.load(chosen + row), 0), mask=is_there)
-    tl.store(positions + slot, tl.load(positions + slot) + 1, mask=is_there)

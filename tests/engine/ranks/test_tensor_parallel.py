@@ -125,19 +125,56 @@ class TestRanks:
             ranks.close()
         assert not torch.distributed.is_initialized()
 
+    def test_one_that_stands_still_is_given_up_after_the_limit(self) -> None:
+        ranks = Ranks(3)
+        with pytest.raises(DeviceLost, match=r"^rank 1, rank 2 stood still for 0.2 s$"):
+            ranks.call(lambda: None, rank_parts.hang, limit=0.2)
+        wait_for(lambda: not any(map(is_running, ranks.process_ids)))
+        ranks.close()
+
+
+class TestLeading:
+    def test_nobody_waits_for_the_others(self, ranks: Ranks) -> None:
+        assert [ranks.lead(lambda: "mine", rank_parts.hang), ranks.lead(lambda: "again", len)] == ["mine", "again"]
+
+    @pytest.mark.parametrize("error", [MemoryError("none left"), ValueError("odd")])
+    def test_a_failure_of_all_at_one_place_is_rank_0s_and_they_go_on(self, ranks: Ranks, error: Exception) -> None:
+        assert ranks.lead(lambda: 1, attrgetter("size")) == 1
+        with pytest.raises(type(error), match=f"^{error}$"):
+            ranks.lead(partial(rank_parts.fail, error, None), partial(rank_parts.fail, error))
+        assert ranks.lead(lambda: 2, partial(rank_parts.expect, 3)) == 2
+        assert ranks.call(lambda: 3, partial(rank_parts.expect, 3)) == 3
+
+    def test_what_fails_behind_rank_0_ends_it(self, ranks: Ranks) -> None:
+        def fail_behind() -> None:
+            for _ in range(1000):
+                ranks.lead(partial(time.sleep, 0.01), partial(rank_parts.fail, ValueError("odd")))
+
+        with pytest.raises(DeviceLost, match=r"^rank [12] failed, and others wait for it: ValueError: odd$"):
+            fail_behind()
+
+    def test_what_fails_on_rank_0_alone_ends_it(self, ranks: Ranks) -> None:
+        with pytest.raises(DeviceLost, match=r"^rank 0 failed, and others wait for it: ValueError: odd$"):
+            ranks.lead(partial(rank_parts.fail, ValueError("odd"), None), rank_parts.size)
+
 
 class TestParallelRunner:
-    def answered(self, ranks: Ranks, mine: FakeRunner, theirs: Callable[[Any], Any], count: int) -> list[Completion]:
+    def answered(
+        self, ranks: Ranks, mine: FakeRunner, theirs: Callable[[Any], Any], count: int, *, shares_tokens: bool = False
+    ) -> list[Completion]:
         ranks.call(lambda: None, theirs)
-        with Engine([ParallelRunner(ranks, mine)], 1000, closed=lambda: None) as engine:
+        runner = ParallelRunner(ranks, mine, shares_tokens=shares_tokens)
+        with Engine([runner], 1000, closed=lambda: None) as engine:
             for i in range(count):
                 engine.submit(Request(i, [i % 7, i, 3], SamplingParams(20)))
             found = [engine.collect(timeout=60) for _ in range(count)]
             engine.close()
         return [completion for completion in found if completion]
 
-    def test_the_others_have_rank_0s_tokens_and_release_what_it_does(self, ranks: Ranks) -> None:
-        found = self.answered(ranks, FakeRunner(4), partial(rank_parts.mirror, 4, ()), 40)
+    @pytest.mark.parametrize("shares_tokens", [False, True])
+    def test_the_others_have_rank_0s_tokens_and_release_what_it_does(self, ranks: Ranks, shares_tokens: bool) -> None:
+        theirs = partial(rank_parts.mirror, 4, ())
+        found = self.answered(ranks, FakeRunner(4), theirs, 40, shares_tokens=shares_tokens)
         for completion in found:
             assert completion.output_ids == fake_answer([completion.id % 7, completion.id, 3]), completion.error
         assert len(found) == 40

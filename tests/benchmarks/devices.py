@@ -6,6 +6,7 @@ Run it with llmpar's interpreter; it need not be installed:
     python tests/benchmarks/devices.py engines --shapes 135m,0.6b --directory /tmp/shapes --markdown engines.md
     python tests/benchmarks/devices.py start --shapes 0.6b --directory /tmp/shapes
     python tests/benchmarks/devices.py agreement --shapes 135m,0.6b --directory /tmp/shapes
+    python tests/benchmarks/devices.py tensor --models 8b,32b --sizes 1,2
     python tests/benchmarks/devices.py cores --directory /tmp/shapes
     python tests/benchmarks/devices.py command --lines 20000 --tree before=DIR --tree after=DIR
 
@@ -27,7 +28,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from device import agreement, command, cores, engines, start
+from device import agreement, command, cores, engines, start, tensor
 from device.shapes import SHAPES
 from harness.machine import describe_machine
 
@@ -89,6 +90,15 @@ def _options() -> argparse.Namespace:
     add("--new-tokens", type=int, default=64, help="of each answer")
     add("--batch-size", type=int, default=8, help="of generate's batches of equal length")
     add("--time-limit", type=float, default=180, help="seconds for each engine")
+    add = part("tensor", "a model divided over several GPUs, and on one", "")
+    add("--models", type=_words, default=_words("8b,32b"), help=f"of {', '.join(SHAPES)}; they are in no file")
+    add("--sizes", type=_numbers, default=[1, 2], help="numbers of GPUs")
+    add("--device", default="cuda", help="cuda, or cpu to try the program")
+    add("--requests", type=int, default=2048, help="of each job")
+    add("--repeats", type=int, default=2, help="jobs after one as large")
+    add("--batch-size", type=int, help="sequences at once; default: the engine's own choice")
+    add("--max-memory", type=int, help="bytes for keys and values; default: the engine's own choice")
+    add("--time-limit", type=float, default=180, help="seconds for a trial")
     add = part("command", "the whole command over many lines, with the store and without", "")
     add("--model", default="smollm2-135m", help="as llmpar's --model")
     add("--device", default="cuda", help="as llmpar's --device")
@@ -200,6 +210,21 @@ def _cores(options: argparse.Namespace, directories: dict[str, str], _: dict[str
     return cores.report(found, options.new_tokens) if found else "every setting failed", _plain(found)
 
 
+def _tensor(options: argparse.Namespace, _: dict[str, str], __: dict[str, Any]) -> tuple[str, Any]:
+    settings = {"batch_size": options.batch_size, "max_memory": options.max_memory}
+    found = tensor.run_tensor(
+        options.models,
+        options.sizes,
+        options.device,
+        options.requests,
+        options.repeats,
+        options.time_limit,
+        settings,
+        _tell,
+    )
+    return tensor.report_tensor(found), _plain(found)
+
+
 def _command(options: argparse.Namespace, _: dict[str, str], __: dict[str, Any]) -> tuple[str, Any]:
     trees = dict(tree.partition("=")[::2] for tree in options.tree) or {"this": str(_HERE.parents[1])}
     found = command.run_commands(
@@ -218,6 +243,7 @@ _PARTS = {
     "engines": _engines,
     "start": _start,
     "agreement": _agreement,
+    "tensor": _tensor,
     "cores": _cores,
     "command": _command,
 }

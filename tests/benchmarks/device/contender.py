@@ -16,9 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from device.tensor import open_tensor
 from device.workload import Workload, make_even_workload, make_workload
+
+if TYPE_CHECKING:
+    from llmpar.engine.engine import Engine
 
 Finished = Callable[[int, list[int]], None]
 _TOGETHER = 256  # prompts that a backend is told of at a time
@@ -33,7 +37,8 @@ Answer = Callable[[Workload, Finished], None]
 class Spec:
     """What is run; `jobs` are the numbers of requests, one a job.
 
-    `engine` is "llmpar", "text" (llmpar's backend, where a text may end by itself), "generate" or "continuous".
+    `engine` is "llmpar", "text" (llmpar's backend, where a text may end by itself), "tensor" (llmpar's engine over a
+    model that is in no file), "generate" or "continuous".
 
     `even` is how many tokens every answer has; 0 for the usual workload. `options` are the engine's own.
     """
@@ -113,8 +118,6 @@ def _llmpar(spec: Spec) -> Iterator[tuple[Answer, str]]:
     from peers.llmpar import open_engine
     from peers.protocol import Setup
 
-    from llmpar.engine.request import Request, SamplingParams
-
     remarks: list[str] = []
     options = {
         "device": spec.device,
@@ -125,18 +128,24 @@ def _llmpar(spec: Spec) -> Iterator[tuple[Answer, str]]:
     prefix_ids = spec.workload(0).prefix_ids
     setup = Setup(spec.model, prefix_ids, [], max(spec.workload(0).limits), os.cpu_count() or 1, options)
     with open_engine(setup, remarks) as engine:
+        yield answering(engine), "; ".join(remarks)
 
-        def answer(workload: Workload, finished: Finished) -> None:
-            for index, (prompt, limit) in enumerate(zip(workload.prompts, workload.limits, strict=True)):
-                engine.submit(Request(index, prompt, SamplingParams(limit)))
-            for _ in workload.prompts:
-                completion = engine.collect()
-                assert completion is not None
-                if completion.error is not None:
-                    raise RuntimeError(completion.error)
-                finished(completion.id, list(completion.output_ids))
 
-        yield answer, "; ".join(remarks)
+def answering(engine: Engine) -> Answer:
+    """Return what lets an engine answer."""
+    from llmpar.engine.request import Request, SamplingParams
+
+    def answer(workload: Workload, finished: Finished) -> None:
+        for index, (prompt, limit) in enumerate(zip(workload.prompts, workload.limits, strict=True)):
+            engine.submit(Request(index, prompt, SamplingParams(limit)))
+        for _ in workload.prompts:
+            completion = engine.collect()
+            assert completion is not None
+            if completion.error is not None:
+                raise RuntimeError(completion.error)
+            finished(completion.id, list(completion.output_ids))
+
+    return answer
 
 
 @contextmanager
@@ -303,7 +312,7 @@ def _memory(device: str) -> int:
     return taken
 
 
-ENGINES = {"llmpar": _llmpar, "text": _text, "generate": _generate, "continuous": _continuous}
+ENGINES = {"llmpar": _llmpar, "text": _text, "tensor": open_tensor, "generate": _generate, "continuous": _continuous}
 
 if __name__ == "__main__":
     sys.exit(main())

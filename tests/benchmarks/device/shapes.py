@@ -104,6 +104,21 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
             "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
         },
     ),
+    "32b": (
+        "Qwen3Config",
+        {
+            "num_hidden_layers": 64,
+            "hidden_size": 5120,
+            "num_attention_heads": 64,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "intermediate_size": 25600,
+            "vocab_size": 151936,
+            "tie_word_embeddings": False,
+            "max_position_embeddings": 8192,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+        },
+    ),
     # What the CPU's own decoder declines, so that torch computes it: the 135M shape with another activation.
     "135m-relu": ("LlamaConfig", _135M | {"hidden_act": "relu"}),
     # To try a program with.
@@ -126,6 +141,8 @@ def make_model(shape: str, directory: Path, seed: int = 0) -> Path:
     path = directory / shape
     if (path / "model.safetensors.index.json").exists():
         return path
+    import torch
+
     path.mkdir(parents=True, exist_ok=True)
     config = make_config(shape)
     config.architectures = [type(config).__name__.removesuffix("Config") + "ForCausalLM"]
@@ -137,7 +154,8 @@ def make_model(shape: str, directory: Path, seed: int = 0) -> Path:
         encoding="utf-8",
     )
     (path / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
-    _save(_weights(config, seed), path)
+    weights = draw_weights(config, seed, "cuda" if torch.cuda.is_available() else "cpu")
+    _save(((name, weight.cpu()) for name, weight in weights), path)
     return path
 
 
@@ -161,8 +179,8 @@ def make_tokenizer(vocabulary: int) -> str:
     return text
 
 
-def _weights(config: Any, seed: int) -> Iterator[tuple[str, Any]]:
-    """Yield names and weights such that answers vary with what was said before, and one token mostly leads clearly.
+def draw_weights(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any]]:
+    """Yield names and weights, on a device, such that answers vary with what was said before, and one token mostly leads clearly.
 
     With plain normal weights an answer says one token for ever: with tied embeddings a token is likest to itself, and
     attention sees all positions alike. So the last norm has random signs, and queries, keys and values are larger, the
@@ -174,7 +192,6 @@ def _weights(config: Any, seed: int) -> Iterator[tuple[str, Any]]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     draw = torch.Generator(device).manual_seed(seed)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
@@ -188,7 +205,7 @@ def _weights(config: Any, seed: int) -> Iterator[tuple[str, Any]]:
             weight = normal.pow_(3) * (_DEVIATION / 15**0.5)  # the variance of a cube is 15
         else:
             weight = normal * (_DEVIATION * _scale(name, config))
-        yield name, weight.to(torch.bfloat16).cpu()
+        yield name, weight.to(torch.bfloat16)
 
 
 def _scale(name: str, config: Any) -> float:

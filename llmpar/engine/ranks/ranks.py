@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,6 +33,7 @@ LOADING_LIMIT = 1800.0
 _TIMEOUT = timedelta(hours=1)  # of one collective: longer than an engine waits for a step, whose message says more
 _PATIENCE = 30.0  # seconds that the other ranks have to come out of a call in which one failed
 _ENDING = 2.0  # seconds that a rank has to end
+_LEAVING = 5.0  # seconds that all have to leave the process group together
 
 _T = TypeVar("_T")
 
@@ -69,6 +71,8 @@ class Ranks:
 
     def __init__(self, size: int, patience: float = _PATIENCE) -> None:
         self.place = Place(0, size, tempfile.mkdtemp(prefix="llmpar-"))
+        self.last: tuple[Callable[[], object], Callable[[Any], object]] = (_nothing, _same)
+        """What rank 0 and the others do before they leave: drop what is recorded, which keeps them in the group."""
         self._patience = patience
         self._lost: str | None = None
         self._mine: queue.SimpleQueue[tuple[Callable[[], Any], bool] | None] = queue.SimpleQueue()
@@ -134,7 +138,12 @@ class Ranks:
         return result  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """End the other ranks, and leave the process group."""
+        """End the other ranks, and leave the process group: all together, if none is lost."""
+        mine, theirs = self.last
+        if self._thread and not self._lost and _is_joined():
+            with contextlib.suppress(Exception):  # then they are lost, and killed
+                self.call(partial(_leave_after, mine, None), partial(_leave_after, theirs), _LEAVING)
+        is_apart = self._lost is not None
         self._lost = self._lost or "the ranks were ended"
         for process in self._processes:
             process.kill()  # they have nothing to lose
@@ -142,6 +151,9 @@ class Ranks:
             with contextlib.suppress(subprocess.TimeoutExpired):  # a driver may hold it for a while
                 process.wait(_ENDING)
         if self._thread:
+            if is_apart and _is_joined():
+                threading.Thread(target=_abort, daemon=True).start()  # what waits for them on a device ends, too
+                self._mine.put((mine, False))
             self._mine.put(None)
             self._thread.join(_ENDING)
         shutil.rmtree(self.place.meeting, ignore_errors=True)
@@ -316,8 +328,27 @@ def join(place: Place, device: str) -> None:
 
 def leave() -> None:
     """Take this process out of the process group, if it is in one."""
-    if (torch := sys.modules.get("torch")) and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    if _is_joined():
+        sys.modules["torch"].distributed.destroy_process_group()
+
+
+def _leave_after(last: Callable[..., object], state: object) -> object:
+    """Do what comes last, and leave."""
+    last(*(() if state is None else (state,)))
+    leave()
+    return state
+
+
+def _abort() -> None:
+    """Leave without the others, who are gone: kernels that wait for them end."""
+    from torch.distributed import distributed_c10d
+
+    with contextlib.suppress(RuntimeError):  # other devices' groups have no such thing
+        distributed_c10d._abort_process_group()  # noqa: SLF001 (no public function does it for NCCL)
+
+
+def _is_joined() -> bool:
+    return bool((torch := sys.modules.get("torch")) and torch.distributed.is_initialized())
 
 
 def _loopback() -> str:
@@ -342,7 +373,7 @@ def _same(state: object) -> object:
 
 
 def _num_collectives() -> int:
-    if not (torch := sys.modules.get("torch")) or not torch.distributed.is_initialized():
+    if not _is_joined():
         return 0
-    groups = torch.distributed.distributed_c10d._world.pg_map  # noqa: SLF001 (torch tells these numbers in no other way)
+    groups = sys.modules["torch"].distributed.distributed_c10d._world.pg_map  # noqa: SLF001 (torch tells these numbers in no other way)
     return sum(group._get_sequence_number_for_group() for group in groups)  # noqa: SLF001

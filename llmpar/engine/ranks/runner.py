@@ -30,6 +30,8 @@ class ParallelRunner:
 
     def __init__(self, ranks: Ranks, mine: Runner, *, shares_tokens: bool = False) -> None:
         self._shares_tokens = shares_tokens
+        if shares_tokens:
+            ranks.last = (partial(mine.resize, mine.num_slots), Mirrors.end)
         self.continuous = mine.continuous
         self.num_slots = mine.num_slots
         self._ranks = ranks
@@ -148,6 +150,10 @@ class Mirrors:
     def resize(self, num_slots: int) -> None:
         """Run so many sequences at once from now on."""
         self.runner.resize(num_slots)
+
+    def end(self) -> None:
+        """Drop what was recorded, in which other ranks take part."""
+        self.runner.resize(self.runner.num_slots)
 
     def prefill(self, numbers: list[int]) -> None:
         """Read the prompts of sequences that were reserved."""

@@ -180,7 +180,7 @@ def make_tokenizer(vocabulary: int) -> str:
 
 
 def draw_weights(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any]]:
-    """Yield names and weights, on a device, such that answers vary with what was said before, and one token mostly leads clearly.
+    """Yield names and weights on a device, such that answers vary with what was said, and one token mostly leads.
 
     With plain normal weights an answer says one token for ever: with tied embeddings a token is likest to itself, and
     attention sees all positions alike. So the last norm has random signs, and queries, keys and values are larger, the

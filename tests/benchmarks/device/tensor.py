@@ -21,21 +21,29 @@ from device.shapes import draw_weights, make_config
 if TYPE_CHECKING:
     from device.contender import Answer, Spec
     from device.trial import Trial
-
     from llmpar.engine.cuda.decoder import Decoder, Layer
     from llmpar.engine.cuda.model import CudaModel
     from llmpar.engine.cuda.share import Share
     from llmpar.engine.ranks.ranks import Place
 
-HEADER = ["shape", "GPUs", "requests", "useful tokens/s", "range", "×", "answers alike", "first tokens alike", "ready s",
-          "memory GB"]  # fmt: skip
+HEADER = [
+    "shape",
+    "GPUs",
+    "requests",
+    "useful tokens/s",
+    "range",
+    "×",
+    "answers alike",
+    "first tokens alike",
+    "ready s",
+    "memory GB",
+]
 
 
 @contextmanager
 def open_tensor(spec: Spec) -> Iterator[tuple[Answer, str]]:
     """Open llmpar's engine over one GPU, or several. Options: size, how many; `model` is a shape."""
     from device.contender import answering
-
     from llmpar.engine.build import build_engine
     from llmpar.engine.model import EngineModel
     from llmpar.engine.ranks.model import Shards

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import shutil
+import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,8 +21,9 @@ from support.program import Outcome
 from llmpar.engine.build import build_engine
 from llmpar.engine.engine import Engine
 from llmpar.engine.precision_names import PrecisionName
-from llmpar.engine.request import SamplingParams
+from llmpar.engine.request import Request, SamplingParams
 from llmpar.models.load import load_model
+from llmpar.models.tensor_parallel import load_shards
 
 # Warnings of the libraries there are not this project's errors.
 pytestmark = [pytest.mark.device, pytest.mark.filterwarnings("default")]
@@ -228,6 +232,40 @@ def test_the_command_line_answers_in_order_and_as_on_a_cpu(
     assert on_cpu != text
     assert run(DEVICE) == on_cpu
     assert run(DEVICE, "-j", "2", "--batch-size", "5") == on_cpu
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one GPU at most")
+class TestTwoGPUs:
+    def divided(self, directory: Path, precision: PrecisionName = "fp32") -> Engine:
+        loaded = load_shards(2, directory, DEVICE, precision)
+        (shards,) = loaded.models
+        assert shards.shares_tokens, "transformers divides it"
+        return build_engine(loaded.models, loaded.context_length, loaded.stop_ids, None, 16, PREFIX)
+
+    @pytest.mark.parametrize("name", SHAPES)
+    def test_greedy_fp32_is_generate_token_for_token(self, name: str, directories: dict[str, Path]) -> None:
+        assert collected(self.divided(directories[name]), prompts(), GREEDY) == expected(directories[name], "fp32")
+
+    def test_sampled_answers_are_those_of_one(self, directories: dict[str, Path]) -> None:
+        params = SamplingParams(24, temperature=1.0, top_p=0.9, seed=11)
+        alone = collected(engine(directories["qwen3"], "fp32", 1, 16, PREFIX), prompts(), params)
+        assert collected(self.divided(directories["qwen3"]), prompts(), params) == alone
+
+    def test_one_that_is_killed_ends_the_run_and_another_begins_afresh(self, directories: dict[str, Path]) -> None:
+        running = self.divided(directories["llama"])
+        (worker,) = running._workers
+        ranks = worker._runner._ranks
+        with running:
+            for index, prompt in enumerate(prompts()):
+                running.submit(Request(index, prompt, SamplingParams(1 if index == 0 else 200)))
+            while (completion := running.collect(timeout=60)) and completion.error is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(ranks.process_ids[0], signal.SIGKILL)
+        assert completion
+        assert "rank 1 was ended by signal 9" in str(completion.error)
+        assert collected(self.divided(directories["llama"]), prompts(), GREEDY) == expected(
+            directories["llama"], "fp32"
+        )
 
 
 def test_killing_one_of_two_replicas_loses_nothing(

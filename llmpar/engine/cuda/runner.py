@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
@@ -65,6 +66,7 @@ class CudaRunner:
         pass_tokens: int | None = None,
     ) -> None:
         self.num_slots = self._most_slots = num_slots
+        self.told: Callable[[list[Sequence]], None] = lambda _: None  # of each step, who takes part in it
         self._decoder = decoder
         self._num_pages = num_pages
         self._context_length = context_length
@@ -140,18 +142,18 @@ class CudaRunner:
     @torch.inference_mode()
     def decode(self, sequences: list[Sequence]) -> None:
         """Give out the next step of the sequences, which are all that live, and append what an earlier one found."""
+        waits = any(sequence.request.constraint for sequence in sequences)
+        if waits:
+            self._settle(0)
+            self._mask(sequences)
         given_out = self._num_given_out
-        # Before any token is looked at: of a model that is spread over ranks, the others take the same rows.
         rows = [
             sequence
             for sequence in sequences
             if sequence.finish_reason is None and given_out[sequence.slot] < sequence.request.params.max_new_tokens
         ]
-        waits = any(sequence.request.constraint for sequence in sequences)
-        if waits:
-            self._settle(0)
-            self._mask(sequences)
         if rows:
+            self.told(rows)
             count = _bucket(len(rows))
             slots = [sequence.slot for sequence in rows]
             for slot in slots:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 from llmpar.engine.model import EngineModel, Notify, Runners, Settings
 from llmpar.engine.ranks.ranks import LOADING_LIMIT, Ranks
-from llmpar.engine.ranks.runner import Mirrors, ParallelRunner
+from llmpar.engine.ranks.runner import LeadingRunner, Mirrors, ParallelRunner, SharingRunner
 from llmpar.errors import EngineFailed, LlmparError
 
 
@@ -18,7 +19,7 @@ class Shards:
     Args:
         ranks: where the shards are.
         mine: rank 0's.
-        shares_tokens: see `ParallelRunner`.
+        shares_tokens: whether its runners' devices tell each other which tokens were chosen; see `LeadingRunner`.
     """
 
     ranks: Ranks
@@ -59,7 +60,8 @@ class Shards:
             raise EngineFailed(
                 f"the devices could not be made ready: {error}; run again, or on more devices"
             ) from error
-        runner = ParallelRunner(ranks, started.workers[0], shares_tokens=self.shares_tokens)
+        (mine,) = started.workers
+        runner = LeadingRunner(ranks, cast(SharingRunner, mine)) if self.shares_tokens else ParallelRunner(ranks, mine)
         return replace(started, workers=(runner,), close=ranks.close)
 
 

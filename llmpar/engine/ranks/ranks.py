@@ -42,8 +42,9 @@ _T = TypeVar("_T")
 class Outcome:
     """How a rank came out of a part: why it failed, if it did, and how far it has come.
 
-    That is in how many collectives it has taken part, and how many parts it has done that rank 0 led. Ranks that count
-    alike stand at the same place: none of them waits for another. `is_led` tells whether this part was led.
+    That is in how many collectives it has taken part, and how many parts it has done that the others were told of by
+    rank 0. Ranks that count alike stand at the same place: none of them waits for another. `is_led` tells whether this
+    part was such a one.
     """
 
     place: tuple[int, int]
@@ -76,6 +77,8 @@ class Ranks:
         self._patience = patience
         self._lost: str | None = None
         self._mine: queue.SimpleQueue[tuple[Callable[[], Any], bool] | None] = queue.SimpleQueue()
+        self._sending = threading.Lock()
+        self._num_told = 0
         self._outcomes: queue.SimpleQueue[tuple[int, Outcome | None]] = queue.SimpleQueue()  # None: it is gone
         self._failed: dict[int, Outcome] = {}  # since they last came together
         self._result: Any = None
@@ -115,27 +118,34 @@ class Ranks:
                 half done on each.
             MemoryError, RuntimeError: likewise, when another rank failed.
         """
-        self._send(mine, theirs, is_led=False)
+        self._send(mine, theirs)
         self._come_together(limit)
         result, error = self._taken()
         self._raise(error)
         return result  # type: ignore[no-any-return]
 
-    def lead(self, mine: Callable[[], _T], theirs: Callable[[Any], object]) -> _T:
-        """Let every rank do its part, and wait for rank 0's alone: the others may be some parts behind.
+    def lead(self, mine: Callable[[], _T]) -> _T:
+        """Let rank 0 do its part, and `tell` the others of theirs once at most, for whom nobody waits.
 
-        Arguments and errors are those of `call`. What failed on another rank may be told only with a later part.
+        They may be some parts behind, and what fails there may be raised only with a later part. Errors are those of
+        `call`.
         """
-        self._send(mine, theirs, is_led=True)
+        self._check()
+        self._mine.put((mine, True))
         self._wait({0})
         result, error = self._taken()
         if self._failed:
-            # A rank that has failed does nothing more that is led. If rank 0 failed as well, do all stand there?
-            self._send(_nothing, _same, is_led=False)
+            # A rank that has failed does nothing more of what it is told. If rank 0 failed as well, do all stand there?
+            self._send(_nothing, _same)
             self._come_together()
             self._taken()
             self._raise(error)
         return result  # type: ignore[no-any-return]
+
+    def tell(self, theirs: Callable[[Any], object]) -> None:
+        """Tell the others of their part, as `call` does; called from rank 0's, which is led."""
+        self._num_told += 1
+        self._tell(theirs, is_led=True)
 
     def close(self) -> None:
         """End the other ranks, and leave the process group: all together, if none is lost."""
@@ -158,13 +168,20 @@ class Ranks:
             self._thread.join(_ENDING)
         shutil.rmtree(self.place.meeting, ignore_errors=True)
 
-    def _send(self, mine: Callable[[], Any], theirs: Callable[[Any], object], *, is_led: bool) -> None:
+    def _check(self) -> None:
         if self._lost:
             raise DeviceLost(self._lost)
-        for connection in self._connections:
-            with contextlib.suppress(OSError):  # whoever is gone is told of by its own thread
-                connection.send((theirs, is_led))
-        self._mine.put((mine, is_led))
+
+    def _send(self, mine: Callable[[], Any], theirs: Callable[[Any], object]) -> None:
+        self._check()
+        self._tell(theirs, is_led=False)
+        self._mine.put((mine, False))
+
+    def _tell(self, theirs: Callable[[Any], object], *, is_led: bool) -> None:
+        with self._sending:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):  # whoever is gone is told of by its own thread
+                    connection.send((theirs, is_led))
 
     def _wait(self, ranks: set[int], limit: float = math.inf) -> dict[int, Outcome]:
         """Wait until these have come out of what they were sent last, and note who failed."""
@@ -235,16 +252,16 @@ class Ranks:
         self._outcomes.put((rank, None))
 
     def _work(self) -> None:
-        num_led = 0
+        num_done = 0
         while (sent := self._mine.get()) is not None:
-            call, is_led = sent
+            (call, is_led), num_before = sent, self._num_told
             try:
                 self._result, error = call(), None
-                num_led += is_led
+                num_done += self._num_told - num_before
             except BaseException as raised:  # Rust's panics, too: whoever waits must be told of the end
                 error = self._error = raised
             del call, sent  # it may hold what should not outlive the call
-            self._outcomes.put((0, _outcome(error, num_led, is_led=is_led)))
+            self._outcomes.put((0, _outcome(error, num_done, is_led=is_led)))
         leave()
 
     def _gone(self, rank: int) -> DeviceLost:

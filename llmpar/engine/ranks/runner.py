@@ -7,9 +7,11 @@ Whatever comes with a request and decides about its answer (sampling, constraint
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from llmpar.engine.ranks.ranks import Ranks
 from llmpar.engine.request import FinishReason, Request, SamplingParams, Sequence
@@ -19,19 +21,22 @@ from llmpar.engine.worker import Runner
 from llmpar.errors import setting
 
 
+class SharingRunner(Runner, Protocol):
+    """A runner whose devices tell each other which tokens were chosen."""
+
+    told: Callable[[list[Sequence]], None]
+    """Is called in `decode` before a step is given out, with those that take part in it."""
+
+
 class ParallelRunner:
     """Rank 0's runner, and through it all others'.
 
     Args:
         ranks: those whose runners were built alike.
         mine: rank 0's, which `Ranks.call` has started.
-        shares_tokens: whether devices tell each other which tokens were chosen, and hosts need not.
     """
 
-    def __init__(self, ranks: Ranks, mine: Runner, *, shares_tokens: bool = False) -> None:
-        self._shares_tokens = shares_tokens
-        if shares_tokens:
-            ranks.last = (partial(mine.resize, mine.num_slots), Mirrors.end)
+    def __init__(self, ranks: Ranks, mine: Runner) -> None:
         self.continuous = mine.continuous
         self.num_slots = mine.num_slots
         self._ranks = ranks
@@ -62,10 +67,7 @@ class ParallelRunner:
     def resize(self, num_slots: int) -> None:
         """Run so many sequences at once from now on, on every rank."""
         self._calls.append(partial(Mirrors.resize, num_slots=num_slots))
-        if self._shares_tokens:
-            self._step(partial(self._mine.resize, num_slots))  # the device is its own thread's
-        else:
-            self._mine.resize(num_slots)
+        self._mine.resize(num_slots)
         self.num_slots = self._mine.num_slots
 
     def prefill(self, sequences: list[Sequence]) -> None:
@@ -92,17 +94,72 @@ class ParallelRunner:
 
     def _step(self, mine: Callable[[], None]) -> None:
         tokens = {}
-        for number, sequence in () if self._shares_tokens else self._live:
+        for number, sequence in self._live:
             if new := sequence.output_ids[self._sent[number] :]:
                 tokens[number] = new
                 self._sent[number] += len(new)
         calls, self._calls = self._calls, []
-        do = self._ranks.lead if self._shares_tokens else self._ranks.call
-        try:
-            do(mine, _step_again if calls == [Mirrors.decode] and not tokens else partial(_repeat, tokens, calls))
-        except DeviceLost as lost:
-            remedy = f"if memory ran out, a smaller batch size ({setting('batch_size')}) helps"
-            raise DeviceLost(f"{lost}; {remedy}") from lost
+        with _remedy():
+            self._ranks.call(mine, partial(_repeat, tokens, calls))
+
+
+class LeadingRunner(ParallelRunner):
+    """One whose devices tell each other which tokens were chosen, so that hosts need not wait for each other.
+
+    Args:
+        ranks: see `ParallelRunner`.
+        mine: likewise.
+    """
+
+    def __init__(self, ranks: Ranks, mine: SharingRunner) -> None:
+        super().__init__(ranks, mine)
+        mine.told = self._tell_step
+        ranks.last = (partial(mine.resize, mine.num_slots), Mirrors.end)
+
+    def resize(self, num_slots: int) -> None:
+        """Run so many sequences at once from now on, on every rank."""
+        self._calls.append(partial(Mirrors.resize, num_slots=num_slots))
+        self._step(partial(self._mine.resize, num_slots))  # not by this thread: the device has one of its own
+        self.num_slots = self._mine.num_slots
+
+    def decode(self, sequences: list[Sequence]) -> None:
+        """Take a step on every rank; rank 0 tells the others of it, once it knows who takes part."""
+        with _remedy():
+            self._ranks.lead(partial(self._mine.decode, sequences))
+
+    def _step(self, mine: Callable[[], None]) -> None:
+        def both() -> None:
+            self._tell()
+            mine()
+
+        with _remedy():
+            self._ranks.lead(both)
+
+    def _tell_step(self, rows: list[Sequence]) -> None:
+        """Tell the others of a step: who takes part if they cannot know, and what else is new."""
+        if any(sequence.request.constraint for _, sequence in self._live):
+            numbers = {id(sequence): number for number, sequence in self._live}
+            self._calls.append(partial(Mirrors.decode, numbers=[numbers[id(sequence)] for sequence in rows]))
+        elif self._calls:
+            self._calls.append(Mirrors.decode)
+        else:
+            self._ranks.tell(_step_again)
+            return
+        self._tell()
+
+    def _tell(self) -> None:
+        calls, self._calls = self._calls, []
+        self._ranks.tell(partial(_repeat, {}, calls))
+
+
+@contextmanager
+def _remedy() -> Iterator[None]:
+    """Say what may help where ranks are lost."""
+    try:
+        yield
+    except DeviceLost as lost:
+        remedy = f"if memory ran out, a smaller batch size ({setting('batch_size')}) helps"
+        raise DeviceLost(f"{lost}; {remedy}") from lost
 
 
 def _repeat(tokens: dict[int, list[int]], calls: list[_Call], mirrors: Mirrors) -> Mirrors:
@@ -162,9 +219,9 @@ class Mirrors:
         self._live |= dict(zip(numbers, sequences, strict=True))
         self.runner.prefill(sequences)
 
-    def decode(self) -> None:
-        """Take a step with all that live."""
-        self.runner.decode(list(self._live.values()))
+    def decode(self, numbers: list[int] | None = None) -> None:
+        """Take a step with some; None for all that live."""
+        self.runner.decode([self._live[n] for n in (self._live if numbers is None else numbers)])
 
     def release(self, number: int, finish_reason: FinishReason | None) -> None:
         """Free what a sequence holds, which ended as rank 0's did."""

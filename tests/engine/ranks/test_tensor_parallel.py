@@ -29,7 +29,7 @@ from llmpar.engine.finite import NOT_FINITE
 from llmpar.engine.generic.kv_cache import KVCache
 from llmpar.engine.generic.model import TorchModel
 from llmpar.engine.ranks.ranks import Ranks
-from llmpar.engine.ranks.runner import ParallelRunner
+from llmpar.engine.ranks.runner import LeadingRunner, ParallelRunner
 from llmpar.engine.request import Completion, Request, SamplingParams
 from llmpar.engine.resources import DeviceLost
 from llmpar.errors import EngineFailed, ModelUnavailable, UsageError
@@ -133,48 +133,71 @@ class TestRanks:
         ranks.close()
 
 
+def lead(ranks: Ranks, mine: Callable[[], Any], theirs: Callable[[Any], Any]) -> Any:
+    """Let rank 0 tell the others of their part before it does its own."""
+
+    def both() -> Any:
+        ranks.tell(theirs)
+        return mine()
+
+    return ranks.lead(both)
+
+
 class TestLeading:
     def test_nobody_waits_for_the_others(self, ranks: Ranks) -> None:
-        assert [ranks.lead(lambda: "mine", rank_parts.hang), ranks.lead(lambda: "again", len)] == ["mine", "again"]
+        assert [lead(ranks, lambda: "mine", rank_parts.hang), lead(ranks, lambda: "again", len)] == ["mine", "again"]
+        assert ranks.lead(lambda: "alone") == "alone"
 
     @pytest.mark.parametrize("error", [MemoryError("none left"), ValueError("odd")])
     def test_a_failure_of_all_at_one_place_is_rank_0s_and_they_go_on(self, ranks: Ranks, error: Exception) -> None:
-        assert ranks.lead(lambda: 1, attrgetter("size")) == 1
+        assert lead(ranks, lambda: 1, attrgetter("size")) == 1
         with pytest.raises(type(error), match=f"^{error}$"):
-            ranks.lead(partial(rank_parts.fail, error, None), partial(rank_parts.fail, error))
-        assert ranks.lead(lambda: 2, partial(rank_parts.expect, 3)) == 2
+            lead(ranks, partial(rank_parts.fail, error, None), partial(rank_parts.fail, error))
+        assert lead(ranks, lambda: 2, partial(rank_parts.expect, 3)) == 2
+        with pytest.raises(type(error), match=f"^{error}$"):  # before the others were told of anything
+            ranks.lead(partial(rank_parts.fail, error, None))
+        assert lead(ranks, lambda: 2, partial(rank_parts.expect, 3)) == 2
         assert ranks.call(lambda: 3, partial(rank_parts.expect, 3)) == 3
 
     def test_what_fails_behind_rank_0_ends_it(self, ranks: Ranks) -> None:
         def fail_behind() -> None:
             for _ in range(1000):
-                ranks.lead(partial(time.sleep, 0.01), partial(rank_parts.fail, ValueError("odd")))
+                lead(ranks, partial(time.sleep, 0.01), partial(rank_parts.fail, ValueError("odd")))
 
         with pytest.raises(DeviceLost, match=r"^rank [12] failed, and others wait for it: ValueError: odd$"):
             fail_behind()
 
     def test_what_fails_on_rank_0_alone_ends_it(self, ranks: Ranks) -> None:
         with pytest.raises(DeviceLost, match=r"^rank 0 failed, and others wait for it: ValueError: odd$"):
-            ranks.lead(partial(rank_parts.fail, ValueError("odd"), None), rank_parts.size)
+            lead(ranks, partial(rank_parts.fail, ValueError("odd"), None), rank_parts.size)
+
+
+class TellingRunner(FakeRunner):
+    """One whose device would tell the others' which tokens were chosen."""
+
+    told: Callable[[list[Any]], None] = staticmethod(lambda _: None)
+
+    def decode(self, sequences: list[Any]) -> None:
+        self.told(sequences)
+        super().decode(sequences)
 
 
 class TestParallelRunner:
-    def answered(
-        self, ranks: Ranks, mine: FakeRunner, theirs: Callable[[Any], Any], count: int, *, shares_tokens: bool = False
-    ) -> list[Completion]:
+    def answered(self, ranks: Ranks, mine: FakeRunner, theirs: Callable[[Any], Any], count: int) -> list[Completion]:
         ranks.call(lambda: None, theirs)
-        runner = ParallelRunner(ranks, mine, shares_tokens=shares_tokens)
-        with Engine([runner], 1000, closed=lambda: None) as engine:
+        leads = isinstance(mine, TellingRunner)
+        with Engine([LeadingRunner(ranks, mine) if leads else ParallelRunner(ranks, mine)], 1000) as engine:
             for i in range(count):
                 engine.submit(Request(i, [i % 7, i, 3], SamplingParams(20)))
             found = [engine.collect(timeout=60) for _ in range(count)]
             engine.close()
         return [completion for completion in found if completion]
 
-    @pytest.mark.parametrize("shares_tokens", [False, True])
-    def test_the_others_have_rank_0s_tokens_and_release_what_it_does(self, ranks: Ranks, shares_tokens: bool) -> None:
-        theirs = partial(rank_parts.mirror, 4, ())
-        found = self.answered(ranks, FakeRunner(4), theirs, 40, shares_tokens=shares_tokens)
+    @pytest.mark.parametrize("kind", [FakeRunner, TellingRunner])
+    def test_the_others_have_rank_0s_tokens_and_release_what_it_does(
+        self, ranks: Ranks, kind: type[FakeRunner]
+    ) -> None:
+        found = self.answered(ranks, kind(4), partial(rank_parts.mirror, 4, ()), 40)
         for completion in found:
             assert completion.output_ids == fake_answer([completion.id % 7, completion.id, 3]), completion.error
         assert len(found) == 40

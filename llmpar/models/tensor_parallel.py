@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmpar.engine.precision_names import PrecisionChoice, PrecisionName
+from llmpar.engine.ranks.group import Place, join
 from llmpar.engine.ranks.model import Shards
-from llmpar.engine.ranks.ranks import LOADING_LIMIT, Place, Ranks, join
+from llmpar.engine.ranks.ranks import LOADING_LIMIT, Ranks
 from llmpar.errors import LlmparError, ModelUnavailable
 from llmpar.models.divided import load_divided
 from llmpar.models.load import LoadedModel, find_arithmetic, load_shard

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from llmpar.engine.model import EngineModel
-from llmpar.engine.ranks.ranks import Place, join
+from llmpar.engine.ranks.group import Place, join
 from llmpar.engine.ranks.runner import Mirrors
 from llmpar.engine.request import Sequence
 from llmpar.models.load import LoadedModel

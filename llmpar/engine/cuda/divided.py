@@ -71,7 +71,7 @@ class Divider:
         return self._floats(weight, rows, _ALL, (each, weight.shape[1]))
 
     def head(self, linear: nn.Linear, embedding: torch.Tensor | None) -> Linear:
-        """Return what scores this rank's tokens."""
+        """Return what scores this rank's tokens, whose embeddings (V / size, H) it may have."""
         rows, each = self._share.cut(linear.out_features)
         cut = _Cut(linear, rows, _ALL, (each, linear.in_features))
         return FloatLinear(self._weight(cut) if embedding is None else embedding, self._biases([cut]))

@@ -44,7 +44,7 @@ class Share:
         return slice(first, min(length, first + each)), each
 
     def add(self, part: torch.Tensor) -> torch.Tensor:
-        """Return the sum of all ranks' parts of a tensor, which this rank's own may become."""
+        """Return the sum of all ranks' parts of rows (N, H), which this rank's own may become."""
         distributed.all_reduce(part)
         return part
 

@@ -11,7 +11,6 @@ import math
 import os
 import queue
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,18 +18,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, TypeVar
 
+from llmpar.engine.ranks.group import Place, abort, is_joined, leave, num_collectives
 from llmpar.engine.resources import DeviceLost, is_out_of_memory
 
 LOADING_LIMIT = 1800.0
 """Seconds in which all ranks must have loaded their weights, and again in which they must be ready."""
-_TIMEOUT = timedelta(hours=1)  # of one collective: longer than an engine waits for a step, whose message says more
 _PATIENCE = 30.0  # seconds that the other ranks have to come out of a call in which one failed
 _ENDING = 2.0  # seconds that a rank has to end
 _LEAVING = 5.0  # seconds that all have to leave the process group together
@@ -51,15 +48,6 @@ class Outcome:
     is_led: bool
     error: str | None = None
     is_memory: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Which of `size` ranks a process is, and the directory where they find each other."""
-
-    rank: int
-    size: int
-    meeting: str
 
 
 class Ranks:
@@ -150,7 +138,7 @@ class Ranks:
     def close(self) -> None:
         """End the other ranks, and leave the process group: all together, if none is lost."""
         mine, theirs = self.last
-        if self._thread and not self._lost and _is_joined():
+        if self._thread and not self._lost and is_joined():
             with contextlib.suppress(Exception):  # then they are lost, and killed
                 self.call(partial(_leave_after, mine, None), partial(_leave_after, theirs), _LEAVING)
         is_apart = self._lost is not None
@@ -161,8 +149,8 @@ class Ranks:
             with contextlib.suppress(subprocess.TimeoutExpired):  # a driver may hold it for a while
                 process.wait(_ENDING)
         if self._thread:
-            if is_apart and _is_joined():
-                threading.Thread(target=_abort, daemon=True).start()  # what waits for them on a device ends, too
+            if is_apart and is_joined():
+                threading.Thread(target=abort, daemon=True).start()  # what waits for them on a device ends, too
                 self._mine.put((mine, False))
             self._mine.put(None)
             self._thread.join(_ENDING)
@@ -313,42 +301,6 @@ def follow(place: Place, connection: Connection) -> None:
                 connection.send(_outcome(error, num_led, is_led=is_led))
 
 
-def join(place: Place, device: str) -> None:
-    """Make this process a rank of torch's process group; returns when all have come.
-
-    Args:
-        place: this process's.
-        device: "cpu", or this rank's own "cuda:N".
-    """
-    import torch
-    from torch import distributed
-
-    for library in ("GLOO", "NCCL"):
-        os.environ.setdefault(f"{library}_SOCKET_IFNAME", _loopback())
-    # What is recorded on one rank may be given out at once on another, so nothing may be agreed on while it is
-    # recorded. And no multicast: it adds in an order of its own, takes a while to set up, and often is not to be had.
-    os.environ.setdefault("NCCL_GRAPH_REGISTER", "0")
-    os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
-    on_cpu = device == "cpu"
-    if not on_cpu:
-        torch.cuda.set_device(device)  # of this thread
-    distributed.init_process_group(
-        "gloo" if on_cpu else "nccl",
-        # A file that nobody else may read, where a server would listen on every interface.
-        store=distributed.FileStore(str(Path(place.meeting) / "store"), place.size),  # type: ignore[attr-defined]
-        rank=place.rank,
-        world_size=place.size,
-        timeout=_TIMEOUT,
-        device_id=None if on_cpu else torch.device(device),
-    )
-
-
-def leave() -> None:
-    """Take this process out of the process group, if it is in one."""
-    if _is_joined():
-        sys.modules["torch"].distributed.destroy_process_group()
-
-
 def _leave_after(last: Callable[..., object], state: object) -> object:
     """Do what comes last, and leave."""
     last(*(() if state is None else (state,)))
@@ -356,24 +308,8 @@ def _leave_after(last: Callable[..., object], state: object) -> object:
     return state
 
 
-def _abort() -> None:
-    """Leave without the others, who are gone: kernels that wait for them end."""
-    from torch.distributed import distributed_c10d
-
-    with contextlib.suppress(RuntimeError):  # other devices' groups have no such thing
-        distributed_c10d._abort_process_group()  # noqa: SLF001 (no public function does it for NCCL)
-
-
-def _is_joined() -> bool:
-    return bool((torch := sys.modules.get("torch")) and torch.distributed.is_initialized())
-
-
-def _loopback() -> str:
-    return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
-
-
 def _outcome(error: BaseException | None, num_led: int, *, is_led: bool) -> Outcome:
-    place = (_num_collectives(), num_led)
+    place = (num_collectives(), num_led)
     if error is None:
         return Outcome(place, is_led)
     first, _, _ = f"{type(error).__name__}: {error}".strip().partition("\n")
@@ -387,10 +323,3 @@ def _nothing() -> None:
 def _same(state: object) -> object:
     """Do nothing on another rank."""
     return state
-
-
-def _num_collectives() -> int:
-    if not _is_joined():
-        return 0
-    groups = sys.modules["torch"].distributed.distributed_c10d._world.pg_map  # noqa: SLF001 (torch tells these numbers in no other way)
-    return sum(group._get_sequence_number_for_group() for group in groups)  # noqa: SLF001

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llmpar.engine.cuda.decoder import Decoder, Layer
     from llmpar.engine.cuda.model import CudaModel
     from llmpar.engine.cuda.share import Share
-    from llmpar.engine.ranks.ranks import Place
+    from llmpar.engine.ranks.group import Place
 
 HEADER = [
     "shape",
@@ -46,8 +46,9 @@ def open_tensor(spec: Spec) -> Iterator[tuple[Answer, str]]:
     from device.contender import answering
     from llmpar.engine.build import build_engine
     from llmpar.engine.model import EngineModel
+    from llmpar.engine.ranks.group import Place
     from llmpar.engine.ranks.model import Shards
-    from llmpar.engine.ranks.ranks import Place, Ranks
+    from llmpar.engine.ranks.ranks import Ranks
 
     size, remarks = spec.options["size"], list[str]()
     model: EngineModel
@@ -68,7 +69,7 @@ def _draw(shape: str, kind: str, place: Place) -> CudaModel:
     from llmpar.engine.cuda.model import CudaModel
     from llmpar.engine.cuda.order import keep_order
     from llmpar.engine.cuda.share import Share
-    from llmpar.engine.ranks.ranks import join
+    from llmpar.engine.ranks.group import join
 
     config = make_config(shape)
     device = kind if kind == "cpu" else f"{kind}:{place.rank}"

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from llmpar.engine.cuda import kernels
 from llmpar.engine.cuda.linear import FloatLinear, Linear, moved, scratch
+from llmpar.engine.cuda.sizes import most_recorded, step_size
 from llmpar.engine.generic.attention import Variant
 from llmpar.engine.pages import PAGE, num_pages_of
 from llmpar.engine.precision_names import PrecisionName
@@ -116,14 +117,37 @@ class Decoder:
         """The size of a page of keys and values in all layers."""
         return len(self.layers) * 2 * self.num_kv_heads * PAGE * self.head_dim * self.embedding.element_size()
 
+    @property
+    def layer_weights(self) -> int:
+        """How many weights each layer multiplies a token with."""
+        heads = 2 * (self.num_heads + self.num_kv_heads) * self.head_dim
+        return self.embedding.shape[1] * (heads + 3 * self.mlp_size)
+
+    def recorded_bytes(self, num_tokens: int, num_rows: int) -> int:
+        """Return how many bytes what is recorded takes, of which never two run at once: passes of prompts, and steps.
+
+        Args:
+            num_tokens: of the largest pass, recorded or not.
+            num_rows: of the largest step.
+        """
+        recorded = most_recorded(num_tokens, self.layer_weights)
+        rows = step_size(num_rows)
+        return max(recorded * self._widths, rows * (self._widths + self.vocabulary)) * self.embedding.element_size()
+
+    @property
+    def _widths(self) -> int:
+        """How many numbers a token takes at most while it is in a layer."""
+        return 3 * self.mlp_size + 4 * self.embedding.shape[1] + 4 * self.num_heads * self.head_dim
+
     def bytes_beside(self, num_tokens: int, num_rows: int, length: int) -> int:
         """Return how many bytes a worker takes beside its pages.
 
-        They are for a pass of `num_tokens`, for steps of `num_rows`, which are recorded and so have memory of their
-        own, and for tables of sequences of `length`.
+        They are for a pass of `num_tokens`, for steps of `num_rows`, for both once more where they are recorded, which
+        has memory of its own, and for tables of sequences of `length`.
         """
-        widths = 3 * self.mlp_size + 4 * self.embedding.shape[1] + 4 * self.num_heads * self.head_dim
-        passing = (num_tokens * widths + num_rows * (widths + 2 * self.vocabulary)) * self.embedding.element_size()
+        read = most_recorded(num_tokens, self.layer_weights) * self.embedding.shape[1]  # what a recorded pass returns
+        passing = (num_tokens * self._widths + num_rows * self.vocabulary + read) * self.embedding.element_size()
+        passing += self.recorded_bytes(num_tokens, num_rows)
         linears = (self.head, *(each for one in self.layers for each in (one.qkv, one.output, one.gate_up, one.down)))
         written = max(map(scratch, linears)) * self.embedding.element_size()
         angles = sum(4 * 4 * length * len(frequencies) for frequencies, _ in self.ropes)  # with what they are made of

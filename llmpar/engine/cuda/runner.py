@@ -12,7 +12,9 @@ import torch
 
 from llmpar.engine.constraint import WORD, Mask
 from llmpar.engine.cuda import kernels
-from llmpar.engine.cuda.decoder import BLOCK, Decoder, PagedCache, Pass, Tokens, blocks, tokens_per_block
+from llmpar.engine.cuda.decoder import BLOCK, Decoder, PagedCache, Pass, Tokens
+from llmpar.engine.cuda.reading import Reader
+from llmpar.engine.cuda.sizes import step_size
 from llmpar.engine.cuda.stream import Fetched, Stream, as_bits
 from llmpar.engine.pages import Pages, num_pages_of
 from llmpar.engine.request import Request, Sequence
@@ -21,7 +23,6 @@ from llmpar.engine.scores import NOT_SCORED, Others
 
 PASS_TOKENS = 8192  # of prompts, read at once: enough for the products, few enough for memory
 _LEAST_PASS = 512
-_STEP_ROWS = 128  # above, batches are rounded up to multiples of it; products are cut into so many rows anyway
 _BELOW_1 = np.nextafter(np.float32(1), np.float32(0))  # what a number below 1 must not be rounded above
 _LOGITS = 4096  # that one program looks at, at once
 
@@ -95,7 +96,7 @@ class CudaRunner:
         self._ids, self._positions, self._is_masked = (room(count + 1) for _ in range(3))
         self._temperatures, self._top_ps = (room(count + 1, kind=torch.float32) for _ in range(2))
         self._masks = room(count + 1, -(-decoder.vocabulary // WORD))
-        largest = _bucket(count)
+        largest = step_size(count)
         self._rows, self._chosen = (room(max(largest, self._most_pass_tokens)) for _ in range(2))
         self._uniforms, self._scores = (
             room(max(largest, self._most_pass_tokens), kind=torch.float32) for _ in range(2)
@@ -103,6 +104,8 @@ class CudaRunner:
         self._numbers = torch.arange(largest, dtype=torch.int32, device=decoder.device)
         self._ones = torch.ones_like(self._numbers)
         self._pass = Pass(decoder, self._cache)
+        self._reader = Reader(decoder, self._pass, self._stream, count, self._most_pass_tokens)
+        self._stream.reserve(decoder.recorded_bytes(self._pass_tokens, self.num_slots))
         self._read_prefix()
 
     def reserve(self, request: Request) -> bool:
@@ -118,6 +121,7 @@ class CudaRunner:
         self._in_flight.clear()
         self._pages.resize(num_slots)
         self._stream.forget()
+        self._stream.reserve(self._decoder.recorded_bytes(self._pass_tokens, num_slots))
 
     @torch.inference_mode()
     def prefill(self, sequences: list[Sequence]) -> None:
@@ -151,7 +155,7 @@ class CudaRunner:
             if sequence.finish_reason is None and given_out[sequence.slot] < sequence.request.params.max_new_tokens
         ]
         if rows:
-            count = _bucket(len(rows))
+            count = step_size(len(rows))
             slots = [sequence.slot for sequence in rows]
             for slot in slots:
                 given_out[slot] += 1
@@ -161,7 +165,7 @@ class CudaRunner:
             if any(sequence.wants_others for sequence in rows):
                 self._give_out(rows, self._step(count))  # not recorded: all logits would have to be kept
             else:
-                self._stream.run(count, lambda: self._step(count))
+                self._stream.run(("step", count), lambda: self._step(count))
                 self._give_out(rows)
         self._settle(1 if rows and not waits else 0)
 
@@ -268,7 +272,7 @@ class CudaRunner:
         positions = np.concatenate([np.arange(a, b, dtype=np.int32) for _, a, b in spans])
         lengths = [b - a for _, a, b in spans]
         slots = np.repeat(np.array([sequence.slot for sequence, _, _ in spans], np.int32), lengths)
-        hidden = self._pass.forward(self._tokens(ids, positions, slots, lengths))
+        hidden = self._reader.read(ids, positions, slots, lengths)
         sequences = [sequence for (sequence, _, _), is_end in zip(spans, ended, strict=True) if is_end]
         if not sequences:
             return
@@ -288,28 +292,8 @@ class CudaRunner:
         for first in range(0, len(ids), self._pass_tokens):
             some = ids[first : first + self._pass_tokens]
             positions = np.arange(first, first + len(some), dtype=np.int32)
-            self._pass.forward(self._tokens(some, positions, np.full(len(some), nobody, np.int32), [len(some)]))
+            self._reader.read_as_they_are(some, positions, np.full(len(some), nobody, np.int32), [len(some)])
         self._cache.tables[nobody] = self._num_pages
-
-    def _tokens(
-        self,
-        ids: npt.NDArray[np.int32],
-        positions: npt.NDArray[np.int32],
-        slots: npt.NDArray[np.int32],
-        lengths: list[int],
-    ) -> Tokens:
-        most = tokens_per_block(self._decoder)
-        starts, counts = blocks(lengths, most)
-        tokens = self._send_rows(ids, positions, slots)
-        cut = self._send_rows(np.array(starts, np.int32), np.array(counts, np.int32))
-        return Tokens(tokens[0].long(), tokens[1], tokens[2], cut[0], cut[1], most)
-
-    def _send_rows(self, *rows: npt.NDArray[np.int32]) -> list[torch.Tensor]:
-        """Send arrays of one length at once; each begins where kernels may read 16 bytes at a time."""
-        length = len(rows[0])
-        padded = np.zeros((len(rows), -(-length // 4) * 4), np.int32)
-        padded[:, :length] = rows
-        return [row[:length] for row in self._stream.send(padded)]
 
     def _step(self, count: int) -> torch.Tensor:
         """Compute the next token of the slots in the first `count` rows, and return the logits (count, V) of all.
@@ -337,10 +321,3 @@ class CudaRunner:
             self._masks.shape[1], decoder.softcap, BLOCK=_LOGITS, num_warps=8,
         )  # fmt: skip
         return logits
-
-
-def _bucket(num_rows: int) -> int:
-    """Return for how many rows a step is recorded that has to take so many."""
-    if num_rows > _STEP_ROWS:
-        return -(-num_rows // _STEP_ROWS) * _STEP_ROWS
-    return 1 << (num_rows - 1).bit_length()

@@ -18,7 +18,7 @@ from support.program import Outcome
 from llmpar.engine.build import build_engine
 from llmpar.engine.engine import Engine
 from llmpar.engine.precision_names import PrecisionName
-from llmpar.engine.request import SamplingParams
+from llmpar.engine.request import Request, SamplingParams
 from llmpar.models.load import load_model
 
 # Warnings of the libraries there are not this project's errors.
@@ -130,6 +130,25 @@ def test_a_long_beginning_is_read_for_all_rows_at_once(name: str, directories: d
     asked = [[*beginning, *prompt[: 1 + index]] for index, prompt in enumerate(prompts())] + prompts()[:8]
     answers = generated(directories[name], "fp32", asked)
     assert collected(engine(directories[name], "fp32", 1, None, beginning), asked, GREEDY) == answers
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recorded_passes_over_prompts_change_nothing(precision: PrecisionName, directories: dict[str, Path]) -> None:
+    running = engine(directories["qwen3"], precision, 1, 5, PREFIX, device="cuda:0")
+    asked = [Request(number, prompts()[number % 40], GREEDY) for number in range(200)]
+    with running:
+        for request in asked:
+            running.submit(request)
+        found: dict[int, list[int]] = {}
+        for _ in asked:
+            completion = running.collect(timeout=60)
+            assert completion is not None, "the engine hangs"
+            found[completion.id] = list(completion.output_ids)
+        graphs = running._workers[0]._runner._stream._graphs
+        assert sum(graph is not None for (kind, _), graph in graphs.items() if kind == "read") >= 2
+    assert all(found[number] == found[number % 40] for number in found)
+    if precision == "fp32":
+        assert [found[number] for number in range(40)] == expected(directories["qwen3"], "fp32")
 
 
 @pytest.mark.parametrize("name", SHAPES)

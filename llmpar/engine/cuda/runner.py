@@ -23,16 +23,20 @@ from llmpar.engine.scores import NOT_SCORED, Others
 
 PASS_TOKENS = 8192  # of prompts, read at once: enough for the products, few enough for memory
 _LEAST_PASS = 512
+_WORTH_A_STEP = 4  # those who wait for nothing go on by themselves if they are one of so many
 _BELOW_1 = np.nextafter(np.float32(1), np.float32(0))  # what a number below 1 must not be rounded above
 _LOGITS = 4096  # that one program looks at, at once
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A step that was given out: what it finds, whose rows these are, and what is known of other tokens, by row."""
+    """A step that was given out: what it finds, whose rows these are, and what is known of other tokens, by row.
+
+    It finds nothing for rows that are None: which token came there was known before.
+    """
 
     fetched: Fetched
-    rows: list[Sequence]
+    rows: list[Sequence | None]
     others: dict[int, Others]
 
 
@@ -41,7 +45,8 @@ class CudaRunner:
 
     A step needs nothing from the host but which slots take part. So the next one is given out before the last one's
     tokens are looked at: sequences may be a step ahead of what they are known to say, and where one has ended by then,
-    what came after is dropped. Only with constraints is each token waited for.
+    what came after is dropped. With constraints a token is waited for, unless it was the only one that could come.
+    Meanwhile those go on that wait for nothing, if they are enough to be worth a step of their own.
 
     Args:
         decoder: the model.
@@ -80,6 +85,7 @@ class CudaRunner:
         self._stream = Stream(decoder.device)
         self._pages = Pages(count, self._num_pages, self._context_length, self._prefix_ids)
         self._in_flight: deque[_Step] = deque()
+        self._unknown: set[Sequence] = set()  # that have constraints, and a token under way that could be another
         self._open: dict[int, Mask] = {}  # by slot, what may come next, where that is more than one token
         self._num_given_out = [0] * count  # tokens of each slot's sequence
 
@@ -119,6 +125,7 @@ class CudaRunner:
             min(_LEAST_PASS, self._most_pass_tokens), self._most_pass_tokens * num_slots // self._most_slots
         )
         self._in_flight.clear()
+        self._unknown.clear()
         self._pages.resize(num_slots)
         self._stream.forget()
         self._stream.reserve(self._decoder.recorded_bytes(self._pass_tokens, num_slots))
@@ -144,16 +151,7 @@ class CudaRunner:
     @torch.inference_mode()
     def decode(self, sequences: list[Sequence]) -> None:
         """Give out the next step of the sequences, which are all that live, and append what an earlier one found."""
-        waits = any(sequence.request.constraint for sequence in sequences)
-        if waits:
-            self._settle(0)
-            self._mask(sequences)
-        given_out = self._num_given_out
-        rows = [
-            sequence
-            for sequence in sequences
-            if sequence.finish_reason is None and given_out[sequence.slot] < sequence.request.params.max_new_tokens
-        ]
+        rows, given_out = self._next_rows(sequences), self._num_given_out
         if rows:
             count = step_size(len(rows))
             slots = [sequence.slot for sequence in rows]
@@ -167,19 +165,46 @@ class CudaRunner:
             else:
                 self._stream.run(("step", count), lambda: self._step(count))
                 self._give_out(rows)
-        self._settle(1 if rows and not waits else 0)
+        self._settle(1 if rows else 0)
 
     def release(self, sequence: Sequence) -> None:
         """Free the sequence's slot and pages. What is under way still writes there, but before whoever comes next."""
         self._pages.release(sequence)
+
+    def _next_rows(self, sequences: list[Sequence]) -> list[Sequence]:
+        """Return those that take part in the next step, after the device was told what may come next in them."""
+        rows = self._unfinished(sequences)
+        if self._unknown:
+            ahead = [
+                sequence
+                for sequence in rows
+                if sequence.request.constraint is None
+                or (sequence not in self._unknown and sequence.forced_id is not None)
+            ]
+            if _WORTH_A_STEP * len(ahead) < len(rows):
+                self._settle(0)
+                ahead = self._unfinished(sequences)
+            rows = ahead
+        self._mask(rows)
+        return self._unfinished(rows)  # where a constraint could not tell, the sequence has failed
+
+    def _unfinished(self, sequences: list[Sequence]) -> list[Sequence]:
+        given_out = self._num_given_out
+        return [
+            sequence
+            for sequence in sequences
+            if sequence.finish_reason is None and given_out[sequence.slot] < sequence.request.params.max_new_tokens
+        ]
 
     def _settle(self, num_left: int) -> None:
         """Append the tokens of all steps but the last `num_left`."""
         while len(self._in_flight) > num_left:
             step = self._in_flight.popleft()
             for row, (sequence, (token_id, score)) in enumerate(zip(step.rows, step.fetched.pairs(), strict=True)):
-                is_scored = sequence.request.params.is_scored and sequence.forced_id is None
-                logprob = score if is_scored else NOT_SCORED
+                if sequence is None:
+                    continue
+                self._unknown.discard(sequence)
+                logprob = score if sequence.request.params.is_scored else NOT_SCORED
                 sequence.append(token_id, self._stop_ids, logprob, step.others.get(row, ()))
 
     def _give_out(self, rows: list[Sequence], logits: torch.Tensor | None = None) -> None:
@@ -194,7 +219,14 @@ class CudaRunner:
                 masks = [self._open.get(rows[row].slot) for row in wanted]
                 others = dict(zip(wanted, others_of_rows(chosen, [rows[row] for row in wanted], masks), strict=True))
         fetched = self._stream.fetch(self._chosen[: len(rows)], self._scores[: len(rows)])
-        self._in_flight.append(_Step(fetched, rows, others))
+        forced = [sequence.forced_id if sequence.request.constraint else None for sequence in rows]
+        unknown = [sequence if token is None else None for sequence, token in zip(rows, forced, strict=True)]
+        self._in_flight.append(_Step(fetched, unknown, others))
+        for sequence, token in zip(rows, forced, strict=True):
+            if token is not None:
+                sequence.append(token, self._stop_ids)
+            elif sequence.request.constraint:
+                self._unknown.add(sequence)
 
     def _admit(self, sequences: list[Sequence]) -> list[int]:
         """Give sequences their slots and pages, and return how many tokens of each are read with that."""

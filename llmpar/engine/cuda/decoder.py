@@ -187,10 +187,12 @@ class Pass:
     Args:
         decoder: shared.
         cache: this worker's keys and values.
+        shares_much: whether the prefix is read once for all rows; None where it is long enough.
     """
 
-    def __init__(self, decoder: Decoder, cache: PagedCache) -> None:
+    def __init__(self, decoder: Decoder, cache: PagedCache, shares_much: bool | None = None) -> None:
         self._decoder = decoder
+        self._shares_much = cache.prefix_length >= _WORTH_SHARING if shares_much is None else shares_much
         self._cache = cache
         longest = min(decoder.context_length, cache.tables.shape[1] * PAGE)
         nothing = decoder.embedding.new_zeros(1)
@@ -257,9 +259,8 @@ class Pass:
         # Of wide heads, blocks are shorter: a program's keys and values must fit the least shared memory of any card.
         is_wide = size * qkv.element_size() > _WIDE
         block = BLOCK if tokens.most > 1 and not is_wide else _STEP_BLOCK
-        shares_much = cache.prefix_length >= _WORTH_SHARING
         tops = sums = outputs = self._no_partials
-        if shares_much:
+        if self._shares_much:
             tops, sums = (queries.new_empty(num_tokens, heads, dtype=torch.float32) for _ in range(2))
             outputs = queries.new_empty(num_tokens, heads, size, dtype=torch.float32)
             kernels.attend_prefix[(triton.cdiv(num_tokens * group, _PREFIX_ROWS), kv_heads)](
@@ -271,7 +272,7 @@ class Pass:
         kernels.attend[(len(tokens.starts), kv_heads)](
             queries, found, keys, values, tokens.starts, tokens.counts, tokens.positions, cache.shares, tokens.slots,
             cache.tables, cache.tables.shape[1], cache.prefix_length, tops, sums, outputs, *numbers, **how,
-            HAS_PREFIX=shares_much, BLOCK_M=max(16, triton.next_power_of_2(tokens.most * group)),
+            HAS_PREFIX=self._shares_much, BLOCK_M=max(16, triton.next_power_of_2(tokens.most * group)),
             BLOCK_T=block, num_warps=4 if tokens.most > 1 else 1,
         )  # fmt: skip
         return found.view(num_tokens, heads * size)

@@ -15,7 +15,7 @@ from llmpar.engine.cuda.linear import FloatLinear, Linear
 from llmpar.engine.cuda.order import has_order, keep_order
 from llmpar.engine.cuda.short_weights import Shortener
 from llmpar.engine.generic.skeleton import Skeleton
-from llmpar.engine.pages import num_pages_of
+from llmpar.engine.pages import PAGE, num_pages_of
 from llmpar.engine.parts import LayerParts, ModelParts, OtherShape, take_apart
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.resources import is_device_lost, is_out_of_memory
@@ -109,14 +109,15 @@ def _tried(decoder: Decoder, parts: ModelParts) -> Decoder:
     try:
         # Triton launches on the thread's own device, wherever the tensors are.
         with torch.cuda.device(decoder.device) if decoder.device.type == "cuda" else nullcontext():
-            logits = _try(tried, parts)
+            errors = [parts.distance(logits) for logits in _try(tried, parts)]
     except Exception as reason:  # Triton has many kinds, for devices and versions that do not suit it
         if is_out_of_memory(reason) or is_device_lost(reason):
             raise
         said = f"{type(reason).__name__}: {reason}".partition("\n")[0]
         raise OtherShape(f"our kernels do not run here ({said})") from reason
-    error = parts.distance(logits)
-    if not error < _TOLERANCE[decoder.precision]:
+    for error in errors:
+        if error < _TOLERANCE[decoder.precision]:
+            continue
         raise TooFar(f"computed by our kernels it gives something else (by {error:.1%})")
     if decoder.device.type != "cuda":
         return decoder
@@ -163,26 +164,29 @@ class _Shared:
         return FloatLinear(weight, bias)
 
 
-def _try(decoder: Decoder, parts: ModelParts) -> torch.Tensor:
-    """Return the logits after the last tokens of the text that was tried: all but one read as a prompt is."""
+def _try(decoder: Decoder, parts: ModelParts) -> list[torch.Tensor]:
+    """Return the logits after the last tokens of the text that was tried: all but one read as a prompt is.
+
+    They come twice: of a text that shares nothing, and of one whose beginning is read for all rows at once.
+    """
     ids, device, count = parts.probe_ids, decoder.device, len(parts.probe_logits)
-    num_pages = num_pages_of(len(ids))
-    cache = PagedCache(
-        decoder.make_pages(num_pages),
-        torch.arange(num_pages, dtype=torch.int32, device=device)[None],
-        torch.zeros(1, dtype=torch.int32, device=device),
-        0,
-    )
-    work, most, read = Pass(decoder, cache), tokens_per_block(decoder), len(ids) - 1
+    num_pages, read = num_pages_of(len(ids)), len(ids) - 1
+    pages = decoder.make_pages(num_pages)
+    most = tokens_per_block(decoder)
+
+    def numbers(values: Iterable[int]) -> torch.Tensor:
+        return torch.tensor(list(values), dtype=torch.int32, device=device)
 
     def tokens(first: int, last: int, most: int) -> Tokens:
-        def numbers(values: Iterable[int]) -> torch.Tensor:
-            return torch.tensor(list(values), dtype=torch.int32, device=device)
-
         starts, counts = blocks([last - first], most)
         positions, slots = numbers(range(first, last)), numbers([0] * (last - first))
         return Tokens(numbers(ids[first:last]).long(), positions, slots, numbers(starts), numbers(counts), most)
 
-    hidden = torch.cat([work.forward(tokens(0, read, most))[-(count - 1) :], work.forward(tokens(read, read + 1, 1))])
-    logits = decoder.head(hidden).float()
-    return torch.tanh(logits / decoder.softcap) * decoder.softcap if decoder.softcap else logits
+    def logits(shared: int) -> torch.Tensor:
+        cache = PagedCache(pages, numbers(range(num_pages))[None], numbers([shared > 0]), shared)
+        work = Pass(decoder, cache, shares_much=shared > 0)
+        prompt, step = work.forward(tokens(shared, read, most)), work.forward(tokens(read, read + 1, 1))
+        found = decoder.head(torch.cat([prompt[-(count - 1) :], step])).float()
+        return torch.tanh(found / decoder.softcap) * decoder.softcap if decoder.softcap else found
+
+    return [logits(0), logits((read - count + 1) // PAGE * PAGE)]

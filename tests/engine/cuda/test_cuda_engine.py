@@ -168,6 +168,20 @@ def test_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         build_decoder(deepcopy(make_shallow("llama")).to(DEVICE))
 
 
+def test_what_reads_a_beginning_for_all_rows_is_tried_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    class SeesNothing:
+        def __getitem__(self, _: object) -> Any:
+            def run(*arguments: Any, **_: object) -> None:
+                tops, sums, outputs = arguments[8:11]
+                tops.zero_(), sums.fill_(1), outputs.zero_()
+
+            return run
+
+    monkeypatch.setattr(kernels, "attend_prefix", SeesNothing())
+    with pytest.raises(OtherShape, match="gives something else"):
+        build_decoder(deepcopy(make_shallow("llama")).to(DEVICE))
+
+
 def test_kernels_that_do_not_compile_are_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("PTX of a later version")

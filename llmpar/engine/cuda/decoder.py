@@ -66,13 +66,21 @@ class PagedCache:
     """Where the keys and values of one worker are.
 
     `pages` (layers, 2, pages, H_kv, PAGE, D) and `tables` (slots, W) int32; the first `prefix_length` positions, whole
-    pages, of slots with `shares` (slots,) int32 are in the first pages.
+    pages, of slots with `shares` (slots,) int32 are in the first pages. Pages of bytes have `exponents` (layers, 2,
+    pages, H_kv, PAGE) int8; see `short_keys_kernels`.
     """
 
     pages: torch.Tensor
     tables: torch.Tensor
     shares: torch.Tensor
     prefix_length: int
+    exponents: torch.Tensor | None = None
+
+    def copy(self, source: int, targets: torch.Tensor) -> None:
+        """Copy a page to others (n,) int64."""
+        for each in (self.pages, self.exponents):
+            if each is not None:
+                each[:, :, targets] = each[:, :, source : source + 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,8 @@ class Decoder:
     precision: PrecisionName
     is_steady: bool = True
     """Whether a row's numbers are the same however many rows there are, as far as was tried."""
+    has_short_keys: bool = False
+    """Whether keys and values have 8 bits."""
 
     @property
     def vocabulary(self) -> int:
@@ -115,7 +125,8 @@ class Decoder:
     @property
     def page_bytes(self) -> int:
         """The size of a page of keys and values in all layers."""
-        return len(self.layers) * 2 * self.num_kv_heads * PAGE * self.head_dim * self.embedding.element_size()
+        each = self.head_dim + 1 if self.has_short_keys else self.head_dim * self.embedding.element_size()
+        return len(self.layers) * 2 * self.num_kv_heads * PAGE * each
 
     @property
     def layer_weights(self) -> int:
@@ -156,7 +167,12 @@ class Decoder:
     def make_pages(self, count: int) -> torch.Tensor:
         """Return room for the keys and values of pages: (layers, 2, count, H_kv, PAGE, D); see `PagedCache`."""
         shape = (len(self.layers), 2, count, self.num_kv_heads, PAGE, self.head_dim)
-        return torch.empty(shape, dtype=self.dtype, device=self.device)
+        return torch.empty(shape, dtype=torch.uint8 if self.has_short_keys else self.dtype, device=self.device)
+
+    def make_exponents(self, count: int) -> torch.Tensor | None:
+        """Return room for their exponents (layers, 2, count, H_kv, PAGE), if they have such."""
+        shape = (len(self.layers), 2, count, self.num_kv_heads, PAGE)
+        return torch.empty(shape, dtype=torch.int8, device=self.device) if self.has_short_keys else None
 
     def angles(self, length: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return for each rotary embedding cosines and sines (length, R / 2) of the positions below `length`."""
@@ -237,15 +253,16 @@ class Pass:
         """Return (N, H D)."""
         decoder, cache, variant = self._decoder, self._cache, layer.variant
         num_tokens, (heads, kv_heads, size) = len(qkv), (decoder.num_heads, decoder.num_kv_heads, decoder.head_dim)
-        keys, values = cache.pages[index]
+        kept = (*cache.pages[index], *(cache.pages if cache.exponents is None else cache.exponents)[index])
         cosines, sines = self._angles[layer.rope]
         queries = qkv.new_empty(num_tokens, heads, size)
         has_norms, all_heads = layer.head_norms is not None, heads + 2 * kv_heads
         per_program = min(8, triton.next_power_of_2(all_heads))
-        shape = {"H": heads, "H_KV": kv_heads, "D": size, "DP": triton.next_power_of_2(size), "PAGE": PAGE}
+        shape = {"H": heads, "H_KV": kv_heads, "D": size, "DP": triton.next_power_of_2(size), "PAGE": PAGE,
+                 "SHORT": decoder.has_short_keys}  # fmt: skip
         kernels.place[(num_tokens, triton.cdiv(all_heads, per_program))](
-            qkv, queries, keys, values, tokens.positions, tokens.slots, cache.tables, cache.tables.shape[1],
-            cosines, sines, layer.head_norms if has_norms else decoder.final_norm, decoder.epsilon, **shape,
+            qkv, queries, *kept, tokens.positions, tokens.slots, cache.tables, cache.tables.shape[1], cosines, sines,
+            layer.head_norms if has_norms else decoder.final_norm, decoder.epsilon, **shape,
             HALF=0 if layer.rope < 0 else cosines.shape[1], HAS_NORMS=has_norms, HEADS=per_program, num_warps=4,
         )  # fmt: skip
         group = heads // kv_heads
@@ -264,13 +281,13 @@ class Pass:
             tops, sums = (queries.new_empty(num_tokens, heads, dtype=torch.float32) for _ in range(2))
             outputs = queries.new_empty(num_tokens, heads, size, dtype=torch.float32)
             kernels.attend_prefix[(triton.cdiv(num_tokens * group, _PREFIX_ROWS), kv_heads)](
-                queries, keys, values, tokens.positions, cache.shares, tokens.slots, num_tokens, cache.prefix_length,
+                queries, *kept, tokens.positions, cache.shares, tokens.slots, num_tokens, cache.prefix_length,
                 tops, sums, outputs, *numbers, **how, BLOCK_M=_PREFIX_ROWS,
                 BLOCK_T=block, num_warps=4, num_stages=2 if is_wide else 3,
             )  # fmt: skip
         found = torch.empty_like(queries)
         kernels.attend[(len(tokens.starts), kv_heads)](
-            queries, found, keys, values, tokens.starts, tokens.counts, tokens.positions, cache.shares, tokens.slots,
+            queries, found, *kept, tokens.starts, tokens.counts, tokens.positions, cache.shares, tokens.slots,
             cache.tables, cache.tables.shape[1], cache.prefix_length, tops, sums, outputs, *numbers, **how,
             HAS_PREFIX=self._shares_much, BLOCK_M=max(16, triton.next_power_of_2(tokens.most * group)),
             BLOCK_T=block, num_warps=4 if tokens.most > 1 else 1,

@@ -17,7 +17,7 @@ from llmpar.engine.cuda.short_weights import Shortener
 from llmpar.engine.generic.skeleton import Skeleton
 from llmpar.engine.pages import PAGE, num_pages_of
 from llmpar.engine.parts import LayerParts, ModelParts, OtherShape, take_apart
-from llmpar.engine.precision_names import PrecisionName
+from llmpar.engine.precision_names import KVCacheName, PrecisionName
 from llmpar.engine.resources import is_device_lost, is_out_of_memory
 
 _TOLERANCE: dict[PrecisionName, float] = {"fp32": 1e-3, "bf16": 0.1, "fp8": 0.3, "int8": 0.3, "int4": 0.5}
@@ -28,8 +28,12 @@ class TooFar(OtherShape):
 
 
 @torch.inference_mode()
-def build_decoder(model: Any) -> Decoder:
+def build_decoder(model: Any, kv_cache: KVCacheName = "auto") -> Decoder:
     """Return a decoder with the weights of a causal language model, which from then on shares them.
+
+    Args:
+        model: one of transformers.
+        kv_cache: what keys and values are kept in.
 
     Raises:
         OtherShape: the model has parts that decoders lack, or the decoder does not do what the model does.
@@ -37,12 +41,17 @@ def build_decoder(model: Any) -> Decoder:
     if next(model.parameters()).is_cuda:
         keep_order()
     parts = take_apart(model)
-    return _tried(_assembled(parts, _Shared(parts)), parts)
+    return _tried(_assembled(parts, _Shared(parts), kv_cache), parts)
 
 
 @torch.inference_mode()
 def build_short_decoder(
-    model: Any, precision: PrecisionName, device: torch.device, dtype: torch.dtype, skeleton: Skeleton | None = None
+    model: Any,
+    precision: PrecisionName,
+    device: torch.device,
+    dtype: torch.dtype,
+    skeleton: Skeleton | None = None,
+    kv_cache: KVCacheName = "auto",
 ) -> Decoder:
     """Return a decoder on a device, with weights of few bits (see `short_weights.Shortener`).
 
@@ -52,6 +61,7 @@ def build_short_decoder(
         device: where it will compute.
         dtype: of rows, keys and values.
         skeleton: the model's, where weights are in its files.
+        kv_cache: what keys and values are kept in.
 
     Raises:
         OtherShape: the model has parts that decoders lack.
@@ -62,10 +72,10 @@ def build_short_decoder(
     extent = skeleton.extent if skeleton else None
     with skeleton.reading(skeleton.extent) if skeleton else nullcontext():
         parts = take_apart(model, extent)
-    return _tried(_assembled(parts, Shortener(precision, device, dtype, skeleton)), parts)
+    return _tried(_assembled(parts, Shortener(precision, device, dtype, skeleton), kv_cache), parts)
 
 
-def _assembled(parts: ModelParts, maker: _Shared | Shortener) -> Decoder:
+def _assembled(parts: ModelParts, maker: _Shared | Shortener, kv_cache: KVCacheName) -> Decoder:
     def layer(one: LayerParts) -> Layer:
         return Layer(
             attention_norm=maker.tensor(one.attention_norm),
@@ -99,6 +109,7 @@ def _assembled(parts: ModelParts, maker: _Shared | Shortener) -> Decoder:
         num_kv_heads=parts.num_kv_heads,
         head_dim=parts.head_dim,
         precision=maker.precision,
+        has_short_keys=kv_cache == "fp8",
     )
 
 
@@ -115,8 +126,9 @@ def _tried(decoder: Decoder, parts: ModelParts) -> Decoder:
             raise
         said = f"{type(reason).__name__}: {reason}".partition("\n")[0]
         raise OtherShape(f"our kernels do not run here ({said})") from reason
+    tolerance = max(_TOLERANCE[decoder.precision], _TOLERANCE["fp8"] if decoder.has_short_keys else 0)
     for error in errors:
-        if error < _TOLERANCE[decoder.precision]:
+        if error < tolerance:
             continue
         raise TooFar(f"computed by our kernels it gives something else (by {error:.1%})")
     if decoder.device.type != "cuda":
@@ -171,7 +183,7 @@ def _try(decoder: Decoder, parts: ModelParts) -> list[torch.Tensor]:
     """
     ids, device, count = parts.probe_ids, decoder.device, len(parts.probe_logits)
     num_pages, read = num_pages_of(len(ids)), len(ids) - 1
-    pages = decoder.make_pages(num_pages)
+    pages, exponents = decoder.make_pages(num_pages), decoder.make_exponents(num_pages)
     most = tokens_per_block(decoder)
 
     def numbers(values: Iterable[int]) -> torch.Tensor:
@@ -183,7 +195,7 @@ def _try(decoder: Decoder, parts: ModelParts) -> list[torch.Tensor]:
         return Tokens(numbers(ids[first:last]).long(), positions, slots, numbers(starts), numbers(counts), most)
 
     def logits(shared: int) -> torch.Tensor:
-        cache = PagedCache(pages, numbers(range(num_pages))[None], numbers([shared > 0]), shared)
+        cache = PagedCache(pages, numbers(range(num_pages))[None], numbers([shared > 0]), shared, exponents)
         work = Pass(decoder, cache, shares_much=shared > 0)
         prompt, step = work.forward(tokens(shared, read, most)), work.forward(tokens(read, read + 1, 1))
         found = decoder.head(torch.cat([prompt[-(count - 1) :], step])).float()

@@ -91,6 +91,7 @@ class CudaModel:
             f"{count_workers(workers)} with {slots} slots and room for {(num_pages - num_shared) * PAGE:,} tokens each "
             f"on {decoder.device} in {decoder.precision}, "
             f"{workers * num_pages * decoder.page_bytes / 1e6:,.0f} MB for keys and values"
+            + (" in fp8" if decoder.has_short_keys else "")
         )
         if not decoder.is_steady:
             notify(f"{decoder.device} rounds by how many rows are computed at once: answers may depend on the batch")

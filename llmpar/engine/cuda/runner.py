@@ -98,6 +98,7 @@ class CudaRunner:
             tables=room(count + 1, self._pages.tables.shape[1]),
             shares=room(count + 1),
             prefix_length=len(self._prefix_ids) // BLOCK * BLOCK,
+            exponents=decoder.make_exponents(self._num_pages + 1),
         )
         self._ids, self._positions, self._is_masked = (room(count + 1) for _ in range(3))
         self._temperatures, self._top_ps = (room(count + 1, kind=torch.float32) for _ in range(2))
@@ -264,9 +265,7 @@ class CudaRunner:
         self._temperatures[index], self._top_ps[index] = chances[:, 0], chances[:, 1]
         self._is_masked[index] = 0
         if copies:
-            source = copies[0][0]
-            targets = self._stream.send(np.array([target for _, target in copies], np.int64))
-            self._cache.pages[:, :, targets] = self._cache.pages[:, :, source : source + 1]
+            self._cache.copy(copies[0][0], self._stream.send(np.array([target for _, target in copies], np.int64)))
         self._mask(sequences)
         return num_read
 

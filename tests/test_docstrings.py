@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "llmpar"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 KERNELS = {
     *("engine/cpu/attention.py", "engine/cpu/kernels.py", "engine/cpu/product.py"),
-    *("engine/cuda/codes_kernels.py", "engine/cuda/kernels.py"),
+    *("engine/cuda/codes_kernels.py", "engine/cuda/kernels.py", "engine/cuda/short_keys_kernels.py"),
 }
 """Their arguments have no types: compilers give them some."""
 ARRAYS = re.compile(r"\b(Tensor|ndarray|NDArray|Array|Floats|WeightRows|Mask)\b")

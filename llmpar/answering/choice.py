@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from llmpar.engine.precision_names import TORCH_TYPES, PrecisionChoice
+from llmpar.engine.precision_names import TORCH_TYPES, KVCacheName, PrecisionChoice
 from llmpar.engine.resources import available_memory
 from llmpar.errors import UsageError, setting
 from llmpar.models.names import DEFAULT_MODEL, Thinking
@@ -44,6 +44,7 @@ class ModelChoice:
             "endpoint".
         device: "auto", "cpu", "cuda" for every one there is, "cuda:N" or "mps".
         precision: see `models.load.load_model`.
+        kv_cache: what keys and values are kept in; "auto" for what the model is computed in.
         threads: how many share the weights, of which each GPU has its own; on GPUs, how many each has.
         batch_size: sequences that each of them runs at once.
         max_memory: bytes for texts and tokens on their way.
@@ -83,6 +84,7 @@ class ModelChoice:
     ray_workers: int | None = None
     ray_resources: tuple[tuple[str, float], ...] = ()
     thinking: Thinking | None = None
+    kv_cache: KVCacheName = "auto"
 
     def __post_init__(self) -> None:
         if self.endpoints and self.engine == "model":
@@ -98,6 +100,8 @@ class ModelChoice:
             raise UsageError(f"engine echo has no model whose {setting('thinking')} could be switched; leave it out")
         if self.thinking and self.endpoints:
             raise UsageError(f"{setting('thinking')} switches templates that are here, no server's; leave it out")
+        if self.kv_cache not in get_args(KVCacheName):
+            raise UsageError(f"kv_cache {self.kv_cache!r}: must be {' or '.join(get_args(KVCacheName))}")
         if self.tensor_parallel > 1:
             _check_parallel(self)
         _check_cluster(self)
@@ -137,6 +141,10 @@ def _check_parallel(choice: ModelChoice) -> None:
         )
     if choice.precision not in ("auto", *TORCH_TYPES):
         raise UsageError(f"{given} and precision {choice.precision} exclude each other; use bf16 or fp32")
+    if choice.kv_cache != "auto":
+        raise UsageError(
+            f"{given} and {setting('kv_cache', choice.kv_cache)} exclude each other; leave one of them out"
+        )
     if choice.device == "mps" or ":" in choice.device:
         raise UsageError(f"{given} takes the first {choice.tensor_parallel} CUDA devices, not {choice.device}")
 

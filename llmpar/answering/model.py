@@ -113,11 +113,13 @@ class LocalModel:
             ModelUnavailable: it is not to be had.
             UsageError: thinking is to be switched, and there is no switch.
         """
+        from llmpar.models.kv_cache import check_kv_cache
         from llmpar.models.load import find_arithmetic
 
         choice, files = self._choice, self._files
         path = files.path if choice.tensor_parallel == 1 else None  # of several devices, each has a share alone
         devices, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, path)
+        check_kv_cache(choice.kv_cache, devices)
         return self._identity(devices[0].partition(":")[0], precision)
 
     def identify_on(self, kind: str, precision: str | None = None) -> Identity:
@@ -130,8 +132,11 @@ class LocalModel:
         Raises:
             ModelUnavailable, UsageError: as `identify`.
         """
+        from llmpar.models.kv_cache import check_kv_cache
         from llmpar.models.load import precision_on
 
+        if kind != "cuda":  # whoever has a GPU is to look at it
+            check_kv_cache(self._choice.kv_cache, (kind,))
         return self._identity(kind, precision or precision_on(kind, self._choice.precision, self._files.source_bits))
 
     def _identity(self, kind: str, precision: str) -> Identity:
@@ -144,7 +149,8 @@ class LocalModel:
         # the trial that decides it has no chance in it, so that the same key leads to the same arithmetic.
         facts = (("version", ANSWERS_VERSION), ("engine", "model"), ("device", kind), ("precision", precision))
         switched = (("thinking", choice.thinking),) if choice.thinking and self._tokens.is_switched else ()
-        return Identity((*facts, *switched), deciding)
+        kept = (("kv_cache", choice.kv_cache),) if choice.kv_cache != "auto" else ()
+        return Identity((*facts, *kept, *switched), deciding)
 
     def prepare(self) -> None:
         """Begin what takes long and needs no file: the processes, for devices that have one of their own.
@@ -312,7 +318,9 @@ class LocalModel:
 
                 loaded = load_shards(choice.tensor_parallel, *arguments, watcher.remark)
             else:
-                loaded = load_model(*arguments, watcher.remark, watcher.warn, doubts=self._doubts)
+                loaded = load_model(
+                    *arguments, watcher.remark, watcher.warn, doubts=self._doubts, kv_cache=choice.kv_cache
+                )
         self._foundation = loaded.foundation
         if loaded.is_encoder_decoder and not prompting.num_opening:
             raise ModelUnavailable(

@@ -13,7 +13,17 @@ from llmpar.errors import UsageError, WriteFailed
 from llmpar.paths import state_dir
 
 _KNOWN = "endpoints.txt"
-_OF_MODELS = ("model", "device", "precision", "batch_size", "tensor_parallel", "ray", "ray_workers", "ray_resources")
+_OF_MODELS = (
+    "model",
+    "device",
+    "precision",
+    "kv_cache",
+    "batch_size",
+    "tensor_parallel",
+    "ray",
+    "ray_workers",
+    "ray_resources",
+)
 _OF_SERVERS = ("endpoint_model", "api_key_file", "context_length", "max_tokens_total")
 
 

@@ -179,7 +179,7 @@ def _memory(run: Run, forecast: Forecast) -> str | None:
     except ModelUnavailable:
         return None
     weights = weight_bytes(files.path, devices[0], precision)
-    each = token_bytes(config, devices[0], precision)
+    each = token_bytes(config, devices[0], precision, choice.kv_cache)
     parts = [f"about {size(weights)} for the weights, {size(PROGRAM)} for the program"] if weights else []
     parts += [f"up to {size(each * forecast.longest)} for each piece at work"] if each and forecast.longest else []
     return ", ".join(parts) or None

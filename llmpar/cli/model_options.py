@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from llmpar.answering.choice import MODELS, ModelChoice
 from llmpar.cli import roles, values
 from llmpar.cli.option import option
-from llmpar.engine.precision_names import PrecisionChoice
+from llmpar.engine.precision_names import KVCacheName, PrecisionChoice
 from llmpar.models.names import Thinking
 
 if TYPE_CHECKING:
@@ -56,6 +56,14 @@ class ModelOptions:
             "--precision", help="How exactly to compute; auto loses nothing that the model's file holds.", panel="Model"
         ),
     ] = _CHOICE.precision
+    kv_cache: Annotated[
+        KVCacheName,
+        option(
+            "--kv-cache",
+            help="What is kept of the tokens read: fp8 is half as large on a GPU, and rounded.",
+            panel="Model",
+        ),
+    ] = _CHOICE.kv_cache
     threads: Annotated[
         int | None,
         option(

@@ -107,6 +107,7 @@ class Worker(threading.Thread):
         self._running: list[Sequence] = []
         self._num_slots = self._limit = runner.num_slots
         self._suspects: list[list[Request]] = []  # groups that run by themselves before anything else, the last first
+        self._refused: dict[int, Exception] = {}  # by identity, why nothing could be reserved for requests
         self._num_broken = 0  # requests given up since one was answered
         self._deadline = math.inf  # of the first to run out of time, or earlier
 
@@ -172,7 +173,7 @@ class Worker(threading.Thread):
                 return []
             runner.resize(len(self._suspects[-1]))
             for request in self._suspects[-1]:
-                runner.reserve(request)  # there is room: they have run together
+                self._reserve(request)  # there is room: they have run together
             requests = self._suspects.pop()
         else:
             if not running:
@@ -184,7 +185,7 @@ class Worker(threading.Thread):
             worth = runner.continuous and room >= max(1, runner.num_slots // 4)
             if running and not (worth and runner.num_slots == self._limit):
                 return []
-            requests = self._scheduler.admit(self.index, room, runner.reserve, self._help_others)
+            requests = self._scheduler.admit(self.index, room, self._reserve, self._help_others)
             if requests is None:
                 return None
             if not requests:
@@ -193,10 +194,29 @@ class Worker(threading.Thread):
         if not running:
             self.status.last_step = now
         admitted = [Sequence(request, started=now) for request in requests]
+        if self._refused:
+            admitted = [sequence for sequence in admitted if not self._is_refused(sequence)]
         running.extend(admitted)
         self.status.num_running = len(running)
         self._deadline = min([self._deadline, *map(_deadline, admitted)])
         return admitted
+
+    def _reserve(self, request: Request) -> bool:
+        """Set memory aside for a request, or say that there is not enough now; one that cannot be is taken to fail."""
+        try:
+            return self._runner.reserve(request)
+        except Exception as error:
+            if is_device_lost(error):
+                raise
+            self._refused[id(request)] = error.with_traceback(None)
+            return True
+
+    def _is_refused(self, sequence: Sequence) -> bool:
+        """Give a sequence up for which nothing could be reserved, and tell whether it was one."""
+        error = self._refused.pop(id(sequence.request), None)
+        if error:
+            self._give_up(sequence, error, is_out_of_memory(error))
+        return error is not None
 
     def _recover(self, error: Exception, failed: list[Sequence]) -> None:
         """Take back what a failed step was computing, to try it in smaller company; give up what fails alone."""

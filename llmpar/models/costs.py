@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmpar.engine.precision_names import PrecisionName
+from llmpar.engine.precision_names import KVCacheName, PrecisionName
 from llmpar.models.device_needs import device_bytes
 from llmpar.models.needs import packed_bytes, shapes_of
 
@@ -33,13 +33,16 @@ def weight_bytes(path: Path, device: str, precision: PrecisionName) -> int | Non
     return None if found is None else packed_bytes(found[0], precision, found[1])
 
 
-def token_bytes(config: Mapping[str, Any], device: str, precision: PrecisionName) -> int | None:
+def token_bytes(
+    config: Mapping[str, Any], device: str, precision: PrecisionName, kv_cache: KVCacheName = "auto"
+) -> int | None:
     """Return how many bytes of memory each token of a piece takes while it is worked at; None if that is unknown.
 
     Args:
         config: the model's configuration, as transformers has it.
         device: see `weight_bytes`.
         precision: see `weight_bytes`.
+        kv_cache: what keys and values are kept in.
     """
     inner = config.get("text_config")
     told = {**config, **inner} if isinstance(inner, Mapping) else config
@@ -49,7 +52,8 @@ def token_bytes(config: Mapping[str, Any], device: str, precision: PrecisionName
         return None
     kv_heads = told.get("num_key_value_heads") or heads
     width = told.get("head_dim") or hidden // heads
-    return 2 * layers * int(kv_heads) * int(width) * _cache_bytes(device, precision)
+    each = int(width) * _cache_bytes(device, precision) if kv_cache == "auto" else int(width) + 1
+    return 2 * layers * int(kv_heads) * each
 
 
 def _cache_bytes(device: str, precision: PrecisionName) -> int:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from llmpar.engine.finite import check_model
 from llmpar.engine.model import context_length_of
-from llmpar.engine.precision_names import SHORT, TORCH_TYPES, PrecisionChoice, PrecisionName
+from llmpar.engine.precision_names import SHORT, TORCH_TYPES, KVCacheName, PrecisionChoice, PrecisionName
 from llmpar.engine.resources import is_out_of_memory
 from llmpar.errors import KeptDamaged, ModelUnavailable
 from llmpar.integrity.foundation import Foundation
 from llmpar.models.configuration import stop_ids
 from llmpar.models.devices import find_devices as find_devices
 from llmpar.models.devices import has_bf16, has_fp8
+from llmpar.models.kv_cache import check_kv_cache
 from llmpar.models.short import put_short
 from llmpar.models.watching import add_files, watch
 
@@ -73,6 +74,7 @@ def load_model(
     warn: Notify = lambda _: None,
     *,
     doubts: bool = False,
+    kv_cache: KVCacheName = "auto",
 ) -> LoadedModel:
     """Load the weights of a model directory, safetensors only, or of a GGUF file, without running any code from it.
 
@@ -89,6 +91,7 @@ def load_model(
         notify: is told what was not as one might expect, for people who asked.
         warn: is told of a device that was left out, and of what was damaged and is made again.
         doubts: whether packed weights are looked at before they are used, and not while they are.
+        kv_cache: what keys and values are kept in.
 
     Raises:
         ModelUnavailable: the device is not there or has no room, the files are damaged, this is no language model, or
@@ -96,6 +99,7 @@ def load_model(
         KeptDamaged: what was kept of the weights is not what was written.
     """
     devices, precision = find_arithmetic(device, precision, source_bits, path)
+    check_kv_cache(kv_cache, devices)
     if devices == ("cpu",):
         return _load_on_cpu(path, precision, notify, warn, doubts=doubts)
     foundation = watch(path, is_mapped=False)
@@ -107,10 +111,10 @@ def load_model(
     whole = cache(lambda: _whole(path, getattr(torch, TORCH_TYPES[native])))
 
     def put(name: str) -> CudaModel | TorchModel:
-        short = put_short(path, name, precision, notify, _from_pretrained) if precision in SHORT else None
+        short = put_short(path, name, precision, notify, _from_pretrained, kv_cache) if precision in SHORT else None
         # Only with accelerate does transformers load straight to a device. But unless their type changes, weights that
         # it loads are the mapped file, and they are moved one by one: the host never holds them twice.
-        return short or _put(whole(), name, path, notify)
+        return short or _put(whole(), name, path, notify, kv_cache)
 
     models: list[CudaModel | TorchModel] = []
     full: dict[str, str] = {}
@@ -152,7 +156,7 @@ def _cannot_be_put(path: Path, device: str, reason: str) -> ModelUnavailable:
     )
 
 
-def _put(model: Any, device: str, path: Path, notify: Notify) -> CudaModel | TorchModel:
+def _put(model: Any, device: str, path: Path, notify: Notify, kv_cache: KVCacheName = "auto") -> CudaModel | TorchModel:
     """Return a model of transformers on a device; on a GPU a Decoder, where it has the Llama shape and kernels run."""
     from llmpar.engine.generic.model import TorchModel
     from llmpar.engine.parts import OtherShape
@@ -163,9 +167,13 @@ def _put(model: Any, device: str, path: Path, notify: Notify) -> CudaModel | Tor
             from llmpar.engine.cuda.from_transformers import build_decoder
             from llmpar.engine.cuda.model import CudaModel
 
-            return CudaModel(build_decoder(model))
+            return CudaModel(build_decoder(model, kv_cache))
         except (ImportError, OtherShape) as reason:
             notify(f"{path.name!r} runs through torch, which is slower: {reason}")
+    if kv_cache != "auto":
+        raise ModelUnavailable(
+            f"kv_cache {kv_cache}: {path.name!r} runs through torch, which has no such; leave it out"
+        )
     check_model(model, repr(str(path)))
     return TorchModel(model)
 

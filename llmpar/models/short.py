@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmpar.engine.precision_names import PrecisionName
+from llmpar.engine.precision_names import KVCacheName, PrecisionName
 from llmpar.models.devices import has_bf16
 
 if TYPE_CHECKING:
@@ -22,7 +22,12 @@ _LONGER: dict[PrecisionName, tuple[PrecisionName, ...]] = {
 
 
 def put_short(
-    path: Path, device: str, precision: PrecisionName, notify: Notify, load: Callable[[Path, Any], Any]
+    path: Path,
+    device: str,
+    precision: PrecisionName,
+    notify: Notify,
+    load: Callable[[Path, Any], Any],
+    kv_cache: KVCacheName = "auto",
 ) -> CudaModel | None:
     """Return a model on a GPU in a precision, or in the next longer one that does what the model does.
 
@@ -34,6 +39,7 @@ def put_short(
         precision: one of SHORT.
         notify: is told what was passed over, and why.
         load: returns a model of transformers with weights of some type, where they cannot be read one by one.
+        kv_cache: what keys and values are kept in.
 
     Raises:
         ModelUnavailable: the files are damaged.
@@ -54,7 +60,7 @@ def put_short(
     dtype = torch.bfloat16 if has_bf16() else torch.float32
     for tried in _LONGER[precision]:
         try:
-            return CudaModel(build_short_decoder(module, tried, torch.device(device), dtype, skeleton))
+            return CudaModel(build_short_decoder(module, tried, torch.device(device), dtype, skeleton, kv_cache))
         except TooFar as reason:
             notify(f"{tried} is passed over for a longer one: {reason}")
         except OtherShape as reason:

@@ -268,6 +268,19 @@ print(code, *sorted({"torch", "transformers", "numba", "numpy"} & sys.modules.ke
 """
 
 
+def test_what_keys_are_kept_in_decides_an_answer(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmpar.models.load.find_devices", lambda _: ("cuda:0",))
+    monkeypatch.setattr("llmpar.models.devices.compute_capabilities", lambda: ((9, 0),))
+    usual, short = (
+        LocalModel(ModelChoice(str(tiny_model), precision="fp32", kv_cache=kv_cache), Told())
+        for kv_cache in ("auto", "fp8")
+    )
+    assert {*short.identify().facts} - {*usual.identify().facts} == {("kv_cache", "fp8")}
+    assert {*short.identify_on("cuda", "bf16").facts} > {("kv_cache", "fp8"), ("precision", "bf16")}
+    with pytest.raises(ModelUnavailable, match="kv_cache=fp8: not on cpu"):
+        short.identify_on("cpu")
+
+
 def test_whoever_asks_a_gpu_imports_nothing_that_computes(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("".join(f"Line {number}.\n" for number in range(300)))
     done = subprocess.run(

@@ -419,6 +419,35 @@ class TestTime:
         assert found[0].seconds < found[3].seconds < found[1].seconds < found[2].seconds
 
 
+class Choosy(FaultyRunner):
+    """Cannot tell what some requests need."""
+
+    def reserve(self, request: Request) -> bool:
+        if request.id in self.bad:
+            raise self.error
+        return super().reserve(request)
+
+
+class TestWhatCannotBeReserved:
+    @pytest.mark.parametrize("slots", [1, 4])
+    def test_fails_alone(self, slots: int) -> None:
+        requests = [request(index, 4) for index in range(30)]
+        runner = Choosy(slots, 9, frozenset({0, 7, 8, 29}))
+        runner.when = 99  # nothing else fails
+        found = answers([runner], requests)
+        for one in requests:
+            if one.id in runner.bad:
+                assert found[one.id].error == "ValueError: no such thing"
+            else:
+                assert (list(found[one.id].output_ids), found[one.id].error) == (fake_answer(one.prompt_ids), None)
+        assert runner.is_clean
+
+    def test_a_device_that_is_lost_is_no_request_s_fault(self) -> None:
+        runners = [Choosy(4, 9, frozenset({3}), 99, RuntimeError("CUDA error: unknown")), FaultyRunner(4, 9)]
+        found = answers(runners, [request(index, 4) for index in range(12)])
+        assert all(completion.error is None for completion in found.values())
+
+
 class TestScheduler:
     def test_what_is_put_back_comes_first_and_in_order(self) -> None:
         scheduler = Scheduler(num_workers=1, window=8)

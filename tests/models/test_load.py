@@ -357,6 +357,27 @@ class TestDevice:
         with pytest.raises(ModelUnavailable, match=said):
             load_model(tiny_model, device, precision)
 
+    @pytest.mark.parametrize(
+        ("device", "capability", "said"),
+        [
+            ("cpu", None, "kv_cache=fp8: not on cpu, only on CUDA GPUs; leave it out"),
+            ("mps", None, "kv_cache=fp8: not on mps, only on CUDA GPUs; leave it out"),
+            ("cuda:0", (8, 6), "kv_cache=fp8: cuda:0 has no such numbers, .* 8.9; leave it out"),
+        ],
+    )
+    def test_keys_of_8_bits_are_for_gpus_that_have_such(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tiny_model: Path,
+        device: str,
+        capability: tuple[int, int] | None,
+        said: str,
+    ) -> None:
+        monkeypatch.setattr(load, "find_devices", lambda _: (device,))
+        monkeypatch.setattr(devices, "compute_capabilities", lambda: (capability,))
+        with pytest.raises(ModelUnavailable, match=said):
+            load_model(tiny_model, device, "fp32", kv_cache="fp8")
+
     def test_a_gpu_takes_every_precision(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(load, "find_devices", lambda _: ("cuda:0", "cuda:1"))
         monkeypatch.setattr(devices, "compute_capabilities", lambda: ((9, 0), (8, 9)))

@@ -15,6 +15,7 @@ from torch.nn import functional
 from llmpar.engine.cuda import kernels
 from llmpar.engine.cuda.linear import FloatLinear, Linear, moved, scratch
 from llmpar.engine.cuda.share import Share
+from llmpar.engine.cuda.sizes import most_recorded, step_size
 from llmpar.engine.generic.attention import Variant
 from llmpar.engine.pages import PAGE, num_pages_of
 from llmpar.engine.precision_names import PrecisionName
@@ -66,13 +67,21 @@ class PagedCache:
     """Where the keys and values of one worker are.
 
     `pages` (layers, 2, pages, H_kv, PAGE, D) and `tables` (slots, W) int32; the first `prefix_length` positions, whole
-    pages, of slots with `shares` (slots,) int32 are in the first pages.
+    pages, of slots with `shares` (slots,) int32 are in the first pages. Pages of bytes have `exponents` (layers, 2,
+    pages, H_kv, PAGE) int8; see `short_keys_kernels`.
     """
 
     pages: torch.Tensor
     tables: torch.Tensor
     shares: torch.Tensor
     prefix_length: int
+    exponents: torch.Tensor | None = None
+
+    def copy(self, source: int, targets: torch.Tensor) -> None:
+        """Copy a page to others (n,) int64."""
+        for each in (self.pages, self.exponents):
+            if each is not None:
+                each[:, :, targets] = each[:, :, source : source + 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,8 @@ class Decoder:
     """Whether a row's numbers are the same however many rows there are, as far as was tried."""
     share: Share | None = None
     """Which share of a model this is; None for a whole one. Heads, columns and weights are the share's own."""
+    has_short_keys: bool = False
+    """Whether keys and values have 8 bits."""
 
     @property
     def vocabulary(self) -> int:
@@ -117,17 +128,41 @@ class Decoder:
     @property
     def page_bytes(self) -> int:
         """The size of a page of keys and values in all layers."""
-        return len(self.layers) * 2 * self.num_kv_heads * PAGE * self.head_dim * self.embedding.element_size()
+        each = self.head_dim + 1 if self.has_short_keys else self.head_dim * self.embedding.element_size()
+        return len(self.layers) * 2 * self.num_kv_heads * PAGE * each
+
+    @property
+    def layer_weights(self) -> int:
+        """How many weights each layer multiplies a token with."""
+        heads = 2 * (self.num_heads + self.num_kv_heads) * self.head_dim
+        return self.embedding.shape[1] * (heads + 3 * self.mlp_size)
+
+    def recorded_bytes(self, num_tokens: int, num_rows: int) -> int:
+        """Return how many bytes what is recorded takes, of which never two run at once: passes of prompts, and steps.
+
+        Args:
+            num_tokens: of the largest pass, recorded or not.
+            num_rows: of the largest step.
+        """
+        recorded = most_recorded(num_tokens, self.layer_weights)
+        rows = step_size(num_rows)
+        scores = (2 if self.share else 1) * self.vocabulary  # gathered, and put in order
+        return max(recorded * self._widths, rows * (self._widths + scores)) * self.embedding.element_size()
+
+    @property
+    def _widths(self) -> int:
+        """How many numbers a token takes at most while it is in a layer."""
+        return 3 * self.mlp_size + 4 * self.embedding.shape[1] + 4 * self.num_heads * self.head_dim
 
     def bytes_beside(self, num_tokens: int, num_rows: int, length: int) -> int:
         """Return how many bytes a worker takes beside its pages.
 
-        They are for a pass of `num_tokens`, for steps of `num_rows`, which are recorded and so have memory of their
-        own, and for tables of sequences of `length`.
+        They are for a pass of `num_tokens`, for steps of `num_rows`, for both once more where they are recorded, which
+        has memory of its own, and for tables of sequences of `length`.
         """
-        widths = 3 * self.mlp_size + 4 * self.embedding.shape[1] + 4 * self.num_heads * self.head_dim
-        scores = (3 if self.share else 2) * self.vocabulary
-        passing = (num_tokens * widths + num_rows * (widths + scores)) * self.embedding.element_size()
+        read = most_recorded(num_tokens, self.layer_weights) * self.embedding.shape[1]  # what a recorded pass returns
+        passing = (num_tokens * self._widths + num_rows * self.vocabulary + read) * self.embedding.element_size()
+        passing += self.recorded_bytes(num_tokens, num_rows)
         linears = (self.head, *(each for one in self.layers for each in (one.qkv, one.output, one.gate_up, one.down)))
         written = max(map(scratch, linears)) * self.embedding.element_size()
         angles = sum(4 * 4 * length * len(frequencies) for frequencies, _ in self.ropes)  # with what they are made of
@@ -136,7 +171,12 @@ class Decoder:
     def make_pages(self, count: int) -> torch.Tensor:
         """Return room for the keys and values of pages: (layers, 2, count, H_kv, PAGE, D); see `PagedCache`."""
         shape = (len(self.layers), 2, count, self.num_kv_heads, PAGE, self.head_dim)
-        return torch.empty(shape, dtype=self.dtype, device=self.device)
+        return torch.empty(shape, dtype=torch.uint8 if self.has_short_keys else self.dtype, device=self.device)
+
+    def make_exponents(self, count: int) -> torch.Tensor | None:
+        """Return room for their exponents (layers, 2, count, H_kv, PAGE), if they have such."""
+        shape = (len(self.layers), 2, count, self.num_kv_heads, PAGE)
+        return torch.empty(shape, dtype=torch.int8, device=self.device) if self.has_short_keys else None
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Return what tokens begin as: (N, H)."""
@@ -182,10 +222,12 @@ class Pass:
     Args:
         decoder: shared.
         cache: this worker's keys and values.
+        shares_much: whether the prefix is read once for all rows; None where it is long enough.
     """
 
-    def __init__(self, decoder: Decoder, cache: PagedCache) -> None:
+    def __init__(self, decoder: Decoder, cache: PagedCache, shares_much: bool | None = None) -> None:
         self._decoder = decoder
+        self._shares_much = cache.prefix_length >= _WORTH_SHARING if shares_much is None else shares_much
         self._cache = cache
         longest = min(decoder.context_length, cache.tables.shape[1] * PAGE)
         nothing = decoder.embedding.new_zeros(1)
@@ -230,15 +272,16 @@ class Pass:
         """Return (N, H D)."""
         decoder, cache, variant = self._decoder, self._cache, layer.variant
         num_tokens, (heads, kv_heads, size) = len(qkv), (decoder.num_heads, decoder.num_kv_heads, decoder.head_dim)
-        keys, values = cache.pages[index]
+        kept = (*cache.pages[index], *(cache.pages if cache.exponents is None else cache.exponents)[index])
         cosines, sines = self._angles[layer.rope]
         queries = qkv.new_empty(num_tokens, heads, size)
         has_norms, all_heads = layer.head_norms is not None, heads + 2 * kv_heads
         per_program = min(8, triton.next_power_of_2(all_heads))
-        shape = {"H": heads, "H_KV": kv_heads, "D": size, "DP": triton.next_power_of_2(size), "PAGE": PAGE}
+        shape = {"H": heads, "H_KV": kv_heads, "D": size, "DP": triton.next_power_of_2(size), "PAGE": PAGE,
+                 "SHORT": decoder.has_short_keys}  # fmt: skip
         kernels.place[(num_tokens, triton.cdiv(all_heads, per_program))](
-            qkv, queries, keys, values, tokens.positions, tokens.slots, cache.tables, cache.tables.shape[1],
-            cosines, sines, layer.head_norms if has_norms else decoder.final_norm, decoder.epsilon, **shape,
+            qkv, queries, *kept, tokens.positions, tokens.slots, cache.tables, cache.tables.shape[1], cosines, sines,
+            layer.head_norms if has_norms else decoder.final_norm, decoder.epsilon, **shape,
             HALF=0 if layer.rope < 0 else cosines.shape[1], HAS_NORMS=has_norms, HEADS=per_program, num_warps=4,
         )  # fmt: skip
         group = heads // kv_heads
@@ -252,21 +295,20 @@ class Pass:
         # Of wide heads, blocks are shorter: a program's keys and values must fit the least shared memory of any card.
         is_wide = size * qkv.element_size() > _WIDE
         block = BLOCK if tokens.most > 1 and not is_wide else _STEP_BLOCK
-        shares_much = cache.prefix_length >= _WORTH_SHARING
         tops = sums = outputs = self._no_partials
-        if shares_much:
+        if self._shares_much:
             tops, sums = (queries.new_empty(num_tokens, heads, dtype=torch.float32) for _ in range(2))
             outputs = queries.new_empty(num_tokens, heads, size, dtype=torch.float32)
             kernels.attend_prefix[(triton.cdiv(num_tokens * group, _PREFIX_ROWS), kv_heads)](
-                queries, keys, values, tokens.positions, cache.shares, tokens.slots, num_tokens, cache.prefix_length,
+                queries, *kept, tokens.positions, cache.shares, tokens.slots, num_tokens, cache.prefix_length,
                 tops, sums, outputs, *numbers, **how, BLOCK_M=_PREFIX_ROWS,
                 BLOCK_T=block, num_warps=4, num_stages=2 if is_wide else 3,
             )  # fmt: skip
         found = torch.empty_like(queries)
         kernels.attend[(len(tokens.starts), kv_heads)](
-            queries, found, keys, values, tokens.starts, tokens.counts, tokens.positions, cache.shares, tokens.slots,
+            queries, found, *kept, tokens.starts, tokens.counts, tokens.positions, cache.shares, tokens.slots,
             cache.tables, cache.tables.shape[1], cache.prefix_length, tops, sums, outputs, *numbers, **how,
-            HAS_PREFIX=shares_much, BLOCK_M=max(16, triton.next_power_of_2(tokens.most * group)),
+            HAS_PREFIX=self._shares_much, BLOCK_M=max(16, triton.next_power_of_2(tokens.most * group)),
             BLOCK_T=block, num_warps=4 if tokens.most > 1 else 1,
         )  # fmt: skip
         return found.view(num_tokens, heads * size)

@@ -4,6 +4,8 @@ Arrays are contiguous, in the decoder's type unless said otherwise. N is how man
 head, DP that rounded up to a power of 2. Keys and values lie in pages (pages, H_kv, PAGE, D); `tables` (slots, W) int32
 has the pages of each slot's sequence in order. Every token of a line has a slot and a position (N,) int32.
 
+With SHORT, keys and values are bytes with exponents beside them, as `short_keys_kernels` says.
+
 How attention is cut up follows FlashAttention 2 (Dao 2023) over block tables (PagedAttention, Kwon et al. 2023), and
 for what all rows share, the two-phase form of Hydragen (Juravsky et al. 2024).
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from llmpar.engine.cuda.short_keys_kernels import lengthen, powers, shorten
 from llmpar.engine.finite import NO_TOKEN
 
 _LOG2E = tl.constexpr(1.4426950408889634)
@@ -46,9 +49,10 @@ def add_norm(hidden, update, after, weight, normed, size, epsilon, HAS_UPDATE: t
 
 
 @triton.jit
-def place(qkv, queries, keys, values, positions, slots, tables, width, cosines, sines, head_norms, epsilon,
-          H: tl.constexpr, H_KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, HALF: tl.constexpr,
-          PAGE: tl.constexpr, HAS_NORMS: tl.constexpr, HEADS: tl.constexpr):  # fmt: skip
+def place(qkv, queries, keys, values, key_exponents, value_exponents, positions, slots, tables, width, cosines, sines,
+          head_norms, epsilon, H: tl.constexpr, H_KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
+          HALF: tl.constexpr, PAGE: tl.constexpr, HAS_NORMS: tl.constexpr, HEADS: tl.constexpr,
+          SHORT: tl.constexpr):  # fmt: skip
     """Norm and rotate what a token asks and is asked by, and put keys and values on their page.
 
     `qkv` (N, (H + 2 H_kv) D) → `queries` (N, H, D). `cosines` and `sines` (positions, HALF) of the rotary embedding (Su
@@ -89,10 +93,19 @@ def place(qkv, queries, keys, values, positions, slots, tables, width, cosines, 
     slot = tl.load(slots + token).to(tl.int64)
     page = tl.load(tables + slot * width + position // PAGE).to(tl.int64)
     kv_head = tl.where(is_value, head - H - H_KV, head - H)
-    target = ((page * H_KV + kv_head[:, None]) * PAGE + position % PAGE) * D + d[None, :]
+    line = (page * H_KV + kv_head) * PAGE + position % PAGE
+    target = line[:, None] * D + d[None, :]
     is_key = ~is_query & ~is_value
-    tl.store(keys + target, y, mask=inside & is_key[:, None])
-    tl.store(values + target, x, mask=inside & is_value[:, None])
+    if SHORT:
+        short, exponents = shorten(tl.where(is_value[:, None], x, y))
+        tl.store(keys + target, short, mask=inside & is_key[:, None])
+        tl.store(values + target, short, mask=inside & is_value[:, None])
+        is_head = head < H + 2 * H_KV
+        tl.store(key_exponents + line, exponents, mask=is_head & is_key)
+        tl.store(value_exponents + line, exponents, mask=is_head & is_value)
+    else:
+        tl.store(keys + target, y, mask=inside & is_key[:, None])
+        tl.store(values + target, x, mask=inside & is_value[:, None])
 
 
 @triton.jit
@@ -119,10 +132,11 @@ def _fold(scores, seen, top, total):
 
 
 @triton.jit(do_not_specialize=["num_tokens"])
-def attend_prefix(queries, keys, values, positions, shares, slots, num_tokens, prefix_length, tops, sums, outputs,
-                  scaling, window, softcap, H: tl.constexpr, H_KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
-                  PAGE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_T: tl.constexpr, HAS_WINDOW: tl.constexpr,
-                  HAS_SOFTCAP: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+def attend_prefix(queries, keys, values, key_exponents, value_exponents, positions, shares, slots, num_tokens,
+                  prefix_length, tops, sums, outputs, scaling, window, softcap, H: tl.constexpr, H_KV: tl.constexpr,
+                  D: tl.constexpr, DP: tl.constexpr, PAGE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_T: tl.constexpr,
+                  HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, PRECISION: tl.constexpr,
+                  SHORT: tl.constexpr):  # fmt: skip
     """Attend from all tokens to the prefix, in pages 0 to `prefix_length` / PAGE, so that it is read once for many.
 
     What comes out is what `attend` goes on from: the largest score `tops` and the `sums` of exponentials (N, H)
@@ -146,14 +160,23 @@ def attend_prefix(queries, keys, values, positions, shares, slots, num_tokens, p
     for start in range(0, prefix_length, BLOCK_T):
         t = start + tl.arange(0, BLOCK_T)
         there = t < prefix_length
-        place = (((t // PAGE).to(tl.int64) * H_KV + head) * PAGE + t % PAGE) * D
-        k = tl.load(keys + place[None, :] + d[:, None], mask=there[None, :] & (d[:, None] < D), other=0.0)
-        scores = _weigh(q, k, scaling, softcap, PRECISION, HAS_SOFTCAP)
+        line = ((t // PAGE).to(tl.int64) * H_KV + head) * PAGE + t % PAGE
+        place = line * D
+        k = tl.load(keys + place[None, :] + d[:, None], mask=there[None, :] & (d[:, None] < D), other=0)
+        if SHORT:
+            k = lengthen(k, q.dtype)
+            power = powers(key_exponents, line, there)
+            scores = _weigh(q, k, scaling * power[None, :], softcap, PRECISION, HAS_SOFTCAP)
+        else:
+            scores = _weigh(q, k, scaling, softcap, PRECISION, HAS_SOFTCAP)
         seen = there[None, :] & sees[:, None]
         if HAS_WINDOW:
             seen = seen & (position[:, None] - t[None, :] < window)
         weights, fade, top, total = _fold(scores, seen, top, total)
-        v = tl.load(values + place[:, None] + d[None, :], mask=there[:, None] & (d[None, :] < D), other=0.0)
+        v = tl.load(values + place[:, None] + d[None, :], mask=there[:, None] & (d[None, :] < D), other=0)
+        if SHORT:
+            v = lengthen(v, q.dtype)
+            weights = weights * powers(value_exponents, line, there)[None, :]
         out = out * fade[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
     tl.store(tops + at, top, mask=valid)
     tl.store(sums + at, total, mask=valid)
@@ -161,11 +184,11 @@ def attend_prefix(queries, keys, values, positions, shares, slots, num_tokens, p
 
 
 @triton.jit
-def attend(queries, found, keys, values, starts, counts, positions, shares, slots, tables, width, prefix_length, tops,
-           sums, outputs, scaling, window, softcap, H: tl.constexpr, H_KV: tl.constexpr, D: tl.constexpr,
-           DP: tl.constexpr, PAGE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_T: tl.constexpr,
-           HAS_PREFIX: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
-           PRECISION: tl.constexpr):  # fmt: skip
+def attend(queries, found, keys, values, key_exponents, value_exponents, starts, counts, positions, shares, slots,
+           tables, width, prefix_length, tops, sums, outputs, scaling, window, softcap, H: tl.constexpr,
+           H_KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, PAGE: tl.constexpr, BLOCK_M: tl.constexpr,
+           BLOCK_T: tl.constexpr, HAS_PREFIX: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+           PRECISION: tl.constexpr, SHORT: tl.constexpr):  # fmt: skip
     """Attend from tokens to all before them in their sequences: `queries` → `found` (N, H, D).
 
     A program takes one head of keys for a block of a sequence's neighbouring tokens: `counts` of them from `starts` on
@@ -204,14 +227,23 @@ def attend(queries, found, keys, values, starts, counts, positions, shares, slot
         t = start + tl.arange(0, BLOCK_T)
         there = t < end
         page = tl.load(tables + slot * width + t // PAGE, mask=there, other=0).to(tl.int64)
-        place = ((page * H_KV + head) * PAGE + t % PAGE) * D
-        k = tl.load(keys + place[None, :] + d[:, None], mask=there[None, :] & (d[:, None] < D), other=0.0)
-        scores = _weigh(q, k, scaling, softcap, PRECISION, HAS_SOFTCAP)
+        line = (page * H_KV + head) * PAGE + t % PAGE
+        place = line * D
+        k = tl.load(keys + place[None, :] + d[:, None], mask=there[None, :] & (d[:, None] < D), other=0)
+        if SHORT:
+            k = lengthen(k, q.dtype)
+            power = powers(key_exponents, line, there)
+            scores = _weigh(q, k, scaling * power[None, :], softcap, PRECISION, HAS_SOFTCAP)
+        else:
+            scores = _weigh(q, k, scaling, softcap, PRECISION, HAS_SOFTCAP)
         seen = valid[:, None] & (t[None, :] <= position[:, None])
         if HAS_WINDOW:
             seen = seen & (position[:, None] - t[None, :] < window)
         weights, fade, top, total = _fold(scores, seen, top, total)
-        v = tl.load(values + place[:, None] + d[None, :], mask=there[:, None] & (d[None, :] < D), other=0.0)
+        v = tl.load(values + place[:, None] + d[None, :], mask=there[:, None] & (d[None, :] < D), other=0)
+        if SHORT:
+            v = lengthen(v, q.dtype)
+            weights = weights * powers(value_exponents, line, there)[None, :]
         out = out * fade[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
     out = out / tl.maximum(total, 1.0e-30)[:, None]
     tl.store(found + at[:, None] * D + d[None, :], out.to(found.dtype.element_ty), mask=whole)

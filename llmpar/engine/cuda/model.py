@@ -95,6 +95,7 @@ class CudaModel:
             f"on {decoder.device} in {decoder.precision}, "
             f"{workers * num_pages * decoder.page_bytes / 1e6:,.0f} MB for keys and values"
             + ("" if num_shares == 1 else f", {num_shares} devices each with a share of every layer")
+            + (" in fp8" if decoder.has_short_keys else "")
         )
         if not decoder.is_steady:
             notify(f"{decoder.device} rounds by how many rows are computed at once: answers may depend on the batch")

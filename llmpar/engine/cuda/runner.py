@@ -13,7 +13,9 @@ import torch
 
 from llmpar.engine.constraint import WORD, Mask
 from llmpar.engine.cuda import kernels
-from llmpar.engine.cuda.decoder import BLOCK, Decoder, PagedCache, Pass, Tokens, blocks, tokens_per_block
+from llmpar.engine.cuda.decoder import BLOCK, Decoder, PagedCache, Pass, Tokens
+from llmpar.engine.cuda.reading import Reader
+from llmpar.engine.cuda.sizes import step_size
 from llmpar.engine.cuda.stream import Fetched, Stream, as_bits
 from llmpar.engine.pages import Pages, num_pages_of
 from llmpar.engine.request import Request, Sequence
@@ -22,17 +24,20 @@ from llmpar.engine.scores import NOT_SCORED, Others
 
 PASS_TOKENS = 8192  # of prompts, read at once: enough for the products, few enough for memory
 _LEAST_PASS = 512
-_STEP_ROWS = 128  # above, batches are rounded up to multiples of it; products are cut into so many rows anyway
+_WORTH_A_STEP = 4  # those who wait for nothing go on by themselves if they are one of so many
 _BELOW_1 = np.nextafter(np.float32(1), np.float32(0))  # what a number below 1 must not be rounded above
 _LOGITS = 4096  # that one program looks at, at once
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A step that was given out: what it finds, whose rows these are, and what is known of other tokens, by row."""
+    """A step that was given out: what it finds, whose rows these are, and what is known of other tokens, by row.
+
+    It finds nothing for rows that are None: which token came there was known before.
+    """
 
     fetched: Fetched
-    rows: list[Sequence]
+    rows: list[Sequence | None]
     others: dict[int, Others]
 
 
@@ -41,7 +46,8 @@ class CudaRunner:
 
     A step needs nothing from the host but which slots take part. So the next one is given out before the last one's
     tokens are looked at: sequences may be a step ahead of what they are known to say, and where one has ended by then,
-    what came after is dropped. Only with constraints is each token waited for.
+    what came after is dropped. With constraints a token is waited for, unless it was the only one that could come.
+    Meanwhile those go on that wait for nothing, if they are enough to be worth a step of their own.
 
     Args:
         decoder: the model.
@@ -81,6 +87,7 @@ class CudaRunner:
         self._stream = Stream(decoder.device)
         self._pages = Pages(count, self._num_pages, self._context_length, self._prefix_ids)
         self._in_flight: deque[_Step] = deque()
+        self._unknown: set[Sequence] = set()  # that have constraints, and a token under way that could be another
         self._open: dict[int, Mask] = {}  # by slot, what may come next, where that is more than one token
         self._num_given_out = [0] * count  # tokens of each slot's sequence
 
@@ -93,11 +100,12 @@ class CudaRunner:
             tables=room(count + 1, self._pages.tables.shape[1]),
             shares=room(count + 1),
             prefix_length=len(self._prefix_ids) // BLOCK * BLOCK,
+            exponents=decoder.make_exponents(self._num_pages + 1),
         )
         self._ids, self._positions, self._is_masked = (room(count + 1) for _ in range(3))
         self._temperatures, self._top_ps = (room(count + 1, kind=torch.float32) for _ in range(2))
         self._masks = room(count + 1, -(-decoder.vocabulary // WORD))
-        largest = _bucket(count)
+        largest = step_size(count)
         self._rows, self._chosen = (room(max(largest, self._most_pass_tokens)) for _ in range(2))
         self._uniforms, self._scores = (
             room(max(largest, self._most_pass_tokens), kind=torch.float32) for _ in range(2)
@@ -105,6 +113,8 @@ class CudaRunner:
         self._numbers = torch.arange(largest, dtype=torch.int32, device=decoder.device)
         self._ones = torch.ones_like(self._numbers)
         self._pass = Pass(decoder, self._cache)
+        self._reader = Reader(decoder, self._pass, self._stream, count, self._most_pass_tokens)
+        self._stream.reserve(decoder.recorded_bytes(self._pass_tokens, self.num_slots))
         self._read_prefix()
 
     def reserve(self, request: Request) -> bool:
@@ -118,8 +128,10 @@ class CudaRunner:
             min(_LEAST_PASS, self._most_pass_tokens), self._most_pass_tokens * num_slots // self._most_slots
         )
         self._in_flight.clear()
+        self._unknown.clear()
         self._pages.resize(num_slots)
         self._stream.forget()
+        self._stream.reserve(self._decoder.recorded_bytes(self._pass_tokens, num_slots))
 
     @torch.inference_mode()
     def prefill(self, sequences: list[Sequence]) -> None:
@@ -142,19 +154,10 @@ class CudaRunner:
     @torch.inference_mode()
     def decode(self, sequences: list[Sequence]) -> None:
         """Give out the next step of the sequences, which are all that live, and append what an earlier one found."""
-        waits = any(sequence.request.constraint for sequence in sequences)
-        if waits:
-            self._settle(0)
-            self._mask(sequences)
-        given_out = self._num_given_out
-        rows = [
-            sequence
-            for sequence in sequences
-            if sequence.finish_reason is None and given_out[sequence.slot] < sequence.request.params.max_new_tokens
-        ]
+        rows, given_out = self._next_rows(sequences), self._num_given_out
         if rows:
             self.told(rows)
-            count = _bucket(len(rows))
+            count = step_size(len(rows))
             slots = [sequence.slot for sequence in rows]
             for slot in slots:
                 given_out[slot] += 1
@@ -164,21 +167,48 @@ class CudaRunner:
             if any(sequence.wants_others for sequence in rows):
                 self._give_out(rows, self._step(count))  # not recorded: all logits would have to be kept
             else:
-                self._stream.run(count, lambda: self._step(count))
+                self._stream.run(("step", count), lambda: self._step(count))
                 self._give_out(rows)
-        self._settle(1 if rows and not waits else 0)
+        self._settle(1 if rows else 0)
 
     def release(self, sequence: Sequence) -> None:
         """Free the sequence's slot and pages. What is under way still writes there, but before whoever comes next."""
         self._pages.release(sequence)
+
+    def _next_rows(self, sequences: list[Sequence]) -> list[Sequence]:
+        """Return those that take part in the next step, after the device was told what may come next in them."""
+        rows = self._unfinished(sequences)
+        if self._unknown:
+            ahead = [
+                sequence
+                for sequence in rows
+                if sequence.request.constraint is None
+                or (sequence not in self._unknown and sequence.forced_id is not None)
+            ]
+            if _WORTH_A_STEP * len(ahead) < len(rows):
+                self._settle(0)
+                ahead = self._unfinished(sequences)
+            rows = ahead
+        self._mask(rows)
+        return self._unfinished(rows)  # where a constraint could not tell, the sequence has failed
+
+    def _unfinished(self, sequences: list[Sequence]) -> list[Sequence]:
+        given_out = self._num_given_out
+        return [
+            sequence
+            for sequence in sequences
+            if sequence.finish_reason is None and given_out[sequence.slot] < sequence.request.params.max_new_tokens
+        ]
 
     def _settle(self, num_left: int) -> None:
         """Append the tokens of all steps but the last `num_left`."""
         while len(self._in_flight) > num_left:
             step = self._in_flight.popleft()
             for row, (sequence, (token_id, score)) in enumerate(zip(step.rows, step.fetched.pairs(), strict=True)):
-                is_scored = sequence.request.params.is_scored and sequence.forced_id is None
-                logprob = score if is_scored else NOT_SCORED
+                if sequence is None:
+                    continue
+                self._unknown.discard(sequence)
+                logprob = score if sequence.request.params.is_scored else NOT_SCORED
                 sequence.append(token_id, self._stop_ids, logprob, step.others.get(row, ()))
 
     def _give_out(self, rows: list[Sequence], logits: torch.Tensor | None = None) -> None:
@@ -193,7 +223,14 @@ class CudaRunner:
                 masks = [self._open.get(rows[row].slot) for row in wanted]
                 others = dict(zip(wanted, others_of_rows(chosen, [rows[row] for row in wanted], masks), strict=True))
         fetched = self._stream.fetch(self._chosen[: len(rows)], self._scores[: len(rows)])
-        self._in_flight.append(_Step(fetched, rows, others))
+        forced = [sequence.forced_id if sequence.request.constraint else None for sequence in rows]
+        unknown = [sequence if token is None else None for sequence, token in zip(rows, forced, strict=True)]
+        self._in_flight.append(_Step(fetched, unknown, others))
+        for sequence, token in zip(rows, forced, strict=True):
+            if token is not None:
+                sequence.append(token, self._stop_ids)
+            elif sequence.request.constraint:
+                self._unknown.add(sequence)
 
     def _admit(self, sequences: list[Sequence]) -> list[int]:
         """Give sequences their slots and pages, and return how many tokens of each are read with that."""
@@ -231,9 +268,7 @@ class CudaRunner:
         self._temperatures[index], self._top_ps[index] = chances[:, 0], chances[:, 1]
         self._is_masked[index] = 0
         if copies:
-            source = copies[0][0]
-            targets = self._stream.send(np.array([target for _, target in copies], np.int64))
-            self._cache.pages[:, :, targets] = self._cache.pages[:, :, source : source + 1]
+            self._cache.copy(copies[0][0], self._stream.send(np.array([target for _, target in copies], np.int64)))
         self._mask(sequences)
         return num_read
 
@@ -271,7 +306,7 @@ class CudaRunner:
         positions = np.concatenate([np.arange(a, b, dtype=np.int32) for _, a, b in spans])
         lengths = [b - a for _, a, b in spans]
         slots = np.repeat(np.array([sequence.slot for sequence, _, _ in spans], np.int32), lengths)
-        hidden = self._pass.forward(self._tokens(ids, positions, slots, lengths))
+        hidden = self._reader.read(ids, positions, slots, lengths)
         sequences = [sequence for (sequence, _, _), is_end in zip(spans, ended, strict=True) if is_end]
         if not sequences:
             return
@@ -291,28 +326,8 @@ class CudaRunner:
         for first in range(0, len(ids), self._pass_tokens):
             some = ids[first : first + self._pass_tokens]
             positions = np.arange(first, first + len(some), dtype=np.int32)
-            self._pass.forward(self._tokens(some, positions, np.full(len(some), nobody, np.int32), [len(some)]))
+            self._reader.read_as_they_are(some, positions, np.full(len(some), nobody, np.int32), [len(some)])
         self._cache.tables[nobody] = self._num_pages
-
-    def _tokens(
-        self,
-        ids: npt.NDArray[np.int32],
-        positions: npt.NDArray[np.int32],
-        slots: npt.NDArray[np.int32],
-        lengths: list[int],
-    ) -> Tokens:
-        most = tokens_per_block(self._decoder)
-        starts, counts = blocks(lengths, most)
-        tokens = self._send_rows(ids, positions, slots)
-        cut = self._send_rows(np.array(starts, np.int32), np.array(counts, np.int32))
-        return Tokens(tokens[0].long(), tokens[1], tokens[2], cut[0], cut[1], most)
-
-    def _send_rows(self, *rows: npt.NDArray[np.int32]) -> list[torch.Tensor]:
-        """Send arrays of one length at once; each begins where kernels may read 16 bytes at a time."""
-        length = len(rows[0])
-        padded = np.zeros((len(rows), -(-length // 4) * 4), np.int32)
-        padded[:, :length] = rows
-        return [row[:length] for row in self._stream.send(padded)]
 
     def _step(self, count: int) -> torch.Tensor | None:
         """Compute the next token of the slots in the first `count` rows, and return the logits (count, V) of all.
@@ -344,10 +359,3 @@ class CudaRunner:
         if decoder.share:
             decoder.share.go_on(self._chosen[:count], self._rows, self._ids, self._positions, num_slots)
         return logits
-
-
-def _bucket(num_rows: int) -> int:
-    """Return for how many rows a step is recorded that has to take so many."""
-    if num_rows > _STEP_ROWS:
-        return -(-num_rows // _STEP_ROWS) * _STEP_ROWS
-    return 1 << (num_rows - 1).bit_length()

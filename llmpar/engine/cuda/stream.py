@@ -28,12 +28,21 @@ class Stream:
         self._is_cuda = device.type == "cuda"
         self._graphs: dict[Hashable, Any] = {}
         self._pool: Any = None
+        self._reserved = 0
+        self._room: Any = None
         if self._is_cuda:
             torch.cuda.set_device(device)
             own: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             own.wait_stream(torch.cuda.default_stream(device))  # on which weights may still be on their way
             torch.cuda.set_stream(own)  # the usual one cannot be recorded
             self._pool = torch.cuda.graph_pool_handle()  # one for all graphs, as never two run at once
+
+    def reserve(self, num_bytes: int) -> None:
+        """Let all that is recorded from now on share so much memory, if it is enough.
+
+        Else each recording that needs more than any before it would take memory of its own, beside theirs.
+        """
+        self._reserved = num_bytes
 
     def run(self, step: Hashable, function: Callable[[], object]) -> None:
         """Run `function`, recorded from its second time on: it does the same each time it is called for `step`.
@@ -60,6 +69,7 @@ class Stream:
     def forget(self) -> None:
         """Drop all recordings, and let others have the memory that nothing uses."""
         self._graphs.clear()
+        self._room = None
         if self._is_cuda:
             torch.cuda.current_stream().synchronize()
             self._pool = torch.cuda.graph_pool_handle()
@@ -67,12 +77,18 @@ class Stream:
 
     def _record(self, function: Callable[[], object]) -> Any:
         try:
+            if self._room is None and self._reserved:
+                self._room = self._capture(self._take_room)
             return self._capture(function)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             self._give_memory_back()  # what torch keeps of other steps is no use to a recording
             return self._capture(function)
+
+    def _take_room(self) -> None:
+        """Take memory and leave it to what is recorded next; nothing can be taken without a kernel that is recorded."""
+        torch.empty(self._reserved, dtype=torch.uint8, device=self._device)[:1].zero_()
 
     def _give_memory_back(self) -> None:
         with _ALONE:

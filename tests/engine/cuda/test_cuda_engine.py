@@ -168,6 +168,20 @@ def test_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         build_decoder(deepcopy(make_shallow("llama")).to(DEVICE))
 
 
+def test_what_reads_a_beginning_for_all_rows_is_tried_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    class SeesNothing:
+        def __getitem__(self, _: object) -> Any:
+            def run(*arguments: Any, **_: object) -> None:
+                tops, sums, outputs = arguments[8:11]
+                tops.zero_(), sums.fill_(1), outputs.zero_()
+
+            return run
+
+    monkeypatch.setattr(kernels, "attend_prefix", SeesNothing())
+    with pytest.raises(OtherShape, match="gives something else"):
+        build_decoder(deepcopy(make_shallow("llama")).to(DEVICE))
+
+
 def test_kernels_that_do_not_compile_are_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("PTX of a later version")
@@ -277,6 +291,39 @@ def test_constraints_are_obeyed_and_neighbours_do_not_notice() -> None:
             rule.accept(token)
             ids.append(token)
         assert tuple(completion.output_ids) == rule.ids
+
+
+@pytest.mark.parametrize("num_free", [2, 0])
+def test_who_obeys_nothing_does_not_wait_for_those_who_do(num_free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[set[int]] = []
+    plain = runner.CudaRunner._give_out
+
+    def noted(self: Any, rows: list[Sequence], *logits: Any) -> None:
+        steps.append({sequence.request.id for sequence in rows})
+        plain(self, rows, *logits)
+
+    monkeypatch.setattr(runner.CudaRunner, "_give_out", noted)
+    # The first three are forced, then there is a choice of two, and the rest is forced again.
+    options = [(10, 11, 12, token, 14, 15) for token in (20, 21)]
+    one, *others = prompts("llama")
+    requests = [Request(number, prompt, SamplingParams(7)) for number, prompt in enumerate(others[:num_free])]
+    requests.append(Request(9, one, SamplingParams(6), constraint=lambda: OneOf(options)))
+    made = runner.CudaRunner(decoder("llama"), 4, 40, 256, frozenset({STOP}))
+    made.start()
+    assert all(map(made.reserve, requests))
+    sequences = [Sequence(request) for request in requests]
+    made.prefill(sequences)
+    while live := [sequence for sequence in sequences if not sequence.finish_reason]:
+        made.decode(live)
+    assert tuple(sequences[-1].output_ids) in options
+    assert [np.isnan(logprob) for logprob in sequences[-1].logprobs] == [True] * 3 + [False] + [True] * 2
+    oracle = generated(make_shallow("llama"), others[:num_free], 7)
+    assert [sequence.output_ids for sequence in sequences[:-1]] == oracle
+    free = set(range(num_free))
+    if num_free:  # they are in each step
+        assert steps == [{*free, 9}] * 4 + [free] + [{*free, 9}] * 2
+    else:
+        assert steps == [{9}] * 6
 
 
 def test_a_constraint_begins_behind_the_thoughts_which_are_free() -> None:

@@ -136,6 +136,25 @@ def test_a_long_beginning_is_read_for_all_rows_at_once(name: str, directories: d
     assert collected(engine(directories[name], "fp32", 1, None, beginning), asked, GREEDY) == answers
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recorded_passes_over_prompts_change_nothing(precision: PrecisionName, directories: dict[str, Path]) -> None:
+    running = engine(directories["qwen3"], precision, 1, 5, PREFIX, device="cuda:0")
+    asked = [Request(number, prompts()[number % 40], GREEDY) for number in range(200)]
+    with running:
+        for request in asked:
+            running.submit(request)
+        found: dict[int, list[int]] = {}
+        for _ in asked:
+            completion = running.collect(timeout=60)
+            assert completion is not None, "the engine hangs"
+            found[completion.id] = list(completion.output_ids)
+        graphs = running._workers[0]._runner._stream._graphs
+        assert sum(graph is not None for (kind, _), graph in graphs.items() if kind == "read") >= 2
+    assert all(found[number] == found[number % 40] for number in found)
+    if precision == "fp32":
+        assert [found[number] for number in range(40)] == expected(directories["qwen3"], "fp32")
+
+
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_greedy_bf16_parts_from_generate_only_at_near_ties(

@@ -235,12 +235,12 @@ class LocalModel:
         return self.load_here(self.prompting(examples)).backend
 
     def _devices_apart(self) -> Sequence[str]:
-        """Return the devices that have a process of their own."""
-        if self._choice.tensor_parallel > 1:
-            return ()
+        """Return the devices that have a process of their own; GPUs that divide a model have one, as one."""
         from llmpar.models.load import find_devices
 
         devices = find_devices(self._choice.device)
+        if self._choice.tensor_parallel > 1:
+            return ("cuda",) if devices[0].startswith("cuda") else ()
         return devices if len(devices) > 1 or devices[0].startswith("cuda") else ()
 
     def _begin(self, devices: Sequence[str]) -> Processes:
@@ -258,7 +258,8 @@ class LocalModel:
         backend, self._begun = self._begun or self._begin(devices), None
 
         try:
-            _, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, files.path)
+            path = files.path if choice.tensor_parallel == 1 else None
+            _, precision = find_arithmetic(choice.device, choice.precision, files.source_bits, path)
             # What cannot be asked is said before all else.
             prompting = self.prompting(examples)
             backend.open(

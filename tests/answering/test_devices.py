@@ -245,12 +245,30 @@ class TestEarlyStart:
         gc.collect()
         wait_until(lambda: all(map(is_gone, process_ids)), "one that opens nothing is left")
 
-    def test_a_cpu_or_a_model_in_parts_has_none(self, model: Path, begun: list[Processes]) -> None:
+    @pytest.mark.parametrize("size", [1, 2])
+    def test_a_cpu_has_none(self, size: int, model: Path, begun: list[Processes]) -> None:
         with devices("cpu"):
-            LocalModel(ModelChoice(str(model)), Told()).prepare()
-        with devices("cuda:0", "cuda:1"):
-            LocalModel(ModelChoice(str(model), tensor_parallel=2), Told()).prepare()
+            LocalModel(ModelChoice(str(model), tensor_parallel=size), Told()).prepare()
         assert begun == []
+
+    def test_gpus_that_divide_a_model_have_one(
+        self, model: Path, begun: list[Processes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[Any] = []
+
+        def open_parts(self: Processes, parts: Iterable[Any]) -> None:
+            asked.extend(part.args[0] for part in parts)
+            raise ModelUnavailable("enough")
+
+        monkeypatch.setattr(Processes, "open", open_parts)
+        local = LocalModel(ModelChoice(str(model), tensor_parallel=2), Told())
+        with devices("cuda:0", "cuda:1"), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(load, "find_arithmetic", lambda *given: (("cuda",), "bf16" if given[3] is None else "int8"))
+            local.prepare()
+            with pytest.raises(ModelUnavailable, match="enough"):
+                local.open(PROMPTS[:2])
+        assert [len(one.process_ids) for one in begun] == [1]
+        assert [(one.device, one.tensor_parallel, one.precision) for one in asked] == [("cuda", 2, "bf16")]
 
 
 GPU_PATH = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import sys
@@ -59,11 +58,11 @@ def leave() -> None:
 
 
 def abort() -> None:
-    """Leave without the others, who are gone: kernels that wait for them end."""
-    from torch.distributed import distributed_c10d
+    """Let kernels end that wait for other ranks, which are gone; returns when nothing is recorded in the group."""
+    from torch import distributed
 
-    with contextlib.suppress(RuntimeError):  # other devices' groups have no such thing
-        distributed_c10d._abort_process_group()  # noqa: SLF001 (no public function does it for NCCL)
+    if is_joined() and distributed.get_backend() == "nccl" and (group := distributed.group.WORLD):
+        group.abort()
 
 
 def is_joined() -> bool:

@@ -149,8 +149,9 @@ class Ranks:
             with contextlib.suppress(subprocess.TimeoutExpired):  # a driver may hold it for a while
                 process.wait(_ENDING)
         if self._thread:
-            if is_apart and is_joined():
-                threading.Thread(target=abort, daemon=True).start()  # what waits for them on a device ends, too
+            if is_apart:
+                # By a thread that may wait for rank 0's, which waits for its device until then.
+                threading.Thread(target=abort, name="llmpar-abort", daemon=True).start()
                 self._mine.put((mine, False))
             self._mine.put(None)
             self._thread.join(_ENDING)

@@ -40,7 +40,7 @@ ROOMS = {
     "engine": ("errors", "frozen", "integrity"),  # token ids alone; `build` chooses among the rooms below
     "engine.cpu": ("errors", "paths", "integrity", "engine"),
     # How the CPU's engine rounds weights, which is done alike here:
-    "engine.cuda": ("errors", "engine", "engine.generic", "engine.cpu.four_bits", "engine.cpu.precision"),
+    "engine.cuda": ("errors", "paths", "engine", "engine.generic", "engine.cpu.four_bits", "engine.cpu.precision"),
     "engine.generic": ("errors", "engine"),
     "engine.ranks": ("errors", "engine"),
     "models.gguf": ("errors", "engine.cpu.block_codes", "engine.quantized"),  # what its weights become, and how

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from llmpar.engine.cuda.ahead import compile_ahead
 from llmpar.engine.cuda.decoder import Decoder, Layer, PagedCache, Pass, Tokens, blocks, tokens_per_block
 from llmpar.engine.cuda.divided import Divider
 from llmpar.engine.cuda.linear import FloatLinear, Linear
@@ -152,6 +153,8 @@ def _tried(decoder: Decoder, parts: ModelParts) -> Decoder:
     try:
         # Triton launches on the thread's own device, wherever the tensors are.
         with torch.cuda.device(decoder.device) if decoder.device.type == "cuda" else nullcontext():
+            if decoder.device.type == "cuda":
+                compile_ahead(tried)
             errors = [0.0 if logits is None else parts.distance(logits) for logits in _try(tried, parts)]
     except Exception as reason:  # Triton has many kinds, for devices and versions that do not suit it
         if is_out_of_memory(reason) or is_device_lost(reason):

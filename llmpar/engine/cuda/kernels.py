@@ -48,7 +48,8 @@ def add_norm(hidden, update, after, weight, normed, size, epsilon, HAS_UPDATE: t
     tl.store(normed + row + at, (y * w).to(kind), mask=inside)
 
 
-@triton.jit
+# What differs from one engine to the next is not specialized: each would compile anew.
+@triton.jit(do_not_specialize=["width"])
 def place(qkv, queries, keys, values, key_exponents, value_exponents, positions, slots, tables, width, cosines, sines,
           head_norms, epsilon, H: tl.constexpr, H_KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
           HALF: tl.constexpr, PAGE: tl.constexpr, HAS_NORMS: tl.constexpr, HEADS: tl.constexpr,
@@ -183,7 +184,7 @@ def attend_prefix(queries, keys, values, key_exponents, value_exponents, positio
     tl.store(outputs + at[:, None] * D + d[None, :], out, mask=valid[:, None] & (d[None, :] < D))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["width"])
 def attend(queries, found, keys, values, key_exponents, value_exponents, starts, counts, positions, shares, slots,
            tables, width, prefix_length, tops, sums, outputs, scaling, window, softcap, H: tl.constexpr,
            H_KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, PAGE: tl.constexpr, BLOCK_M: tl.constexpr,
@@ -289,7 +290,7 @@ def _block_logits(row_logits, mask_row, masked, start, vocabulary, softcap, BLOC
     return x
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_slots"])
 def choose(logits, vocabulary, slots, ids, positions, chosen, scores, num_slots, temperatures, top_ps, uniforms,
            is_masked, masks, num_words, softcap, BLOCK: tl.constexpr):  # fmt: skip
     """Choose the next token after each row of `logits` (B, V) → `chosen` (B,) int32, and let its slot go on from it.

@@ -26,7 +26,7 @@ PASS_TOKENS = 8192  # of prompts, read at once: enough for the products, few eno
 _LEAST_PASS = 512
 _WORTH_A_STEP = 4  # those who wait for nothing go on by themselves if they are one of so many
 _BELOW_1 = np.nextafter(np.float32(1), np.float32(0))  # what a number below 1 must not be rounded above
-_LOGITS = 4096  # that one program looks at, at once
+LOGITS = 4096  # that one program looks at, at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +354,7 @@ class CudaRunner:
             kernels.choose[(count,)](
                 logits, decoder.vocabulary, self._rows, self._ids, self._positions, self._chosen, self._scores,
                 num_slots, self._temperatures, self._top_ps, self._uniforms, self._is_masked, self._masks,
-                self._masks.shape[1], decoder.softcap, BLOCK=_LOGITS, num_warps=8,
+                self._masks.shape[1], decoder.softcap, BLOCK=LOGITS, num_warps=8,
             )  # fmt: skip
         if decoder.share:
             decoder.share.go_on(self._chosen[:count], self._rows, self._ids, self._positions, num_slots)

@@ -136,6 +136,24 @@ def test_a_long_beginning_is_read_for_all_rows_at_once(name: str, directories: d
     assert collected(engine(directories[name], "fp32", 1, None, beginning), asked, GREEDY) == answers
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp8", "int8"])
+def test_all_kernels_are_compiled_before_the_first_request(
+    precision: PrecisionName, directories: dict[str, Path]
+) -> None:
+    from llmpar.engine.cuda import codes_kernels, kernels
+
+    def compiled() -> int:
+        found = [value for module in (kernels, codes_kernels) for value in vars(module).values()]
+        return sum(len(each.device_caches[0][0]) for each in found if hasattr(each, "device_caches"))
+
+    beginning = [3 + number * 37 % 250 for number in range(133)]
+    running = engine(directories["llama"], precision, 1, 7, beginning, device="cuda:0")
+    before = compiled()
+    asked = [[*beginning, *prompt[: 1 + index]] for index, prompt in enumerate(prompts())]
+    assert all(collected(running, asked, SamplingParams(8, temperature=1.0, top_p=0.9)))
+    assert compiled() == before
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_recorded_passes_over_prompts_change_nothing(precision: PrecisionName, directories: dict[str, Path]) -> None:
     running = engine(directories["qwen3"], precision, 1, 5, PREFIX, device="cuda:0")

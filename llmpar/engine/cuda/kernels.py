@@ -45,6 +45,19 @@ def add_norm(hidden, update, after, weight, normed, size, epsilon, HAS_UPDATE: t
     tl.store(normed + row + at, (y * w).to(kind), mask=inside)
 
 
+@triton.jit(do_not_specialize=["first"])
+def norm_part(rows, weight, first, size, width, epsilon, BLOCK: tl.constexpr):
+    """Norm the numbers from `first` on in each of `rows` (N, width), in place, with `weight` (size,) float32."""
+    at = tl.arange(0, BLOCK)
+    inside = at < size
+    here = rows + tl.program_id(0).to(tl.int64) * width + first + at
+    kind = rows.dtype.element_ty
+    x = tl.load(here, mask=inside, other=0.0).to(tl.float32)
+    w = tl.load(weight + at, mask=inside, other=0.0)
+    y = (x * tl.rsqrt(tl.sum(x * x, 0) / size + epsilon)).to(kind).to(tl.float32)
+    tl.store(here, (y * w).to(kind), mask=inside)
+
+
 @triton.jit
 def place(qkv, queries, keys, values, positions, slots, tables, width, cosines, sines, head_norms, epsilon,
           H: tl.constexpr, H_KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, HALF: tl.constexpr,

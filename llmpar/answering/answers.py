@@ -21,7 +21,7 @@ from llmpar.answering.in_use import TasksInUse
 from llmpar.answering.judging import KEPT, PARTS, fault_of, lacks_confidence, result_of, said_by, sampling_for, writable
 from llmpar.answering.memory import Memory, RecentResults
 from llmpar.answering.pending import InFlight, Pending, Running, Split, answer_of, pend, placed, query_of
-from llmpar.answering.sizing import size_of
+from llmpar.answering.sizing import needs_length, size_of
 from llmpar.answering.splitting import Parts, halves_of, join, parts_after
 from llmpar.documents.document import Result
 from llmpar.errors import EngineFailed, KeptDamaged, ModelUnavailable, UsageError
@@ -99,7 +99,8 @@ class Answers:
         asked = [(one, attempt, one.question.prompt) for one, attempt in left]
         if len(asked) > 1:
             backend = self._opened(asked[0][0].question)
-            backend.foresee([prompt for _, _, prompt in asked], [one.question.text for one, _, _ in asked])
+            measured = [one.question.text for one, _, _ in asked if needs_length(one.question, self._sampling)]
+            backend.foresee([prompt for _, _, prompt in asked], measured)
         for one, attempt, prompt in asked:
             if not self._is_repeated(one):  # one of these may ask the same as another
                 self._ask(one, attempt, prompt)

@@ -22,7 +22,7 @@ class Size:
 
     Args:
         num_prompt_tokens: what the model reads.
-        num_text_tokens: of the text that the question is about.
+        num_text_tokens: of the text that the question is about; 0 where nothing follows from it.
         wanted: what its answer may take at first.
         context_length: what there is room for, prompt and answer together.
         thinking: what its thoughts may take on top of that.

@@ -32,6 +32,13 @@ class Memory(Protocol):
         """Make what was added last."""
 
 
+class Job(Memory, Protocol):
+    """A memory that knows whether it is empty."""
+
+    def has_answers(self) -> bool:
+        """Tell whether it may hold any answer."""
+
+
 class LimitedMemory:
     """Where answers are remembered that the user limits: an answer that ended by itself is the same with any limit.
 
@@ -44,10 +51,11 @@ class LimitedMemory:
         limit: the most tokens of an answer.
     """
 
-    def __init__(self, whole: Memory, cut: Memory, limit: int) -> None:
+    def __init__(self, whole: Memory, cut: Job, limit: int) -> None:
         self._whole = whole
         self._cut = cut
         self._limit = limit
+        self._uncut: set[bytes] = set()  # keys that will be looked for next, under which no cut answer is
 
     def key(self, text: str) -> bytes:
         """Return the key of a text, which is the same for all limits."""
@@ -56,11 +64,18 @@ class LimitedMemory:
     def foresee(self, keys: Sequence[bytes]) -> None:
         """Be told which keys will be looked for next."""
         self._whole.foresee(keys)
-        self._cut.foresee([self._cut.key(key.hex()) for key in keys])
+        has_cut = self._cut.has_answers()  # most runs cut none
+        self._uncut = set() if has_cut else set(keys)
+        if has_cut:
+            self._cut.foresee([self._cut.key(key.hex()) for key in keys])
 
     def find(self, key: bytes) -> list[StoredAnswer]:
         """Return what is kept under a key and holds with this limit, by attempt."""
-        found = {answer.attempt: answer for answer in self._cut.find(self._cut.key(key.hex()))}
+        found: dict[int, StoredAnswer] = {}
+        if key in self._uncut:
+            self._uncut.remove(key)
+        else:
+            found = {answer.attempt: answer for answer in self._cut.find(self._cut.key(key.hex()))}
         for answer in self._whole.find(key):
             if answer.finish_reason != "length" and answer.num_output_tokens <= self._limit:
                 found[answer.attempt] = answer
@@ -69,6 +84,7 @@ class LimitedMemory:
     def add(self, key: bytes, text: str, answer: StoredAnswer, *, replaces: bool = False) -> None:
         """Keep an answer, from the next commit on."""
         if answer.finish_reason == "length":
+            self._uncut.discard(key)
             self._cut.add(self._cut.key(key.hex()), key.hex(), answer, replaces=replaces)
         else:
             self._whole.add(key, text, answer, replaces=replaces)

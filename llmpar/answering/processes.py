@@ -16,8 +16,9 @@ from dataclasses import replace
 from llmpar.answering.backend import Query, Reply, Watcher
 from llmpar.answering.child import Child
 from llmpar.answering.link import Events, Link, StartLink
-from llmpar.answering.local import Codec, Expected, Manner, replies_of
+from llmpar.answering.local import Codec, replies_of
 from llmpar.answering.server import Held, Server, differing, left_out
+from llmpar.answering.usual import Usual
 from llmpar.answering.wire import KINDS, Answered, Asked, End, Failed, Opened, OpenPart, Report, Said
 from llmpar.engine.worker import WorkerStatus
 from llmpar.errors import EngineFailed, KeptDamaged, LlmparError, ModelUnavailable
@@ -64,6 +65,7 @@ class Processes:
         self._events: Events = queue.SimpleQueue()
         self._codec: Codec | None = None
         self._counted: tuple[Prompt, Sequence[int]] | None = None
+        self._usual = Usual()
         self._waiting: deque[Held] = deque()
         self._num_slots = self._context_length = 0
         self._num_new = 0  # of what was submitted since something was handed out
@@ -187,9 +189,9 @@ class Processes:
             self._replies.append(Reply(query.id, "", "error", error=reason))
             return
         outlook = self._coded.outlook(query.prompt)
-        expected = Expected.of(query, outlook)
+        manner, expected = self._usual.of(query, outlook)
         ids = [*prompt_ids, *expected.answered] if expected.answered else prompt_ids
-        asked = Asked(query.id, ids, len(expected.answered), query.max_new_tokens, Manner.of(query, outlook))
+        asked = Asked(query.id, ids, len(expected.answered), query.max_new_tokens, manner)
         self._waiting.append(Held(asked, expected))
         self._num_new += 1
         if self._num_new >= _HANDED:
@@ -315,10 +317,14 @@ class Processes:
         for number in report.begun:
             if held := server.held.get(number):
                 held.is_begun = True
-        taken = [(held, completion) for completion in report.ended.completions() if (held := server.pop(completion.id))]
+        taken = [
+            (completion, held.expected)
+            for completion in report.ended.completions()
+            if (held := server.pop(completion.id))
+        ]
         if not taken:  # a sign of life, perhaps of one that has not opened its part yet
             return
-        for reply in replies_of([(completion, held.expected) for held, completion in taken], self._coded):
+        for reply in replies_of(taken, self._coded):
             worker = None if reply.worker is None else server.first_worker + reply.worker
             self._replies.append(replace(reply, worker=worker) if server.first_worker else reply)
 

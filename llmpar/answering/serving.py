@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import queue
 import signal
@@ -46,6 +47,7 @@ from llmpar.errors import EngineFailed, LlmparError, told_in_shell
 _HEARTBEAT = 0.5  # seconds between signs of life
 _GATHER = 0.005  # seconds in which replies are gathered for one message, which costs as much as several replies
 _LOOK = 0.05  # seconds without a reply, after which there may be something else to do
+_GARBAGE = 50_000  # objects more, before any is looked for that nothing needs
 _SWITCH = 0.0005  # seconds that a thread may keep Python's lock from the engine's, which wants it after every step
 
 
@@ -104,6 +106,8 @@ def serve(connection: Connection) -> None:
 
 def _answer(part: Part, line: _Line, inbox: queue.SimpleQueue[Message], ending: threading.Event) -> None:
     line.send(_opened(part))
+    gc.freeze()  # what there is now stays, and is a million objects with torch; to look through them stops the engine
+    gc.set_threshold(_GARBAGE, 20, 20)
     sys.setswitchinterval(_SWITCH)
     collecting = threading.Thread(
         target=_collect, args=(part.backend, line, ending), name="llmpar-replies", daemon=True

@@ -23,10 +23,17 @@ def size_of(question: Question, prompt: Prompt, backend: Backend, sampling: Samp
     """
     if question.form:
         backend.check_form(question.form)  # one that cannot be used is said now
-    num_prompt_tokens, num_text_tokens = backend.count_tokens(prompt), backend.measure(question.text)
+    num_prompt_tokens = backend.count_tokens(prompt)
+    num_text_tokens = backend.measure(question.text) if needs_length(question, sampling) else 0
     wanted = _limit(question, backend, sampling, num_text_tokens)
     thinking = backend.thinking_room(prompt, sampling.max_thinking_tokens)
     return Size(num_prompt_tokens, num_text_tokens, wanted, backend.context_length, thinking)
+
+
+def needs_length(question: Question, sampling: Sampling) -> bool:
+    """Tell whether anything follows from the number of tokens that a question's text has: to count them takes time."""
+    task, limit = question.task, sampling_for(question, sampling).max_new_tokens
+    return not limit or task.min_text_tokens > 0 or task.max_text_tokens is not None
 
 
 def _limit(question: Question, backend: Backend, sampling: Sampling, num_text_tokens: int) -> int:

@@ -66,8 +66,10 @@ class ModelTokens:
 
     def foresee(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
         """Make the ids of texts that will be measured, and of those in prompts that will be encoded, all at once."""
-        messages = (message for prompt in prompts for message in prompt.messages)
-        said = () if self._translation else (text for role, text in messages if role != "system")
+        if self._translation:
+            said = [prompt.text for prompt in prompts]
+        else:
+            said = [text for prompt in prompts for role, text in prompt.messages if role != "system"]
         self._vocabulary.foresee([*texts, *said])
 
     def measure(self, text: str) -> int:
@@ -77,8 +79,10 @@ class ModelTokens:
     def exceeds(self, prompt: Prompt, most: int) -> bool:
         """Tell whether a prompt has more than `most` tokens for sure; see `backend.Backend.exceeds`."""
         length = _USUAL_LENGTH * most
-        texts = [prompt.text] if self._translation else [text for _, text in prompt.messages if len(text) > length]
-        text = max(texts, key=len, default="")
+        text = prompt.text if self._translation else ""
+        for _, said in () if self._translation else prompt.messages:
+            if len(said) > max(length, len(text)):  # which of most prompts nothing is
+                text = said
         # What stands at a cut may be one token in the whole, and is some in a part: hence twice as many.
         while length < len(text):
             if self.measure(text[:length]) > 2 * most:

@@ -1,7 +1,8 @@
 """A model of transformers → its parts, where they are those of the Llama shape and nothing else.
 
 Recognised by its parts, not by its name. Who computes with them tries on a short text whether that is what the model
-itself does. Llama, Mistral, Qwen2, Qwen3, Gemma 1 to 3, SmolLM and Phi-3 pass.
+itself does. Llama, Mistral, Qwen2, Qwen3, Gemma 1 to 3, SmolLM and Phi-3 pass; and with experts in the place of an MLP
+Mixtral, Qwen3-MoE and OLMoE.
 """
 
 from __future__ import annotations
@@ -47,11 +48,27 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpertParts:
+    """A mixture of E experts, each an MLP, of which `num_chosen` take a token: the likeliest by `router` (E, H).
+
+    `gate_up` (E, 2 M, H) has gates first, `down` is (E, H, M). Shares are those of a softmax over all experts; if
+    `is_normed`, those of a token's experts make up 1.
+    """
+
+    router: torch.Tensor
+    gate_up: torch.Tensor
+    down: torch.Tensor
+    num_chosen: int
+    is_normed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LayerParts:
     """One layer. Norms are weights (H,) in float32, None where the model lacks them.
 
     `qkv` and `gate_up` are one linear layer, or several with the same input. `rope` is an index into
-    `ModelParts.ropes`, -1 for none.
+    `ModelParts.ropes`, -1 for none. With `experts`, there are neither `gate_up` nor `down`. `wide_norms` are those of
+    all queries of a token together (H D,), and of all keys.
     """
 
     attention_norm: torch.Tensor
@@ -61,10 +78,12 @@ class LayerParts:
     after_attention_norm: torch.Tensor | None
     mlp_norm: torch.Tensor
     gate_up: tuple[nn.Linear, ...]
-    down: nn.Linear
+    down: tuple[nn.Linear, ...]
     after_mlp_norm: torch.Tensor | None
     rope: int
     variant: Variant
+    experts: ExpertParts | None = None
+    wide_norms: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +128,13 @@ class ModelParts:
 
 
 @torch.inference_mode()
-def take_apart(model: Any, extent: Extent | None = None) -> ModelParts:
+def take_apart(model: Any, extent: Extent | None = None, *, is_plain: bool = True) -> ModelParts:
     """Return the parts of a causal language model; they are the model's own, not copies.
 
     Args:
         model: one of transformers.
         extent: how much of it computes; None for all.
+        is_plain: whether models with experts, or with norms over several heads, are of another shape.
 
     Raises:
         OtherShape: it has others.
@@ -129,12 +149,18 @@ def take_apart(model: Any, extent: Extent | None = None) -> ModelParts:
         raise OtherShape("its activation function is another one")
     if (getattr(config, "rope_parameters", None) or {}).get("llama_4_scaling_beta"):
         raise OtherShape("its attention changes with the position, farther on than is tried here")
+    if getattr(config, "clip_qkv", None) is not None:
+        raise OtherShape("it clips what attention compares")
     final_norm, epsilon = _norm(body.norm)
     ropes: dict[str, tuple[torch.Tensor, float]] = {}
     layers = tuple(
         _layer(layer, _layer_rope(body, layer, index, config, ropes), epsilon)
         for index, layer in enumerate(body.layers)
     )
+    if is_plain and any(layer.experts for layer in layers):
+        raise OtherShape("it is a mixture of experts")
+    if is_plain and any(layer.wide_norms for layer in layers):
+        raise OtherShape("it has norms of another kind in attention")
     ids = _probe_ids(model)
     variants, logits = _probe(model, ids)
     layers = tuple(replace(layer, variant=variants[index]) for index, layer in enumerate(layers))
@@ -158,7 +184,7 @@ def take_apart(model: Any, extent: Extent | None = None) -> ModelParts:
         softcap=float(getattr(config, "final_logit_softcapping", None) or 0),
         epsilon=epsilon,
         activation=activation,
-        mlp_size=int(config.intermediate_size),
+        mlp_size=_mlp_size(layers[0]),
         num_heads=num_heads,
         num_kv_heads=int(getattr(config, "num_key_value_heads", None) or num_heads),
         head_dim=int(first.head_dim),
@@ -174,7 +200,8 @@ def _layer(layer: nn.Module, rope: int, epsilon: float) -> LayerParts:
     _require(set(parts) <= _NORMS | {"self_attn", "mlp"} and {"self_attn", "mlp"} <= set(parts), layer)
     attention, mlp = parts["self_attn"], parts["mlp"]
     _require(_children(attention) <= _ATTENTION, attention)
-    _require(_children(mlp) <= _MLP, mlp)
+    experts = _experts(mlp)
+    _require(experts is not None or _children(mlp) <= _MLP, mlp)
 
     def norm(name: str) -> torch.Tensor:
         weight, own = _norm(parts[name])
@@ -185,22 +212,57 @@ def _layer(layer: nn.Module, rope: int, epsilon: float) -> LayerParts:
     four = "pre_feedforward_layernorm" in parts
     _require({"input_layernorm", "post_attention_layernorm"} <= set(parts), layer)
     _require(four == ("post_feedforward_layernorm" in parts), layer)
-    head_norms = [_norm(getattr(attention, name)) for name in ("q_norm", "k_norm") if hasattr(attention, name)]
-    if any(own != epsilon or len(weight) != attention.head_dim for weight, own in head_norms) or len(head_norms) == 1:
+    found = [_norm(getattr(attention, name)) for name in ("q_norm", "k_norm") if hasattr(attention, name)]
+    head_norms = [weight for weight, own in found if own == epsilon]
+    if len(head_norms) != len(found) or len(found) == 1:
+        raise OtherShape("it has norms of another kind in attention")
+    qkv = _first_of(attention, ("qkv_proj",), ("q_proj", "k_proj", "v_proj"))
+    lengths = [len(weight) for weight in head_norms]
+    is_wide = len(qkv) == 3 and lengths == [linear.out_features for linear in qkv[:2]] != [attention.head_dim] * 2
+    if any(length != attention.head_dim for length in lengths) and not is_wide:
         raise OtherShape("it has norms of another kind in attention")
     return LayerParts(
         attention_norm=norm("input_layernorm"),
-        qkv=_first_of(attention, ("qkv_proj",), ("q_proj", "k_proj", "v_proj")),
-        head_norms=torch.stack([weight for weight, _ in head_norms]) if head_norms else None,
+        qkv=qkv,
+        head_norms=torch.stack(head_norms) if head_norms and not is_wide else None,
         output=_require_linear(attention.o_proj),
         after_attention_norm=norm("post_attention_layernorm") if four else None,
         mlp_norm=norm("pre_feedforward_layernorm" if four else "post_attention_layernorm"),
-        gate_up=_first_of(mlp, ("gate_up_proj",), ("gate_proj", "up_proj")),
-        down=_require_linear(mlp.down_proj),
+        gate_up=() if experts else _first_of(mlp, ("gate_up_proj",), ("gate_proj", "up_proj")),
+        down=() if experts else (_require_linear(mlp.down_proj),),
         after_mlp_norm=norm("post_feedforward_layernorm") if four else None,
         rope=rope,
         variant=_UNKNOWN,
+        experts=experts,
+        wide_norms=(head_norms[0], head_norms[1]) if is_wide else None,
     )
+
+
+def _experts(mlp: Any) -> ExpertParts | None:
+    """Return a mixture's parts; None if it is none.
+
+    Raises:
+        OtherShape: it is another one. Whether it chooses experts as others do shows when it is tried.
+    """
+    if _children(mlp) != {"gate", "experts"}:
+        return None
+    router, experts = mlp.gate, mlp.experts
+    names = [{name for name, _ in (*part.named_parameters(), *part.named_buffers())} for part in (router, experts)]
+    _require(names == [{"weight"}, {"gate_up_proj", "down_proj"}] and hasattr(router, "top_k"), mlp)
+    gate_up, down = experts.gate_up_proj, experts.down_proj
+    _require(gate_up.dim() == down.dim() == 3, experts)
+    (num_experts, size, inner), scored = down.shape, router.weight.shape
+    _require(gate_up.shape == (num_experts, 2 * inner, size) and scored == (num_experts, size), experts)
+    # Where nothing is said of it, all that are known make the shares of those that were chosen 1 (Mixtral).
+    is_normed = bool(getattr(router, "norm_topk_prob", True))
+    return ExpertParts(router.weight, gate_up, down, int(router.top_k), is_normed)
+
+
+def _mlp_size(layer: LayerParts) -> int:
+    """Return how many numbers a token has between the two products of an MLP, or of all its experts."""
+    if layer.experts:
+        return layer.experts.num_chosen * layer.experts.down.shape[2]
+    return layer.down[0].in_features
 
 
 def _sizes(layer: LayerParts) -> tuple[int, ...]:
@@ -208,7 +270,8 @@ def _sizes(layer: LayerParts) -> tuple[int, ...]:
         sum(linear.out_features for linear in layer.qkv),
         layer.output.in_features,
         sum(linear.out_features for linear in layer.gate_up),
-        layer.down.in_features,
+        sum(linear.in_features for linear in layer.down),
+        *(layer.experts.gate_up.shape if layer.experts else ()),
     )
 
 

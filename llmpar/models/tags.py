@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from llmpar.models.thoughts import Divided, Follower, Outlook, Spelling, joined
+from llmpar.models.thoughts import Divided, Follower, Outlook, Spelling, joined, outlook_of
 
 _MARGIN = 8  # tokens that may hold characters before a tag, and some of it
 
@@ -40,10 +40,11 @@ class Tags:
         """Return what a prompt lets expect; see `Style.outlook`."""
         is_open = ending.rfind(self.opening) > ending.rfind(self.closing)
         is_sure = is_open or (self.is_named and is_on is not False and self.closing not in ending)
-        is_data = any(self.opening in text or self.closing in text for text in said)
-        if is_data and not is_sure:
-            return None
-        return Outlook(is_open, is_sure, not is_data)
+        is_data = False
+        for text in said:  # of every prompt
+            if self.opening in text or self.closing in text:
+                is_data = True
+        return None if is_data and not is_sure else outlook_of(is_open, is_sure, not is_data)
 
     def follow(self, outlook: Outlook, *, opens: bool = False) -> Follower:
         """Return what follows one answer; see `Style.follow`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from llmpar.frozen import quickly_made
@@ -26,6 +27,12 @@ class Outlook:
     is_open: bool = False
     is_sure: bool = False
     returns: bool = False
+
+
+@lru_cache(8)
+def outlook_of(is_open: bool, is_sure: bool, returns: bool) -> Outlook:
+    """Return one of the eight outlooks that there are: every prompt has one, and most have the same."""
+    return Outlook(is_open, is_sure, returns)
 
 
 @quickly_made

@@ -69,6 +69,7 @@ class ChatTokenizer:
             self._control_ids = vocabulary.control_ids | self._undeclared(vocabulary.words)
         self._chat = template
         self._lock = threading.Lock()
+        self._last_outlook: tuple[Sequence[Message], Outlook | None] = ((), None)  # replaced as a whole
         self._foreseen: dict[str, list[int]] = {}  # replaced as a whole: other threads read it
         self._frames: OrderedDict[object, _Frame] = OrderedDict()
         self._instruction = lru_cache(_SYSTEMS_KEPT)(self.encode_data)
@@ -99,7 +100,8 @@ class ChatTokenizer:
             ModelUnavailable: the chat template refuses such a conversation.
         """
         ids: list[int] = []
-        for part in self._frame(tuple(role for role, _ in messages), tuple(sorted((beside or {}).items()))).parts:
+        roles = tuple([role for role, _ in messages])
+        for part in self._frame(roles, tuple(sorted(beside.items())) if beside else ()).parts:
             if isinstance(part, Slot):
                 role, text = messages[part.index]
                 ids += (self._instruction if role == "system" else self.encode_data)(part.fit(text))
@@ -138,7 +140,7 @@ class ChatTokenizer:
     def foresee(self, texts: Sequence[str]) -> None:
         """Make the ids of texts that `encode_data` will be given next, all at once: other threads run meanwhile."""
         distinct = [text for text in dict.fromkeys(texts) if len(text) <= _LONGEST_FORESEEN]
-        sound = [_SURROGATE.sub("\ufffd", text) for text in distinct]
+        sound = [text if text.isascii() else _SURROGATE.sub("\ufffd", text) for text in distinct]
         with self._translated("fails"):
             encodings = self._plain.encode_batch_fast(sound, add_special_tokens=False)
         found = zip(distinct, (encoding.ids for encoding in encodings), strict=True)
@@ -162,7 +164,9 @@ class ChatTokenizer:
     def decode_all(self, outputs: Sequence[Any]) -> list[str]:
         """Return the texts of several answers' ids; other threads run meanwhile."""
         with self._translated("fails"):
-            texts: list[str] = self._tokenizer.decode_batch(list(map(list, outputs)), skip_special_tokens=True)
+            texts: list[str] = self._tokenizer.decode_batch(
+                [ids if type(ids) is list else list(ids) for ids in outputs], skip_special_tokens=True
+            )
         return texts
 
     @cached_property
@@ -176,8 +180,12 @@ class ChatTokenizer:
         Raises:
             ModelUnavailable: the chat template refuses such a conversation.
         """
-        ending = self._frame(tuple(role for role, _ in messages), ()).ending
-        return self.style.outlook(ending, (text for _, text in messages), is_on=self._is_on)
+        last, outlook = self._last_outlook
+        if messages is not last:  # a question's is asked for twice
+            ending = self._frame(tuple([role for role, _ in messages]), ()).ending
+            outlook = self.style.outlook(ending, [text for _, text in messages], is_on=self._is_on)
+            self._last_outlook = messages, outlook
+        return outlook
 
     @cached_property
     def _is_on(self) -> bool | None:

@@ -30,6 +30,7 @@ _LAST_PATIENCE = 2.0  # seconds, once somebody wants an end
 _LOOK = 0.1  # seconds that SQLite waits by itself, during which no signal is seen
 _STEPS = 100_000  # of SQLite's machine between looks at signals, some milliseconds; a commit takes fewer
 _ROWS = 256  # read at a time
+_CACHE = 16_384  # KiB of pages kept at hand: keys are hashes, so that every page of their index may be the next
 _UNFINISHED = ".llmpar-new-"
 _ABANDONED = 3600.0  # seconds after which nobody is still making a store
 _SCHEMA = f"""
@@ -167,6 +168,7 @@ class Database:
                     # A crash of the machine may lose the last commits, which are computed again; nothing is ever torn.
                     # A crash of the process loses none.
                     "PRAGMA synchronous = NORMAL",
+                    f"PRAGMA cache_size = -{_CACHE}",
                     "BEGIN IMMEDIATE",
                     "COMMIT",
                 ):

@@ -28,6 +28,7 @@ class JobStore:
         self._description = description
         self._added: list[tuple[bytes, str, StoredAnswer, bool]] = []
         self._foreseen: dict[bytes, list[StoredAnswer]] = {}
+        self._has_answers = False  # as far as anybody has looked
 
     @property
     def digest(self) -> bytes:
@@ -40,8 +41,13 @@ class JobStore:
 
     def foresee(self, keys: Sequence[bytes]) -> None:
         """Look for keys that will be looked for next, all at once."""
-        found = self._store.find(keys)
+        found = self._store.find(keys) if self.has_answers() else {}
         self._foreseen = {key: found.get(key, []) for key in keys}
+
+    def has_answers(self) -> bool:
+        """Tell whether any answer of the job is kept, or was; to look for one takes longer than to ask this."""
+        self._has_answers = self._has_answers or self._store.has_job(self._digest)
+        return self._has_answers
 
     def find(self, key: bytes) -> list[StoredAnswer]:
         """Return the answers kept under a key, by attempt."""

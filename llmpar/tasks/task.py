@@ -172,19 +172,20 @@ class Task:
 def _filled(template: str, values: Mapping[str, str]) -> str:
     """Return a template with values for its names, all in one go: what a value says is never looked at again."""
     lines = []
-    for parts in _parsed(template):
-        names = [name for name in parts[1::2] if name in values]
-        if not names or any(values[name] for name in names):
-            said = list(parts)
-            said[1::2] = [values.get(name, f"{{{name}}}") for name in parts[1::2]]
-            lines.append("".join(said))
+    for parts, names in _parsed(template):
+        known = [values[name] for name in names if name in values]
+        if known and not any(known):
+            continue
+        said = list(parts)
+        said[1::2] = known if len(known) == len(names) else [values.get(name, f"{{{name}}}") for name in names]
+        lines.append("".join(said))
     return "\n".join(lines).strip("\n")
 
 
 @lru_cache(_TEMPLATES_KEPT)
-def _parsed(template: str) -> tuple[tuple[str, ...], ...]:
-    """Return a template's lines, each as the texts between names in braces, and these names, by turns."""
-    return tuple(tuple(_FIELD.split(line)) for line in template.split("\n"))
+def _parsed(template: str) -> tuple[tuple[list[str], list[str]], ...]:
+    """Return a template's lines, each as the texts between names in braces and these by turns, and the names alone."""
+    return tuple((parts, parts[1::2]) for parts in (_FIELD.split(line) for line in template.split("\n")))
 
 
 def placeholders(template: str) -> list[str]:

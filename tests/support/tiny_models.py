@@ -58,6 +58,21 @@ OURS = {
 }
 
 
+EXPERTS = {
+    "qwen3-moe": (
+        "Qwen3MoeConfig",
+        {"num_experts": 8, "num_experts_per_tok": 3, "norm_topk_prob": True, "moe_intermediate_size": 40},
+    ),
+    "qwen3-moe-not-normed": (
+        "Qwen3MoeConfig",
+        {"num_experts": 6, "num_experts_per_tok": 2, "norm_topk_prob": False, "moe_intermediate_size": 72},
+    ),
+    "mixtral": ("MixtralConfig", {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "olmoe": ("OlmoeConfig", {"num_experts": 8, "num_experts_per_tok": 4, "norm_topk_prob": False}),
+}
+"""Mixtures of experts."""
+
+
 PADDED = {
     "gpt-oss-sinks": ("GptOssConfig", {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 8}),
     "bloom-alibi": ("BloomConfig", {"n_head": 4, "n_layer": 2}),
@@ -78,14 +93,14 @@ def build(kind: str, **changes: object) -> Any:
 
 @cache
 def make(name: str) -> Any:
-    kind, changes = (OURS | PADDED)[name]
+    kind, changes = (OURS | EXPERTS | PADDED)[name]
     return build(kind, **changes)
 
 
 @cache
 def make_shallow(name: str) -> Any:
-    """Make one of OURS with two layers, of which one is a first and each other kind of layer is there all the same."""
-    kind, changes = OURS[name]
+    """Make one of OURS or EXPERTS with two layers, of which each other kind of layer is one."""
+    kind, changes = (OURS | EXPERTS)[name]
     layers = {"no_rope_layers": changes["no_rope_layers"][:2]} if "no_rope_layers" in changes else {}
     return build(kind, **(changes | layers | {"num_hidden_layers": 2}))
 

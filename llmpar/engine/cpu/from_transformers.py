@@ -132,7 +132,7 @@ class _Packer:
             after_attention_norm=_floats(parts.after_attention_norm),
             mlp_norm=_floats(parts.mlp_norm),
             gate_up=self.side_by_side(parts.gate_up),
-            down=self.projection(parts.down),
+            down=self.projection(*parts.down),
             after_mlp_norm=_floats(parts.after_mlp_norm),
             rope=parts.rope,
             scaling=float(parts.variant.scaling),

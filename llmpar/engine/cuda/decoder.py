@@ -13,6 +13,7 @@ import triton
 from torch.nn import functional
 
 from llmpar.engine.cuda import kernels
+from llmpar.engine.cuda.experts import Experts
 from llmpar.engine.cuda.linear import FloatLinear, Linear, moved, scratch
 from llmpar.engine.cuda.share import Share
 from llmpar.engine.cuda.sizes import most_recorded, step_size
@@ -40,11 +41,13 @@ class Layer:
     output: Linear
     after_attention_norm: torch.Tensor | None
     mlp_norm: torch.Tensor
-    gate_up: Linear
-    down: Linear
+    gate_up: Linear | None
+    down: Linear | None
     after_mlp_norm: torch.Tensor | None
     rope: int
     variant: Variant
+    experts: Experts | None = None
+    wide_norms: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,9 @@ class Decoder:
     @property
     def _widths(self) -> int:
         """How many numbers a token takes at most while it is in a layer."""
-        return 3 * self.mlp_size + 4 * self.embedding.shape[1] + 4 * self.num_heads * self.head_dim
+        experts = self.layers[0].experts
+        plain = 3 * self.mlp_size + 4 * self.embedding.shape[1] + 4 * self.num_heads * self.head_dim
+        return plain + (experts.width if experts else 0)
 
     def bytes_beside(self, num_tokens: int, num_rows: int, length: int) -> int:
         """Return how many bytes a worker takes beside its pages.
@@ -164,7 +169,7 @@ class Decoder:
         passing = (num_tokens * self._widths + num_rows * self.vocabulary + read) * self.embedding.element_size()
         passing += self.recorded_bytes(num_tokens, num_rows)
         linears = (self.head, *(each for one in self.layers for each in (one.qkv, one.output, one.gate_up, one.down)))
-        written = max(map(scratch, linears)) * self.embedding.element_size()
+        written = max(scratch(each) for each in linears if each) * self.embedding.element_size()
         angles = sum(4 * 4 * length * len(frequencies) for frequencies, _ in self.ropes)  # with what they are made of
         return passing + written + angles + 4 * num_rows * (num_pages_of(length) + self.vocabulary // 32)
 
@@ -247,8 +252,7 @@ class Pass:
             attended = self._attend(index, layer, layer.qkv(normed), tokens)
             update = decoder.whole(layer.output(attended))
             self._add_norm(hidden, update, layer.after_attention_norm, layer.mlp_norm, normed)
-            update = decoder.whole(layer.down(self._activate(layer.gate_up(normed))))
-            after = layer.after_mlp_norm
+            update, after = decoder.whole(self._mlp(layer, normed)), layer.after_mlp_norm
         self._add_norm(hidden, update, after, decoder.final_norm, normed)
         return normed
 
@@ -272,6 +276,8 @@ class Pass:
         """Return (N, H D)."""
         decoder, cache, variant = self._decoder, self._cache, layer.variant
         num_tokens, (heads, kv_heads, size) = len(qkv), (decoder.num_heads, decoder.num_kv_heads, decoder.head_dim)
+        if layer.wide_norms:
+            self._norm_wide(qkv, layer.wide_norms)
         kept = (*cache.pages[index], *(cache.pages if cache.exponents is None else cache.exponents)[index])
         cosines, sines = self._angles[layer.rope]
         queries = qkv.new_empty(num_tokens, heads, size)
@@ -312,6 +318,26 @@ class Pass:
             BLOCK_T=block, num_warps=4 if tokens.most > 1 else 1,
         )  # fmt: skip
         return found.view(num_tokens, heads * size)
+
+    def _norm_wide(self, qkv: torch.Tensor, weights: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Norm, in place, all queries of a token together, and all keys."""
+        first = 0
+        for weight in weights:
+            size = len(weight)
+            block = triton.next_power_of_2(size)
+            kernels.norm_part[(len(qkv),)](
+                qkv, weight, first, size, qkv.shape[1], self._decoder.epsilon,
+                BLOCK=block, num_warps=max(1, min(8, block // 512)),
+            )  # fmt: skip
+            first += size
+
+    def _mlp(self, layer: Layer, normed: torch.Tensor) -> torch.Tensor:
+        """Return what a layer's MLP, or its experts, make of (N, H)."""
+        if layer.experts:
+            return layer.experts(normed)
+        assert layer.gate_up
+        assert layer.down
+        return layer.down(self._activate(layer.gate_up(normed)))
 
     def _activate(self, gate_up: torch.Tensor) -> torch.Tensor:
         decoder, block = self._decoder, 1024

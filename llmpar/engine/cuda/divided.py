@@ -102,7 +102,8 @@ class Divider:
             _of_rows(layer.gate_up, slice(start + columns.start, start + columns.stop), each)
             for start in (0, parts.mlp_size)
         ]
-        self._cuts[layer.down] = [self._of_columns(layer.down, columns, each)]
+        (down,) = layer.down
+        self._cuts[down] = [self._of_columns(down, columns, each)]
 
     def _of_columns(self, linear: nn.Linear, columns: slice, each: int) -> _Cut:
         return _Cut(linear, slice(0, linear.out_features), columns, (linear.out_features, each), not self._share.rank)

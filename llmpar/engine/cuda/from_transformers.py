@@ -13,6 +13,7 @@ from torch import nn
 from llmpar.engine.cuda.ahead import compile_ahead
 from llmpar.engine.cuda.decoder import Decoder, Layer, PagedCache, Pass, Tokens, blocks, tokens_per_block
 from llmpar.engine.cuda.divided import Divider
+from llmpar.engine.cuda.experts import experts_of
 from llmpar.engine.cuda.linear import FloatLinear, Linear
 from llmpar.engine.cuda.order import has_order, keep_order
 from llmpar.engine.cuda.share import Share
@@ -43,7 +44,7 @@ def build_decoder(model: Any, kv_cache: KVCacheName = "auto") -> Decoder:
     """
     if next(model.parameters()).is_cuda:
         keep_order()
-    parts = take_apart(model)
+    parts = take_apart(model, is_plain=False)
     return _tried(_assembled(parts, _Shared(parts), kv_cache), parts)
 
 
@@ -117,11 +118,13 @@ def _assembled(parts: ModelParts, maker: _Shared | Shortener | Divider, kv_cache
             output=maker.linear((one.output,)),
             after_attention_norm=None if one.after_attention_norm is None else maker.tensor(one.after_attention_norm),
             mlp_norm=maker.tensor(one.mlp_norm),
-            gate_up=maker.linear(one.gate_up),
-            down=maker.linear((one.down,)),
+            gate_up=maker.linear(one.gate_up) if one.gate_up else None,
+            down=maker.linear(one.down) if one.down else None,
             after_mlp_norm=None if one.after_mlp_norm is None else maker.tensor(one.after_mlp_norm),
             rope=one.rope,
             variant=one.variant,
+            experts=experts_of(one.experts, parts.activation) if one.experts else None,
+            wide_norms=one.wide_norms,
         )
 
     layers = tuple(map(layer, parts.layers))
@@ -171,10 +174,10 @@ def _tried(decoder: Decoder, parts: ModelParts) -> Decoder:
     if decoder.device.type != "cuda":
         return decoder
     layer, hidden, attended = decoder.layers[0], decoder.embedding.shape[1], decoder.num_heads * decoder.head_dim
-    products = [(layer.qkv, hidden), (layer.output, attended), (layer.gate_up, hidden), (layer.down, decoder.mlp_size)]
-    products.append((decoder.head, hidden))
+    mlp = [(layer.experts or layer.gate_up, hidden), (layer.down, decoder.mlp_size)]
+    products = [(layer.qkv, hidden), (layer.output, attended), *mlp, (decoder.head, hidden)]
     with torch.cuda.device(decoder.device):
-        is_steady = all(has_order(each, width, decoder.dtype, decoder.device) for each, width in products)
+        is_steady = all(has_order(each, width, decoder.dtype, decoder.device) for each, width in products if each)
     if share:
         is_steady = bool(share.least(is_steady)) and share.size == 2  # more are added in an order that nobody promises
     return replace(decoder, is_steady=is_steady)

@@ -48,6 +48,19 @@ def add_norm(hidden, update, after, weight, normed, size, epsilon, HAS_UPDATE: t
     tl.store(normed + row + at, (y * w).to(kind), mask=inside)
 
 
+@triton.jit(do_not_specialize=["first"])
+def norm_part(rows, weight, first, size, width, epsilon, BLOCK: tl.constexpr):
+    """Norm the numbers from `first` on in each of `rows` (N, width), in place, with `weight` (size,) float32."""
+    at = tl.arange(0, BLOCK)
+    inside = at < size
+    here = rows + tl.program_id(0).to(tl.int64) * width + first + at
+    kind = rows.dtype.element_ty
+    x = tl.load(here, mask=inside, other=0.0).to(tl.float32)
+    w = tl.load(weight + at, mask=inside, other=0.0)
+    y = (x * tl.rsqrt(tl.sum(x * x, 0) / size + epsilon)).to(kind).to(tl.float32)
+    tl.store(here, (y * w).to(kind), mask=inside)
+
+
 # What differs from one engine to the next is not specialized: each would compile anew.
 @triton.jit(do_not_specialize=["width"])
 def place(qkv, queries, keys, values, key_exponents, value_exponents, positions, slots, tables, width, cosines, sines,

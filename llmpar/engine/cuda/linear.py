@@ -6,7 +6,7 @@ Each takes rows (M, K) and returns (M, N), in the type of the rows. Which one a 
 from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -219,12 +219,12 @@ def _joined_biases(layers: SequenceOf[FloatLinear | Float8Linear | CodesLinear])
 
 
 def moved(layer: Any, device: torch.device) -> Any:
-    """Return a layer, numbers, a tensor, or a tuple of such on another device; what is none of these stays."""
+    """Return a tensor, or a tuple or record of such, on another device; what is none of these stays."""
     if isinstance(layer, torch.Tensor):
         return layer.to(device)
     if isinstance(layer, tuple):
         return tuple(moved(each, device) for each in layer)
-    if isinstance(layer, FloatLinear | Float8Linear | CodesLinear | SideBySide | Numbers):
+    if is_dataclass(layer) and not isinstance(layer, type):
         return replace(layer, **{each.name: moved(getattr(layer, each.name), device) for each in fields(layer)})
     return layer
 

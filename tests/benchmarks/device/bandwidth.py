@@ -34,7 +34,10 @@ def decode_bytes(config: Any, workload: Workload, rows: int, element_size: int =
     """Return how many bytes must be read to decode a workload with `rows` sequences alive."""
     hidden, layers, kv_heads = config.hidden_size, config.num_hidden_layers, config.num_key_value_heads
     query, key = config.num_attention_heads * config.head_dim, kv_heads * config.head_dim
-    per_layer = hidden * (query + 2 * key) + query * hidden + 3 * hidden * config.intermediate_size
+    # Of experts, some hundred rows choose all.
+    num_experts = getattr(config, "num_experts", None)
+    inner = num_experts * config.moe_intermediate_size if num_experts else config.intermediate_size
+    per_layer = hidden * (query + 2 * key) + query * hidden + 3 * hidden * inner
     weights = (layers * per_layer + hidden * config.vocab_size) * element_size  # the head; of embeddings, rows only
     position = layers * 2 * key * element_size
     num_prefix = len(workload.prefix_ids)

@@ -119,10 +119,34 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
         },
     ),
+    # Experts as Qwen3-30B-A3B has them, in 4 of its 48 layers: 6 GB.
+    "30b-a3b-4": (
+        "Qwen3MoeConfig",
+        {
+            "num_hidden_layers": 4,
+            "hidden_size": 2048,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 4,
+            "head_dim": 128,
+            "intermediate_size": 6144,
+            "moe_intermediate_size": 768,
+            "num_experts": 128,
+            "num_experts_per_tok": 8,
+            "norm_topk_prob": True,
+            "vocab_size": 151936,
+            "tie_word_embeddings": False,
+            "max_position_embeddings": 8192,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+        },
+    ),
     # What the CPU's own decoder declines, so that torch computes it: the 135M shape with another activation.
     "135m-relu": ("LlamaConfig", _135M | {"hidden_act": "relu"}),
     # To try a program with.
     "tiny": ("Qwen3Config", _TINY | {"tie_word_embeddings": True}),
+    "tiny-experts": (
+        "Qwen3MoeConfig",
+        _TINY | {"tie_word_embeddings": True, "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    ),
     "tiny-untied": ("LlamaConfig", _TINY | {"tie_word_embeddings": False}),
     "tiny-relu": ("LlamaConfig", _TINY | {"tie_word_embeddings": True, "hidden_act": "relu"}),
 }
@@ -209,11 +233,13 @@ def draw_weights(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any
 
 
 def _scale(name: str, config: Any) -> float:
-    part = name.split(".")[-2]
+    part = name.removesuffix(".weight").split(".")[-1]
     if part in ("o_proj", "down_proj"):
         return float((2 * config.num_hidden_layers) ** -0.5)
     sharp = 72 / float(config.hidden_size) ** 0.5
-    return {"q_proj": sharp, "k_proj": sharp, "v_proj": 2.0}.get(part, 1.0)
+    # Experts are chosen as clearly as trained ones are: by scores that vary by 3, of inputs that vary by 1.
+    clear = 3 / (_DEVIATION * float(config.hidden_size) ** 0.5)
+    return {"q_proj": sharp, "k_proj": sharp, "v_proj": 2.0, "gate": clear}.get(part, 1.0)
 
 
 def _save(weights: Iterator[tuple[str, Any]], path: Path) -> None:

@@ -111,7 +111,7 @@ def _patch() -> None:
 
 
 def main() -> None:
-    from llmpar.cli.main import main as run
+    from llmpar.__main__ import main as run
 
     _patch()
     answering.open_part = open_stub  # type: ignore[assignment]

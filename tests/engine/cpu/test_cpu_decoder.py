@@ -167,7 +167,7 @@ class TestDescribe:
             ("PhiConfig", {}, "PhiModel has other parts"),
             ("CohereConfig", {}, "another norm"),
             ("NemotronConfig", {}, "activation"),
-            ("MixtralConfig", {"num_local_experts": 2}, "other parts"),
+            ("MixtralConfig", {"num_local_experts": 2}, "mixture of experts"),
         ],
     )
     def test_other_parts_are_refused_by_name(self, kind: str, changes: dict[str, object], reason: str) -> None:

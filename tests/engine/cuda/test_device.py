@@ -19,6 +19,7 @@ from support.engines import collected
 from support.program import Outcome
 
 from llmpar.engine.build import build_engine
+from llmpar.engine.cuda.model import CudaModel
 from llmpar.engine.engine import Engine
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.request import Request, SamplingParams
@@ -31,6 +32,12 @@ pytestmark = [pytest.mark.device, pytest.mark.filterwarnings("default")]
 DEVICE = "cuda"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SHAPES = {"llama": "LlamaConfig", "qwen3": "Qwen3Config"}
+EXPERTS = {"mixtral": "MixtralConfig", "qwen3-moe": "Qwen3MoeConfig", "olmoe": "OlmoeConfig"}
+MIXTURES: dict[str, dict[str, Any]] = {
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen3-moe": {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 40, "norm_topk_prob": True},
+    "olmoe": {"num_experts": 8, "num_experts_per_tok": 4},
+}
 PREFIX = [7, 7, 30, 31, 200, 201, 8, 9, 10, 11, 12, 250, 17]
 GREEDY = SamplingParams(24)
 NEAR = 6  # times what rounding makes of a logit, within which two of them may change places
@@ -40,7 +47,7 @@ NEAR = 6  # times what rounding makes of a logit, within which two of them may c
 def directories(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, Path]:
     """Random models of 3 layers, with the tokenizer of the tiny one."""
     found = {}
-    for name, kind in SHAPES.items():
+    for name, kind in (SHAPES | EXPERTS).items():
         torch.manual_seed(0)
         config = getattr(transformers, kind)(
             vocab_size=259,
@@ -54,6 +61,7 @@ def directories(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> d
             bos_token_id=0,
             eos_token_id=2,
             initializer_range=0.3,
+            **MIXTURES.get(name, {}),
         )
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         with torch.no_grad():
@@ -117,7 +125,7 @@ def engine(
     return build_engine(loaded.models, loaded.context_length, loaded.stop_ids, workers, slots, prefix)
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", [*SHAPES, *EXPERTS])
 @pytest.mark.parametrize("prefix", [[], PREFIX], ids=["nothing shared", "shared prefix"])
 @pytest.mark.parametrize(("workers", "slots"), [(1, None), (1, 7), (2, 16)])
 def test_greedy_fp32_is_generate_token_for_token(
@@ -126,6 +134,18 @@ def test_greedy_fp32_is_generate_token_for_token(
     answers = expected(directories[name], "fp32")
     assert len({tuple(answer) for answer in answers}) > 30, "the oracle answers everything alike"
     assert collected(engine(directories[name], "fp32", workers, slots, prefix), prompts(), GREEDY) == answers
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", EXPERTS)
+def test_experts_are_computed_by_our_kernels_and_rows_do_not_notice_each_other(
+    name: str, precision: PrecisionName, directories: dict[str, Path]
+) -> None:
+    (model,) = load_model(directories[name], DEVICE, precision).models
+    assert isinstance(model, CudaModel)
+    assert model.decoder.is_steady
+    alone = collected(engine(directories[name], precision, 1, 1, []), prompts(), GREEDY)
+    assert collected(engine(directories[name], precision, 1, None, []), prompts(), GREEDY) == alone
 
 
 @pytest.mark.parametrize("name", SHAPES)

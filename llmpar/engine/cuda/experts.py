@@ -1,0 +1,109 @@
+"""A mixture of experts on a GPU: a layer that takes rows (N, H) and returns (N, H), as an MLP does.
+
+Which experts take a row follows from the row alone, and so do the numbers that come out. Launches and their shapes
+follow from the number of rows, so that a step can be recorded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+
+from llmpar.engine.cuda import experts_kernels as kernels
+from llmpar.engine.cuda.linear import FloatLinear, Linear
+from llmpar.engine.parts import ExpertParts
+
+_ROWS = (16, 32, 64, 128)  # of a block; the least that an expert's share fits
+_OUTPUTS = 64  # with fewer, another instruction multiplies, which rounds otherwise
+_BYTES = 128  # of a row that are multiplied at a time
+_LOOKED_AT = 1024  # pairs, at once
+_WRITTEN = 1024  # numbers, at once
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """E experts, of which `num_chosen` take each row; see `parts.ExpertParts`.
+
+    Args:
+        router: scores experts: (N, E) for (N, H).
+        gate_up: (E, 2 M, H).
+        down: (E, H, M).
+        num_chosen: K.
+        is_normed: whether the shares of those that are chosen make up 1.
+        activation: between the two.
+    """
+
+    router: Linear
+    gate_up: torch.Tensor
+    down: torch.Tensor
+    num_chosen: int
+    is_normed: bool
+    activation: str
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row takes on the way."""
+        _, outputs, size = self.gate_up.shape
+        return self.num_chosen * (outputs // 2 + size) + size
+
+    def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
+        """Return (N, H) for (N, H)."""
+        scores = self.router(x)
+        (num_rows, num_experts), size, inner = scores.shape, x.shape[1], self.down.shape[2]
+        num_pairs = num_rows * self.num_chosen
+        shares = x.new_empty(num_rows, self.num_chosen, dtype=torch.float32)
+        chosen = torch.empty_like(shares, dtype=torch.int32)
+        among = triton.next_power_of_2(num_experts)
+        kernels.route[(num_rows,)](
+            scores, chosen, shares, num_experts, K=self.num_chosen, KP=triton.next_power_of_2(self.num_chosen),
+            IS_NORMED=self.is_normed, BLOCK=among, num_warps=1,
+        )  # fmt: skip
+        rows = rows_of_block(num_pairs, num_experts)
+        num_blocks = most_blocks(num_pairs, num_experts, rows)
+        counts, experts = chosen.new_empty(num_experts), chosen.new_empty(num_blocks)
+        pairs = chosen.new_empty(num_blocks, rows)
+        kernels.count[(num_experts,)](chosen, counts, num_pairs, BLOCK=_LOOKED_AT, num_warps=4)
+        kernels.arrange[(num_experts,)](
+            chosen, counts, pairs, experts, num_pairs, num_blocks, num_experts,
+            ROWS=rows, EXPERTS=among, BLOCK=_LOOKED_AT, num_warps=4,
+        )  # fmt: skip
+        how = {
+            "ROWS": rows,
+            "H": size,
+            "BLOCK_N": _OUTPUTS,
+            "BLOCK_K": _BYTES // x.element_size(),
+            "PRECISION": "ieee" if x.dtype == torch.float32 else "tf32",
+            "num_warps": 4 if rows < _ROWS[-1] else 8,
+            "num_stages": 3,
+        }
+        active, found, out = x.new_empty(num_pairs, inner), x.new_empty(num_pairs, size), torch.empty_like(x)
+        kernels.gate_up[(triton.cdiv(inner, _OUTPUTS), num_blocks)](
+            x, self.gate_up, pairs, experts, active, num_pairs, inner,
+            K=self.num_chosen, GELU=self.activation == "gelu_tanh", **how,
+        )  # fmt: skip
+        kernels.down[(triton.cdiv(size, _OUTPUTS), num_blocks)](
+            active, self.down, pairs, experts, found, num_pairs, M=inner, **how
+        )
+        kernels.combine[(num_rows, triton.cdiv(size, _WRITTEN))](
+            found, shares, out, H=size, K=self.num_chosen, BLOCK=_WRITTEN, num_warps=4
+        )
+        return out
+
+
+def experts_of(parts: ExpertParts, activation: str) -> Experts:
+    """Return a mixture with a model's own weights."""
+    router, gate_up, down = (each.detach() for each in (parts.router, parts.gate_up, parts.down))
+    return Experts(FloatLinear(router, None), gate_up, down, parts.num_chosen, parts.is_normed, activation)
+
+
+def rows_of_block(num_pairs: int, num_experts: int) -> int:
+    """Return how many rows a block has, for so many pairs: few where experts have few each."""
+    each = num_pairs // num_experts
+    return next((rows for rows in _ROWS if each <= rows), _ROWS[-1])
+
+
+def most_blocks(num_pairs: int, num_experts: int, rows: int) -> int:
+    """Return how many blocks there can be: each expert may have one that is not full, if it has a pair."""
+    return min(num_pairs, num_pairs // rows + min(num_pairs, num_experts))

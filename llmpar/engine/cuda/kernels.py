@@ -391,13 +391,3 @@ def choose(logits, vocabulary, slots, ids, positions, chosen, scores, num_slots,
     is_there = slot < num_slots
     tl.store(ids + slot, best_id, mask=is_there)
     tl.store(positions + slot, tl.load(positions + slot) + 1, mask=is_there)
-
-
-@triton.jit
-def go_on(chosen, slots, ids, positions, num_slots):
-    """Let slots (B,) go on from what `choose` has `chosen` (B,) int32 on another device, as it does there."""
-    row = tl.program_id(0)
-    slot = tl.load(slots + row).to(tl.int64)
-    is_there = slot < num_slots
-    tl.store(ids + slot, tl.maximum(tl.load(chosen + row), 0), mask=is_there)
-    tl.store(positions + slot, tl.load(positions + slot) + 1, mask=is_there)

@@ -357,5 +357,6 @@ class CudaRunner:
                 self._masks.shape[1], decoder.softcap, BLOCK=LOGITS, num_warps=8,
             )  # fmt: skip
         if decoder.share:
-            decoder.share.go_on(self._chosen[:count], self._rows, self._ids, self._positions, num_slots)
+            rows = self._rows[:count]
+            decoder.share.go_on(self._chosen[:count], rows, self._ids, self._positions, num_slots)
         return logits

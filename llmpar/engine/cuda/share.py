@@ -16,8 +16,6 @@ import torch
 from torch import distributed
 from torch.nn import functional
 
-from llmpar.engine.cuda import kernels
-
 _EVEN = 16  # of which what does not divide is made a multiple, with nothing: products like such widths
 
 
@@ -69,10 +67,12 @@ class Share:
     def go_on(
         self, chosen: torch.Tensor, slots: torch.Tensor, ids: torch.Tensor, positions: torch.Tensor, num_slots: int
     ) -> None:
-        """Let slots go on from the tokens (B,) that rank 0 has chosen, as they do there already."""
+        """Let slots (B,) go on from the tokens (B,) that rank 0 has chosen, as they do there; see `kernels.choose`."""
         distributed.broadcast(chosen, src=0)
         if self.rank:
-            kernels.go_on[(len(chosen),)](chosen, slots, ids, positions, num_slots, num_warps=1)
+            is_there, index = slots < num_slots, slots.long()
+            ids[index] = torch.where(is_there, chosen.clamp(min=0), 0)
+            positions[index] += is_there
 
     def least(self, number: float) -> float:
         """Return the least of all ranks' numbers."""

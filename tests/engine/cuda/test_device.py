@@ -250,10 +250,11 @@ class TestTwoGPUs:
         self, directories: dict[str, Path], llmpar: Callable[..., Outcome]
     ) -> None:
         text = "".join(f"{index}. {'word ' * (index % 9)}end\n" for index in range(40)).encode()
-        options = "--unit line --precision fp32 --max-new-tokens 12 --max-repeats 0 --check none --no-store -v".split()
+        shape = ("--unit", "line", "--max-new-tokens", "12", "--max-repeats", "0", "--check", "none")
+        options = (*shape, "-m", str(directories["qwen3"]), "--precision", "fp32", "--no-store", "-v")
 
         def run(*more: str) -> Outcome:
-            done = llmpar("run", "{text}", "-m", str(directories["qwen3"]), *options, *more, stdin=text)
+            done = llmpar("run", "{text}", *options, *more, stdin=text)
             assert done.code == 0, done.err
             return done
 

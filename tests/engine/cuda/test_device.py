@@ -303,6 +303,22 @@ class TestTwoGPUs:
     def test_greedy_fp32_is_generate_token_for_token(self, name: str, directories: dict[str, Path]) -> None:
         assert collected(self.divided(directories[name]), prompts(), GREEDY) == expected(directories[name], "fp32")
 
+    def test_the_command_line_answers_as_one_does(
+        self, directories: dict[str, Path], llmpar: Callable[..., Outcome]
+    ) -> None:
+        text = "".join(f"{index}. {'word ' * (index % 9)}end\n" for index in range(40)).encode()
+        shape = ("--unit", "line", "--max-new-tokens", "12", "--max-repeats", "0", "--check", "none")
+        options = (*shape, "-m", str(directories["qwen3"]), "--precision", "fp32", "--no-store", "-v")
+
+        def run(*more: str) -> Outcome:
+            done = llmpar("run", "{text}", *options, *more, stdin=text)
+            assert done.code == 0, done.err
+            return done
+
+        divided = run("--device", DEVICE, "--tensor-parallel", "2")
+        assert "2 devices each with a share of every layer" in divided.err
+        assert divided.out == run("--device", "cuda:0").out
+
     def test_sampled_answers_are_those_of_one(self, directories: dict[str, Path]) -> None:
         params = SamplingParams(24, temperature=1.0, top_p=0.9, seed=11)
         alone = collected(engine(directories["qwen3"], "fp32", 1, 16, PREFIX), prompts(), params)
@@ -314,7 +330,7 @@ class TestTwoGPUs:
         ranks = worker._runner._ranks
         with running:
             for index, prompt in enumerate(prompts()):
-                running.submit(Request(index, prompt, SamplingParams(1 if index == 0 else 200)))
+                running.submit(Request(index, prompt, SamplingParams(1 if index == 0 else 100)))
             while (completion := running.collect(timeout=60)) and completion.error is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(ranks.process_ids[0], signal.SIGKILL)

@@ -8,6 +8,10 @@ Run it with llmpar's interpreter; it need not be installed:
     python tests/benchmarks/devices.py agreement --shapes 135m,0.6b --directory /tmp/shapes
     python tests/benchmarks/devices.py tensor --models 8b,32b --sizes 1,2
     python tests/benchmarks/devices.py cores --directory /tmp/shapes
+    python tests/benchmarks/devices.py same --shapes 0.6b --directory /tmp/shapes
+    python tests/benchmarks/devices.py order --shapes 135m,0.6b,8b --directory /tmp/shapes
+    python tests/benchmarks/devices.py bits --shapes 8b --directory /tmp/shapes
+    python tests/benchmarks/devices.py likely --model smollm2-135m
     python tests/benchmarks/devices.py command --lines 20000 --tree before=DIR --tree after=DIR
 
 Parts make the models that they need, unless they are there. Each engine has its trial in a process of its own, alone;
@@ -28,8 +32,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from device import agreement, command, cores, engines, start, tensor
-from device.shapes import SHAPES
+from device import agreement, bits, command, cores, engines, likely, same, start, tensor
+from device.shapes import SHAPES, make_config
 from harness.machine import describe_machine
 
 _HERE = Path(__file__).parent
@@ -106,6 +110,29 @@ def _options() -> argparse.Namespace:
     add("--max-new-tokens", type=int, default=32, help="of each answer")
     add("--rounds", type=int, default=3, help="how often each is run")
     add("--tree", action="append", default=[], metavar="NAME=DIR", help="whose llmpar is run; default: this one's")
+    add = part("same", "one hash for each batch size and number of GPUs", "0.6b")
+    add("--device", default="cuda", help="as llmpar's --device")
+    add("--precision", default="bf16", help="as llmpar's --precision")
+    add("--requests", type=int, default=1000, help="that are asked, greedy and sampled")
+    add("--few", type=int, default=100, help="of these, that a batch of 1 is asked")
+    add("--batches", type=_numbers, default=[1, 7, 64, 1024], help="their sizes")
+    add("--time-limit", type=float, default=240, help="seconds for each number of GPUs")
+    for name, words, shapes in (
+        ("order", "what it costs that cuBLAS may not divide sums", "135m,0.6b,8b"),
+        ("bits", "weights of 16, 8 and 4 bits, and keys and values of 8", "8b"),
+    ):
+        add = part(name, words, shapes)
+        add("--device", default="cuda", help="as llmpar's --device")
+        add("--requests", type=int, default=1024, help="of each job, of which each process has four")
+        add("--rounds", type=int, default=1, help="processes of each setting")
+        add("--only", type=_words, default=[], help="settings that have one of these words in their name")
+        add("--time-limit", type=float, default=200, help="seconds for a process")
+    add = part("likely", "perplexity by precision on a GPU", "")
+    add("--model", default="smollm2-135m", help="as llmpar's --model")
+    add("--device", default="cuda:0", help="where it is computed")
+    add("--chunk", type=int, default=512, help="tokens of a chunk")
+    add("--chunks", type=int, default=24, help="how many are scored at most")
+    add("--time-limit", type=float, default=200, help="seconds for all")
     add = part("cores", "the CPU's speed against the number of workers", "")
     add("--threads", type=_numbers, default=[], help="values of -j; default: 1, 2, 4, … up to the cores")
     add("--paths", type=_words, default=["int8", "bf16", "torch"], help="int8 and bf16 by our kernels, bf16 by torch")
@@ -234,6 +261,40 @@ def _command(options: argparse.Namespace, _: dict[str, str], __: dict[str, Any])
     return text, {" ".join(key): _plain(runs) for key, runs in found.items()}
 
 
+def _same(options: argparse.Namespace, directories: dict[str, str], device: dict[str, Any]) -> tuple[str, Any]:
+    texts, found = [], []
+    for shape, directory in directories.items():
+        reports = same.run_same(
+            directory,
+            options.device,
+            make_config(shape).vocab_size,
+            options.requests,
+            options.few,
+            options.batches,
+            device["count"],
+            options.precision,
+            options.time_limit,
+            _tell,
+        )
+        texts.append(f"{shape} in {options.precision}\n\n{same.report_same(reports)}" if reports else f"{shape} failed")
+        found += reports
+    return "\n\n".join(texts), found
+
+
+def _settings(options: argparse.Namespace, directories: dict[str, str], _: dict[str, Any]) -> tuple[str, Any]:
+    known = bits.ORDER if options.part == "order" else bits.SHORT
+    chosen = [one for one in known if not options.only or any(word in one.name for word in options.only)]
+    found = bits.run_settings(
+        tuple(chosen), directories, options.device, options.requests, options.rounds, options.time_limit, _tell
+    )
+    return bits.report_settings(found), _plain(found)
+
+
+def _likely(options: argparse.Namespace, _: dict[str, str], __: dict[str, Any]) -> tuple[str, Any]:
+    found = likely.run_likely(options.model, options.device, options.chunk, options.chunks, options.time_limit, _tell)
+    return likely.report_likely(found) if found else "it failed", found
+
+
 def _nothing(options: argparse.Namespace, directories: dict[str, str], _: dict[str, Any]) -> tuple[str, Any]:
     return "", list(directories)
 
@@ -246,6 +307,10 @@ _PARTS = {
     "tensor": _tensor,
     "cores": _cores,
     "command": _command,
+    "same": _same,
+    "order": _settings,
+    "bits": _settings,
+    "likely": _likely,
 }
 
 

@@ -16,7 +16,7 @@ from llmpar.engine.cuda import kernels
 from llmpar.engine.cuda.experts import Experts
 from llmpar.engine.cuda.linear import FloatLinear, Linear, moved, scratch
 from llmpar.engine.cuda.share import Share
-from llmpar.engine.cuda.sizes import most_recorded, step_size
+from llmpar.engine.cuda.sizes import most_recorded, pass_size, step_size
 from llmpar.engine.generic.attention import Variant
 from llmpar.engine.pages import PAGE, num_pages_of
 from llmpar.engine.precision_names import PrecisionName
@@ -168,8 +168,11 @@ class Decoder:
         read = most_recorded(num_tokens, self.layer_weights) * self.embedding.shape[1]  # what a recorded pass returns
         passing = (num_tokens * self._widths + num_rows * self.vocabulary + read) * self.embedding.element_size()
         passing += self.recorded_bytes(num_tokens, num_rows)
-        linears = (self.head, *(each for one in self.layers for each in (one.qkv, one.output, one.gate_up, one.down)))
-        written = max(scratch(each) for each in linears if each) * self.embedding.element_size()
+        linears = (each for one in self.layers for each in (one.qkv, one.output, one.gate_up, one.down))
+        rows = step_size(num_rows)
+        most = max(pass_size(num_tokens), rows)
+        written = max(scratch(self.head, rows), *(scratch(each, most) for each in linears if each))
+        written *= self.embedding.element_size()
         angles = sum(4 * 4 * length * len(frequencies) for frequencies, _ in self.ropes)  # with what they are made of
         return passing + written + angles + 4 * num_rows * (num_pages_of(length) + self.vocabulary // 32)
 

@@ -236,8 +236,8 @@ def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -
     return functional.linear(x, weight).add_(bias)
 
 
-def scratch(layer: Linear) -> int:
-    """Return how many weights a layer writes out where it has many rows, at most."""
+def scratch(layer: Linear, num_rows: int) -> int:
+    """Return how many weights a layer writes out at most, where it has up to so many rows."""
     if isinstance(layer, CodesLinear):
-        return len(layer.codes) * layer.num_inputs
-    return max(map(scratch, layer.layers)) if isinstance(layer, SideBySide) else 0
+        return len(layer.codes) * layer.num_inputs if num_rows >= _MANY else 0
+    return max(scratch(each, num_rows) for each in layer.layers) if isinstance(layer, SideBySide) else 0

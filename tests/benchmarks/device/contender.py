@@ -114,7 +114,7 @@ def _timed(
 
 @contextmanager
 def _llmpar(spec: Spec) -> Iterator[tuple[Answer, str]]:
-    """Open llmpar's engine. Options: threads (0 for auto)."""
+    """Open llmpar's engine. Options: threads (0 for auto), batch_size, kv_cache, held (to so many bytes of a GPU)."""
     from peers.llmpar import open_engine
     from peers.protocol import Setup
 
@@ -124,11 +124,22 @@ def _llmpar(spec: Spec) -> Iterator[tuple[Answer, str]]:
         "precision": spec.precision,
         "threads": spec.options.get("threads", 0),
         "batch_size": spec.options.get("batch_size", 0),
+        "kv_cache": spec.options.get("kv_cache", "auto"),
     }
+    held = _hold(spec.options["held"]) if "held" in spec.options else None
     prefix_ids = spec.workload(0).prefix_ids
     setup = Setup(spec.model, prefix_ids, [], max(spec.workload(0).limits), os.cpu_count() or 1, options)
     with open_engine(setup, remarks) as engine:
         yield answering(engine), "; ".join(remarks)
+    del held
+
+
+def _hold(num_bytes: int) -> Any:
+    """Take all of the GPU's memory but so much, what CUDA itself takes in this process included."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return torch.empty(max(0, free - (num_bytes - (total - free))), dtype=torch.uint8, device="cuda")
 
 
 def answering(engine: Engine) -> Answer:

@@ -46,7 +46,8 @@ def open_engine(setup: Setup, remarks: list[str]) -> Engine:
 
     options, files = setup.options, resolve(setup.model, offline=True)
     arguments = (options.get("device", "cpu"), options["precision"], files.source_bits)
-    loaded = load_model(files.path, *arguments, notify=remarks.append)
+    kv_cache = {"kv_cache": options["kv_cache"]} if options.get("kv_cache", "auto") != "auto" else {}
+    loaded = load_model(files.path, *arguments, notify=remarks.append, **kv_cache)
     return build_engine(
         loaded.models,
         loaded.context_length,

@@ -156,6 +156,22 @@ def test_a_long_beginning_is_read_for_all_rows_at_once(name: str, directories: d
     assert collected(engine(directories[name], "fp32", 1, None, beginning), asked, GREEDY) == answers
 
 
+def test_keys_of_8_bits_depend_on_no_neighbours_and_change_little(directories: dict[str, Path]) -> None:
+    if torch.cuda.get_device_capability() < (8, 9):
+        pytest.skip("this GPU has no floats of 8 bits")
+    loaded = load_model(directories["qwen3"], "cuda:0", "fp32", kv_cache="fp8")
+
+    def answer(slots: int | None, prefix: list[int]) -> list[list[int]]:
+        made = build_engine(loaded.models, loaded.context_length, loaded.stop_ids, 1, slots, prefix)
+        return collected(made, prompts(), GREEDY)
+
+    found = answer(7, [])
+    assert answer(None, PREFIX) == found
+    plain = expected(directories["qwen3"], "fp32")
+    assert found != plain
+    assert sum(a[:1] == b[:1] for a, b in zip(found, plain, strict=True)) >= 28
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp8", "int8"])
 def test_all_kernels_are_compiled_before_the_first_request(
     precision: PrecisionName, directories: dict[str, Path]

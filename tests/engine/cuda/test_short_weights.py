@@ -261,6 +261,17 @@ class TestRoom:
         assert f"1 worker with {slots} slots" in said[0]
         assert made._pass_tokens == runner.PASS_TOKENS // part  # type: ignore[attr-defined]
 
+    def test_weights_that_few_rows_do_not_write_out_take_no_room(self) -> None:
+        plain = shallow()
+        coded = replace(plain, head=keep(Rounded(Floats(plain.vocabulary, 64), 8), None, DEVICE))
+
+        def beside_the_rest(slots: int) -> int:
+            return coded.bytes_beside(2048, slots, 256) - plain.bytes_beside(2048, slots, 256)
+
+        assert beside_the_rest(128) == 0
+        # Steps of 129 are made with 256 rows.
+        assert beside_the_rest(129) == plain.vocabulary * 64 * plain.embedding.element_size()
+
     def test_what_the_user_wants_is_not_made_less(self, monkeypatch: pytest.MonkeyPatch) -> None:
         decoder = shallow()
         needed = decoder.bytes_beside(runner.PASS_TOKENS, 512, 256) + 1000 * decoder.page_bytes

@@ -106,8 +106,7 @@ def serve(connection: Connection) -> None:
 
 def _answer(part: Part, line: _Line, inbox: queue.SimpleQueue[Message], ending: threading.Event) -> None:
     line.send(_opened(part))
-    gc.freeze()  # what there is now stays, and is a million objects with torch; to look through them stops the engine
-    gc.set_threshold(_GARBAGE, 20, 20)
+    gc.set_threshold(_GARBAGE, 20, 20)  # with torch there are a million objects; to look through them stops the engine
     sys.setswitchinterval(_SWITCH)
     collecting = threading.Thread(
         target=_collect, args=(part.backend, line, ending), name="llmpar-replies", daemon=True

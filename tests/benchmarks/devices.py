@@ -77,7 +77,7 @@ def _options() -> argparse.Namespace:
     add("--device", default="cuda", help="as llmpar's --device")
     add("--requests", type=int, default=1024, help="that llmpar is asked, for each GPU")
     add("--peer-requests", type=int, default=1024, help="that the others are asked; fewer save time")
-    add("--only", type=_words, default=[], help="engines that have one of these words in their name")
+    add("--only", type=_words, default=[], help="engines that have one of these words in their name, or are =NAME")
     add("--variants", action="store_true", help="continuous batching with other settings than its own, too")
     add("--batch-size", type=int, default=512, help="of generate's sorted batches")
     add("--rows", type=int, default=512, help="sequences alive at once, for the bandwidth limit")
@@ -109,6 +109,7 @@ def _options() -> argparse.Namespace:
     add("--lines", type=int, default=20_000, help="of the file")
     add("--max-new-tokens", type=int, default=32, help="of each answer")
     add("--rounds", type=int, default=3, help="how often each is run")
+    add("--only", type=_words, default=[], help="ways that have one of these words in their name, or are =NAME")
     add("--tree", action="append", default=[], metavar="NAME=DIR", help="whose llmpar is run; default: this one's")
     add = part("same", "one hash for each batch size and number of GPUs", "0.6b")
     add("--device", default="cuda", help="as llmpar's --device")
@@ -149,6 +150,10 @@ def _words(text: str) -> list[str]:
     return [word for word in text.split(",") if word]
 
 
+def _is_meant(name: str, words: Sequence[str]) -> bool:
+    return any(word in name or word == f"={name}" for word in words)
+
+
 def _numbers(text: str) -> list[int]:
     return [int(word) for word in _words(text)]
 
@@ -167,7 +172,7 @@ def _cores_shape(path: str, tiny: bool) -> str:
 
 def _engines(options: argparse.Namespace, directories: dict[str, str], device: dict[str, Any]) -> tuple[str, Any]:
     known = engines.contenders(device["count"], options.batch_size, options.variants)
-    chosen = [item for item in known if not options.only or any(word in item.name for word in options.only)]
+    chosen = [item for item in known if not options.only or _is_meant(item.name, options.only)]
     if not chosen:
         sys.exit(f"--only matches none of: {', '.join(item.name for item in known)}")
     entries = engines.run_engines(
@@ -254,8 +259,12 @@ def _tensor(options: argparse.Namespace, _: dict[str, str], __: dict[str, Any]) 
 
 def _command(options: argparse.Namespace, _: dict[str, str], __: dict[str, Any]) -> tuple[str, Any]:
     trees = dict(tree.partition("=")[::2] for tree in options.tree) or {"this": str(_HERE.parents[1])}
+
+    def is_meant(name: str) -> bool:
+        return not options.only or _is_meant(name, options.only)
+
     found = command.run_commands(
-        options.model, options.device, options.lines, options.max_new_tokens, options.rounds, trees, _tell
+        options.model, options.device, options.lines, options.max_new_tokens, options.rounds, trees, is_meant, _tell
     )
     text = command.report_commands(found, options.model, options.lines, options.max_new_tokens)
     return text, {" ".join(key): _plain(runs) for key, runs in found.items()}

@@ -14,6 +14,7 @@ def run_commands(
     max_new_tokens: int,
     rounds: int,
     trees: dict[str, str],
+    is_meant: Callable[[str], bool],
     tell: Callable[[str], None],
 ) -> dict[tuple[str, str], list[Run]]:
     """Run the command over so many lines in each way, trees of llmpar's alternating; see `harness.command.measure`."""
@@ -24,6 +25,7 @@ def run_commands(
         Way("from the store", [*common, "--store", "STORE"], again=True),
         Way("echo", ["--engine", "echo", "--no-store"]),
     ]
+    ways = [way for way in ways if is_meant(way.name)]
     return measure(ways, trees, count, rounds, tell)
 
 

@@ -6,6 +6,8 @@ Python's.
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +16,12 @@ from typing import Any
 
 import torch
 
-from llmpar.engine.cuda import codes_kernels, kernels
+from llmpar.engine.cuda import kernels
 from llmpar.engine.cuda.decoder import Decoder, PagedCache, Pass, Tokens, tokens_per_block
 from llmpar.engine.cuda.runner import LOGITS
 from llmpar.engine.resources import usable_cores
 
-_MODULES: tuple[Any, ...] = (kernels, codes_kernels)
+_MODULES = re.compile(rf"{re.escape(__package__)}\.\w*kernels")
 _MOST_THREADS = 16
 _COUNTS = (16, 64, 128, 256)  # rows for which products with codes have kernels of their own
 Launches = dict[Hashable, Callable[[], object]]
@@ -52,7 +54,7 @@ def noted_launches() -> Iterator[Launches]:
     launches: Launches = {}
     plain = {
         (module, name): kernel
-        for module in _MODULES
+        for module in [module for name, module in sys.modules.items() if _MODULES.fullmatch(name)]
         for name, kernel in vars(module).items()
         if hasattr(kernel, "warmup") and kernel.fn.__module__ == module.__name__ and not name.startswith("_")
     }
@@ -83,9 +85,19 @@ class _Noted:
         # An array counts by its type alone, which Triton takes for it: all of ours begin where 16 bytes do.
         kinds = [each.dtype if isinstance(each, torch.Tensor) else each for each in arguments]
         loose = {self._kernel.arg_names.index(name) for name in self._kernel.do_not_specialize}
-        told = tuple(type(each) if index in loose else each for index, each in enumerate(kinds))
+        told = tuple(type(each) if index in loose else _kind(each) for index, each in enumerate(kinds))
         kind = (id(self._kernel), told, tuple(sorted(options.items())))
         self._launches.setdefault(kind, lambda: self._kernel.warmup(*kinds, grid=(1,), **options))
+
+
+def _kind(argument: Any) -> Hashable:
+    """Return what of a number Triton compiles another kernel for; other arguments are what they are."""
+    if isinstance(argument, float):
+        return float
+    if isinstance(argument, int) and not isinstance(argument, bool):
+        return argument == 1, argument % 16 == 0, argument.bit_length() > 31
+    found: Hashable = argument
+    return found
 
 
 def _pretend(decoder: Decoder) -> None:

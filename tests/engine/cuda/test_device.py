@@ -186,7 +186,7 @@ def test_all_kernels_are_compiled_before_the_first_request(
     running = engine(directories["llama"], precision, 1, 7, beginning, device="cuda:0")
     before = compiled()
     asked = [[*beginning, *prompt[: 1 + index]] for index, prompt in enumerate(prompts())]
-    assert all(collected(running, asked, SamplingParams(8, temperature=1.0, top_p=0.9)))
+    assert len(collected(running, asked, SamplingParams(8, temperature=1.0, top_p=0.9))) == len(asked)
     assert compiled() == before
 
 

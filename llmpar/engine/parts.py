@@ -2,7 +2,7 @@
 
 Recognised by its parts, not by its name. Who computes with them tries on a short text whether that is what the model
 itself does. Llama, Mistral, Qwen2, Qwen3, Gemma 1 to 3, SmolLM and Phi-3 pass; and with experts in the place of an MLP
-Mixtral, Qwen3-MoE and OLMoE.
+Mixtral, Qwen2-MoE, Qwen3-MoE and OLMoE.
 """
 
 from __future__ import annotations
@@ -48,6 +48,15 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedParts:
+    """An MLP that takes every token, times the sigmoid of what `scale`, a layer of one output, says of the token."""
+
+    gate_up: tuple[nn.Linear, ...]
+    down: nn.Linear
+    scale: nn.Linear
+
+
+@dataclass(frozen=True, slots=True)
 class ExpertParts:
     """A mixture of E experts, each an MLP, of which `num_chosen` take a token: the likeliest by `router` (E, H).
 
@@ -60,6 +69,7 @@ class ExpertParts:
     down: torch.Tensor
     num_chosen: int
     is_normed: bool
+    shared: SharedParts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +254,8 @@ def _experts(mlp: Any) -> ExpertParts | None:
     Raises:
         OtherShape: it is another one. Whether it chooses experts as others do shows when it is tried.
     """
-    if _children(mlp) != {"gate", "experts"}:
+    others = _children(mlp) - {"gate", "experts"}
+    if not {"gate", "experts"} <= _children(mlp) or others not in (set(), {"shared_expert", "shared_expert_gate"}):
         return None
     router, experts = mlp.gate, mlp.experts
     names = [{name for name, _ in (*part.named_parameters(), *part.named_buffers())} for part in (router, experts)]
@@ -255,7 +266,14 @@ def _experts(mlp: Any) -> ExpertParts | None:
     _require(gate_up.shape == (num_experts, 2 * inner, size) and scored == (num_experts, size), experts)
     # Where nothing is said of it, all that are known make the shares of those that were chosen 1 (Mixtral).
     is_normed = bool(getattr(router, "norm_topk_prob", True))
-    return ExpertParts(router.weight, gate_up, down, int(router.top_k), is_normed)
+    return ExpertParts(router.weight, gate_up, down, int(router.top_k), is_normed, _shared(mlp) if others else None)
+
+
+def _shared(mlp: Any) -> SharedParts:
+    shared, scale = mlp.shared_expert, _require_linear(mlp.shared_expert_gate)
+    _require(_children(shared) <= _MLP and scale.out_features == 1, shared)
+    both = _first_of(shared, ("gate_up_proj",), ("gate_proj", "up_proj"))
+    return SharedParts(both, _require_linear(shared.down_proj), scale)
 
 
 def _mlp_size(layer: LayerParts) -> int:

@@ -67,6 +67,16 @@ EXPERTS = {
         "Qwen3MoeConfig",
         {"num_experts": 6, "num_experts_per_tok": 2, "norm_topk_prob": False, "moe_intermediate_size": 72},
     ),
+    "qwen2-moe-shared": (
+        "Qwen2MoeConfig",
+        {
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "norm_topk_prob": False,
+            "moe_intermediate_size": 40,
+            "shared_expert_intermediate_size": 56,
+        },
+    ),
     "mixtral": ("MixtralConfig", {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "olmoe": ("OlmoeConfig", {"num_experts": 8, "num_experts_per_tok": 4, "norm_topk_prob": False}),
 }

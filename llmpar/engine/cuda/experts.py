@@ -6,12 +6,15 @@ follow from the number of rows, so that a step can be recorded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import triton
+from torch import nn
 
 from llmpar.engine.cuda import experts_kernels as kernels
+from llmpar.engine.cuda.kernels import activate
 from llmpar.engine.cuda.linear import FloatLinear, Linear
 from llmpar.engine.parts import ExpertParts
 
@@ -20,6 +23,24 @@ _OUTPUTS = 64  # with fewer, another instruction multiplies, which rounds otherw
 _BYTES = 128  # of a row that are multiplied at a time
 _LOOKED_AT = 1024  # pairs, at once
 _WRITTEN = 1024  # numbers, at once
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What takes every row; see `parts.SharedParts`."""
+
+    gate_up: Linear
+    down: Linear
+    scale: Linear
+    width: int
+
+    def __call__(self, x: torch.Tensor, activation: str) -> torch.Tensor:
+        """Return (N, H) for (N, H)."""
+        active = x.new_empty(len(x), self.width)
+        activate[(len(x), triton.cdiv(self.width, _WRITTEN))](
+            self.gate_up(x), active, self.width, GELU=activation == "gelu_tanh", BLOCK=_WRITTEN, num_warps=4
+        )
+        return torch.sigmoid(self.scale(x)) * self.down(active)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +54,7 @@ class Experts:
         num_chosen: K.
         is_normed: whether the shares of those that are chosen make up 1.
         activation: between the two.
+        shared: what takes every row besides; None for nothing.
     """
 
     router: Linear
@@ -41,12 +63,13 @@ class Experts:
     num_chosen: int
     is_normed: bool
     activation: str
+    shared: Shared | None = None
 
     @property
     def width(self) -> int:
         """How many numbers a row takes on the way."""
         _, outputs, size = self.gate_up.shape
-        return self.num_chosen * (outputs // 2 + size) + size
+        return self.num_chosen * (outputs // 2 + size) + size + (3 * self.shared.width + size if self.shared else 0)
 
     def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
         """Return (N, H) for (N, H)."""
@@ -89,13 +112,17 @@ class Experts:
         kernels.combine[(num_rows, triton.cdiv(size, _WRITTEN))](
             found, shares, out, H=size, K=self.num_chosen, BLOCK=_WRITTEN, num_warps=4
         )
-        return out
+        return out if self.shared is None else out.add_(self.shared(x, self.activation))
 
 
-def experts_of(parts: ExpertParts, activation: str) -> Experts:
-    """Return a mixture with a model's own weights."""
+def experts_of(parts: ExpertParts, activation: str, linear: Callable[[tuple[nn.Linear, ...]], Linear]) -> Experts:
+    """Return a mixture with a model's own weights; `linear` makes one layer of several with the same input."""
+    shared = None
+    if parts.shared:
+        layers = (linear(parts.shared.gate_up), linear((parts.shared.down,)), linear((parts.shared.scale,)))
+        shared = Shared(*layers, parts.shared.down.in_features)
     router, gate_up, down = (each.detach() for each in (parts.router, parts.gate_up, parts.down))
-    return Experts(FloatLinear(router, None), gate_up, down, parts.num_chosen, parts.is_normed, activation)
+    return Experts(FloatLinear(router, None), gate_up, down, parts.num_chosen, parts.is_normed, activation, shared)
 
 
 def rows_of_block(num_pairs: int, num_experts: int) -> int:

@@ -123,7 +123,7 @@ def _assembled(parts: ModelParts, maker: _Shared | Shortener | Divider, kv_cache
             after_mlp_norm=None if one.after_mlp_norm is None else maker.tensor(one.after_mlp_norm),
             rope=one.rope,
             variant=one.variant,
-            experts=experts_of(one.experts, parts.activation) if one.experts else None,
+            experts=experts_of(one.experts, parts.activation, maker.linear) if one.experts else None,
             wide_norms=one.wide_norms,
         )
 

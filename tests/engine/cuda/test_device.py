@@ -32,10 +32,21 @@ pytestmark = [pytest.mark.device, pytest.mark.filterwarnings("default")]
 DEVICE = "cuda"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SHAPES = {"llama": "LlamaConfig", "qwen3": "Qwen3Config"}
-EXPERTS = {"mixtral": "MixtralConfig", "qwen3-moe": "Qwen3MoeConfig", "olmoe": "OlmoeConfig"}
+EXPERTS = {
+    "mixtral": "MixtralConfig",
+    "qwen3-moe": "Qwen3MoeConfig",
+    "qwen2-moe": "Qwen2MoeConfig",
+    "olmoe": "OlmoeConfig",
+}
 MIXTURES: dict[str, dict[str, Any]] = {
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "qwen3-moe": {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 40, "norm_topk_prob": True},
+    "qwen2-moe": {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 40,
+        "shared_expert_intermediate_size": 56,
+    },
     "olmoe": {"num_experts": 8, "num_experts_per_tok": 4},
 }
 PREFIX = [7, 7, 30, 31, 200, 201, 8, 9, 10, 11, 12, 250, 17]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from llmpar.answering.flow import Part
+from llmpar.answering.forecast import Foreseen
 from llmpar.answering.session import Session
 from llmpar.documents.document import Segment, text_document, text_segment
 from llmpar.documents.language import detect
@@ -86,15 +87,25 @@ def divide(question: str, session: Session, task: Task) -> list[str]:
         session: asks.
         task: what asks for simpler questions.
     """
+    asked = divider(question, task)
+    result = asked and session.flow.result(session.flow.submit(asked))
+    return divided(question, result.answer) if result and result.error is None else [question]
+
+
+def divider(question: str, task: Task) -> Question | None:
+    """Return what asks for the questions that a question is made of; None if it seems to be one."""
     if not _SEVERAL.search(question):
-        return [question]
-    asked = Question(text_segment(_NOWHERE, question, label="the question, taken apart"), task)
-    result = session.flow.result(session.flow.submit(asked))
-    lines = [_LIST_MARK.sub("", line, count=1).strip() for line in result.answer.splitlines()]
+        return None
+    return Question(text_segment(_NOWHERE, question, label="the question, taken apart"), task)
+
+
+def divided(question: str, answer: str) -> list[str]:
+    """Return the questions that a model found in a question, if they are some; else itself alone."""
+    lines = [_LIST_MARK.sub("", line, count=1).strip() for line in answer.splitlines()]
     ranking = Ranking([question])
     # Those that are questions and about the same thing. A model that made others up is not to be followed.
     parts = [line for line in dict.fromkeys(lines) if line.endswith(("?", "？")) and ranking.best(line)]
-    return parts if result.error is None and 1 < len(parts) <= _MOST_PARTS else [question]
+    return parts if 1 < len(parts) <= _MOST_PARTS else [question]
 
 
 def choose(questions: Sequence[str], passages: Sequence[Passage], top: int | None, language: str) -> list[list[int]]:
@@ -198,6 +209,17 @@ def is_nothing(answer: str, nothing: str) -> bool:
     """Tell whether an answer says that there is none."""
     said = answer.strip().strip("\"'*.“”()[]").casefold()
     return not said or said.startswith(nothing.casefold()) or bool(_NOTHING.match(answer.strip()))
+
+
+def findings_foreseen(foreseen: Iterable[Foreseen], task: Task) -> Iterator[Foreseen]:
+    """Yield what becomes of those passages whose answers go into one, as far as is known; see `conclude`."""
+    nothing, known = task.value("nothing"), set[str]()
+    for one in foreseen:
+        if one.fate == "failed" or (one.answer is not None and is_nothing(one.answer, nothing)):
+            continue
+        if one.answer is None or one.answer not in known:
+            yield one
+        known.add(one.answer or "")
 
 
 def conclude(question: str, findings: Iterable[Finding], session: Session, task: Task) -> Conclusion:

@@ -110,6 +110,11 @@ class Run:
             say(fitted(self.report.summary(self.name, options.failures.on_error)))
             if advice := advise(self.report, self.name, keeps=self._keeps):
                 say(fitted(advice))
+            if self.tells_confidence and not self.choice.endpoints and (number := self.report.num_unsure):
+                say(
+                    f"llmpar {self.name}: the confidence of {counted(number, 'kept answer')} is not known; "
+                    "--check confidence:0 asks again"
+                )
         return self.report.exit_code
 
     @contextmanager

@@ -54,9 +54,9 @@ def _rows(run: Run, forecast: Forecast, rehearsal: Rehearsal | None) -> list[tup
     rows.append(("to ask", f"{forecast.num_asked:,}"))
     rows += [(f"  {count:,} of them", f"have an answer to {name}") for name, count in forecast.stale.items()]
     num_asked, num_read, num_written = forecast.num_asked, forecast.num_read, forecast.num_written
-    joining = rehearsal.outcome if rehearsal else None
+    joining, num_levels = rehearsal.outcome if rehearsal else None, 1
     if joining:
-        over = joining.forecast
+        over, num_levels = joining.forecast, joining.num_levels + bool(num_asked)
         num_asked, num_read = num_asked + over.num_asked, num_read + over.num_read
         num_written = None if num_written is None else num_written + joining.num_written
         forecast = replace(forecast, longest=max(forecast.longest, over.longest))
@@ -68,7 +68,9 @@ def _rows(run: Run, forecast: Forecast, rehearsal: Rehearsal | None) -> list[tup
     rows.append(("tokens to write", _written(forecast, num_written)))
     if memory := _memory(run, forecast):
         rows.append(("memory", memory))
-    rows.append(("time", _time(run, forecast, num_read, num_written) if num_asked else "none to speak of"))
+    rows.append(
+        ("time", _time(run, forecast, num_read, num_written, max(1, num_levels)) if num_asked else "none to speak of")
+    )
     return rows
 
 
@@ -90,11 +92,11 @@ def _written(forecast: Forecast, num_written: int | None) -> str:
     return (_UNKNOWN if most is None else f"up to {most:,}") + _how_to_know(forecast)
 
 
-def _time(run: Run, forecast: Forecast, num_read: int, num_written: int | None) -> str:
+def _time(run: Run, forecast: Forecast, num_read: int, num_written: int | None, num_levels: int) -> str:
     pace = recall(run.machine, num_read, (forecast.most_written or 0) if num_written is None else num_written)
     as_before = "as fast as the run of this model here that is most like it"
     if pace is not None and num_written is not None:
-        return f"about {duration(pace.expected(num_read, num_written))}, {as_before}"
+        return f"about {duration(pace.expected(num_read, num_written, num_levels))}, {as_before}"
     if pace is not None and forecast.most_written is not None:
         return f"up to {duration(pace.expected(num_read, forecast.most_written))}, {as_before}" + _how_to_know(forecast)
     return _UNKNOWN + _how_to_know(forecast)

@@ -103,6 +103,7 @@ class Inquiry:
                 return
             findings = list(asking.find(questions, passages, chosen, session, task))
             answer = Conclusion("") if self.quotes else asking.conclude(self.question, findings, session, task)
+            run.report.num_levels = answer.num_levels
             session.flow.close()
             if self.quotes:
                 findings = asking.quote([self.question, *questions], passages, findings, _QUOTED, language)

@@ -28,10 +28,12 @@ class Outcome:
     Args:
         forecast: their numbers.
         num_written: how many tokens their answers may have, by the lengths of the answers below if nothing else tells.
+        num_levels: how many levels of them are still to be asked.
     """
 
     forecast: Forecast
     num_written: int
+    num_levels: int
 
 
 class Rehearsal:
@@ -52,6 +54,7 @@ class Rehearsal:
         self._document: Document | None = None
         self._tree: Tree | None = None
         self._is_known = True
+        self._num_levels = 0
 
     def add(self, document: Document, pieces: Iterable[Foreseen]) -> None:
         """Take what becomes of the next pieces of a document."""
@@ -71,11 +74,15 @@ class Rehearsal:
     def outcome(self) -> Outcome | None:
         """What becomes of them, when all pieces were told; None if too little is known of how long answers are."""
         self._finish()
-        return Outcome(self._asking.over.outcome, round(self._asking.num_written)) if self._is_known else None
+        if not self._is_known:
+            return None
+        return Outcome(self._asking.over.outcome, round(self._asking.num_written), self._num_levels)
 
     def _finish(self) -> None:
         if self._tree and self._is_known:
             self._tree.finish()
+            if self._asking.num_written:
+                self._num_levels = max(self._num_levels, len(self._tree.shape))
         self._tree = None
 
 

@@ -29,6 +29,7 @@ Mode = Literal["auto", "bar", "plain", "json", "none"]
 _REDRAW = 0.2  # seconds
 _MOST_SHARE = 0.005  # of the run's time that drawing may take
 _PLAIN_LINE = 10.0
+_LOOK = 0.5
 _JSON_LINE = 1.0
 
 
@@ -50,6 +51,7 @@ class Progress:
         self._mode = _resolve(mode)
         self._statuses: Callable[[], Iterable[WorkerStatus]] = lambda: ()
         self._costs = Costs()
+        self._next_look = 0.0
         self._doing = "reading"
         self._held_up: float | None = None  # since when something keeps the workers from their work
         self._next = time.monotonic() + {"plain": _PLAIN_LINE, "json": _JSON_LINE}.get(self._mode, 0.0)
@@ -103,6 +105,9 @@ class Progress:
             self._tell_state()
         self._say_what_waits()
         now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK
+            self._outlook(list(self._statuses()))  # from which costs are learnt, whether anything is shown or not
         if self._mode == "none" or now < self._next:
             return
         if self._mode == "bar":
@@ -115,6 +120,11 @@ class Progress:
         else:
             self._next = now + _JSON_LINE
             say(json.dumps(self._record()))
+
+    @property
+    def stepping(self) -> float:
+        """See `Costs.stepping`."""
+        return self._costs.stepping
 
     def aside(self, action: Callable[[], None]) -> None:
         """Do something to the terminal with the display out of the way."""

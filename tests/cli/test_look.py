@@ -143,6 +143,10 @@ class TestForecast:
         read, written = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:tokens in|out)", done))
         assert rows["to ask"] == "8"
         assert rows["to join answers"].startswith("about ")
+        kept = [json.loads(line) for line in file_of_paces().read_text().splitlines()]
+        assert kept[0]["num_levels"] == 1
+        assert kept[-1]["num_levels"] > 1
+        assert all(0 <= one["stepping"] <= one["seconds"] for one in kept)
         done_again = forecast(llmpar(*command, "--dry-run"))
         assert (done_again["to ask"], done_again["time"]) == ("0", "none to speak of")
         assert re.fullmatch(r"\d+ questions, kept", done_again["to join answers"])
@@ -202,6 +206,12 @@ class TestPace:
         for number in range(230):
             remember(self.pace(number))
         assert len(file_of_paces().read_text().splitlines()) == 200
+
+    def test_levels_take_their_time(self) -> None:
+        pace = Pace(self.MACHINE, 1.0, 60.0, 1000, 300, stepping=20.0, num_levels=1)
+        assert pace.expected(1000, 300) == pytest.approx(61)
+        assert pace.expected(1000, 300, 4) == pytest.approx(1 + 40 + 2 * 20), "answers over answers come one by one"
+        assert pace.expected(4000, 1200) == pytest.approx(1 + 160 + 2 * 20), "more pieces make fuller steps"
 
     def test_twice_as_much_takes_twice_as_long(self) -> None:
         assert self.pace().expected(2000, 600) == pytest.approx(1 + 4)

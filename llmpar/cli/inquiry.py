@@ -103,14 +103,14 @@ class Inquiry:
                 return
             findings = list(asking.find(questions, passages, chosen, session, task))
             answer = Conclusion("") if self.quotes else asking.conclude(self.question, findings, session, task)
-            run.report.num_levels = answer.num_levels
+            run.report.reach_level(answer.num_levels)
             session.flow.close()
             if self.quotes:
                 findings = asking.quote([self.question, *questions], passages, findings, _QUOTED, language)
             self._show(output, "".join(self._told(findings, answer)))
             run.tell_gaps("the answer", answer.gaps, progress)
             if not findings:
-                progress.note(f"llmpar ask: no passage says anything to it ({num_read:,} read); try --top all")
+                progress.note(f"llmpar ask: {_nothing_found(num_read, len(passages))}")
 
     def _count(self, sources: list[str], progress: Progress) -> None:
         """Tell what a run would do, without the weights and without changing anything."""
@@ -195,6 +195,14 @@ class Inquiry:
         writer.write(text.encode("utf-8", "surrogateescape"))
         output.end()
         output.finish()
+
+
+def _nothing_found(num_read: int, num_passages: int) -> str:
+    """Return that there is no answer, and what may help."""
+    if not num_passages:
+        return "there is nothing to read in what it was given"
+    more = f"; --top all reads all {num_passages:,}" if num_read < num_passages else ""
+    return f"no passage says anything to it ({num_read:,} read){more}"
 
 
 def _once(findings: list[Finding]) -> list[Finding]:

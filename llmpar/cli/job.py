@@ -366,7 +366,7 @@ class Job:
             name = "all documents" if self.is_total else one_line(document.name)
             levels = " → ".join(f"{count:,}" for count in [num_leaves, *tree.shape])
             progress.remark(f"{name}: answers by level of the tree: {levels}")
-            self._run.report.num_levels = max(self._run.report.num_levels, 1 + len(tree.shape))
+            self._run.report.reach_level(1 + len(tree.shape))
             self._run.tell_gaps(name, tree.gaps, progress)
 
         return describe

@@ -155,6 +155,10 @@ class Report:
         """Count an input that cannot be read, or not to its end."""
         self.num_unreadable += 1
 
+    def reach_level(self, number: int) -> None:
+        """Take note that answers had to be there before others could begin, so often with the first ones."""
+        self.num_levels = max(self.num_levels, number)
+
     def refuse(self) -> None:
         """Count something that cannot be asked."""
         self.num_refused += 1

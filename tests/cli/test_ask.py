@@ -163,7 +163,11 @@ def test_the_likeliest_are_read(llmpar: Call, asked: list[str], handbook: Path) 
 def test_nothing_found_is_said(llmpar: Call, asked: list[str], handbook: Path) -> None:
     outcome = llmpar("ask", "Where are the stairs?", str(handbook), "--top", "1")
     assert (outcome.code, outcome.out) == (0, b"")
-    assert "no passage says anything to it" in outcome.err
+    assert "no passage says anything to it (1 read); --top all reads all 3\n" in outcome.err
+    Path("other.txt").write_text("Bring something with your name on it.\n")
+    everything = llmpar("ask", "Where are the stairs?", "other.txt", "--top", "all")
+    assert "no passage says anything to it (1 read)\n" in everything.err, "more than all cannot be read"
+    assert "there is nothing to read" in llmpar("ask", "Where are the stairs?", stdin=b"").err
 
 
 def test_a_last_step_that_fails_is_told_and_its_answer_labelled(llmpar: Call, asked: list[str], handbook: Path) -> None:

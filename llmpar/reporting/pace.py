@@ -52,8 +52,8 @@ class Pace:
     def expected(self, num_read: int, num_written: int, num_levels: int = 1) -> float:
         """Return how many seconds a run with so many tokens may take, of as many levels."""
         cost = (num_read + WRITING * num_written) / max(1.0, self.num_read + WRITING * self.num_written)
-        # Few pieces make as many steps as there are levels, and many as many as there is work: it is in between.
-        steps = math.sqrt(cost * num_levels / self.num_levels)
+        # More pieces make fuller steps, hardly more of them; but each level begins when the one below is at its end.
+        steps = num_levels / self.num_levels * min(1.0, math.sqrt(cost))
         return self.start + (self.seconds - self.stepping) * cost + self.stepping * steps
 
 

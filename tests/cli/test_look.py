@@ -210,8 +210,9 @@ class TestPace:
     def test_levels_take_their_time(self) -> None:
         pace = Pace(self.MACHINE, 1.0, 60.0, 1000, 300, stepping=20.0, num_levels=1)
         assert pace.expected(1000, 300) == pytest.approx(61)
-        assert pace.expected(1000, 300, 4) == pytest.approx(1 + 40 + 2 * 20), "answers over answers come one by one"
-        assert pace.expected(4000, 1200) == pytest.approx(1 + 160 + 2 * 20), "more pieces make fuller steps"
+        assert pace.expected(1000, 300, 4) == pytest.approx(1 + 40 + 4 * 20), "answers over answers come one by one"
+        assert pace.expected(4000, 1200) == pytest.approx(1 + 160 + 20), "more pieces make fuller steps"
+        assert pace.expected(250, 75) == pytest.approx(1 + 10 + 10)
 
     def test_twice_as_much_takes_twice_as_long(self) -> None:
         assert self.pace().expected(2000, 600) == pytest.approx(1 + 4)

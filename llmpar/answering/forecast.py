@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmpar.answering.attempts import Policy, begin
 from llmpar.answering.corrections import Corrections
-from llmpar.answering.judging import fault_of, said_by, sampling_for
+from llmpar.answering.judging import KEPT, fault_of, said_by, sampling_for
 from llmpar.answering.memory import Memory
 from llmpar.answering.session import Session
 from llmpar.store.keys import key_in
@@ -43,7 +43,6 @@ class Forecast:
         most_written: how many they have if each reaches its limit, at its first attempt; None where nobody counts.
         longest: tokens of the longest of them, prompt and answer together.
         stale: how many of those that are asked have an answer to something else, by what that differs in.
-        documents: how many documents there are with so many pieces that get an answer, and so many that are asked.
     """
 
     num_pieces: int
@@ -57,7 +56,21 @@ class Forecast:
     most_written: int | None
     longest: int
     stale: Mapping[str, int]
-    documents: Mapping[tuple[int, int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What becomes of one question.
+
+    Args:
+        fate: "kept", "failed", "repeated", "left" (no model need see it) or "asked".
+        answer: the text that there is already, and that can stand among other answers; None if there is none.
+        num_written: how many tokens its answer may have, if it is asked; None if nothing tells.
+    """
+
+    fate: str
+    answer: str | None = None
+    num_written: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,33 +116,29 @@ class Forecaster:
         self._num_read = self._longest = 0
         self._num_written: float | None = 0.0
         self._most_written: int | None = 0
-        self._documents: Counter[tuple[int, int]] = Counter()  # those that are complete
-        self._document: int | None = None  # the one at hand, and its numbers
-        self._num_answers = self._num_asked = 0
 
-    def add(self, questions: Iterable[Question]) -> None:
-        """Foresee what becomes of some questions."""
-        found = [(self._in_use(question.task), question) for question in questions]
-        self._counts["pieces"] += len(found)
+    def add(self, questions: Iterable[Question]) -> list[Foreseen]:
+        """Foresee what becomes of some questions, and return it in their order."""
+        found: list[Foreseen] = []
         asked: list[tuple[_InUse, Question]] = []
-        for in_use, question in found:
-            fate = self._fate(in_use, question.under(in_use.task))
-            self._counts[fate] += 1
-            self._count_document(question.segment.block.document.index, fate)
-            if fate == "asked":
-                asked.append((in_use, question.under(in_use.task)))
-        for in_use, question in asked:
-            self._weigh(in_use, question)
+        for given in questions:
+            in_use = self._in_use(given.task)
+            question = given.under(in_use.task)
+            foreseen = self._fate(in_use, question)
+            if foreseen.fate == "asked":
+                asked.append((in_use, question))
+                foreseen = replace(foreseen, num_written=self._weigh(in_use, question))
+            found.append(foreseen)
+        self._counts.update(foreseen.fate for foreseen in found)
         self._compare(asked)
+        return found
 
     @property
     def outcome(self) -> Forecast:
         """What becomes of all questions so far."""
-        counts, documents = self._counts, self._documents.copy()
-        if self._document is not None:
-            documents[self._num_answers, self._num_asked] += 1
+        counts = self._counts
         return Forecast(
-            counts["pieces"],
+            counts.total(),
             counts["left"],
             counts["repeated"],
             counts["kept"],
@@ -140,13 +149,7 @@ class Forecaster:
             self._most_written,
             self._longest,
             dict(self._stale.most_common()),
-            documents,
         )
-
-    def expected(self, task: Task, num_read: float) -> float | None:
-        """Return how many tokens an answer to a task's prompt of so many tokens may have; None if nothing tells."""
-        in_use = self._in_use(task)
-        return self._expected(in_use, num_read, self._sampling.max_new_tokens)
 
     def _expected(self, in_use: _InUse, num_read: float, limit: int | None) -> float | None:
         """Return the same; a limit that the user gave is kept, while ours is doubled for an answer that reaches it."""
@@ -154,40 +157,39 @@ class Forecaster:
             return None
         return min(limit or 2 * in_use.task.max_new_tokens(round(num_read)), in_use.lengths.expected(num_read))
 
-    def _count_document(self, index: int, fate: str) -> None:
-        if index != self._document:
-            if self._document is not None:
-                self._documents[self._num_answers, self._num_asked] += 1
-            self._document, self._num_answers, self._num_asked = index, 0, 0
-        self._num_answers += fate != "failed"
-        self._num_asked += fate == "asked"
-
-    def _fate(self, in_use: _InUse, question: Question) -> str:
+    def _fate(self, in_use: _InUse, question: Question) -> Foreseen:
         if question.segment.fault:
-            return "failed"
-        if not question.conversation and in_use.corrections.find(in_use.corrections.key(question.material)):
-            return "kept"
-        if not question.conversation and (leaves(in_use.task, said_by(question)) or not question.text.strip()):
-            return "left"
+            return Foreseen("failed")
+        if not question.conversation:
+            if corrected := in_use.corrections.find(in_use.corrections.key(question.material)):
+                return Foreseen("kept", corrected.text)
+            if leaves(in_use.task, said_by(question)) or not question.text.strip():
+                return Foreseen("left", question.text)
         key = in_use.memory.key(question.material)
-        if hash(key) in self._seen:
-            return "repeated"
+        is_repeated = hash(key) in self._seen
         self._seen.add(hash(key))
         known = [] if self._policy.refresh else in_use.memory.find(key)
         sampling = sampling_for(question, self._sampling)
-        if any(fault_of(question, answer, sampling) is None for answer in known):
-            return "kept"
+        for answer in known:
+            if fault_of(question, answer, sampling) is None:
+                said = question.text if answer.finish_reason == KEPT else answer.text
+                return Foreseen("repeated" if is_repeated else "kept", said)
+        if is_repeated:
+            return Foreseen("repeated")
         if begin([(answer.attempt, answer.finish_reason) for answer in known], self._policy) is None:
-            return "failed"
+            # One that is merely too long can still stand among others.
+            cut = known[-1].text if known[-1].finish_reason == "length" else ""
+            return Foreseen("failed", cut or None)
         short = in_use.task.min_text_tokens
-        return "left" if short and self._session.model.measure(question.text) < short else "asked"
+        is_short = short and self._session.model.measure(question.text) < short
+        return Foreseen("left", question.text) if is_short else Foreseen("asked")
 
-    def _weigh(self, in_use: _InUse, question: Question) -> None:
-        """Count the tokens of a question, and of the answer that it may have."""
+    def _weigh(self, in_use: _InUse, question: Question) -> float | None:
+        """Count the tokens of a question, and of the answer that it may have, which are returned if anything tells."""
         model = self._session.model
         if not model.counts_tokens:
             self._num_written = self._most_written = None
-            return
+            return None
         prompt, limit = question.prompt, sampling_for(question, self._sampling).max_new_tokens
         # What is far too long is asked about in parts.
         is_long = model.exceeds(prompt, model.context_length)
@@ -205,6 +207,7 @@ class Forecaster:
         if self._most_written is not None:
             self._most_written += round(limit or in_use.task.max_new_tokens(model.measure(question.text)))
         self._longest = max(self._longest, min(model.context_length, num_read + most))
+        return written
 
     def _compare(self, asked: list[tuple[_InUse, Question]]) -> None:
         """Count which of these have answers in jobs that differ from theirs, and in what."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from llmpar.answering.backend import Backend, Identity, Watcher
 from llmpar.answering.choice import ANSWERS_VERSION, ModelChoice, max_held
+from llmpar.answering.finding import find_files
 from llmpar.answering.local import Codec, LocalBackend
 from llmpar.answering.processes import Processes
 from llmpar.answering.tokens import OPENING, ModelTokens, Prompting
@@ -354,26 +355,7 @@ class LocalModel:
 
     @cached_property
     def _files(self) -> ModelFiles:
-        choice = self._choice
-        if choice.offline:
-            # Before huggingface_hub is imported, which reads it then.
-            os.environ["HF_HUB_OFFLINE"] = "1"
-        from llmpar.models.fetch import NotFetched
-        from llmpar.models.registry import resolve
-
-        with OPENING:
-            watcher, is_spread = self._watcher, choice.tensor_parallel > 1  # only transformers spreads a model
-            try:
-                return resolve(
-                    choice.name,
-                    offline=choice.offline,
-                    notify=watcher.doing,
-                    warn=watcher.warn,
-                    remark=watcher.remark,
-                    expanded=is_spread,
-                )
-            except NotFetched as error:
-                raise ModelUnavailable(f"{error}, and nothing is fetched here ({setting('offline')})") from error
+        return find_files(self._choice, self._watcher)
 
     @cached_property
     def _config(self) -> dict[str, object]:

@@ -12,6 +12,7 @@ from llmpar.answering.memory import Memory
 from llmpar.documents.document import PERSON, Result
 from llmpar.frozen import quickly_made
 from llmpar.store.answer import StoredAnswer
+from llmpar.store.job import NoStore
 from llmpar.tasks.checks import least_confidence
 from llmpar.tasks.question import Prompt, Question, Sampling
 
@@ -76,6 +77,11 @@ class Split:
     parts: tuple[Pending, ...]
     attempt: int = 0
     finish_reason: str = "stop"
+
+
+def foreseen_as(question: Question, result: Result) -> Pending:
+    """Return what stands for a question that nobody asks, with the result that it is taken to have."""
+    return Pending(question, NoStore(), b"", result=result)
 
 
 def query_of(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from llmpar.answering.flow import Part
 from llmpar.answering.forecast import Forecaster
 from llmpar.answering.session import Session
-from llmpar.cli.forecasting import tell, with_reduction
+from llmpar.cli.forecasting import tell
 from llmpar.cli.look import show_prompts
 from llmpar.cli.options import RunOptions
 from llmpar.cli.run import Run, given_up
@@ -20,6 +20,7 @@ from llmpar.errors import InputError, InputUnreadable
 from llmpar.jobs import asking
 from llmpar.jobs.asking import Conclusion, Finding, Passage
 from llmpar.jobs.reduction import labelled
+from llmpar.jobs.rehearsal import Rehearsal
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import LEFT_OUT, Report
 from llmpar.tasks.files import find_task
@@ -78,7 +79,9 @@ class Inquiry:
                 show_prompts(first, count, model, progress)
                 return
             if self.sample:
-                show_sample(self._asked(passages, task), self.sample, run, session, output)
+                show_sample(
+                    self._asked(passages, task, self.parts or [self.question]), self.sample, run, session, output
+                )
                 return
             num_failed = run.report.num_failed
             questions = self.parts or asking.divide(self.question, session, run.judged(find_task("question")))
@@ -100,13 +103,14 @@ class Inquiry:
                 return
             findings = list(asking.find(questions, passages, chosen, session, task))
             answer = Conclusion("") if self.quotes else asking.conclude(self.question, findings, session, task)
+            run.report.reach_level(answer.num_levels)
             session.flow.close()
             if self.quotes:
                 findings = asking.quote([self.question, *questions], passages, findings, _QUOTED, language)
             self._show(output, "".join(self._told(findings, answer)))
             run.tell_gaps("the answer", answer.gaps, progress)
             if not findings:
-                progress.note(f"llmpar ask: no passage says anything to it ({num_read:,} read); try --top all")
+                progress.note(f"llmpar ask: {_nothing_found(num_read, len(passages))}")
 
     def _count(self, sources: list[str], progress: Progress) -> None:
         """Tell what a run would do, without the weights and without changing anything."""
@@ -116,18 +120,32 @@ class Inquiry:
         store = None if run.choice.endpoints else run.present_store()  # a server is not asked what it is
         with Session(model, store, run.sampling, run.policy, run.report) as session:
             passages = list(self._passages(sources, task, session, progress))
-            forecaster = Forecaster(session, run.sampling, run.policy)
-            chosen = Part(text_block(_NOWHERE, ""), list(self._asked(passages, task)))
-            for part in run.share(iter([chosen])):
-                forecaster.add(part.questions)
+            forecaster, over = (Forecaster(session, run.sampling, run.policy) for _ in range(2))
+            concluding = task.with_values(question=self.question)
+            is_all = self.quotes or self.options.store.shard
+            rehearsal = None if is_all else Rehearsal(session, concluding, over, is_total=True)
+            asked = list(self._asked(passages, task, self._parts_foreseen(forecaster)))
+            for part in run.share(iter([Part(text_block(_NOWHERE, ""), asked)])):
+                foreseen = forecaster.add(part.questions)
+                if rehearsal:
+                    rehearsal.add(_NOWHERE, asking.findings_foreseen(foreseen, task))
             counts = {"documents": run.report.num_documents, "pieces (passages)": len(passages)}
-            joining = replace(task, merge="reduce")
-            tokens = with_reduction(forecaster, joining, session, is_total=True)
-            tell(run, counts, forecaster.outcome, tokens, progress, joins=True)
+            tell(run, counts, forecaster.outcome, progress, rehearsal)
 
-    def _asked(self, passages: list[Passage], task: Task) -> Iterator[Question]:
-        """Yield what is asked of the passages, as far as it is known before the question is taken apart."""
-        questions = self.parts or [self.question]
+    def _parts_foreseen(self, forecaster: Forecaster) -> list[str]:
+        """Return the questions that the question is made of, if that is known without asking."""
+        divider = None if self.parts else asking.divider(self.question, self._run.judged(find_task("question")))
+        if divider is None:
+            return self.parts or [self.question]
+        (foreseen,) = forecaster.add([divider])
+        return (
+            asking.divided(self.question, foreseen.answer)
+            if foreseen.fate == "kept" and foreseen.answer
+            else [self.question]
+        )
+
+    def _asked(self, passages: list[Passage], task: Task, questions: list[str]) -> Iterator[Question]:
+        """Yield what is asked of the passages."""
         chosen = asking.choose(questions, passages, self.top, self._language(passages))
         for part in asking.asked_of(questions, passages, chosen, task):
             yield from part.questions
@@ -177,6 +195,14 @@ class Inquiry:
         writer.write(text.encode("utf-8", "surrogateescape"))
         output.end()
         output.finish()
+
+
+def _nothing_found(num_read: int, num_passages: int) -> str:
+    """Return that there is no answer, and what may help."""
+    if not num_passages:
+        return "there is nothing to read in what it was given"
+    more = f"; --top all reads all {num_passages:,}" if num_read < num_passages else ""
+    return f"no passage says anything to it ({num_read:,} read){more}"
 
 
 def _once(findings: list[Finding]) -> list[Finding]:

@@ -13,7 +13,7 @@ from llmpar.answering.backend import Model
 from llmpar.answering.flow import Part
 from llmpar.answering.forecast import Forecaster
 from llmpar.answering.session import Session, examples_of
-from llmpar.cli.forecasting import tell, with_reduction
+from llmpar.cli.forecasting import tell
 from llmpar.cli.hints import is_of_lines, warn_of_model
 from llmpar.cli.look import show_prompts
 from llmpar.cli.options import JobOptions
@@ -40,6 +40,7 @@ from llmpar.errors import InputError, InputUnreadable, UsageError
 from llmpar.jobs.pipeline import Pipeline
 from llmpar.jobs.record_fields import RecordFields
 from llmpar.jobs.reduction import ReducingMerger, Tree, plant
+from llmpar.jobs.rehearsal import Rehearsal
 from llmpar.jobs.segmenting import Blocks, Fields, pack, with_neighbours
 from llmpar.jobs.sharding import NoMerger
 from llmpar.reporting.progress import Progress
@@ -330,17 +331,20 @@ class Job:
             self.terms_in = self.terms.known()  # those that would be found are the model's to translate
         store = None if run.choice.endpoints else run.present_store()  # a server is not asked what it is
         with Session(model, store, run.sampling, run.policy, run.report) as session:
-            forecaster = Forecaster(session, run.sampling, run.policy)
+            forecaster, over = (Forecaster(session, run.sampling, run.policy) for _ in range(2))
+            joins = self.task.merge == "reduce" and not self.options.store.shard
+            rehearsal = Rehearsal(session, self.task, over, is_total=self.is_total) if joins else None
             for part in run.share(self._parts(sources, session, progress)):
                 run.report.read(len(part.questions))
                 if part.block.last:
                     run.report.finish_document()
-                forecaster.add(part.questions)
+                foreseen = forecaster.add(part.questions)
+                if rehearsal:
+                    rehearsal.add(part.block.document, foreseen)
                 progress.tick()
             name = "chunk" if self.task.chunk and not self.options.input.unit else self._unit
             counts = {"documents": run.report.num_documents, f"pieces ({name}s)": run.report.num_segments_read}
-            tokens = with_reduction(forecaster, self.task, session, is_total=self.is_total)
-            tell(run, counts, forecaster.outcome, tokens, progress, joins=self.task.merge == "reduce")
+            tell(run, counts, forecaster.outcome, progress, rehearsal)
 
     def _fate(self, pipeline: Pipeline) -> str:
         done = f"after {counted(self._run.report.num_segments_done, self.noun)}"
@@ -362,6 +366,7 @@ class Job:
             name = "all documents" if self.is_total else one_line(document.name)
             levels = " → ".join(f"{count:,}" for count in [num_leaves, *tree.shape])
             progress.remark(f"{name}: answers by level of the tree: {levels}")
+            self._run.report.reach_level(1 + len(tree.shape))
             self._run.tell_gaps(name, tree.gaps, progress)
 
         return describe

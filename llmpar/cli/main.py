@@ -167,9 +167,11 @@ def _usage_code(error: BaseException, arguments: Sequence[str]) -> int | None:
     if format_message is None:
         return None
     context: Any = getattr(error, "ctx", None)
-    message, path = format_message(), context.command_path if context else "llmpar"
+    message, path = format_message().rstrip("."), context.command_path if context else "llmpar"
+    message = message.replace(": Value error, ", ": ")  # which says how it was found out, and nothing more
     if message:
-        say(f"{path}: {message.rstrip('.')}{_origin(message, arguments)}. See `{path} --help`.")
+        end = "" if message.endswith("?") else "."
+        say(f"{path}: {message}{_origin(message, arguments)}{end} See `{path} --help`.")
     return UsageError.exit_code
 
 

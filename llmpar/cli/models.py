@@ -12,6 +12,7 @@ from llmpar.cli import roles
 from llmpar.cli.arguments import argument
 from llmpar.cli.fetching import ask_to_fetch, told
 from llmpar.cli.roles import enters_files
+from llmpar.cli.words import size
 from llmpar.errors import ModelUnavailable
 from llmpar.reporting.progress import say
 from llmpar.visible import one_line
@@ -27,12 +28,12 @@ _NAME = Annotated[str, argument(metavar="NAME", help="A name, directory, GGUF fi
 
 @app.command("list")
 def list_() -> int:
-    """List the models that have a name, and those in the cache."""
-    from llmpar.models.registry import models
+    """List the models that have a name, and those on this machine."""
+    from llmpar.models.registry import models, models_of_hub
 
-    for entry in models():
-        size = f"{entry.size / 1e6:,.0f} MB" if entry.present else "not fetched"
-        typer.echo(f"{entry.name:<40} {size:>12}  {one_line(entry.source)}")
+    for entry in [*models(), *models_of_hub()]:
+        shown = size(entry.size) if entry.present else "not fetched"
+        typer.echo(f"{entry.name:<40} {shown:>12}  {one_line(entry.source)}")
     return 0
 
 
@@ -100,7 +101,7 @@ def remove(name: _NAME) -> int:
     from llmpar.models.registry import remove as remove_model
 
     freed = remove_model(name)
-    typer.echo(f"removed {one_line(name)} ({freed / 1e6:,.0f} MB)")
+    typer.echo(f"removed {one_line(name)} ({size(freed)})")
     return 0
 
 

@@ -106,8 +106,7 @@ class RequestRun:
                 for shared in run.share(iter([part])):
                     forecaster.add(shared.questions)
             self._note_repeated(requests, progress)
-            forecast = forecaster.outcome
-            tell(run, counts, forecast, (forecast.num_read, forecast.num_written), progress)
+            tell(run, counts, forecaster.outcome, progress)
 
     def _answer(self, sources: list[str], progress: Progress) -> None:
         run = self._run

@@ -110,6 +110,11 @@ class Run:
             say(fitted(self.report.summary(self.name, options.failures.on_error)))
             if advice := advise(self.report, self.name, keeps=self._keeps):
                 say(fitted(advice))
+            if self.tells_confidence and not self.choice.endpoints and (number := self.report.num_unsure):
+                say(
+                    f"llmpar {self.name}: the confidence of {counted(number, 'kept answer')} is not known; "
+                    "--check confidence:0 asks again"
+                )
         return self.report.exit_code
 
     @contextmanager
@@ -145,7 +150,7 @@ class Run:
                         end.resumption = " on the same stdin" if "-" in self.files else ""
                         end.is_before_first = not self.report.num_segments_done
                     raise
-                self._remember_pace()
+                self._remember_pace(progress.stepping)
                 if store and (count := store.evict(self.options.store.store_size)):
                     progress.remark(f"forgot {count:,} answers, the least recently used, as the store was full")
 
@@ -266,14 +271,14 @@ class Run:
         choice = self.choice
         return Machine(choice.name, choice.device, choice.precision, choice.threads, choice.batch_size)
 
-    def _remember_pace(self) -> None:
+    def _remember_pace(self, stepping: float) -> None:
         report = self.report
         if self._keeps and self.choice.engine == "model" and report.seconds_to_start is not None:
             tokens = report.num_prompt_tokens, report.num_output_tokens
             before = recall(self.machine, *tokens)
             # The first start fetches a model, or makes it ready, which the next one will not.
             start = min(report.seconds_to_start, before.start) if before else report.seconds_to_start
-            remember(Pace(self.machine, start, report.seconds_at_work, *tokens))
+            remember(Pace(self.machine, start, report.seconds_at_work, *tokens, stepping, report.num_levels))
 
     @property
     def choice(self) -> ModelChoice:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 
 def size(number: float) -> str:
     """Return a number of bytes in words."""
     if number >= 1e9:
         return f"{number / 1e9:.1f} GB"
+    if number < 1e5:
+        return f"{math.ceil(number / 1e3)} KB"
     return f"{number / 1e6:.1f} MB" if number < 1e7 else f"{number / 1e6:,.0f} MB"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from llmpar.answering.flow import Part
+from llmpar.answering.forecast import Foreseen
 from llmpar.answering.session import Session
 from llmpar.documents.document import Segment, text_document, text_segment
 from llmpar.documents.language import detect
@@ -61,10 +62,12 @@ class Conclusion:
     Args:
         text: one answer, "" for none. If the last step failed, the answers that it was to join.
         gaps: whether it is one answer, and what it does not rest on although something was found there.
+        num_levels: of the tree of questions that made it, the findings among them.
     """
 
     text: str
     gaps: Gaps = field(default_factory=Gaps)
+    num_levels: int = 1
 
 
 def gather(blocks: Blocks, task: Task, session: Session) -> Iterator[Passage]:
@@ -86,15 +89,25 @@ def divide(question: str, session: Session, task: Task) -> list[str]:
         session: asks.
         task: what asks for simpler questions.
     """
+    asked = divider(question, task)
+    result = asked and session.flow.result(session.flow.submit(asked))
+    return divided(question, result.answer) if result and result.error is None else [question]
+
+
+def divider(question: str, task: Task) -> Question | None:
+    """Return what asks for the questions that a question is made of; None if it seems to be one."""
     if not _SEVERAL.search(question):
-        return [question]
-    asked = Question(text_segment(_NOWHERE, question, label="the question, taken apart"), task)
-    result = session.flow.result(session.flow.submit(asked))
-    lines = [_LIST_MARK.sub("", line, count=1).strip() for line in result.answer.splitlines()]
+        return None
+    return Question(text_segment(_NOWHERE, question, label="the question, taken apart"), task)
+
+
+def divided(question: str, answer: str) -> list[str]:
+    """Return the questions that a model found in a question, if they are some; else itself alone."""
+    lines = [_LIST_MARK.sub("", line, count=1).strip() for line in answer.splitlines()]
     ranking = Ranking([question])
     # Those that are questions and about the same thing. A model that made others up is not to be followed.
     parts = [line for line in dict.fromkeys(lines) if line.endswith(("?", "？")) and ranking.best(line)]
-    return parts if result.error is None and 1 < len(parts) <= _MOST_PARTS else [question]
+    return parts if 1 < len(parts) <= _MOST_PARTS else [question]
 
 
 def choose(questions: Sequence[str], passages: Sequence[Passage], top: int | None, language: str) -> list[list[int]]:
@@ -200,6 +213,17 @@ def is_nothing(answer: str, nothing: str) -> bool:
     return not said or said.startswith(nothing.casefold()) or bool(_NOTHING.match(answer.strip()))
 
 
+def findings_foreseen(foreseen: Iterable[Foreseen], task: Task) -> Iterator[Foreseen]:
+    """Yield what becomes of those passages whose answers go into one, as far as is known; see `conclude`."""
+    nothing, known = task.value("nothing"), set[str]()
+    for one in foreseen:
+        if one.fate == "failed" or (one.answer is not None and is_nothing(one.answer, nothing)):
+            continue
+        if one.answer is None or one.answer not in known:
+            yield one
+        known.add(one.answer or "")
+
+
 def conclude(question: str, findings: Iterable[Finding], session: Session, task: Task) -> Conclusion:
     """Return one answer made of the findings."""
     tree = plant(session, task.with_values(question=question).reduction(), _NOWHERE)
@@ -209,4 +233,4 @@ def conclude(question: str, findings: Iterable[Finding], session: Session, task:
     for answer, stretch in found.items():
         tree.add(answer, stretch)
     text = tree.finish()
-    return Conclusion(text, tree.gaps)
+    return Conclusion(text, tree.gaps, 1 + len(tree.shape))

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from llmpar.answering.flow import Flow
 from llmpar.answering.pending import Pending
 from llmpar.answering.session import Session
 from llmpar.documents.document import Block, Document, Encoding, Result, Segment, text_segment
@@ -83,6 +83,16 @@ class _Level:
     num_asked: int = 0
 
 
+class Asking(Protocol):
+    """What asks a question, and waits for its result: a `Flow`, or what stands for one."""
+
+    def submit(self, question: Question) -> Pending:
+        """Ask."""
+
+    def result(self, pending: Pending) -> Result:
+        """Wait for what came of it."""
+
+
 class Tree:
     """Reduces answers to one, in the order in which they are added.
 
@@ -94,7 +104,9 @@ class Tree:
         measure: counts the tokens of a text.
     """
 
-    def __init__(self, flow: Flow, task: Task, document: Document, budget: int, measure: Callable[[str], int]) -> None:
+    def __init__(
+        self, flow: Asking, task: Task, document: Document, budget: int, measure: Callable[[str], int]
+    ) -> None:
         self._flow = flow
         self._task = task
         self._document = document
@@ -204,9 +216,16 @@ class Tree:
             self._lost.append(stretch)
 
 
-def plant(session: Session, task: Task, document: Document) -> Tree:
-    """Return the tree that a session grows over answers about a document; `task` is what is asked of several."""
-    return Tree(session.flow, task, document, session.budget(task, FAN_IN), session.model.measure)
+def plant(session: Session, task: Task, document: Document, flow: Asking | None = None) -> Tree:
+    """Return the tree that a session grows over answers about a document.
+
+    Args:
+        session: knows the model.
+        task: what is asked of several answers.
+        document: where they come from, for people.
+        flow: asks in the session's place.
+    """
+    return Tree(flow or session.flow, task, document, session.budget(task, FAN_IN), session.model.measure)
 
 
 def is_usable(result: Result) -> bool:

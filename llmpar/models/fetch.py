@@ -203,6 +203,17 @@ def from_hub(repository: str, revision: str | None, *, offline: bool) -> Path:
     raise ModelUnavailable(f"model {repository!r}: {reason}") from cause
 
 
+def fetched_from_hub() -> list[tuple[str, int]]:
+    """Return the models in huggingface_hub's own cache by name, with their bytes on disk."""
+    from huggingface_hub import errors, scan_cache_dir
+
+    try:
+        repositories = scan_cache_dir().repos
+    except errors.CacheNotFound:  # nothing was ever fetched
+        return []
+    return sorted((found.repo_id, found.size_on_disk) for found in repositories if found.repo_type == "model")
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 

@@ -103,11 +103,16 @@ def models() -> list[ModelEntry]:
     return known + [ModelEntry(key, cache.size(key), True, cache.source(key)) for key in others]
 
 
+def models_of_hub() -> list[ModelEntry]:
+    """List what lies in the cache of the hub, which other programs use too."""
+    return [ModelEntry(name, size, True, "the hub's cache") for name, size in fetch.fetched_from_hub()]
+
+
 def remove(name: str) -> int:
     """Delete a model from the cache and return the bytes freed. A .gguf path means its converted form.
 
     Raises:
-        ModelUnavailable: nothing of that name is cached, or the .gguf file cannot be read to tell.
+        ModelUnavailable: nothing of that name is cached here, or the .gguf file cannot be read to tell.
         WriteFailed: it cannot be deleted.
     """
     freed = cache.delete(_key(name))
@@ -153,6 +158,10 @@ def _key(name: str) -> str:
 
 def _absent(name: str) -> ModelUnavailable:
     known = cache.entries()
+    if name in dict(fetch.fetched_from_hub()):
+        return ModelUnavailable(
+            f"model {name!r} is in the hub's cache, which other programs use too; `hf cache rm model/{name}` deletes it"
+        )
     return ModelUnavailable(f"no model {name!r} in the cache{_suggestion(name, known)}; see `llmpar models list`")
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmpar.reporting.costs import Costs
 from llmpar.reporting.lengths import Lengths, fitted_lengths
-from llmpar.reporting.pace import WRITING
 from llmpar.reporting.report import Report
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _FEW = 3  # answers that tell something about how long others will be
 _EARLY = 1 / 8  # of those being written: the first to end are the shortest, and tell too little time of the others
-_TAIL = 0.3  # of a step's time, for a step with few answers in it: less on a CPU, more on a GPU
+_MOST_AGAIN = 0.5  # of all pieces: those that are asked again, or fail, which takes as long
 _USUAL, _UNKNOWN_SPREAD = 40.0, 0.5  # tokens of an answer, before there is one, and how far logarithms differ
 
 
@@ -41,32 +41,28 @@ class Outlook:
     seconds_left: float | None
 
 
-def look_ahead(report: Report, statuses: Sequence[WorkerStatus], seconds: float) -> Outlook:
+def look_ahead(report: Report, statuses: Sequence[WorkerStatus], seconds: float, costs: Costs | None = None) -> Outlook:
     """Return where a run stands.
 
     Args:
         report: the run's counts.
         statuses: what each worker is doing.
         seconds: since there were workers.
+        costs: learns from this look, and has learnt from earlier ones.
     """
+    costs = costs or Costs()
     num_read = sum(status.num_read for status in statuses)
     num_written = sum(status.num_tokens for status in statuses)
-    spent = num_read + WRITING * num_written
-    speed = spent / max(seconds, 1e-9)
+    num_running = sum(status.num_running for status in statuses)
+    costs.look(seconds, num_read, num_written, num_running)
     share, seconds_left = None, None
     left = report.num_text_tokens_left
     if left is not None and left <= 0 and report.num_segments_done >= report.num_segments_read:
         share, seconds_left = 1.0, 0.0
-    elif left is not None and left > 0 and spent:
-        lengths = _lengths(report, statuses)
-        cost = _cost_left(report, statuses, lengths, left)
-        share = spent / (spent + cost)
-        num_running = sum(status.num_running for status in statuses)
-        if report.num_asked >= max(_FEW, _EARLY * num_running):
-            num_waiting = _num_waiting(report, statuses, left)
-            seconds_left = cost / speed + _seconds_of_tail(
-                statuses, lengths, num_waiting, num_written / max(seconds, 1e-9)
-            )
+    elif left is not None and left > 0 and num_read + num_written:
+        expected = _seconds_left(report, statuses, costs, left)
+        share = seconds / (seconds + expected) if expected else 0.0
+        seconds_left = expected if report.num_asked >= max(_FEW, _EARLY * num_running) else None
     elif left is not None:
         # Only what is kept or repeated was weighed so far: a resumed run has looked into its store, and loads a model.
         share = report.share_of_segments
@@ -75,15 +71,23 @@ def look_ahead(report: Report, statuses: Sequence[WorkerStatus], seconds: float)
     )
 
 
-def _seconds_of_tail(
-    statuses: Sequence[WorkerStatus], lengths: Lengths, num_waiting: float, write_speed: float
-) -> float:
-    """Return how much longer the last answers take than others, as they are long and few are written beside them."""
+def _seconds_left(report: Report, statuses: Sequence[WorkerStatus], costs: Costs, left: float) -> float:
+    """Return how long it may take to do what is left, of which the prompts that are not done have `left` tokens."""
     num_running = sum(status.num_running for status in statuses)
-    step = num_running / write_speed if write_speed else 0.0
-    least = 0.0 if num_waiting > num_running else _mean_live(statuses)
-    left = lengths.longest(max(1, num_running), least) - lengths.expected(least)
-    return _TAIL * max(0.0, left) * step
+    num_live = sum(status.num_live for status in statuses)
+    num_live_read = sum(status.num_live_read for status in statuses)
+    num_waiting = _num_waiting(report, statuses, left)
+    lengths, mean_live = _lengths(report, statuses), _mean_live(statuses)
+    running = num_running * lengths.expected(mean_live)
+    # What is done is known; only of the others it matters whether their lengths are as they are taken to be.
+    mean = (report.num_output_tokens + running) / max(1, report.num_asked + num_running)
+    again = min(_MOST_AGAIN, (report.num_retried + report.num_failed) / max(1, report.num_asked))
+    to_read = max(0.0, left - num_live_read) * (1 + again) + num_live_read * again
+    to_write = max(0.0, running - num_live) + (num_waiting * (1 + again) + num_running * again) * mean
+    # The last answers are the longest, and few are written beside them.
+    least = 0.0 if num_waiting > num_running else mean_live
+    tail = max(0.0, lengths.longest(max(1, num_running), least) - lengths.expected(least))
+    return costs.expected(to_read, to_write, to_write / max(1, num_running) + tail)
 
 
 def _mean_live(statuses: Sequence[WorkerStatus]) -> float:
@@ -105,15 +109,3 @@ def _num_waiting(report: Report, statuses: Sequence[WorkerStatus], left: float) 
     num_live_read = sum(status.num_live_read for status in statuses)
     mean_read = (report.num_prompt_tokens + num_live_read) / max(1, num_begun)
     return max(0.0, left - num_live_read) / max(1.0, mean_read)
-
-
-def _cost_left(report: Report, statuses: Sequence[WorkerStatus], lengths: Lengths, left: float) -> float:
-    """Return what is left to do, in tokens that are read, of `left` tokens of prompts that are not done."""
-    num_running = sum(status.num_running for status in statuses)
-    num_live = sum(status.num_live for status in statuses)
-    num_live_read = sum(status.num_live_read for status in statuses)
-    running = num_running * lengths.expected(num_live / max(1, num_running))
-    # What is done is known; only of the others it matters whether their lengths are as they are taken to be.
-    mean = (report.num_output_tokens + running) / max(1, report.num_asked + num_running)
-    written_left = running - num_live + _num_waiting(report, statuses, left) * mean
-    return max(0.0, left - num_live_read) + WRITING * max(0.0, written_left)

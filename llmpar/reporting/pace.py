@@ -37,6 +37,8 @@ class Pace:
         seconds: how long they worked.
         num_read: tokens of prompts.
         num_written: tokens of answers.
+        stepping: of the seconds, those that steps take however few answers are written in them: where few are, most.
+        num_levels: how often answers had to be there before others could begin: a summary of summaries has two levels.
     """
 
     machine: Machine
@@ -44,11 +46,15 @@ class Pace:
     seconds: float
     num_read: int
     num_written: int
+    stepping: float = 0.0
+    num_levels: int = 1
 
-    def expected(self, num_read: int, num_written: int) -> float:
-        """Return how many seconds a run with so many tokens may take."""
-        cost = self.num_read + WRITING * self.num_written
-        return self.start + self.seconds * (num_read + WRITING * num_written) / max(1.0, cost)
+    def expected(self, num_read: int, num_written: int, num_levels: int = 1) -> float:
+        """Return how many seconds a run with so many tokens may take, of as many levels."""
+        cost = (num_read + WRITING * num_written) / max(1.0, self.num_read + WRITING * self.num_written)
+        # More pieces make fuller steps, hardly more of them; but each level begins when the one below is at its end.
+        steps = num_levels / self.num_levels * min(1.0, math.sqrt(cost))
+        return self.start + (self.seconds - self.stepping) * cost + self.stepping * steps
 
 
 def file_of_paces() -> Path:

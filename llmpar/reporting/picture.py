@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -54,6 +55,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}"
 
 
+def remaining(seconds: float, before: str = "") -> str:
+    """Return a time that is left, a second at least, behind what stands before it; "" when all is done."""
+    return f"{before}{clock(math.ceil(seconds))} left" if seconds else ""
+
+
 def memory() -> int | None:
     """Return how many bytes of memory this process takes; None where the machine does not tell."""
     try:
@@ -65,7 +71,7 @@ def memory() -> int | None:
 
 def _head(name: str, report: Report, outlook: Outlook, columns: int) -> str:
     share = "" if outlook.share is None else f"{outlook.share:4.0%}"
-    left = " so far" if outlook.seconds_left is None else f"  {clock(outlook.seconds_left)} left"
+    left = " so far" if outlook.seconds_left is None else remaining(outlook.seconds_left, "  ")
     after = f"{share}  {clock(report.seconds)}{left}"
     width = min(_BAR[1], columns - 1 - len(name) - len(after) - 3)
     bar = _bar(outlook.share, width) if width >= _BAR[0] else ""

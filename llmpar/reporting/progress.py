@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from llmpar.reporting.costs import Costs
 from llmpar.reporting.outlook import Outlook, look_ahead
-from llmpar.reporting.picture import clock, picture
+from llmpar.reporting.picture import picture, remaining
 from llmpar.reporting.report import Report
 from llmpar.reporting.screen import Screen, terminal_size
 from llmpar.visible import visible
@@ -28,6 +29,7 @@ Mode = Literal["auto", "bar", "plain", "json", "none"]
 _REDRAW = 0.2  # seconds
 _MOST_SHARE = 0.005  # of the run's time that drawing may take
 _PLAIN_LINE = 10.0
+_LOOK = 0.5
 _JSON_LINE = 1.0
 
 
@@ -48,6 +50,8 @@ class Progress:
         self._verbose = verbose
         self._mode = _resolve(mode)
         self._statuses: Callable[[], Iterable[WorkerStatus]] = lambda: ()
+        self._costs = Costs()
+        self._next_look = 0.0
         self._doing = "reading"
         self._held_up: float | None = None  # since when something keeps the workers from their work
         self._next = time.monotonic() + {"plain": _PLAIN_LINE, "json": _JSON_LINE}.get(self._mode, 0.0)
@@ -101,6 +105,9 @@ class Progress:
             self._tell_state()
         self._say_what_waits()
         now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK
+            self._outlook(list(self._statuses()))  # from which costs are learnt, whether anything is shown or not
         if self._mode == "none" or now < self._next:
             return
         if self._mode == "bar":
@@ -113,6 +120,11 @@ class Progress:
         else:
             self._next = now + _JSON_LINE
             say(json.dumps(self._record()))
+
+    @property
+    def stepping(self) -> float:
+        """See `Costs.stepping`."""
+        return self._costs.stepping
 
     def aside(self, action: Callable[[], None]) -> None:
         """Do something to the terminal with the display out of the way."""
@@ -168,7 +180,7 @@ class Progress:
         return picture(self._name, self._report, self._outlook(statuses), statuses, self._doing, columns, rows)
 
     def _outlook(self, statuses: list[WorkerStatus]) -> Outlook:
-        return look_ahead(self._report, statuses, self._report.seconds_at_work)
+        return look_ahead(self._report, statuses, self._report.seconds_at_work, self._costs)
 
     def _line(self) -> str:
         statuses = list(self._statuses())
@@ -178,7 +190,7 @@ class Progress:
         parts += [f"{num_running:,} being answered"] if num_running else []
         parts += [f"{outlook.share:.0%}"] if outlook.share is not None else []
         parts += [f"{outlook.num_written:,} tokens", f"{outlook.write_speed:,.0f} tokens/s"]
-        parts += [f"{clock(outlook.seconds_left)} left"] if outlook.seconds_left is not None else []
+        parts += [remaining(outlook.seconds_left)] if outlook.seconds_left else []
         return f"llmpar {self._name}: " + ", ".join(parts) + (f" ({self._doing})" if self._doing else "")
 
     def _record(self) -> dict[str, object]:

@@ -63,11 +63,13 @@ class Report:
     of how many tokens their answers have, and `squared_log_lengths` that of the squares of these;
     `num_looped` are among those that failed, `num_retried` among the others; `num_corrected` were answered by a person;
     `num_poor` failed for an answer that will not do, of which `num_poor_before` in an earlier run, too, and
-    `num_stopped` as they did not end within `most_tokens_stopped` tokens at most; `num_refused` requests were none that
-    can be asked; `num_bytes_total` is None while the size of an input is unknown. `noun` is what a segment is called,
-    and `fates` what becomes of one that failed and of several, where that is not the user's to say; `seconds_to_start`
-    is how long it took until there were workers, None while there are none, and `seconds_held_up` how long something
-    else kept these from their work, such as the compiling of kernels. With `shows_latency`, the summary tells how long
+    `num_stopped` as they did not end within `most_tokens_stopped` tokens at most; `num_refused` requests were none
+    that can be asked; of `num_unsure` answers that were kept, nobody knows how sure the model was;
+    `num_levels` is how often answers had to be there before others could begin;
+    `num_bytes_total` is None while the size of an input is unknown. `noun` is what a segment is called, and `fates`
+    what becomes of one that failed and of several, where that is not the user's to say; `seconds_to_start` is how
+    long it took until there were workers, None while there are none, and `seconds_held_up` how long something else
+    kept these from their work, such as the compiling of kernels. With `shows_latency`, the summary tells how long
     answers took from the time their questions were read.
     """
 
@@ -93,6 +95,8 @@ class Report:
     num_retried: int = 0
     num_asked: int = 0
     num_refused: int = 0
+    num_unsure: int = 0
+    num_levels: int = 1
     num_text_tokens_read: int = 0
     num_text_tokens_done: int = 0
     num_prompt_tokens: int = 0
@@ -151,6 +155,10 @@ class Report:
         """Count an input that cannot be read, or not to its end."""
         self.num_unreadable += 1
 
+    def reach_level(self, number: int) -> None:
+        """Take note that answers had to be there before others could begin, so often with the first ones."""
+        self.num_levels = max(self.num_levels, number)
+
     def refuse(self) -> None:
         """Count something that cannot be asked."""
         self.num_refused += 1
@@ -185,6 +193,8 @@ class Report:
                 log = math.log(max(1, result.num_output_tokens))
                 self.log_lengths += log
                 self.squared_log_lengths += log * log
+        if result.cached and result.finish_reason not in (PERSON, "kept", "parts"):
+            self.num_unsure += result.error is None and result.confidence is None
         self.num_failed += result.error is not None
         self.num_looped += result.looped
         if result.error is not None and result.finish_reason != "error":

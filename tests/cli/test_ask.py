@@ -163,7 +163,11 @@ def test_the_likeliest_are_read(llmpar: Call, asked: list[str], handbook: Path) 
 def test_nothing_found_is_said(llmpar: Call, asked: list[str], handbook: Path) -> None:
     outcome = llmpar("ask", "Where are the stairs?", str(handbook), "--top", "1")
     assert (outcome.code, outcome.out) == (0, b"")
-    assert "no passage says anything to it" in outcome.err
+    assert "no passage says anything to it (1 read); --top all reads all 3\n" in outcome.err
+    Path("other.txt").write_text("Bring something with your name on it.\n")
+    everything = llmpar("ask", "Where are the stairs?", "other.txt", "--top", "all")
+    assert "no passage says anything to it (1 read)\n" in everything.err, "more than all cannot be read"
+    assert "there is nothing to read" in llmpar("ask", "Where are the stairs?", stdin=b"").err
 
 
 def test_a_last_step_that_fails_is_told_and_its_answer_labelled(llmpar: Call, asked: list[str], handbook: Path) -> None:
@@ -183,8 +187,24 @@ def test_a_dry_run_counts_passages(llmpar: Call, asked: list[str], handbook: Pat
     rows = [line.split() for line in outcome.out.decode().splitlines()]
     assert rows[:2] == [["documents", "1"], ["pieces", "(passages)", "3"]]
     assert ["to", "ask", "3"] in rows
+    assert ["to", "join", "answers", "unknown"] in rows
     assert any(row[:3] == ["tokens", "to", "read"] and int(row[3]) > 60 for row in rows)
     assert not asked
+
+
+def test_a_dry_run_goes_through_the_steps_that_are_kept(
+    llmpar: Call, asked: list[str], handbook: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("LLMPAR_NO_STORE")
+    monkeypatch.setenv("LLMPAR_STORE", str(tmp_path / "answers.sqlite"))
+    question = "What costs a card and when do boats go?"
+    answered = llmpar("ask", question, str(handbook), "--top", "all")
+    assert answered.code == 0
+    num_asked = len(asked)
+    rows = llmpar("ask", question, str(handbook), "--top", "all", "--dry-run").out.decode().splitlines()
+    assert len(asked) == num_asked
+    named = {row[:20].strip(): row[20:].strip() for row in rows}
+    assert (named["to ask"], named["to join answers"], named["time"]) == ("0", "1 question, kept", "none to speak of")
 
 
 def test_a_sample_shows_passages_with_what_was_found(llmpar: Call, asked: list[str], handbook: Path) -> None:

@@ -242,6 +242,8 @@ class TestBadInput:
         ("arguments", "code", "message"),
         [
             (["fly"], 2, "No such command 'fly'"),
+            (["helpp"], 2, "Did you mean 'help'? See"),
+            (["run", "x", "--precision", "int3"], 2, "'--precision': 'int3' is not one of"),
             (["run", "--fly", "x"], 2, "No such option"),
             (["run"], 2, "name a prompt"),
             (["run", " "], 2, "prompt is empty"),

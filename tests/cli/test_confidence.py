@@ -70,6 +70,11 @@ def test_of_choices_it_is_computed_where_something_tells_it(run: Call, tmp_path:
     run("--merge", "lines", *CHOICES)
     silent = records(run("--merge", "jsonl", *CHOICES).out)
     assert all("confidence" not in record for record in silent), "answers are not asked again for it alone"
+    told = run("--merge", "csv", "--columns", "answer,confidence", *CHOICES).err
+    assert "the confidence of 3 kept answers is not known; --check confidence:0 asks again" in told
+    known = run("--merge", "csv", "--columns", "answer,confidence", "--check", "confidence:0", *CHOICES)
+    assert "is not known" not in known.err
+    assert all(float(row.rpartition(",")[2]) > 0 for row in known.out.decode().splitlines()[1:])
     log = tmp_path / "log.jsonl"
     run("--merge", "lines", "--no-store", "--log", str(log), *CHOICES)
     assert all("confidence" in line for line in records(log.read_bytes()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 from collections.abc import Callable
 from itertools import pairwise
@@ -15,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.program import Outcome
 
-from llmpar.cli.forecasting import growth
 from llmpar.cli.look import spread
 from llmpar.reporting.pace import Machine, Pace, file_of_paces, recall, remember
 
@@ -93,29 +91,6 @@ def test_a_sample_is_no_document(llmpar: Call, tmp_path: Path, options: tuple[st
     assert (tmp_path / "a.txt").read_text() == "One.\n"
 
 
-@pytest.mark.parametrize(("number", "budget"), [(27, 384), (100, 384), (40, 600), (2, 10), (1, 100)])
-def test_a_tree_reads_and_writes_what_is_foreseen(number: int, budget: int) -> None:
-    draw = random.Random(number)
-    num_read = num_written = 0
-    trees = 50
-    for _ in range(trees):
-        sizes = [draw.randint(40, 140) for _ in range(number)]
-        while len(sizes) > 1:  # level by level, by the rule of `reduction.Tree`
-            groups: list[list[int]] = [[]]
-            for size in sizes:
-                if len(groups[-1]) > 1 and sum(groups[-1]) + size > budget:
-                    groups.append([])
-                groups[-1].append(size)
-            sizes = []
-            for group in groups:
-                sizes.append(draw.randint(80, 160) if len(group) > 1 else group[0])
-                if len(group) > 1:
-                    num_read += 47 + sum(group) + len(group) - 1
-                    num_written += sizes[-1]
-    told = growth(number, 90, budget, (47, 1), lambda _: 120)
-    assert told == pytest.approx((num_read / trees, num_written / trees), rel=0.12)
-
-
 class TestForecast:
     def test_what_is_kept_stale_and_asked(self, llmpar: Call, tiny_model: Path) -> None:
         limits = ("--max-new-tokens", "12")
@@ -167,8 +142,18 @@ class TestForecast:
         done = llmpar(*command).err
         read, written = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:tokens in|out)", done))
         assert rows["to ask"] == "8"
-        asked = forecast(llmpar(*command, "--dry-run"))["to ask"]
-        assert asked == "0, and the questions that make one answer of those, unless they are kept", "who knows"
+        assert rows["to join answers"].startswith("about ")
+        kept = [json.loads(line) for line in file_of_paces().read_text().splitlines()]
+        assert kept[0]["num_levels"] == 1
+        assert kept[-1]["num_levels"] > 1
+        assert all(0 <= one["stepping"] <= one["seconds"] for one in kept)
+        done_again = forecast(llmpar(*command, "--dry-run"))
+        assert (done_again["to ask"], done_again["time"]) == ("0", "none to speak of")
+        assert re.fullmatch(r"\d+ questions, kept", done_again["to join answers"])
+        paths[0].write_text("Another part.\n\n" + paths[0].read_text())
+        changed = forecast(llmpar(*command, "--dry-run"))
+        assert changed["to ask"] == "1"
+        assert re.fullmatch(r"about \d+ questions, \d+ of them kept", changed["to join answers"]), "b.txt is as it was"
         # The tiny model's answers are random bytes, some of which are longer when they are read again.
         assert int(rows["tokens to read"].replace(",", "")) == pytest.approx(read, rel=0.2)
         told = rows["tokens to write"].removeprefix("about ").replace(",", "")
@@ -221,6 +206,13 @@ class TestPace:
         for number in range(230):
             remember(self.pace(number))
         assert len(file_of_paces().read_text().splitlines()) == 200
+
+    def test_levels_take_their_time(self) -> None:
+        pace = Pace(self.MACHINE, 1.0, 60.0, 1000, 300, stepping=20.0, num_levels=1)
+        assert pace.expected(1000, 300) == pytest.approx(61)
+        assert pace.expected(1000, 300, 4) == pytest.approx(1 + 40 + 4 * 20), "answers over answers come one by one"
+        assert pace.expected(4000, 1200) == pytest.approx(1 + 160 + 20), "more pieces make fuller steps"
+        assert pace.expected(250, 75) == pytest.approx(1 + 10 + 10)
 
     def test_twice_as_much_takes_twice_as_long(self) -> None:
         assert self.pace().expected(2000, 600) == pytest.approx(1 + 4)

@@ -84,7 +84,24 @@ def test_the_hub_tells_what_would_be_fetched(llmpar: Call) -> None:
     assert (facts.licence, facts.languages) == ("apache-2.0", ("en",))
     shown = llmpar("models", "info", "owner/repo").out.decode()
     assert "3.0 GB from the model hub\n" + 15 * " " + "model.safetensors, 3.0 GB\n" in shown
-    assert "config.json, 0.0 MB" in shown
+    assert "config.json, 1 KB" in shown
+
+
+def test_what_came_from_the_hub_is_listed_and_says_how_it_is_deleted(
+    llmpar: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert "hub's cache" not in llmpar("models", "list").out.decode()
+    repository = tmp_path / "hub/models--owner--repo"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    for directory in (snapshot, repository / "refs"):
+        directory.mkdir(parents=True)
+    (repository / "refs/main").write_text("a" * 40)
+    (snapshot / "config.json").write_text("{}" * 1000)
+    assert re.search(r"^owner/repo +2 KB  the hub's cache$", llmpar("models", "list").out.decode(), re.MULTILINE)
+    outcome = llmpar("models", "remove", "owner/repo")
+    assert (outcome.code, snapshot.exists()) == (69, True)
+    assert "`hf cache rm model/owner/repo` deletes it" in outcome.err
 
 
 def test_of_many_files_the_largest_are_named() -> None:

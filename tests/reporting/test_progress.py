@@ -15,6 +15,7 @@ from support.simulated_run import lengths, simulate
 from llmpar.documents.document import Result, text_document, text_segment
 from llmpar.engine.worker import WorkerStatus
 from llmpar.reporting import screen as screen_module
+from llmpar.reporting.costs import Costs
 from llmpar.reporting.outlook import look_ahead
 from llmpar.reporting.picture import picture
 from llmpar.reporting.progress import Progress
@@ -27,8 +28,9 @@ from llmpar.reporting.screen import Screen
 def test_time_left_is_about_right_after_a_fifth_of_the_run(count: int, num_slots: int, seed: int) -> None:
     pieces = lengths(count, seed)
     total = [seconds for seconds, _, _ in simulate(pieces, num_slots)][-1]
+    costs = Costs()
     for seconds, report, statuses in simulate(pieces, num_slots):
-        left = look_ahead(report, statuses, seconds).seconds_left
+        left = look_ahead(report, statuses, seconds, costs).seconds_left
         if 0.2 * total <= seconds <= 0.95 * total:
             assert left is not None
             assert abs(seconds + left - total) <= 0.25 * total
@@ -42,14 +44,41 @@ def test_time_left_converges_from_the_first_answers_on(count: int, num_slots: in
     """Those that end first are the shortest, and to take the others for twice as long as they are was 70 % off."""
     pieces = lengths(count, seed, spread=spread)
     total = [seconds for seconds, _, _ in simulate(pieces, num_slots)][-1]
-    num_told = 0
+    num_told, costs = 0, Costs()
     for seconds, report, statuses in simulate(pieces, num_slots):
-        left = look_ahead(report, statuses, seconds).seconds_left
+        left = look_ahead(report, statuses, seconds, costs).seconds_left
         if left is not None and 0.05 * total <= seconds <= 0.95 * total:
             num_told += 1
             assert abs(seconds + left - total) <= (0.4 if seconds < 0.2 * total else 0.25) * total
         assert left is not None or seconds < 0.12 * total
     assert num_told > 100
+
+
+@pytest.mark.parametrize("count", [30, 120, 500])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_last_answers_are_not_said_to_take_no_time(count: int, seed: int) -> None:
+    """A step for two answers takes as long as one for many: by what a token took so far, 3 % of the time was told."""
+    pieces = lengths(count, seed)
+    total = [seconds for seconds, _, _ in simulate(pieces, 120)][-1]
+    costs, num_told = Costs(), 0
+    for seconds, report, statuses in simulate(pieces, 120):
+        left = look_ahead(report, statuses, seconds, costs).seconds_left
+        if left and seconds > 0.7 * total and total - seconds > 1:
+            num_told += 1
+            assert 0.2 * (total - seconds) <= left <= 4 * (total - seconds)
+    assert num_told > 10
+
+
+def test_costs_are_learnt() -> None:
+    costs = Costs()
+    assert costs.expected(1, 1, 1) == 0.0
+    seconds, read, written = 0.0, 0, 0
+    for number in range(1, 300):
+        rows = 1 + number % 40
+        seconds, read, written = seconds + 20 * (0.02 + 0.001 * rows) + 0.5, read + 50, written + 20 * rows
+        costs.look(seconds, read, written, rows)
+    assert costs.expected(1000, 0, 0) > costs.expected(100, 0, 0) > 0
+    assert costs.expected(0, 100, 100) == pytest.approx(100 * (0.02 + 0.001), rel=0.4), "slow steps for few rows"
 
 
 def test_tokens_are_counted_as_they_are_written() -> None:

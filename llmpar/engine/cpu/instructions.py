@@ -65,8 +65,8 @@ class InstructionSet:
         dots: its instructions for dot products. Where it has none for one, the portable way is compiled.
         matrices: its instructions for two rows at once, beside `dots`, which have what one row takes.
         tiles: what AMX calls its instruction for a dot product; it takes the place of `dots` and `shapes`.
-        strip: bytes of a panel's weights that all rows meet before the next are touched, which are fetched meanwhile. None
-            where whole panels do as well: the nearest caches hold enough, and the processor foresees what is read.
+        strip: bytes of a panel's weights that all rows meet before the next are touched, which are fetched meanwhile.
+            None where whole panels do as well: the nearest caches hold enough, and what is read next is foreseen.
         halves: whether floats of 16 bits, if it has no instruction for them, are multiplied faster than those of 32, as
             was measured, since half as much is read.
     """

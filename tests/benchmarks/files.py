@@ -60,7 +60,7 @@ class Measured:
 
 def main() -> int:
     options = _options()
-    paths = {name: _path(name, options.directory) for name in options.models}
+    paths = {name: model_path(name, options.directory) for name in options.models}
     jobs = {name: make_job(str(path), options.sentences, options.max_new_tokens) for name, path in paths.items()}
     contenders = [(name, one) for name, path in paths.items() for one in _contenders(options, name, path)]
     print(describe_machine(), next(iter(jobs.values())), sep="\n", flush=True)
@@ -99,7 +99,7 @@ def _words(text: str) -> list[str]:
     return [word for word in text.split(",") if word]
 
 
-def _path(name: str, directory: Path) -> Path:
+def model_path(name: str, directory: Path) -> Path:
     """Return a model that there is, or one of random weights."""
     if Path(name).exists():
         return Path(name).resolve()

@@ -149,7 +149,7 @@ class Pass:
         self._qkv = room(*(layer.qkv for layer in decoder.layers))
         self._gate_up = room(*(layer.gate_up for layer in decoder.layers))
         self._num_rows = num_rows
-        self._inputs: dict[tuple[str, int, int], _Inputs] = {}
+        self._inputs: dict[tuple[Any, int, int], _Inputs] = {}
         for layer in decoder.layers:
             for projection in (*layer.qkv, layer.output, *layer.gate_up, layer.down):
                 self._inputs_of(projection)
@@ -255,7 +255,7 @@ class Pass:
         return inputs
 
     def _room(self, dtype: Any, num_inputs: int, input_numbers: int) -> _Inputs:
-        kind = (np.dtype(dtype).name, num_inputs, input_numbers)
+        kind = (dtype, num_inputs, input_numbers)
         if kind not in self._inputs:
             self._inputs[kind] = _Inputs(self._num_rows, num_inputs, dtype, input_numbers)
         return self._inputs[kind]
@@ -266,7 +266,8 @@ class Pass:
         first = 0
         for projection in projections:
             inputs, order = self._inputs_of(projection), projection.order
-            if inputs not in encoded or not np.array_equal(encoded[inputs], order):
+            known = encoded.get(inputs)
+            if known is None or len(known) != len(order) or (len(order) and not np.array_equal(known, order)):
                 self._encode_normed(self._hidden, rows, norm, projection)
                 encoded[inputs] = order
             # What fills the last panel of one is where the next one's outputs will be.

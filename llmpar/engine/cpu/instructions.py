@@ -65,6 +65,8 @@ class InstructionSet:
         dots: its instructions for dot products. Where it has none for one, the portable way is compiled.
         matrices: its instructions for two rows at once, beside `dots`, which have what one row takes.
         tiles: what AMX calls its instruction for a dot product; it takes the place of `dots` and `shapes`.
+        strip: bytes of a panel's weights that all rows meet before the next are touched, which are fetched meanwhile.
+            None where whole panels do as well: the nearest caches hold enough, and what is read next is foreseen.
         halves: whether floats of 16 bits, if it has no instruction for them, are multiplied faster than those of 32, as
             was measured, since half as much is read.
     """
@@ -75,6 +77,7 @@ class InstructionSet:
     dots: tuple[Instruction, ...] = ()
     matrices: tuple[Matrix, ...] = ()
     tiles: tuple[tuple[Dot, str], ...] = ()
+    strip: int | None = None
     halves: bool = False
 
     @property
@@ -120,6 +123,7 @@ class InstructionSet:
         return next((name for known, name in self.tiles if known is dot), None)
 
 
+_STRIP = 12 << 10  # with as many bytes to come, and the inputs of a tile, they fit the least cache there is
 _AVX2_OCTETS = (
     Instruction(OCTETS, "avx2", octets_avx2, is_signed=True),
     Instruction(LOOKUPS, "avx2", octets_avx2, is_signed=True),
@@ -132,17 +136,18 @@ _AVX512_DOTS = (
     *(Instruction(dot, "avx512bf16", bfloats_avx512) for dot in (BFLOATS, E4M3, E5M2)),
     *_AVX2_OCTETS,
 )
+_AVX512_SHAPES = ((1, 3), (2, 3), (4, 3))  # 24 of 32 registers: a block's sums, and what they are added to
 AMX = InstructionSet(
     is_here=amx.HAS_TILES,
     lanes=amx.WORDS,
-    shapes=((1, 3), (2, 3), (4, 3), (8, 3)),
+    shapes=_AVX512_SHAPES,
     dots=_AVX512_DOTS,
     tiles=((BYTES, "tdpbusd"), (BFLOATS, "tdpbf16ps")),
 )
 AVX512 = InstructionSet(
     is_here=HOST.get("avx512f", False),
     lanes=16,
-    shapes=((1, 3), (2, 3), (4, 3), (8, 3)),  # 24 of 32 registers
+    shapes=_AVX512_SHAPES,
     dots=_AVX512_DOTS,
 )
 AVX2 = InstructionSet(
@@ -155,6 +160,7 @@ AVX2 = InstructionSet(
         *(Instruction(dot, "avx2", codes_avx2(dot.bits)) for dot in (NIBBLES, SIXES)),
         *_AVX2_OCTETS,
     ),
+    strip=_STRIP,
     halves=True,  # twice as fast for 1 to 4 rows, 1.2 times for 16, and as fast for 64
 )
 NEON = InstructionSet(
@@ -173,11 +179,13 @@ NEON = InstructionSet(
         Matrix(BYTES, "i8mm", bytes_i8mm),
         *(Matrix(dot, "bf16", bfloats_bfmmla) for dot in (BFLOATS, E4M3, E5M2)),
     ),
+    strip=_STRIP,
 )
 PORTABLE = InstructionSet(
     is_here=True,
     lanes=16,  # LLVM computes each vector in as many parts as it takes
     shapes=((1, 3), (4, 1)),
+    strip=_STRIP,
 )
 
 INSTRUCTION_SETS = (AMX, AVX512, AVX2, NEON, PORTABLE)

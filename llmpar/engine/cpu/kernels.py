@@ -55,8 +55,13 @@ def _panels(begin, end, x, scales, weights, out, first, num_rows, add):
                 product_tile(x, row, num_rows - row, scales, weights, panel, block, until, totals)
         column = first + panel * PANEL
         for row in range(num_rows):
-            for k in range(PANEL):
-                out[row, column + k] = out[row, column + k] + totals[row, k] if add else totals[row, k]
+            line, sums = out[row, column : column + PANEL], totals[row]
+            if add:
+                for k in range(PANEL):
+                    line[k] += sums[k]
+            else:
+                for k in range(PANEL):
+                    line[k] = sums[k]
     close_tiles(weights)
 
 

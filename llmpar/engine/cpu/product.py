@@ -2,9 +2,9 @@
 
 Written as LLVM IR (see `vector`). Both ways compute a row of int8 to the same bits.
 
-A strip of a panel is multiplied with all rows before the next one is touched: it comes from memory once, and each later
-tile of rows finds it in the nearest cache. Few rows wait for nothing but memory, so the strip to come is fetched while
-this one is multiplied.
+On some processors a strip of a panel is multiplied with all rows before the next one is touched: it comes from memory
+once, and each later tile of rows finds it in the nearest cache. Few rows wait for nothing but memory, so the strip to
+come is fetched while this one is multiplied (see `InstructionSet.strip`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from llmpar.engine.cpu.vector import I8, I32, I64, ints, multiply_add, number, p
 
 TILE_ROWS = HERE.tile_rows
 """How many rows of a product are computed at once."""
-_STRIP = 12 << 10  # bytes of weights: with as many to come, and the inputs of a tile, they fit the least cache there is
 _NEGATIVE_ZEROS = -0x7FFF8000  # 0x80008000, two of bfloat16
 _Cells = dict[tuple[int, int], Any]
 """Where what belongs to a row and a vector of a tile is kept."""
@@ -46,7 +45,7 @@ def _by_vectors(b: Any, product: ProductArguments, row: Any, num_rows: int, firs
     group, part = (cgutils.alloca_once(b, number(0).type) for _ in range(2))
     b.store(b.sdiv(product.first, blocks.parts), group)
     b.store(b.srem(product.first, blocks.parts), part)
-    steps = _Steps(b, product, rows, vectors, _Ahead(b, product, first, num_vectors))
+    steps = _Steps(b, product, rows, vectors, _Ahead(b, product, first, num_vectors) if HERE.strip else None)
     if has_factors:
         with cgutils.for_range(b, product.last, product.first) as loop:
             block = loop.index
@@ -130,10 +129,12 @@ class _Steps:
         product: what is computed.
         rows: which rows.
         vectors: which vectors of the panel.
-        ahead: fetches what comes next.
+        ahead: fetches what comes next; None where the processor does.
     """
 
-    def __init__(self, b: Any, product: ProductArguments, rows: list[Any], vectors: list[Any], ahead: _Ahead) -> None:
+    def __init__(
+        self, b: Any, product: ProductArguments, rows: list[Any], vectors: list[Any], ahead: _Ahead | None
+    ) -> None:
         self._b, self._product, self._rows, self._vectors, self._ahead = b, product, rows, vectors, ahead
         self._matrix = HERE.matrix(product.dot) if len(rows) % 2 == 0 else None
 
@@ -207,8 +208,9 @@ class _Steps:
     def _words(self, word: Any, count: int) -> list[Any]:
         """Return where so many words are, and fetch as many of those to come."""
         words = [self._b.add(word, number(one)) if one else word for one in range(count)]
-        for one in words:
-            self._ahead.fetch(one)
+        if self._ahead:
+            for one in words:
+                self._ahead.fetch(one)
         return words
 
     def _weights(self, words: list[Any], v: int) -> list[Any]:
@@ -235,15 +237,15 @@ class _Steps:
 def blocks_of(_: Any, weights: Any) -> Any:
     """Return how many blocks a panel of weights (P, K/k, PANEL, k) has, and how many all rows meet in turn.
 
-    So many stay in the nearest cache. Tiles take all at once: they have their own way with memory.
+    Tiles take all at once: they have their own way with memory.
     """
 
     def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
         own = Operand(context, b, signature.args[0], values[0])
         blocks = Blocks(b, own)
         together = blocks.count
-        if not takes_tiles(own.dot):
-            fitting = b.sdiv(number(_STRIP // (4 * PANEL)), blocks.words)
+        if HERE.strip and not takes_tiles(own.dot):
+            fitting = b.sdiv(number(HERE.strip // (4 * PANEL)), blocks.words)
             together = b.select(b.icmp_signed("<", fitting, number(1)), number(1), fitting)
         return context.make_tuple(b, signature.return_type, [blocks.count, together])
 

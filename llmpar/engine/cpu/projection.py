@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,7 +36,7 @@ def _nothing() -> Array:
     return np.empty((0, 0, PANEL), np.uint16)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Projection:
     """A linear layer, in a form of its own: a decoder's layers need not all have the same.
 
@@ -118,29 +119,29 @@ class Projection:
             np.empty(0, np.int32) if found.order is None else found.order,
         )
 
-    @property
+    @cached_property
     def weights(self) -> Weights:
         """The arrays as kernels take them."""
         parts = (self.weight, self.factors, self.factor_units, self.biases, self.bias_units, self.table)
         given = dict(zip(Weights._fields, (part if part.size else None for part in parts), strict=False))
         return self.dot.kind(**given, zero=np.float32(self.zero))
 
-    @property
+    @cached_property
     def num_inputs(self) -> int:
         """K, with what was added to make it even."""
         return int(self.weight.shape[1]) * self.dot.inputs_per_word
 
-    @property
+    @cached_property
     def num_outputs(self) -> int:
         """N, with what was added to fill the last panel."""
         return len(self.weight) * PANEL
 
-    @property
+    @cached_property
     def num_groups(self) -> int:
         """How many scales a row of inputs has; 0 where it has none."""
         return self.num_inputs // INPUT_GROUP if self.dot.bits else int(self.factors.shape[1])
 
-    @property
+    @cached_property
     def input_numbers(self) -> int:
         """How many numbers tell about the whole numbers of a row of inputs."""
         return self.num_groups * self.dot.numbers_per_group

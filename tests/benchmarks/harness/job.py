@@ -26,7 +26,9 @@ class Job:
 
     @property
     def prefix_ids(self) -> list[int]:
-        """What all prompts begin with."""
+        """What all prompts begin with; of one alone, nothing is common."""
+        if len(self.prompts) < 2:
+            return []
         return [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*self.prompts, strict=False))]
 
     def subset(self, num_prompts: int) -> list[int]:

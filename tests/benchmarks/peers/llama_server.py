@@ -1,4 +1,5 @@
-"""llama.cpp's server, asked over HTTP. `model` is a GGUF file. Options: command, num_slots.
+"""llama.cpp's server, asked over HTTP. `model` is a GGUF file. Options: command, num_slots, context (tokens of a slot),
+temperature.
 
 All prompts go in one request, so that the client takes nothing from the server's cores.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from peers.protocol import Peer, Setup, serve
 
-_CONTEXT = 256  # tokens of a slot, prompt and answer
+_CONTEXT = 256  # tokens of a slot, prompt and answer, where nothing else is said
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def open_peer(setup: Setup) -> Iterator[Peer]:
         [
             command,
             *("--model", setup.model, "--host", "127.0.0.1", "--port", str(port), "--offline"),
-            *("--parallel", str(num_slots), "--ctx-size", str(num_slots * _CONTEXT)),
+            *("--parallel", str(num_slots), "--ctx-size", str(num_slots * setup.options.get("context", _CONTEXT))),
             *("--threads", str(setup.num_cores), "--threads-batch", str(setup.num_cores)),
         ],
         stdin=subprocess.DEVNULL,
@@ -44,10 +45,10 @@ def open_peer(setup: Setup) -> Iterator[Peer]:
             request = {
                 "prompt": prompts,
                 "n_predict": setup.max_new_tokens,
-                "temperature": 0,
-                "top_k": 1,
+                **_sampling(setup.options.get("temperature", 0)),
                 "cache_prompt": True,
                 "return_tokens": True,
+                "ignore_eos": not setup.stop_ids,
             }
             results = _post(port, "/completion", request)
             results.sort(key=lambda result: result["index"])
@@ -57,6 +58,10 @@ def open_peer(setup: Setup) -> Iterator[Peer]:
     finally:
         server.terminate()
         server.wait()
+
+
+def _sampling(temperature: float) -> dict[str, Any]:
+    return {"temperature": temperature, "top_k": 0 if temperature else 1, "top_p": 1, "min_p": 0}
 
 
 def _get(port: int, path: str) -> int:

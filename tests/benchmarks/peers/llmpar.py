@@ -1,4 +1,5 @@
-"""llmpar itself, at the level of its engine. Options: precision, threads, batch_size (0 for auto), device (cpu)."""
+"""llmpar itself, at the level of its engine. Options: precision, threads, batch_size (0 for auto), device (cpu),
+temperature (0)."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ def open_peer(setup: Setup) -> Iterator[Peer]:
     from llmpar.engine.request import Request, SamplingParams
 
     remarks: list[str] = []
-    params = SamplingParams(setup.max_new_tokens)
+    params = SamplingParams(setup.max_new_tokens, setup.options.get("temperature", 0))
     with open_engine(setup, remarks) as engine:
 
         def answer(prompts: list[list[int]]) -> list[list[int]]:

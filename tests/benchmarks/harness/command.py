@@ -112,12 +112,14 @@ def report(found: Mapping[tuple[str, str], Sequence[Run]]) -> str:
 
 def _run(way: Way, tree: str, source: Path, store: Path, out: Path) -> tuple[float, float, int]:
     """Return the seconds and processor seconds that a command takes, and how many tokens it says came out."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((tree, str(_BENCHMARKS)))} | way.environment
+    paths = (str(Path(tree).resolve()), str(_BENCHMARKS.resolve()))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)} | way.environment
     options = [str(store) if option == "STORE" else option for option in way.options]
     command = [sys.executable, "-m", way.program, "run", "Answer: {text}", "--unit", "line", *options]
     command += ["--progress", "none", "-o", str(out), str(source)]
     before, started = _children(), time.perf_counter()
-    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    # Elsewhere: with -m, Python looks for modules in the current directory first, which may be a tree itself.
+    done = subprocess.run(command, env=environment, cwd=out.parent, stderr=subprocess.PIPE, text=True, check=False)
     seconds = time.perf_counter() - started
     if done.returncode not in (0, 3):  # 3: some lines have no good answer
         sys.exit(f"{' '.join(command)}: {done.returncode}: {done.stderr}")

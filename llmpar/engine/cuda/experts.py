@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -15,10 +16,10 @@ from torch import nn
 
 from llmpar.engine.cuda import experts_kernels as kernels
 from llmpar.engine.cuda.kernels import activate
-from llmpar.engine.cuda.linear import FloatLinear, Linear
+from llmpar.engine.cuda.linear import Linear
 from llmpar.engine.parts import ExpertParts
 
-_ROWS = (16, 32, 64, 128)  # of a block; the least that an expert's share fits
+_ROWS = 64  # of a block, always: blocks of other heights are multiplied by other instructions, which round otherwise
 _OUTPUTS = 64  # with fewer, another instruction multiplies, which rounds otherwise
 _BYTES = 128  # of a row that are multiplied at a time
 _LOOKED_AT = 1024  # pairs, at once
@@ -27,11 +28,11 @@ _WRITTEN = 1024  # numbers, at once
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What takes every row; see `parts.SharedParts`."""
+    """What takes every row, as far as `scale` (1, H) says; see `parts.SharedParts`."""
 
     gate_up: Linear
     down: Linear
-    scale: Linear
+    scale: torch.Tensor
     width: int
 
     def __call__(self, x: torch.Tensor, activation: str) -> torch.Tensor:
@@ -40,7 +41,7 @@ class Shared:
         activate[(len(x), triton.cdiv(self.width, _WRITTEN))](
             self.gate_up(x), active, self.width, GELU=activation == "gelu_tanh", BLOCK=_WRITTEN, num_warps=4
         )
-        return torch.sigmoid(self.scale(x)) * self.down(active)
+        return torch.sigmoid(_scores(x, self.scale)) * self.down(active)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Experts:
     """E experts, of which `num_chosen` take each row; see `parts.ExpertParts`.
 
     Args:
-        router: scores experts: (N, E) for (N, H).
+        router: (E, H), what scores experts.
         gate_up: (E, 2 M, H).
         down: (E, H, M).
         num_chosen: K.
@@ -57,7 +58,7 @@ class Experts:
         shared: what takes every row besides; None for nothing.
     """
 
-    router: Linear
+    router: torch.Tensor
     gate_up: torch.Tensor
     down: torch.Tensor
     num_chosen: int
@@ -73,7 +74,7 @@ class Experts:
 
     def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
         """Return (N, H) for (N, H)."""
-        scores = self.router(x)
+        scores = _scores(x, self.router)
         (num_rows, num_experts), size, inner = scores.shape, x.shape[1], self.down.shape[2]
         num_pairs = num_rows * self.num_chosen
         shares = x.new_empty(num_rows, self.num_chosen, dtype=torch.float32)
@@ -83,31 +84,22 @@ class Experts:
             scores, chosen, shares, num_experts, K=self.num_chosen, KP=triton.next_power_of_2(self.num_chosen),
             IS_NORMED=self.is_normed, BLOCK=among, num_warps=1,
         )  # fmt: skip
-        rows = rows_of_block(num_pairs, num_experts)
-        num_blocks = most_blocks(num_pairs, num_experts, rows)
+        num_blocks = most_blocks(num_pairs, num_experts)
         counts, experts = chosen.new_empty(num_experts), chosen.new_empty(num_blocks)
-        pairs = chosen.new_empty(num_blocks, rows)
+        pairs = chosen.new_empty(num_blocks, _ROWS)
         kernels.count[(num_experts,)](chosen, counts, num_pairs, BLOCK=_LOOKED_AT, num_warps=4)
         kernels.arrange[(num_experts,)](
             chosen, counts, pairs, experts, num_pairs, num_blocks, num_experts,
-            ROWS=rows, EXPERTS=among, BLOCK=_LOOKED_AT, num_warps=4,
+            ROWS=_ROWS, EXPERTS=among, BLOCK=_LOOKED_AT, num_warps=4,
         )  # fmt: skip
-        how = {
-            "ROWS": rows,
-            "H": size,
-            "BLOCK_N": _OUTPUTS,
-            "BLOCK_K": _BYTES // x.element_size(),
-            "PRECISION": "ieee" if x.dtype == torch.float32 else "tf32",
-            "num_warps": 4 if rows < _ROWS[-1] else 8,
-            "num_stages": 3,
-        }
+        how = _how(x)
         active, found, out = x.new_empty(num_pairs, inner), x.new_empty(num_pairs, size), torch.empty_like(x)
         kernels.gate_up[(triton.cdiv(inner, _OUTPUTS), num_blocks)](
             x, self.gate_up, pairs, experts, active, num_pairs, inner,
-            K=self.num_chosen, GELU=self.activation == "gelu_tanh", **how,
+            K=self.num_chosen, H=size, GELU=self.activation == "gelu_tanh", **how,
         )  # fmt: skip
         kernels.down[(triton.cdiv(size, _OUTPUTS), num_blocks)](
-            active, self.down, pairs, experts, found, num_pairs, M=inner, **how
+            active, self.down, pairs, experts, found, num_pairs, M=inner, H=size, **how
         )
         kernels.combine[(num_rows, triton.cdiv(size, _WRITTEN))](
             found, shares, out, H=size, K=self.num_chosen, BLOCK=_WRITTEN, num_warps=4
@@ -119,18 +111,40 @@ def experts_of(parts: ExpertParts, activation: str, linear: Callable[[tuple[nn.L
     """Return a mixture with a model's own weights; `linear` makes one layer of several with the same input."""
     shared = None
     if parts.shared:
-        layers = (linear(parts.shared.gate_up), linear((parts.shared.down,)), linear((parts.shared.scale,)))
-        shared = Shared(*layers, parts.shared.down.in_features)
+        layers = (linear(parts.shared.gate_up), linear((parts.shared.down,)))
+        shared = Shared(*layers, parts.shared.scale.weight.detach(), parts.shared.down.in_features)
     router, gate_up, down = (each.detach() for each in (parts.router, parts.gate_up, parts.down))
-    return Experts(FloatLinear(router, None), gate_up, down, parts.num_chosen, parts.is_normed, activation, shared)
+    return Experts(router, gate_up, down, parts.num_chosen, parts.is_normed, activation, shared)
 
 
-def rows_of_block(num_pairs: int, num_experts: int) -> int:
-    """Return how many rows a block has, for so many pairs: few where experts have few each."""
-    each = num_pairs // num_experts
-    return next((rows for rows in _ROWS if each <= rows), _ROWS[-1])
-
-
-def most_blocks(num_pairs: int, num_experts: int, rows: int) -> int:
+def most_blocks(num_pairs: int, num_experts: int) -> int:
     """Return how many blocks there can be: each expert may have one that is not full, if it has a pair."""
-    return min(num_pairs, num_pairs // rows + min(num_pairs, num_experts))
+    return min(num_pairs, num_pairs // _ROWS + min(num_pairs, num_experts))
+
+
+def _scores(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return rows (N, H) times a few weights (E, H): (N, E).
+
+    A product like all others here. Of so few outputs, cuBLAS makes sums in another order for other numbers of rows.
+    """
+    (num_rows, size), num_outputs = x.shape, len(weight)
+    num_blocks = triton.cdiv(num_rows, _ROWS)
+    everyone = torch.arange(num_blocks * _ROWS, dtype=torch.int32, device=x.device)
+    scores = x.new_empty(num_rows, num_outputs)
+    kernels.down[(triton.cdiv(num_outputs, _OUTPUTS), num_blocks)](
+        x, weight, everyone, torch.zeros_like(everyone[:num_blocks]), scores, num_rows,
+        M=size, H=num_outputs, **_how(x),
+    )  # fmt: skip
+    return scores
+
+
+def _how(x: torch.Tensor) -> dict[str, Any]:
+    """Return how products of rows are computed; the same for any number of them."""
+    return {
+        "ROWS": _ROWS,
+        "BLOCK_N": _OUTPUTS,
+        "BLOCK_K": _BYTES // x.element_size(),
+        "PRECISION": "ieee" if x.dtype == torch.float32 else "tf32",
+        "num_warps": 4,
+        "num_stages": 3,
+    }

@@ -131,8 +131,9 @@ def engine(
     prefix: list[int],
     device: str = DEVICE,
 ) -> Engine:
-    loaded = load_model(directory, device, precision)
-    assert loaded.precision == precision
+    remarks: list[str] = []
+    loaded = load_model(directory, device, precision, notify=remarks.append)
+    assert loaded.precision == precision, remarks
     return build_engine(loaded.models, loaded.context_length, loaded.stop_ids, workers, slots, prefix)
 
 

@@ -20,9 +20,8 @@ from support.tiny_models import EXPERTS, PREFIX, build, generated, make_shallow,
 from llmpar.engine.build import build_engine  # noqa: E402
 from llmpar.engine.cpu.from_transformers import build_decoder as build_on_cpu  # noqa: E402
 from llmpar.engine.cuda.decoder import Decoder  # noqa: E402
-from llmpar.engine.cuda.experts import Experts, most_blocks, rows_of_block  # noqa: E402
+from llmpar.engine.cuda.experts import _ROWS, Experts, most_blocks  # noqa: E402
 from llmpar.engine.cuda.from_transformers import build_decoder, build_short_decoder  # noqa: E402
-from llmpar.engine.cuda.linear import FloatLinear  # noqa: E402
 from llmpar.engine.cuda.model import CudaModel  # noqa: E402
 from llmpar.engine.parts import OtherShape, take_apart  # noqa: E402
 from llmpar.engine.request import SamplingParams  # noqa: E402
@@ -82,7 +81,7 @@ def layer(num_experts: int, size: int, inner: int, chosen: int, dtype: torch.dty
     def some(*shape: int) -> torch.Tensor:
         return (torch.randn(*shape, generator=draw) * shape[-1] ** -0.5).to(DEVICE, dtype)
 
-    router = FloatLinear(some(num_experts, size), None)
+    router = some(num_experts, size)
     gate_up, down = some(num_experts, 2 * inner, size), some(num_experts, size, inner)
     return Experts(router, gate_up, down, chosen, is_normed, "silu")
 
@@ -95,7 +94,7 @@ def plainly(experts: Experts, x: torch.Tensor) -> torch.Tensor:
     """Return what a mixture makes of rows, one row and one expert after another, in float32."""
     found = torch.zeros_like(x, dtype=torch.float32)
     for place, row in enumerate(x):
-        shares = torch.softmax(experts.router(row[None])[0].float(), 0)
+        shares = torch.softmax(torch.nn.functional.linear(row, experts.router).float(), 0)
         best = shares.topk(experts.num_chosen)
         whole = best.values.sum() if experts.is_normed else 1.0
         for share, expert in zip(best.values, best.indices, strict=True):
@@ -142,7 +141,6 @@ def test_a_row_that_is_no_number_comes_out_as_none_and_its_neighbours_do_not_not
 def test_there_are_never_more_blocks_than_room_is_made_for() -> None:
     draw = torch.Generator().manual_seed(3)
     for num_pairs, num_experts in ((1, 8), (8, 128), (300, 4), (5000, 7), (4096, 128), (20_000, 3)):
-        size = rows_of_block(num_pairs, num_experts)
         for spread in (1, num_experts):  # all to one expert, or to all
             counts = torch.randint(0, spread, (num_pairs,), generator=draw).bincount(minlength=num_experts)
-            assert int(((counts + size - 1) // size).sum()) <= most_blocks(num_pairs, num_experts, size)
+            assert int(((counts + _ROWS - 1) // _ROWS).sum()) <= most_blocks(num_pairs, num_experts)

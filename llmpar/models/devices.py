@@ -99,8 +99,11 @@ def capabilities_of(devices: tuple[str, ...]) -> tuple[tuple[int, int] | None, .
 
 
 def bind_device(name: str) -> None:
-    """Let what the calling thread computes without naming a device be on this one: another's memory is not touched."""
-    if name.startswith("cuda"):
+    """Let what the calling thread computes without naming a device be on this one: another's memory is not touched.
+
+    "cuda" is all of them, which divide a model: each rank binds itself.
+    """
+    if name.startswith("cuda:"):
         import torch
 
         torch.cuda.set_device(name)

@@ -205,10 +205,10 @@ def from_hub(repository: str, revision: str | None, *, offline: bool) -> Path:
 
 def fetched_from_hub() -> list[tuple[str, int]]:
     """Return the models in huggingface_hub's own cache by name, with their bytes on disk."""
-    from huggingface_hub import errors, scan_cache_dir
+    from huggingface_hub import constants, errors, scan_cache_dir
 
     try:
-        repositories = scan_cache_dir().repos
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except errors.CacheNotFound:  # nothing was ever fetched
         return []
     return sorted((found.repo_id, found.size_on_disk) for found in repositories if found.repo_type == "model")

@@ -48,7 +48,7 @@ def test_what_is_counted_is_what_is_there(precision: Any, kind: str, tmp_path: P
     assert skeleton
     with skeleton.reading(skeleton.extent):
         parts = take_apart(skeleton.module, skeleton.extent)
-    decoder = _assembled(parts, Shortener(precision, CPU, torch.bfloat16, skeleton))
+    decoder = _assembled(parts, Shortener(precision, CPU, torch.bfloat16, skeleton), "auto")
     counted = device_needs.device_bytes(path, precision)
     assert counted is not None
     assert 0.9 < counted / bytes_of(decoder) < 1.1

@@ -36,6 +36,7 @@ SCENES = {
 _SILENT = {
     r"unlink .*": "what is left of a temporary file is taken over by the next run",
     r"hardlink_to .*": "a store on a file system without links takes its name by a rename",
+    r"mkdir .*": "one that is there is enough, and where there is none nothing can be written",
     r"link .*": "a backup on a file system without links is a copy",
 }
 _CODES = {"full": {73, 74}, "broken": {73, 74}, "killed": {-9}, "interrupted": {130}, "ended": {143}}

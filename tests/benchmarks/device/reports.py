@@ -16,10 +16,16 @@ _ROOT = Path(__file__).parents[1]
 _LAST_LINES = 12
 
 
-def reports_of(
-    arguments: Sequence[str], time_limit: float, tell: Callable[[str], None], environment: dict[str, str] | None = None
-) -> list[dict[str, Any]]:
-    """Run `python -m ARGUMENTS` and return what it reported, also if it failed or was too late: that is told."""
+def run_module(
+    arguments: Sequence[str],
+    time_limit: float,
+    environment: dict[str, str] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Run `python -m ARGUMENTS` for `time_limit` seconds at most: what it reported, and why it did not come to its end.
+
+    Each report is told as it comes.
+    """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
@@ -40,12 +46,25 @@ def reports_of(
                 tell(line.strip())
             code = process.wait()
         finally:
+            was_late = not ended.is_alive()
             ended.cancel()
             process.kill()
             process.wait()
-        if code:
-            log.seek(0)
-            tell(f"{arguments[0]} ended with {code}: {''.join(log.readlines()[-_LAST_LINES:]).strip()}")
+        if not code:
+            return found, None
+        if was_late:
+            return found, f"did not end within {time_limit:g} s"
+        log.seek(0)
+        return found, "".join(log.readlines()[-_LAST_LINES:]).strip() or f"it ended with {code} and without a word"
+
+
+def reports_of(
+    arguments: Sequence[str], time_limit: float, tell: Callable[[str], None], environment: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Run `python -m ARGUMENTS` and return what it reported, also if it failed or was too late: that is told."""
+    found, error = run_module(arguments, time_limit, environment, tell)
+    if error:
+        tell(f"{arguments[0]}: {error}")
     return found
 
 

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from device.contender import Spec
-
-_ROOT = Path(__file__).parents[1]
-_LAST_LINES = 12
+from device.reports import run_module
 
 
 @dataclass(frozen=True)
@@ -59,34 +50,8 @@ def run_trial(spec: Spec, time_limit: float, environment: dict[str, str] | None 
 
 def listen(module: list[str], time_limit: float, environment: dict[str, str] | None = None) -> Trial:
     """Run a module that reports as a contender does."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        started_at = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-m", *module],
-            cwd=_ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            encoding="utf-8",
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **(environment or {})},
-        )
-        ended = threading.Timer(time_limit, process.kill)
-        ended.start()
-        try:
-            assert process.stdout
-            events: list[dict[str, Any]] = [json.loads(line) for line in process.stdout]
-            code = process.wait()
-        finally:
-            was_late = not ended.is_alive()
-            ended.cancel()
-            process.kill()
-            process.wait()
-        error = None
-        if was_late and code:
-            error = f"did not end within {time_limit:g} s"
-        elif code:
-            log.seek(0)
-            error = "".join(log.readlines()[-_LAST_LINES:]).strip() or f"it ended with {code} and without a word"
+    started_at = time.monotonic()
+    events, error = run_module(module, time_limit, environment)
     return _trial(events, started_at, error)
 
 

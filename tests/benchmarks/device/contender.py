@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,12 +56,16 @@ class Spec:
 
     def workload(self, index: int) -> Workload:
         """Return a job's requests: other ones for each job, with the common beginning alike."""
-        if self.even:
-            return make_even_workload(self.jobs[index], self.vocabulary, index, self.even)
-        return make_workload(self.jobs[index], self.vocabulary, index)
+        return _workload(self.jobs[index], self.vocabulary, index, self.even)
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
+
+
+@cache
+def _workload(count: int, vocabulary: int, seed: int, even: int) -> Workload:
+    # Kept: drawing a large one takes a second, and each is asked for several times.
+    return make_even_workload(count, vocabulary, seed, even) if even else make_workload(count, vocabulary, seed)
 
 
 def main() -> int:
@@ -180,7 +185,7 @@ def _text(spec: Spec) -> Iterator[tuple[Answer, str]]:
     tokenizer = ChatTokenizer(Path(spec.model))
 
     def prompts(workload: Workload) -> list[Prompt]:
-        texts = [tokenizer.decode(ids) for ids in workload.prompts]
+        texts = tokenizer.decode_all(workload.prompts)
         return [Prompt((("user", text),), text) for text in texts]
 
     # Texts are made beforehand: it is the backend that is timed.

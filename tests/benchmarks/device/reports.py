@@ -34,7 +34,7 @@ def run_module(
             stdout=subprocess.PIPE,
             stderr=log,
             encoding="utf-8",
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **(environment or {})},
+            env={**os.environ, "HF_HUB_OFFLINE": "1", **(environment or {})},
         )
         ended = threading.Timer(time_limit, process.kill)
         ended.start()

@@ -292,7 +292,7 @@ def _same(options: argparse.Namespace, directories: dict[str, str], device: dict
 
 def _settings(options: argparse.Namespace, directories: dict[str, str], _: dict[str, Any]) -> tuple[str, Any]:
     known = bits.ORDER if options.part == "order" else bits.SHORT
-    chosen = [one for one in known if not options.only or any(word in one.name for word in options.only)]
+    chosen = [one for one in known if not options.only or _is_meant(one.name, options.only)]
     found = bits.run_settings(
         tuple(chosen), directories, options.device, options.requests, options.rounds, options.time_limit, _tell
     )

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from llmpar.engine.generic.attention import IMPLEMENTATION, PrefillBatch, Variant, is_supported
+from llmpar.engine.generic.attention import PrefillBatch, Variant, is_supported, take_over
 from llmpar.engine.generic.kv_cache import KVCache
 from llmpar.engine.generic.linear import rms_norm
 from llmpar.engine.model import context_length_of
@@ -363,7 +363,7 @@ def _probe(model: Any, ids: torch.Tensor) -> tuple[dict[int, Variant], torch.Ten
     device = model.model.norm.weight.device  # its weights may be elsewhere until they are needed
     recorder = _Recorder(len(ids), device)
     own = model.config._attn_implementation  # noqa: SLF001 (transformers tells it in no other way)
-    model.set_attn_implementation(IMPLEMENTATION)
+    take_over(model)
     try:
         output = model(
             input_ids=ids.to(device)[None],

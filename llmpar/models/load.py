@@ -19,7 +19,7 @@ from llmpar.models.configuration import stop_ids
 from llmpar.models.devices import find_devices as find_devices
 from llmpar.models.devices import has_bf16, has_fp8
 from llmpar.models.kv_cache import check_kv_cache
-from llmpar.models.short import put_short
+from llmpar.models.on_gpu import put_on_gpu
 from llmpar.models.watching import add_files, watch
 
 if TYPE_CHECKING:
@@ -111,10 +111,10 @@ def load_model(
     whole = cache(lambda: _whole(path, getattr(torch, TORCH_TYPES[native])))
 
     def put(name: str) -> CudaModel | TorchModel:
-        short = put_short(path, name, precision, notify, _from_pretrained, kv_cache) if precision in SHORT else None
+        own = put_on_gpu(path, name, precision, notify, _from_pretrained, kv_cache) if name.startswith("cuda") else None
         # Only with accelerate does transformers load straight to a device. But unless their type changes, weights that
         # it loads are the mapped file, and they are moved one by one: the host never holds them twice.
-        return short or _put(whole(), name, path, notify, kv_cache)
+        return own or _put(whole(), name, path, notify, kv_cache)
 
     models: list[CudaModel | TorchModel] = []
     full: dict[str, str] = {}
@@ -142,9 +142,11 @@ def load_model(
 
 
 def import_libraries() -> None:
-    """Import what loading a model on a GPU imports, which takes seconds, before it is known which one."""
+    """Import what loading a model on a GPU imports, which takes seconds, before it is known which one.
+
+    Not transformers, which takes longest: it is for models that nothing is known of (see `plans`).
+    """
     import torch  # noqa: F401
-    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: F401
 
     with suppress(ImportError):  # there may be no Triton, of which loading tells
         from llmpar.engine.cuda import from_transformers, model  # noqa: F401

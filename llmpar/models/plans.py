@@ -1,7 +1,8 @@
 """What was found out about a model whose weights stay in its own files: kept, so that it need not be tried each time.
 
 A plan is a decoder without its matrices (see `engine/cpu/packed.py`): some hundred kilobytes in the cache. With it a
-model is loaded without torch and transformers, which take seconds to import.
+model is loaded without torch and transformers, which take seconds to import. For a GPU it is the model's parts without
+matrices (see `engine/generic/kept_parts.py`), with which it is loaded without transformers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +27,8 @@ from llmpar.paths import cache_dir, make_private
 if TYPE_CHECKING:
     from llmpar.engine.cpu.decoder import Decoder
     from llmpar.engine.cpu.making import Recipe
+    from llmpar.engine.generic.skeleton import Skeleton
+    from llmpar.engine.parts import ModelParts
     from llmpar.engine.source import WeightSource
     from llmpar.models.cache import Notify
 
@@ -67,18 +72,47 @@ class Plan:
         """
         from llmpar.engine.cpu import packed
 
-        fresh = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        _keep(self.file, lambda fresh: packed.write(decoder, fresh, self.origin, recipes), notify)
+
+
+@dataclass(frozen=True, slots=True)
+class PartsPlan:
+    """The same for a GPU: the parts of a model, which may be there, whatever they are computed in."""
+
+    file: Path
+    source: WeightSource
+
+    def read(self) -> tuple[ModelParts, Skeleton] | None:
+        """Return the parts, and what knows their weights; None if they are not there, or damaged."""
+        import torch
+        from torch import nn
+
+        from llmpar.engine.generic import kept_parts
+        from llmpar.engine.generic.skeleton import Skeleton
+
+        matrices: dict[str, nn.Parameter] = {}
+
+        def matrix(name: str) -> nn.Parameter:
+            if name not in matrices:
+                matrices[name] = nn.Parameter(torch.empty(self.source.shapes[name], device="meta"), requires_grad=False)
+            return matrices[name]
+
         try:
-            make_private(self.file.parent)
-            packed.write(decoder, fresh, self.origin, recipes)
-            fresh.replace(self.file)
-            plans = sorted(self.file.parent.glob("*.plan"), key=lambda plan: plan.stat().st_mtime)
-            for old in plans[:-_MOST]:
-                old.unlink()
-        except (OSError, WriteFailed) as error:
-            notify(f"what was found out about the model cannot be kept ({error}); the next run will try it again")
-            with contextlib.suppress(OSError):
-                fresh.unlink(missing_ok=True)
+            parts = kept_parts.from_bytes(self.file.read_bytes(), matrix)
+        except (OSError, kept_parts.DamagedParts):
+            return None
+        rows: dict[torch.Tensor, SourceRows] = {
+            weight: SourceRows(self.source, name) for name, weight in matrices.items()
+        }
+        return parts, Skeleton(None, self.source, rows, {})
+
+    def keep(self, parts: ModelParts, skeleton: Skeleton, notify: Notify) -> None:
+        """Write parts whose weights a skeleton knows; see `Plan.keep`. Those that cannot be written are not kept."""
+        from llmpar.engine.generic import kept_parts
+
+        kept = kept_parts.to_bytes(parts, {weight: rows.name for weight, rows in skeleton.rows.items()})
+        if kept is not None:
+            _keep(self.file, lambda fresh: fresh.write_bytes(kept), notify)
 
 
 def find(path: Path, precision: PrecisionName) -> Plan | None:
@@ -92,6 +126,25 @@ def find(path: Path, precision: PrecisionName) -> Plan | None:
     """
     from llmpar.engine.cpu import packed
     from llmpar.engine.cpu.compiled import source_digest
+
+    found = _find(path, f"{precision} {packed.FORMAT} {source_digest()}")
+    return Plan(*found) if found else None
+
+
+def find_parts(path: Path) -> PartsPlan | None:
+    """Return the place of a model's parts; see `find`. It is decided by what finds them, too.
+
+    Args:
+        path: the model's directory or GGUF file.
+    """
+    from llmpar.engine.generic.kept_parts import source_digest
+
+    found = _find(path, f"parts {source_digest()} {version('transformers')} {version('torch')}")
+    return PartsPlan(found[0], found[2]) if found else None
+
+
+def _find(path: Path, told: str) -> tuple[Path, str, WeightSource] | None:
+    """Return where a plan is, what decides it, and the weights that belong to it; `told` is what else decides it."""
     from llmpar.models.opening import open_source
 
     try:
@@ -107,6 +160,22 @@ def find(path: Path, precision: PrecisionName) -> Plan | None:
         if len(shape) == 1:
             vector = source.rows(name, slice(None))
             digest.update((vector.weights() if isinstance(vector, Quantized) else vector).tobytes())
-    digest.update(f"{precision} {packed.FORMAT} {source_digest()}".encode())
+    digest.update(told.encode())
     origin = digest.hexdigest()
-    return Plan(place / f"{origin[:32]}.plan", origin, source)
+    return place / f"{origin[:32]}.plan", origin, source
+
+
+def _keep(file: Path, write: Callable[[Path], object], notify: Notify) -> None:
+    """Write a plan as a whole, and delete the oldest of too many."""
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        make_private(file.parent)
+        write(fresh)
+        fresh.replace(file)
+        plans = sorted(file.parent.glob("*.plan"), key=lambda plan: plan.stat().st_mtime)
+        for old in plans[:-_MOST]:
+            old.unlink()
+    except (OSError, WriteFailed) as error:
+        notify(f"what was found out about the model cannot be kept ({error}); the next run will try it again")
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)

@@ -18,10 +18,11 @@ from llmpar.engine.cuda.linear import FloatLinear, Linear
 from llmpar.engine.cuda.order import has_order, keep_order
 from llmpar.engine.cuda.share import Share
 from llmpar.engine.cuda.short_weights import Shortener
+from llmpar.engine.cuda.stored import Stored
 from llmpar.engine.generic.skeleton import Skeleton
 from llmpar.engine.pages import PAGE, num_pages_of
 from llmpar.engine.parts import LayerParts, ModelParts, OtherShape, take_apart
-from llmpar.engine.precision_names import KVCacheName, PrecisionName
+from llmpar.engine.precision_names import SHORT, KVCacheName, PrecisionName
 from llmpar.engine.resources import is_device_lost, is_out_of_memory
 
 _TOLERANCE: dict[PrecisionName, float] = {"fp32": 1e-3, "bf16": 0.1, "fp8": 0.3, "int8": 0.3, "int4": 0.5}
@@ -50,33 +51,64 @@ def build_decoder(model: Any, kv_cache: KVCacheName = "auto") -> Decoder:
 
 @torch.inference_mode()
 def build_short_decoder(
-    model: Any,
-    precision: PrecisionName,
-    device: torch.device,
-    dtype: torch.dtype,
-    skeleton: Skeleton | None = None,
-    kv_cache: KVCacheName = "auto",
+    model: Any, precision: PrecisionName, device: torch.device, dtype: torch.dtype, kv_cache: KVCacheName = "auto"
 ) -> Decoder:
     """Return a decoder on a device, with weights of few bits (see `short_weights.Shortener`).
 
     Args:
-        model: one of transformers, on the CPU; it is left as it is.
+        model: one of transformers, on the CPU, with its weights; it is left as it is.
         precision: fp8, int8 or int4.
         device: where it will compute.
         dtype: of rows, keys and values.
-        skeleton: the model's, where weights are in its files.
         kv_cache: what keys and values are kept in.
 
     Raises:
         OtherShape: the model has parts that decoders lack.
         TooFar: the decoder does not do what the model does.
     """
+    return build_stored_decoder(take_apart(model), None, precision, device, dtype, kv_cache)
+
+
+@torch.inference_mode()
+def parts_in_files(skeleton: Skeleton) -> ModelParts:
+    """Return the parts of a model whose weights stay in its files.
+
+    Raises:
+        OtherShape: it has parts that decoders lack, or matrices that are not read one by one.
+    """
+    if skeleton.experts:
+        raise OtherShape("it is a mixture of experts")
+    with skeleton.reading(skeleton.extent):
+        return take_apart(skeleton.module, skeleton.extent, is_plain=False)
+
+
+@torch.inference_mode()
+def build_stored_decoder(
+    parts: ModelParts,
+    skeleton: Skeleton | None,
+    precision: PrecisionName,
+    device: torch.device,
+    dtype: torch.dtype,
+    kv_cache: KVCacheName = "auto",
+) -> Decoder:
+    """Return a decoder on a device of parts whose weights are elsewhere, which are read one by one.
+
+    Args:
+        parts: the model's.
+        skeleton: knows the weights in the model's files; None where the parts have them, which short ones are made of.
+        precision: what it is to be computed in.
+        device: where.
+        dtype: of rows, keys and values, and of weights that are not short.
+        kv_cache: what keys and values are kept in.
+
+    Raises:
+        OtherShape: our kernels do not run here.
+        TooFar: the decoder does not do what the model does.
+    """
     if device.type == "cuda":
         keep_order()
-    extent = skeleton.extent if skeleton else None
-    with skeleton.reading(skeleton.extent) if skeleton else nullcontext():
-        parts = take_apart(model, extent)
-    return _tried(_assembled(parts, Shortener(precision, device, dtype, skeleton), kv_cache), parts)
+    maker = Stored(device, dtype, skeleton) if skeleton and precision not in SHORT else None
+    return _tried(_assembled(parts, maker or Shortener(precision, device, dtype, skeleton), kv_cache), parts)
 
 
 @torch.inference_mode()
@@ -109,7 +141,7 @@ def build_share(skeleton: Skeleton, rank: int, size: int, device: torch.device, 
     return _tried(decoder, parts)
 
 
-def _assembled(parts: ModelParts, maker: _Shared | Shortener | Divider, kv_cache: KVCacheName) -> Decoder:
+def _assembled(parts: ModelParts, maker: _Shared | Stored | Shortener | Divider, kv_cache: KVCacheName) -> Decoder:
     def layer(one: LayerParts) -> Layer:
         return Layer(
             attention_norm=maker.tensor(one.attention_norm),

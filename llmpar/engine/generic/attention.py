@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from transformers import AttentionInterface
 
 from llmpar.engine.generic.kv_cache import KVCache
 
-IMPLEMENTATION = "llmpar"
+_IMPLEMENTATION = "llmpar"
 _MASKED = float("-inf")
 _MOST_SCORES = 1 << 24  # elements of one product of attention, which bounds its memory
 _PADDED_SHARE = 1.5  # padded over real tokens, up to which rows share a group
@@ -239,7 +238,12 @@ def attend(
     return batch.attend(layer, query, key, value, Variant(scaling, sliding_window, softcap)), None
 
 
-AttentionInterface.register(IMPLEMENTATION, attend)
+def take_over(model: Any) -> None:
+    """Let a transformers model leave attention to us; see `is_supported`."""
+    from transformers import AttentionInterface  # who has no model of transformers need not wait for it
+
+    AttentionInterface.register(_IMPLEMENTATION, attend)
+    model.set_attn_implementation(_IMPLEMENTATION)
 
 
 def is_supported(model: Any) -> bool:

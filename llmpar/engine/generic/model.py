@@ -93,7 +93,7 @@ class TorchModel:
         elif attention.is_supported(model):
             if on_cpu and num_shards == 1:  # projections that are cut are no longer what they seem
                 optimize(model)
-            model.set_attn_implementation(attention.IMPLEMENTATION)
+            attention.take_over(model)
             prefix = compute_prefix(model, settings.prefix_ids)
             runners = [
                 ModelRunner(model, slots, stop_ids, intra_op, prefix, num_cells=num_cells) for _ in range(workers)

@@ -28,7 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,7 @@ def _options() -> argparse.Namespace:
     add("--variants", action="store_true", help="continuous batching with other settings than its own, too")
     add("--batch-size", type=int, default=512, help="of generate's sorted batches")
     add("--rows", type=int, default=512, help="sequences alive at once, for the bandwidth limit")
+    add("--repeats", type=int, help="jobs after one as large, of llmpar's; default: 3, and 5 of texts")
     add("--time-limit", type=float, default=180, help="seconds for a trial")
     add = part("start", "the command line, from its start to its last answer", "0.6b")
     add("--device", default="cuda", help="as llmpar's --device")
@@ -173,6 +174,8 @@ def _cores_shape(path: str, tiny: bool) -> str:
 def _engines(options: argparse.Namespace, directories: dict[str, str], device: dict[str, Any]) -> tuple[str, Any]:
     known = engines.contenders(device["count"], options.batch_size, options.variants)
     chosen = [item for item in known if not options.only or _is_meant(item.name, options.only)]
+    if options.repeats:
+        chosen = [replace(item, repeats=min(item.repeats, options.repeats)) for item in chosen]
     if not chosen:
         sys.exit(f"--only matches none of: {', '.join(item.name for item in known)}")
     entries = engines.run_engines(

@@ -29,7 +29,7 @@ def load_divided(
         precision: bf16 or fp32.
         rank: which one this is.
         size: how many there are.
-        notify: is told why it is None.
+        notify: is told why it is None, or how ranks add what each computes a part of.
 
     Raises:
         ModelUnavailable: the files are damaged, or the share is too large for the device.
@@ -44,10 +44,13 @@ def load_divided(
     try:
         from llmpar.engine.cuda.from_transformers import build_share
         from llmpar.engine.cuda.model import CudaModel
+        from llmpar.engine.ranks.exchange import open_exchange
 
         if skeleton := open_files(path):
             dtype = getattr(torch, TORCH_TYPES[precision])
-            decoder = build_share(skeleton, rank, size, torch.device(device), dtype)
+            exchange, said = open_exchange(rank, size, torch.device(device), dtype)
+            decoder = build_share(skeleton, rank, size, torch.device(device), dtype, exchange)
+            notify(f"of what the devices add up, {said}")
     except (ImportError, OtherShape) as other:  # without Triton there are no kernels
         reason = str(other)
     if decoder is None:

@@ -99,6 +99,26 @@ def reduce(wait: bool, place: Place) -> Place:
     return place
 
 
+def add_in_order(place: Place) -> Place:
+    """Add parts of rows with the other ranks, all of them and fewer, and expect what adding one after another gives."""
+    import torch
+
+    from llmpar.engine.cuda.share import Share
+
+    join(place, "cpu")
+    share = Share(place.rank, place.size, 0)
+    for dtype in (torch.float32, torch.bfloat16):
+        draw = torch.Generator().manual_seed(7)
+        first, *others = torch.randn(place.size, 9, 33, generator=draw).to(dtype)  # 33 does not divide
+        wanted = first
+        for other in others:
+            wanted = wanted + other
+        for rows in (9, 8, 1):
+            part = (first, *others)[place.rank][:rows].clone()
+            assert torch.equal(share.add(part), wanted[:rows]), (place.rank, dtype, rows)
+    return place
+
+
 def load_share(path: Path, place: Place) -> LoadedModel:
     """Join the others, and load a share of our own decoder for the CPU, where kernels are interpreted."""
     from llmpar.models.divided import load_divided

@@ -16,7 +16,7 @@ from llmpar.engine.cuda.divided import Divider
 from llmpar.engine.cuda.experts import experts_of
 from llmpar.engine.cuda.linear import FloatLinear, Linear
 from llmpar.engine.cuda.order import has_order, keep_order
-from llmpar.engine.cuda.share import Share
+from llmpar.engine.cuda.share import Exchange, Share
 from llmpar.engine.cuda.short_weights import Shortener
 from llmpar.engine.generic.skeleton import Skeleton
 from llmpar.engine.pages import PAGE, num_pages_of
@@ -80,7 +80,9 @@ def build_short_decoder(
 
 
 @torch.inference_mode()
-def build_share(skeleton: Skeleton, rank: int, size: int, device: torch.device, dtype: torch.dtype) -> Decoder:
+def build_share(
+    skeleton: Skeleton, rank: int, size: int, device: torch.device, dtype: torch.dtype, exchange: Exchange | None = None
+) -> Decoder:
     """Return a rank's share of a decoder; all ranks of torch's process group do so at once.
 
     Args:
@@ -89,6 +91,7 @@ def build_share(skeleton: Skeleton, rank: int, size: int, device: torch.device, 
         size: how many there are.
         device: where this one will compute.
         dtype: what in.
+        exchange: see `Share`.
 
     Raises:
         OtherShape: the model has parts that decoders lack, cannot be divided so, or is not what the decoder does.
@@ -97,7 +100,7 @@ def build_share(skeleton: Skeleton, rank: int, size: int, device: torch.device, 
         keep_order()
     with skeleton.reading(skeleton.extent):
         parts = take_apart(skeleton.module, skeleton.extent)
-    share = Share(rank, size, len(parts.embedding))
+    share = Share(rank, size, len(parts.embedding), exchange)
     divider = Divider(share, parts, device, dtype, skeleton)
     decoder = replace(
         _assembled(parts, divider, "auto"),
@@ -179,7 +182,7 @@ def _tried(decoder: Decoder, parts: ModelParts) -> Decoder:
     with torch.cuda.device(decoder.device):
         is_steady = all(has_order(each, width, decoder.dtype, decoder.device) for each, width in products if each)
     if share:
-        is_steady = bool(share.least(is_steady)) and share.size == 2  # more are added in an order that nobody promises
+        is_steady = bool(share.least(is_steady))
     return replace(decoder, is_steady=is_steady)
 
 

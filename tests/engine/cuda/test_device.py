@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 import torch
 import transformers
 from support.engines import collected
+from support.places import ROOT
 from support.program import Outcome
 
 from llmpar.engine.build import build_engine
@@ -345,12 +348,26 @@ class TestTwoGPUs:
 
         divided = run("--device", DEVICE, "--tensor-parallel", "2")
         assert "2 devices each with a share of every layer" in divided.err
+        assert "KB at once goes through memory that they share" in divided.err
         assert divided.out == run("--device", "cuda:0").out
 
     def test_sampled_answers_are_those_of_one(self, directories: dict[str, Path]) -> None:
         params = SamplingParams(24, temperature=1.0, top_p=0.9, seed=11)
         alone = collected(engine(directories["qwen3"], "fp32", 1, 16, PREFIX), prompts(), params)
         assert collected(self.divided(directories["qwen3"]), prompts(), params) == alone
+
+    @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+    def test_sums_over_shared_memory_are_those_of_nccl_and_a_rank_left_alone_comes_out(self, dtype: str) -> None:
+        """In a process of its own, as memory is shared once in each."""
+        paths = os.pathsep.join(str(path) for path in (ROOT, ROOT / "tests"))
+        done = subprocess.run(
+            [sys.executable, "-m", "support.device_ranks", dtype],
+            env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        alike, lost, free = done.stdout.splitlines() or (done.stderr, "", "")
+        assert alike == "alike", done.stderr
+        assert "rank 1 was ended by signal 9" in lost
+        assert free.startswith("free after")
 
     def test_one_that_is_killed_ends_the_run_and_another_begins_afresh(self, directories: dict[str, Path]) -> None:
         running = self.divided(directories["llama"])

@@ -157,3 +157,12 @@ class TestRefusals:
         said: list[str] = []
         assert load_divided(tmp_path, "cpu", "fp32", 0, 2, said.append) is None
         assert "is divided by transformers, which is slower: " in said[0]
+
+
+def test_parts_are_added_in_the_order_of_the_ranks_whatever_the_rows() -> None:
+    """A ring would add most numbers in another order, and the same number in several, by how many rows there are."""
+    ranks = Ranks(4)
+    try:
+        ranks.call(partial(rank_parts.add_in_order, ranks.place), rank_parts.add_in_order, 120)
+    finally:
+        ranks.close()

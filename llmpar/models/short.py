@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llmpar.engine.cuda.model import CudaModel
     from llmpar.models.cache import Notify
 
-_LONGER: dict[PrecisionName, tuple[PrecisionName, ...]] = {
+LONGER: dict[PrecisionName, tuple[PrecisionName, ...]] = {
     "fp8": ("fp8",),
     "int8": ("int8",),
     "int4": ("int4", "int8"),
@@ -58,7 +58,7 @@ def put_short(
     skeleton = open_files(path)
     module = skeleton.module if skeleton else load(path, "auto")
     dtype = torch.bfloat16 if has_bf16() else torch.float32
-    for tried in _LONGER[precision]:
+    for tried in LONGER[precision]:
         try:
             return CudaModel(build_short_decoder(module, tried, torch.device(device), dtype, skeleton, kv_cache))
         except TooFar as reason:

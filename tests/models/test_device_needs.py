@@ -70,6 +70,9 @@ def test_a_model_that_is_too_large_is_refused_with_what_fits(tmp_path: Path, mon
             free = sizes[fits] if fits else 1000
             with pytest.raises(ModelUnavailable, match=rf"on cuda:1 in fp32, and .* GB are free; .*{remedy}"):
                 device_needs.check_device(path, "fp32", "cuda:1")
+            free = free // 2
+            with pytest.raises(ModelUnavailable, match=rf"each of 2 shares .* GB are free on cuda:1; .*{remedy}"):
+                device_needs.check_device(path, "fp32", "cuda:1", 2)
         free = sizes["int8"]
         device_needs.check_device(path, "int8", "cuda:1")
         device_needs.check_device(path, "fp32", "mps")

@@ -81,7 +81,14 @@ def build_short_decoder(
 
 @torch.inference_mode()
 def build_share(
-    skeleton: Skeleton, rank: int, size: int, device: torch.device, dtype: torch.dtype, exchange: Exchange | None = None
+    skeleton: Skeleton,
+    rank: int,
+    size: int,
+    precision: PrecisionName,
+    device: torch.device,
+    dtype: torch.dtype,
+    kv_cache: KVCacheName = "auto",
+    exchange: Exchange | None = None,
 ) -> Decoder:
     """Return a rank's share of a decoder; all ranks of torch's process group do so at once.
 
@@ -89,21 +96,24 @@ def build_share(
         skeleton: a causal language model of transformers, with its weights in its files.
         rank: which one this is.
         size: how many there are.
+        precision: what weights are to be in.
         device: where this one will compute.
-        dtype: what in.
+        dtype: of rows, keys and values, and of weights that are not short.
+        kv_cache: what keys and values are kept in.
         exchange: see `Share`.
 
     Raises:
-        OtherShape: the model has parts that decoders lack, cannot be divided so, or is not what the decoder does.
+        OtherShape: the model has parts that decoders lack, or cannot be divided so.
+        TooFar: the decoder does not do what the model does.
     """
     if device.type == "cuda":
         keep_order()
     with skeleton.reading(skeleton.extent):
         parts = take_apart(skeleton.module, skeleton.extent)
     share = Share(rank, size, len(parts.embedding), exchange)
-    divider = Divider(share, parts, device, dtype, skeleton)
+    divider = Divider(share, parts, precision, device, dtype, skeleton)
     decoder = replace(
-        _assembled(parts, divider, "auto"),
+        _assembled(parts, divider, kv_cache),
         num_heads=divider.num_heads,
         num_kv_heads=divider.num_kv_heads,
         mlp_size=divider.mlp_size,

@@ -9,6 +9,7 @@ All of it is given out like other work on a device, and recorded with it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,11 +48,13 @@ class Share:
     vocabulary: int
     exchange: Exchange | None = None
 
-    def cut(self, length: int) -> tuple[slice, int]:
-        """Return this rank's part of so many rows or columns, and how many each has, filled up where it has fewer."""
-        each = -(-length // self.size)
-        if length % self.size:
-            each = -(-each // _EVEN) * _EVEN
+    def cut(self, length: int, even: int = 1) -> tuple[slice, int]:
+        """Return this rank's part of so many rows or columns, and how many each has, filled up where it has fewer.
+
+        Each has a multiple of `even`.
+        """
+        step = math.lcm(even, _EVEN if length % self.size else 1)
+        each = -(-length // self.size // step) * step
         first = min(length, self.rank * each)
         return slice(first, min(length, first + each)), each
 

@@ -6,18 +6,19 @@ groups, and rows stay what they are. What a file has in as few bits is kept as i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
-from llmpar.engine.cuda.codes import Rounded, can_round, keep
+from llmpar.engine.cuda.codes import Rounded, can_round, keep, rounded_group
+from llmpar.engine.cuda.cuts import Cut, Weights
 from llmpar.engine.cuda.linear import Float8Linear, FloatLinear, Linear, joined
 from llmpar.engine.generic.skeleton import Skeleton, in_pieces
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.quantized import FLOATS_OF_4_EXPONENT_BITS, Floats, Quantized, has_groups
-from llmpar.engine.source import SourceRows
 
 _BITS: dict[PrecisionName, int] = {"fp8": 8, "int8": 8, "int4": 4}
 _HEAD_BITS = 8  # a token's score is one row of it, whose errors nothing evens out
@@ -47,83 +48,126 @@ class Shortener:
 
     def embedding(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the embedding (V, H)."""
-        return self._floats(weight, self.dtype).to(self.device)
+        found = floats_of(self._whole(weight), self.dtype).to(self.device)
+        self._used(weight)
+        return found
 
     def head(self, linear: nn.Linear, embedding: torch.Tensor | None) -> Linear:
-        """Return the last layer: the embedding (V, H), if it has its weights, else one of 8 bits, with fp8 of 16."""
+        """Return the last layer, which may have the embedding's weights (V, H)."""
         bias = self._bias(linear)
         if embedding is not None:
             return FloatLinear(embedding, bias)
-        return self._plain(linear, bias) if self.precision == "fp8" else self._codes(linear, bias, _HEAD_BITS)
+        found = short_head(self._whole(linear.weight), bias, self.precision, self.device, self.dtype)
+        self._used(linear.weight)
+        return found
 
     def linear(self, linears: tuple[nn.Linear, ...]) -> Linear:
         """Return linear layers with one input as one."""
         return joined([self._one(linear) for linear in linears])
 
     def _one(self, linear: nn.Linear) -> Linear:
-        bias = self._bias(linear)
-        if self.precision != "fp8":
-            return self._codes(linear, bias, _BITS[self.precision])
-        if linear.in_features % _EVEN or linear.out_features % _EVEN:
-            return self._plain(linear, bias)
-        return self._float8(linear, bias)
-
-    def _codes(self, linear: nn.Linear, bias: torch.Tensor | None, bits: int) -> Linear:
-        rows = self._rows(linear.weight)
-        if has_groups(rows[0:1], bits):
-            found = keep(rows, bias, self.device)
-        elif can_round(linear.in_features):
-            found = keep(Rounded(rows, bits), bias, self.device)
-        else:
-            return self._plain(linear, bias)
+        found = shortened(self._whole(linear.weight), self._bias(linear), self.precision, self.device, self.dtype)
         self._used(linear.weight)
         return found
-
-    def _float8(self, linear: nn.Linear, bias: torch.Tensor | None) -> Float8Linear:
-        rows = self._rows(linear.weight)
-        if is_float8(rows[0:1]):
-            codes, scales = np.empty(rows.shape, np.uint8), np.empty((rows.shape[0], 1), np.float32)
-
-            def put(part: slice) -> None:
-                some = rows[part]
-                assert isinstance(some, Quantized)
-                codes[part], scales[part] = np.asarray(some.codes), some.scales.floats()
-
-            in_pieces(put, rows.shape)
-            weight = torch.from_numpy(codes).to(self.device).view(torch.float8_e4m3fn)
-            found = Float8Linear(weight, torch.from_numpy(scales).to(self.device).t(), bias)
-        else:
-            whole = self._floats(linear.weight, torch.float32).to(self.device)
-            largest = whole.abs().amax(1, keepdim=True)
-            factors = torch.where(largest > 0, largest / _LARGEST, 1.0)
-            found = Float8Linear((whole / factors).to(torch.float8_e4m3fn), factors.t(), bias)
-        self._used(linear.weight)
-        return found
-
-    def _plain(self, linear: nn.Linear, bias: torch.Tensor | None) -> FloatLinear:
-        return FloatLinear(self._floats(linear.weight, self.dtype).to(self.device), bias)
 
     def _bias(self, linear: nn.Linear) -> torch.Tensor | None:
         return None if linear.bias is None else linear.bias.detach().to(self.device, self.dtype)
 
-    def _floats(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Return a weight (N, K) on the CPU."""
-        rows = self._rows(weight)
-        whole = torch.empty(rows.shape, dtype=dtype)
-
-        def put(part: slice) -> None:
-            whole[part] = torch.from_numpy(rows.floats(part)).to(dtype)
-
-        in_pieces(put, rows.shape)
-        self._used(weight)
-        return whole
-
-    def _rows(self, weight: torch.Tensor) -> SourceRows | _Tensor:
-        return self.skeleton.rows[weight] if self.skeleton else _Tensor(weight)
+    def _whole(self, weight: torch.Tensor) -> Cut:
+        num_outputs, num_inputs = weight.shape
+        rows = self.skeleton.rows[weight] if self.skeleton else _Tensor(weight)
+        return Cut(rows, slice(0, num_outputs), slice(0, num_inputs), (num_outputs, num_inputs))
 
     def _used(self, weight: torch.Tensor) -> None:
         if self.skeleton:
             self.skeleton.give_back(weight)
+
+
+def shortened(
+    weights: Cut, bias: torch.Tensor | None, precision: PrecisionName, device: torch.device, dtype: torch.dtype
+) -> Linear:
+    """Return a layer with some weights (N, K) of few bits, and a bias (N,) on the device.
+
+    Args:
+        weights: of a matrix; what they are rounded to does not depend on the cut.
+        bias: of `dtype`.
+        precision: fp8, int8 or int4.
+        device: where the layer will be.
+        dtype: of rows.
+
+    Raises:
+        OtherShape: the cut is not where groups of codes end.
+    """
+    num_outputs, num_inputs = weights.shape
+    if precision != "fp8":
+        return _coded(weights, bias, _BITS[precision], device, dtype)
+    if num_inputs % _EVEN or num_outputs % _EVEN:
+        return FloatLinear(floats_of(weights, dtype).to(device), bias)
+    return _float8(weights, bias, device)
+
+
+def short_head(
+    weights: Cut, bias: torch.Tensor | None, precision: PrecisionName, device: torch.device, dtype: torch.dtype
+) -> Linear:
+    """Return the layer that scores tokens by weights (V, H) of its own: of 8 bits, with fp8 of 16; see `shortened`."""
+    if precision == "fp8":
+        return FloatLinear(floats_of(weights, dtype).to(device), bias)
+    return _coded(weights, bias, _HEAD_BITS, device, dtype)
+
+
+def even_inputs(source: Weights, precision: PrecisionName) -> int:
+    """Return of how many inputs there must be multiples in each part of a matrix (N, K) whose inputs are divided."""
+    if precision not in _BITS:
+        return 1
+    num_inputs, sample = source.shape[1], source[0:1]
+    if precision == "fp8":
+        return _EVEN
+    if not has_groups(sample, _BITS[precision]):
+        return rounded_group(num_inputs, _BITS[precision]) if can_round(num_inputs) else 1
+    assert isinstance(sample, Quantized)
+    return sample.group if sample.group < num_inputs else _EVEN
+
+
+def floats_of(weights: Cut, dtype: torch.dtype) -> torch.Tensor:
+    """Return weights (N, K) on the CPU."""
+    whole = torch.empty(weights.shape, dtype=dtype)
+
+    def put(part: slice) -> None:
+        whole[part] = torch.from_numpy(weights.floats(part)).to(dtype)
+
+    in_pieces(put, (weights.shape[0], weights.source.shape[1]))
+    return whole
+
+
+def _coded(weights: Cut, bias: torch.Tensor | None, bits: int, device: torch.device, dtype: torch.dtype) -> Linear:
+    source = weights.source
+    if has_groups(source[0:1], bits):
+        return keep(weights, bias, device)
+    if can_round(source.shape[1]):
+        return keep(replace(weights, source=Rounded(source, bits)), bias, device)
+    return FloatLinear(floats_of(weights, dtype).to(device), bias)
+
+
+def _float8(weights: Cut, bias: torch.Tensor | None, device: torch.device) -> Float8Linear:
+    """Return a layer of 8-bit floats. The scale of a row is that of all its inputs, also where they are divided."""
+    if is_float8(weights[0:1]):
+        codes, scales = np.empty(weights.shape, np.uint8), np.empty((weights.shape[0], 1), np.float32)
+
+        def put(part: slice) -> None:
+            some = weights[part]
+            assert isinstance(some, Quantized)
+            codes[part], scales[part] = np.asarray(some.codes), some.scales.floats()
+
+        in_pieces(put, weights.shape)
+        weight = torch.from_numpy(codes).to(device).view(torch.float8_e4m3fn)
+        return Float8Linear(weight, torch.from_numpy(scales).to(device).t(), bias)
+    (num_outputs, width), num_inputs, columns = weights.shape, weights.source.shape[1], weights.columns
+    rows = replace(weights, columns=slice(0, num_inputs), shape=(num_outputs, num_inputs))
+    whole = floats_of(rows, torch.float32).to(device)
+    largest = whole.abs().amax(1, keepdim=True)
+    factors = torch.where(largest > 0, largest / _LARGEST, 1.0)
+    some = functional.pad(whole[:, columns], (0, width - (columns.stop - columns.start)))
+    return Float8Linear((some / factors).to(torch.float8_e4m3fn), factors.t(), bias)
 
 
 def is_float8(sample: Quantized | Floats) -> bool:

@@ -22,19 +22,23 @@ if torch.cuda.is_available():
 
 from support import rank_parts
 from support.constraints import OneOf
-from support.tiny_models import PREFIX, build, generated
+from support.gguf_models import write_model
+from support.tiny_models import PREFIX, build, generated, rounded
 
 from llmpar.engine.build import build_engine
-from llmpar.engine.cuda.from_transformers import build_decoder
+from llmpar.engine.cuda.from_transformers import build_decoder, build_short_decoder
+from llmpar.engine.cuda.linear import CodesLinear
 from llmpar.engine.cuda.model import CudaModel
 from llmpar.engine.cuda.share import Share
 from llmpar.engine.finite import NOT_FINITE
 from llmpar.engine.model import EngineModel
+from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.ranks.model import Shards
 from llmpar.engine.ranks.ranks import Ranks
 from llmpar.engine.request import Completion, Request, SamplingParams
-from llmpar.errors import UsageError
+from llmpar.errors import ModelUnavailable, UsageError
 from llmpar.models.divided import load_divided
+from llmpar.models.opening import open_files
 from llmpar.models.shards import check_plan
 
 STOP = 2
@@ -44,11 +48,13 @@ GREEDY = SamplingParams(5)
 PROMPTS = [[*PREFIX, 20, 21], [*PREFIX[:5], 40], [30, 31, 32, *range(50, 72)], [*PREFIX, 90]]
 
 
-def spread(path: Path, size: int) -> Shards:
+def spread(path: Path, size: int, precision: PrecisionName = "fp32") -> Shards:
     ranks = Ranks(size)
     try:
         loaded = ranks.call(
-            partial(rank_parts.load_share, path, ranks.place), partial(rank_parts.hold_share, path), 120
+            partial(rank_parts.load_share, path, precision, ranks.place),
+            partial(rank_parts.hold_share, path, precision),
+            120,
         )
     except BaseException:
         ranks.close()
@@ -110,6 +116,33 @@ def test_answers_are_those_of_one_device(kind: str, size: int, changes: dict[str
     assert "not among the model's 290" in (together[8].error or "")
 
 
+@pytest.mark.parametrize(
+    ("precision", "size", "kind"), [("int8", 2, None), ("int4", 4, None), ("int8", 2, "Q4_0"), ("int8", 2, "Q8_0")]
+)
+def test_answers_with_weights_of_few_bits_are_those_of_one_device(
+    precision: PrecisionName, size: int, kind: str | None, tmp_path: Path
+) -> None:
+    """96 columns of the MLP are 64 and 32 for two, where groups of 32 end, and 32 for four, of whom one has none."""
+    model = rounded(build("Qwen3Config", num_hidden_layers=2, attention_bias=kind is None, head_dim=8 * size))
+    if kind:
+        path = write_model(tmp_path / "tiny.gguf", model, kind, with_tokens=True)
+    else:
+        path = tmp_path
+        model.save_pretrained(path)
+    requests = [Request(number, prompt, GREEDY) for number, prompt in enumerate(PROMPTS)]
+    shards = spread(path, size, precision)
+    decoder = shards.mine.decoder  # type: ignore[attr-defined]
+    assert isinstance(decoder.layers[0].down, CodesLinear)
+    assert decoder.layers[0].down.num_inputs == (32 if size == 4 else 64)
+    together = answered(shards, requests)
+    skeleton = open_files(path)
+    assert skeleton
+    whole = build_short_decoder(skeleton.module, precision, torch.device("cpu"), torch.float32, skeleton)
+    alone = answered(CudaModel(whole), requests)
+    assert [one.output_ids for one in together] == [one.output_ids for one in alone]
+    assert len({tuple(one.output_ids) for one in alone}) > 2
+
+
 def test_each_rank_holds_its_share_alone_and_one_that_is_killed_ends_the_run(tmp_path: Path) -> None:
     model = build("Qwen3Config", num_hidden_layers=2)
     model.save_pretrained(tmp_path)
@@ -145,6 +178,11 @@ class TestCuts:
 
 
 class TestRefusals:
+    def test_heads_that_end_amid_a_group_of_codes(self, tmp_path: Path) -> None:
+        rounded(build("LlamaConfig", num_hidden_layers=1)).save_pretrained(tmp_path)
+        with pytest.raises(ModelUnavailable, match=r"precision int4: .* its groups of 32 inputs do not end where"):
+            spread(tmp_path, 4, "int4")
+
     def test_heads_of_keys_may_be_on_several_ranks_where_our_own_decoder_divides_them(self, tmp_path: Path) -> None:
         build("LlamaConfig").config.save_pretrained(tmp_path)
         check_plan(tmp_path, 4, by_us=True)
@@ -155,8 +193,8 @@ class TestRefusals:
     def test_a_model_of_another_shape_is_left_to_transformers(self, tmp_path: Path) -> None:
         build("StableLmConfig", num_hidden_layers=1).save_pretrained(tmp_path)
         said: list[str] = []
-        assert load_divided(tmp_path, "cpu", "fp32", 0, 2, said.append) is None
-        assert "is divided by transformers, which is slower: " in said[0]
+        assert load_divided(tmp_path, "cpu", "fp32", 0, 2, notify=said.append) is None
+        assert "is divided by transformers, which is slower: " in said[-1]
 
 
 def test_parts_are_added_in_the_order_of_the_ranks_whatever_the_rows() -> None:

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from llmpar.engine.model import EngineModel
-from llmpar.engine.precision_names import PrecisionName
+from llmpar.engine.precision_names import KVCacheName, PrecisionName
 from llmpar.engine.ranks.group import Place, join
 from llmpar.engine.ranks.runner import Mirrors
 from llmpar.engine.request import Sequence
@@ -120,16 +120,16 @@ def add_in_order(place: Place) -> Place:
     return place
 
 
-def load_share(path: Path, precision: PrecisionName, place: Place) -> LoadedModel:
+def load_share(path: Path, precision: PrecisionName, kv_cache: KVCacheName, place: Place) -> LoadedModel:
     """Join the others, and load a share of our own decoder for the CPU, where kernels are interpreted."""
     from llmpar.models.divided import load_divided
 
     join(place, "cpu")
-    loaded = load_divided(path, "cpu", precision, place.rank, place.size)
+    loaded = load_divided(path, "cpu", precision, place.rank, place.size, kv_cache)
     assert loaded
     return loaded
 
 
-def hold_share(path: Path, precision: PrecisionName, place: Place) -> EngineModel:
+def hold_share(path: Path, precision: PrecisionName, kv_cache: KVCacheName, place: Place) -> EngineModel:
     """Do so on another rank."""
-    return load_share(path, precision, place).models[0]
+    return load_share(path, precision, kv_cache, place).models[0]

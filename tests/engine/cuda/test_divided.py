@@ -21,8 +21,9 @@ if torch.cuda.is_available():
     pytest.skip("kernels are compiled for a GPU here; see test_device.py", allow_module_level=True)
 
 from support import rank_parts
-from support.constraints import OneOf
+from support.constraints import OPTIONS, OneOf
 from support.gguf_models import write_model
+from support.thoughts import OPENING, Brief
 from support.tiny_models import PREFIX, build, generated, rounded
 
 from llmpar.engine.build import build_engine
@@ -32,7 +33,7 @@ from llmpar.engine.cuda.model import CudaModel
 from llmpar.engine.cuda.share import Share
 from llmpar.engine.finite import NOT_FINITE
 from llmpar.engine.model import EngineModel
-from llmpar.engine.precision_names import PrecisionName
+from llmpar.engine.precision_names import KVCacheName, PrecisionName
 from llmpar.engine.ranks.model import Shards
 from llmpar.engine.ranks.ranks import Ranks
 from llmpar.engine.request import Completion, Request, SamplingParams
@@ -48,12 +49,12 @@ GREEDY = SamplingParams(5)
 PROMPTS = [[*PREFIX, 20, 21], [*PREFIX[:5], 40], [30, 31, 32, *range(50, 72)], [*PREFIX, 90]]
 
 
-def spread(path: Path, size: int, precision: PrecisionName = "fp32") -> Shards:
+def spread(path: Path, size: int, precision: PrecisionName = "fp32", kv_cache: KVCacheName = "auto") -> Shards:
     ranks = Ranks(size)
     try:
         loaded = ranks.call(
-            partial(rank_parts.load_share, path, precision, ranks.place),
-            partial(rank_parts.hold_share, path, precision),
+            partial(rank_parts.load_share, path, precision, kv_cache, ranks.place),
+            partial(rank_parts.hold_share, path, precision, kv_cache),
             120,
         )
     except BaseException:
@@ -114,6 +115,38 @@ def test_answers_are_those_of_one_device(kind: str, size: int, changes: dict[str
     assert tuple(together[5].output_ids) in options
     assert together[7].error == (None if changes else NOT_FINITE)
     assert "not among the model's 290" in (together[8].error or "")
+
+
+def test_what_decides_an_answer_beside_the_weights_decides_it_there_too(tmp_path: Path) -> None:
+    """Seeds, forms, weighed choices, likeliest tokens, thoughts, loops, and keys of 8 bits: all as on one device."""
+    model = build("LlamaConfig", num_hidden_layers=2)
+    model.save_pretrained(tmp_path)
+    hot = partial(SamplingParams, temperature=1.5, top_p=0.95)
+    form = partial(OneOf, OPTIONS)
+    asked = [
+        (hot(3, seed=1), {}),
+        (hot(3, seed=1), {}),
+        (hot(3, seed=2), {}),
+        (hot(5, seed=3), {"constraint": form}),
+        (SamplingParams(5, weighs=True), {"constraint": form}),
+        (SamplingParams(3, num_others=3), {}),
+        (hot(7, seed=4, max_thinking_tokens=3), {"constraint": form, "thoughts": partial(Brief, 2)}),
+        (SamplingParams(12, max_repeats=1), {}),
+    ]
+    requests = [Request(number, PROMPTS[0], params, **more) for number, (params, more) in enumerate(asked)]
+    together = answered(spread(tmp_path, 2, kv_cache="fp8"), requests)
+    alone = answered(CudaModel(build_decoder(model, "fp8")), requests)
+    for one, other in zip(together, alone, strict=True):
+        assert (one.output_ids, one.finish_reason, one.error) == (other.output_ids, other.finish_reason, other.error)
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-3, nan_ok=True)
+        for place, others in zip(one.others, other.others, strict=True):
+            assert [token for token, _ in place] == [token for token, _ in others]
+            assert [score for _, score in place] == pytest.approx([score for _, score in others], abs=1e-3)
+    first, again, otherwise, formed, *_, thought, _ = together
+    assert first.output_ids == again.output_ids != otherwise.output_ids
+    assert any(option[: len(formed.output_ids)] == tuple(formed.output_ids) for option in OPTIONS)
+    assert thought.output_ids[0] == OPENING
+    assert any(len(place) > 1 for place in together[4].others)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from support.tiny_models import PREFIX, build, generated, rounded
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.cuda.from_transformers import build_decoder, build_short_decoder
-from llmpar.engine.cuda.linear import CodesLinear
+from llmpar.engine.cuda.linear import CodesLinear, Float8Linear
 from llmpar.engine.cuda.model import CudaModel
 from llmpar.engine.cuda.share import Share
 from llmpar.engine.finite import NOT_FINITE
@@ -174,6 +174,21 @@ def test_answers_with_weights_of_few_bits_are_those_of_one_device(
     alone = answered(CudaModel(whole), requests)
     assert [one.output_ids for one in together] == [one.output_ids for one in alone]
     assert len({tuple(one.output_ids) for one in alone}) > 2
+
+
+def test_floats_of_8_bits_are_divided(tmp_path: Path) -> None:
+    """Each rank rounds its own part of a row, so answers are near those of one device, and not the same."""
+    model = build("Qwen3Config", num_hidden_layers=2)
+    model.save_pretrained(tmp_path)
+    requests = [Request(number, prompt, SamplingParams(1)) for number, prompt in enumerate(PROMPTS)]
+    shards = spread(tmp_path, 2, "fp8")
+    decoder = shards.mine.decoder  # type: ignore[attr-defined]
+    assert decoder.precision == "fp8"
+    assert isinstance(decoder.layers[0].down, Float8Linear)
+    assert decoder.layers[0].down.weight.shape == (64, 48)
+    together = answered(shards, requests)
+    alone = answered(CudaModel(build_decoder(model)), requests)
+    assert sum(one.output_ids == other.output_ids for one, other in zip(together, alone, strict=True)) >= 3
 
 
 def test_each_rank_holds_its_share_alone_and_one_that_is_killed_ends_the_run(tmp_path: Path) -> None:

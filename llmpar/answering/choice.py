@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from llmpar.engine.precision_names import TORCH_TYPES, KVCacheName, PrecisionChoice
+from llmpar.engine.precision_names import SHORT, KVCacheName, PrecisionChoice
 from llmpar.engine.resources import available_memory
 from llmpar.errors import UsageError, setting
 from llmpar.models.names import DEFAULT_MODEL, Thinking
@@ -139,12 +139,8 @@ def _check_parallel(choice: ModelChoice) -> None:
         raise UsageError(
             f"{given} and threads {choice.threads} exclude each other: all devices work on the same pieces"
         )
-    if choice.precision not in ("auto", *TORCH_TYPES):
-        raise UsageError(f"{given} and precision {choice.precision} exclude each other; use bf16 or fp32")
-    if choice.kv_cache != "auto":
-        raise UsageError(
-            f"{given} and {setting('kv_cache', choice.kv_cache)} exclude each other; leave one of them out"
-        )
+    if choice.device == "cpu" and choice.precision in SHORT:
+        raise UsageError(f"{given} and precision {choice.precision} exclude each other on a CPU; use bf16 or fp32")
     if choice.device == "mps" or ":" in choice.device:
         raise UsageError(f"{given} takes the first {choice.tensor_parallel} CUDA devices, not {choice.device}")
 

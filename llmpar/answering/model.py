@@ -318,7 +318,7 @@ class LocalModel:
             if choice.tensor_parallel > 1:
                 from llmpar.models.tensor_parallel import load_shards
 
-                loaded = load_shards(choice.tensor_parallel, *arguments, watcher.remark)
+                loaded = load_shards(choice.tensor_parallel, *arguments, watcher.remark, choice.kv_cache)
             else:
                 loaded = load_model(
                     *arguments, watcher.remark, watcher.warn, doubts=self._doubts, kv_cache=choice.kv_cache

@@ -50,19 +50,18 @@ def check_device(path: Path, precision: PrecisionName, device: str, num_shares: 
     free = free_memory(torch.device(device))
     if whole is None or whole // num_shares + _BESIDE <= free:
         return
+    offered = [name for name in _WEIGHT if name != "fp8" or has_fp8((device,))]
+    sizes = {name: device_bytes(path, name) or 0 for name in offered}
+    fitting = [name for name in offered if sizes[name] < whole and sizes[name] // num_shares + _BESIDE <= free]
+    remedy = f"take {setting('precision', max(fitting, key=lambda name: sizes[name]))}, " if fitting else ""
     if num_shares > 1:
         raise DeviceTooSmall(
             f"{path.name!r}: each of {num_shares} shares needs about {(whole // num_shares + _BESIDE) / 1e9:.1f} GB of "
-            f"memory in {precision}, and {free / 1e9:.1f} GB are free on {device}; spread it over more devices "
+            f"memory in {precision}, and {free / 1e9:.1f} GB are free on {device}; {remedy}spread it over more devices "
             f"({setting('tensor_parallel')}), or take a smaller model"
         )
-    needed = whole
-    offered = [name for name in _WEIGHT if name != "fp8" or has_fp8((device,))]
-    sizes = {name: device_bytes(path, name) or 0 for name in offered}
-    fitting = [name for name in offered if sizes[name] < needed and sizes[name] + _BESIDE <= free]
-    remedy = f"take {setting('precision', max(fitting, key=lambda name: sizes[name]))}, " if fitting else ""
     raise DeviceTooSmall(
-        f"{path.name!r}: needs about {(needed + _BESIDE) / 1e9:.1f} GB of memory on {device} in {precision}, and "
+        f"{path.name!r}: needs about {(whole + _BESIDE) / 1e9:.1f} GB of memory on {device} in {precision}, and "
         f"{free / 1e9:.1f} GB are free; {remedy or 'take a smaller model, '}name another device, or spread it over "
         f"several ({setting('tensor_parallel')})"
     )

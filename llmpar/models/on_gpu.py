@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from llmpar.engine.precision_names import SHORT, TORCH_TYPES, KVCacheName, PrecisionName
 from llmpar.models.devices import has_bf16
+from llmpar.models.parts import find_out
 
 if TYPE_CHECKING:
     from llmpar.engine.cuda.model import CudaModel
-    from llmpar.engine.generic.skeleton import Skeleton
-    from llmpar.engine.parts import ModelParts
     from llmpar.models.cache import Notify
-    from llmpar.models.plans import PartsPlan
 
-_LONGER: dict[PrecisionName, tuple[PrecisionName, ...]] = {"int4": ("int4", "int8")}
+LONGER: dict[PrecisionName, tuple[PrecisionName, ...]] = {"int4": ("int4", "int8")}
 """What is tried where a precision is asked for, if that is not itself alone; after these, 16 bits."""
 
 
@@ -46,8 +44,7 @@ def put_on_gpu(
     """
     import torch
 
-    from llmpar.engine.parts import OtherShape
-    from llmpar.models.plans import find_parts
+    from llmpar.engine.parts import OtherShape, take_apart
 
     try:
         from llmpar.engine.cuda.from_transformers import TooFar, build_stored_decoder
@@ -55,15 +52,16 @@ def put_on_gpu(
     except ImportError as reason:  # there is no Triton
         _tell_of_16_bits(path, precision, reason, notify)
         return None
-    plan = find_parts(path)
-    kept = plan.read() if plan else None
     try:
-        parts, skeleton = kept or _find_out(path, precision, load, plan, notify)
+        found = find_out(path, notify)
+        if found is None and precision not in SHORT:
+            return None
+        parts, skeleton = found or (take_apart(load(path, "auto")), None)
     except OtherShape as reason:
         _tell_of_16_bits(path, precision, reason, notify)
         return None
     native: PrecisionName = "bf16" if has_bf16() else "fp32"
-    for tried in (*_LONGER.get(precision, (precision,)), *([native] if precision in SHORT and skeleton else [])):
+    for tried in (*LONGER.get(precision, (precision,)), *([native] if precision in SHORT and skeleton else [])):
         dtype = getattr(torch, TORCH_TYPES[native if tried in SHORT else tried])
         try:
             return CudaModel(build_stored_decoder(parts, skeleton, tried, torch.device(device), dtype, kv_cache))
@@ -73,28 +71,6 @@ def put_on_gpu(
             _tell_of_16_bits(path, precision, reason, notify)
             break
     return None
-
-
-def _find_out(
-    path: Path, precision: PrecisionName, load: Callable[[Path, Any], Any], plan: PartsPlan | None, notify: Notify
-) -> tuple[ModelParts, Skeleton | None]:
-    """Return a model's parts, and what knows its weights, if they stay in the files.
-
-    Raises:
-        OtherShape: it has others than decoders know, or they are read all at once, and are not to be short.
-    """
-    from llmpar.engine.cuda.from_transformers import parts_in_files
-    from llmpar.engine.parts import OtherShape, take_apart
-    from llmpar.models.opening import open_files
-
-    if skeleton := open_files(path):
-        parts = parts_in_files(skeleton)
-        if plan:
-            plan.keep(parts, skeleton, notify)
-        return parts, skeleton
-    if precision not in SHORT:
-        raise OtherShape("its weights cannot be read one by one")
-    return take_apart(load(path, "auto")), None
 
 
 def _tell_of_16_bits(path: Path, precision: PrecisionName, reason: Exception, notify: Notify) -> None:

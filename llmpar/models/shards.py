@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmpar.errors import ModelUnavailable, UsageError
+from llmpar.models.configuration import configuration, is_gguf
 
 
 def check_devices(num_shards: int, device: str, target: str) -> None:
@@ -37,7 +38,7 @@ def check_plan(path: Path, num_shards: int, *, by_us: bool = False) -> None:
     """Tell whether the model of a directory can be spread over so many devices; no weights are loaded.
 
     Args:
-        path: the directory.
+        path: the directory, or the GGUF file.
         num_shards: how many.
         by_us: our own decoder may divide it, which needs no plan, and has a head of keys and values on several devices.
 
@@ -48,7 +49,12 @@ def check_plan(path: Path, num_shards: int, *, by_us: bool = False) -> None:
     from transformers import AutoConfig
 
     try:
-        config: Any = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        if is_gguf(path):
+            config: Any = AutoConfig.for_model(**configuration(path))
+        else:
+            config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except ModelUnavailable:  # a GGUF file's, which says what is wrong
+        raise
     except Exception as error:  # whatever transformers makes of damaged files
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
         raise ModelUnavailable(f"{str(path)!r}: cannot be loaded: {reason}") from error

@@ -255,7 +255,6 @@ class TestBadInput:
             (["run", "x", "--device", "cpu:1"], 2, "not one of auto, cpu"),
             (["run", "x", "--precision", "fp4"], 2, "'fp4' is not one of"),
             (["run", "x", "--kv-cache", "int8"], 2, "'int8' is not one of"),
-            (["run", "x", "--kv-cache", "fp8", "--tensor-parallel", "2"], 2, "exclude each other"),
             (["run", "x", "--engine", "steam"], 2, "'steam' is not one of"),
             (["run", "x", "--temperature", "-1"], 2, "--temperature"),
             (["run", "x", "--temperature", "nan"], 2, "--temperature"),

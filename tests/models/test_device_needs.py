@@ -16,7 +16,7 @@ from support.gguf_models import write_model
 from support.tiny_models import make_shallow
 
 from llmpar.engine.cuda.from_transformers import _assembled
-from llmpar.engine.cuda.short_weights import Shortener
+from llmpar.engine.cuda.stored import Stored
 from llmpar.engine.parts import take_apart
 from llmpar.errors import ModelUnavailable, told_in_shell
 from llmpar.models import device_needs
@@ -48,7 +48,7 @@ def test_what_is_counted_is_what_is_there(precision: Any, kind: str, tmp_path: P
     assert skeleton
     with skeleton.reading(skeleton.extent):
         parts = take_apart(skeleton.module, skeleton.extent)
-    decoder = _assembled(parts, Shortener(precision, CPU, torch.bfloat16, skeleton), "auto")
+    decoder = _assembled(parts, Stored(precision, CPU, torch.bfloat16, skeleton), "auto")
     counted = device_needs.device_bytes(path, precision)
     assert counted is not None
     assert 0.9 < counted / bytes_of(decoder) < 1.1
@@ -70,6 +70,9 @@ def test_a_model_that_is_too_large_is_refused_with_what_fits(tmp_path: Path, mon
             free = sizes[fits] if fits else 1000
             with pytest.raises(ModelUnavailable, match=rf"on cuda:1 in fp32, and .* GB are free; .*{remedy}"):
                 device_needs.check_device(path, "fp32", "cuda:1")
+            free = free // 2
+            with pytest.raises(ModelUnavailable, match=rf"each of 2 shares .* GB are free on cuda:1; .*{remedy}"):
+                device_needs.check_device(path, "fp32", "cuda:1", 2)
         free = sizes["int8"]
         device_needs.check_device(path, "int8", "cuda:1")
         device_needs.check_device(path, "fp32", "mps")

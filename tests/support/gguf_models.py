@@ -31,10 +31,10 @@ _NAMES = {
 }
 
 
-def write_model(path: Path, model: Any, kind: str = "F32", **fields: Any) -> Path:
+def write_model(path: Path, model: Any, kind: str = "F32", *, with_tokens: bool = False, **fields: Any) -> Path:
     """Write a model's weights and sizes, its matrices in the form `kind`; `fields` are numbers that it says instead.
 
-    There is no vocabulary in it.
+    There is no vocabulary in it, but for names of tokens where these are wanted.
     """
     config = model.config
     architecture = _KINDS.get(config.model_type, config.model_type)
@@ -61,6 +61,10 @@ def write_model(path: Path, model: Any, kind: str = "F32", **fields: Any) -> Pat
     for name in ("attn_logit_softcapping", "final_logit_softcapping"):
         if getattr(config, name, None):
             writer.add_float32(f"{architecture}.{name}", getattr(config, name))
+    if with_tokens:
+        writer.add_token_list([f"<{number}>" for number in range(config.vocab_size)])
+        writer.add_token_types([1] * config.vocab_size)
+        writer.add_eos_token_id(2)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue

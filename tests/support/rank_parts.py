@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from llmpar.engine.model import EngineModel
+from llmpar.engine.precision_names import KVCacheName, PrecisionName
 from llmpar.engine.ranks.group import Place, join
 from llmpar.engine.ranks.runner import Mirrors
 from llmpar.engine.request import Sequence
@@ -99,16 +100,36 @@ def reduce(wait: bool, place: Place) -> Place:
     return place
 
 
-def load_share(path: Path, place: Place) -> LoadedModel:
+def add_in_order(place: Place) -> Place:
+    """Add parts of rows with the other ranks, all of them and fewer, and expect what adding one after another gives."""
+    import torch
+
+    from llmpar.engine.cuda.share import Share
+
+    join(place, "cpu")
+    share = Share(place.rank, place.size, 0)
+    for dtype in (torch.float32, torch.bfloat16):
+        draw = torch.Generator().manual_seed(7)
+        first, *others = torch.randn(place.size, 9, 33, generator=draw).to(dtype)  # 33 does not divide
+        wanted = first
+        for other in others:
+            wanted = wanted + other
+        for rows in (9, 8, 1):
+            part = (first, *others)[place.rank][:rows].clone()
+            assert torch.equal(share.add(part), wanted[:rows]), (place.rank, dtype, rows)
+    return place
+
+
+def load_share(path: Path, precision: PrecisionName, kv_cache: KVCacheName, place: Place) -> LoadedModel:
     """Join the others, and load a share of our own decoder for the CPU, where kernels are interpreted."""
     from llmpar.models.divided import load_divided
 
     join(place, "cpu")
-    loaded = load_divided(path, "cpu", "fp32", place.rank, place.size)
+    loaded = load_divided(path, "cpu", precision, place.rank, place.size, kv_cache)
     assert loaded
     return loaded
 
 
-def hold_share(path: Path, place: Place) -> EngineModel:
+def hold_share(path: Path, precision: PrecisionName, kv_cache: KVCacheName, place: Place) -> EngineModel:
     """Do so on another rank."""
-    return load_share(path, place).models[0]
+    return load_share(path, precision, kv_cache, place).models[0]

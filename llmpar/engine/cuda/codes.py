@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from llmpar.engine.cuda.cuts import FloatWeights, Weights
 from llmpar.engine.cuda.linear import CodesLinear, Numbers
 from llmpar.engine.generic.skeleton import in_pieces
 from llmpar.engine.quantized import Floats, Quantized, Scales
@@ -24,34 +25,22 @@ _TRIED = 48  # rows that are looked at to choose a way of rounding
 _GROUPS = (64, 32, 16)  # inputs that share a scale in 8 bits: as many as divide them evenly
 
 
-class Rows(Protocol):
-    """A matrix of which some rows are looked at at a time, by several threads: all of it Quantized, or none."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """How many rows and columns it has."""
-
-    def __getitem__(self, rows: slice, /) -> Quantized | Floats:
-        """Return some rows (n, K)."""
-
-
-class FloatRows(Protocol):
-    """A matrix of which some rows are looked at in float32."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """How many rows and columns it has."""
-
-    def floats(self, rows: slice, /) -> Floats:
-        """Return some rows (n, K)."""
-
-
 def can_round(num_inputs: int) -> bool:
     """Tell whether so many inputs can be divided into groups."""
     return num_inputs % _GROUPS[-1] == 0
 
 
-def keep(rows: Rows, bias: torch.Tensor | None, device: torch.device) -> CodesLinear:
+def rounded_group(num_inputs: int, bits: int) -> int:
+    """Return how many inputs share a scale where so many are rounded to codes of 4 or 8 bits."""
+    if bits == 4:
+        from llmpar.engine.cpu.four_bits import GROUP
+
+        if num_inputs % GROUP == 0:
+            return GROUP
+    return next(size for size in _GROUPS if num_inputs % size == 0)
+
+
+def keep(rows: Weights, bias: torch.Tensor | None, device: torch.device) -> CodesLinear:
     """Return the layer with these weights (N, K), with their own codes and scales, and a bias (N,) on the device."""
     (num_outputs, num_inputs), sample = rows.shape, _codes(rows[0:1])
     bits = 4 if sample.bits <= 4 else 8
@@ -104,7 +93,7 @@ class Rounded:
         bits: 4 or 8.
     """
 
-    source: FloatRows
+    source: FloatWeights
     bits: int
 
     @property
@@ -115,6 +104,10 @@ class Rounded:
     def __getitem__(self, rows: slice, /) -> Quantized:
         """Return some rows (n, K)."""
         return self._way(self.source.floats(rows))
+
+    def floats(self, rows: slice, /) -> Floats:
+        """Return some rows (n, K) as they were."""
+        return self.source.floats(rows)
 
     @cached_property
     def _way(self) -> Callable[[Floats], Quantized]:
@@ -137,7 +130,7 @@ class Rounded:
 def _to_8_bits(weights: Floats) -> Quantized:
     from llmpar.engine.cpu.precision import INT8
 
-    group = next(size for size in _GROUPS if weights.shape[1] % size == 0)
+    group = rounded_group(weights.shape[1], 8)
     encoded = INT8.encoder(weights)(weights, group)
     assert encoded.scales is not None
     return Quantized(encoded.words.view(np.int8).reshape(weights.shape), 8, Scales(encoded.scales))

@@ -16,13 +16,12 @@ from llmpar.engine.cuda.divided import Divider
 from llmpar.engine.cuda.experts import experts_of
 from llmpar.engine.cuda.linear import FloatLinear, Linear
 from llmpar.engine.cuda.order import has_order, keep_order
-from llmpar.engine.cuda.share import Share
-from llmpar.engine.cuda.short_weights import Shortener
+from llmpar.engine.cuda.share import Exchange, Share
 from llmpar.engine.cuda.stored import Stored
 from llmpar.engine.generic.skeleton import Skeleton
 from llmpar.engine.pages import PAGE, num_pages_of
 from llmpar.engine.parts import LayerParts, ModelParts, OtherShape, take_apart
-from llmpar.engine.precision_names import SHORT, KVCacheName, PrecisionName
+from llmpar.engine.precision_names import KVCacheName, PrecisionName
 from llmpar.engine.resources import is_device_lost, is_out_of_memory
 
 _TOLERANCE: dict[PrecisionName, float] = {"fp32": 1e-3, "bf16": 0.1, "fp8": 0.3, "int8": 0.3, "int4": 0.5}
@@ -53,7 +52,7 @@ def build_decoder(model: Any, kv_cache: KVCacheName = "auto") -> Decoder:
 def build_short_decoder(
     model: Any, precision: PrecisionName, device: torch.device, dtype: torch.dtype, kv_cache: KVCacheName = "auto"
 ) -> Decoder:
-    """Return a decoder on a device, with weights of few bits (see `short_weights.Shortener`).
+    """Return a decoder on a device, with weights of few bits (see `short_weights`).
 
     Args:
         model: one of transformers, on the CPU, with its weights; it is left as it is.
@@ -95,7 +94,7 @@ def build_stored_decoder(
 
     Args:
         parts: the model's.
-        skeleton: knows the weights in the model's files; None where the parts have them, which short ones are made of.
+        skeleton: knows the weights in the model's files; None where the parts have them.
         precision: what it is to be computed in.
         device: where.
         dtype: of rows, keys and values, and of weights that are not short.
@@ -107,32 +106,44 @@ def build_stored_decoder(
     """
     if device.type == "cuda":
         keep_order()
-    maker = Stored(device, dtype, skeleton) if skeleton and precision not in SHORT else None
-    return _tried(_assembled(parts, maker or Shortener(precision, device, dtype, skeleton), kv_cache), parts)
+    return _tried(_assembled(parts, Stored(precision, device, dtype, skeleton), kv_cache), parts)
 
 
 @torch.inference_mode()
-def build_share(skeleton: Skeleton, rank: int, size: int, device: torch.device, dtype: torch.dtype) -> Decoder:
+def build_share(
+    parts: ModelParts,
+    skeleton: Skeleton,
+    rank: int,
+    size: int,
+    precision: PrecisionName,
+    device: torch.device,
+    dtype: torch.dtype,
+    kv_cache: KVCacheName = "auto",
+    exchange: Exchange | None = None,
+) -> Decoder:
     """Return a rank's share of a decoder; all ranks of torch's process group do so at once.
 
     Args:
-        skeleton: a causal language model of transformers, with its weights in its files.
+        parts: the model's.
+        skeleton: knows the weights in the model's files.
         rank: which one this is.
         size: how many there are.
+        precision: what weights are to be in.
         device: where this one will compute.
-        dtype: what in.
+        dtype: of rows, keys and values, and of weights that are not short.
+        kv_cache: what keys and values are kept in.
+        exchange: see `Share`.
 
     Raises:
-        OtherShape: the model has parts that decoders lack, cannot be divided so, or is not what the decoder does.
+        OtherShape: the model cannot be divided so, or our kernels do not run here.
+        TooFar: the decoder does not do what the model does.
     """
     if device.type == "cuda":
         keep_order()
-    with skeleton.reading(skeleton.extent):
-        parts = take_apart(skeleton.module, skeleton.extent)
-    share = Share(rank, size, len(parts.embedding))
-    divider = Divider(share, parts, device, dtype, skeleton)
+    share = Share(rank, size, len(parts.embedding), exchange)
+    divider = Divider(share, parts, precision, device, dtype, skeleton)
     decoder = replace(
-        _assembled(parts, divider, "auto"),
+        _assembled(parts, divider, kv_cache),
         num_heads=divider.num_heads,
         num_kv_heads=divider.num_kv_heads,
         mlp_size=divider.mlp_size,
@@ -141,7 +152,7 @@ def build_share(skeleton: Skeleton, rank: int, size: int, device: torch.device, 
     return _tried(decoder, parts)
 
 
-def _assembled(parts: ModelParts, maker: _Shared | Stored | Shortener | Divider, kv_cache: KVCacheName) -> Decoder:
+def _assembled(parts: ModelParts, maker: _Shared | Stored | Divider, kv_cache: KVCacheName) -> Decoder:
     def layer(one: LayerParts) -> Layer:
         return Layer(
             attention_norm=maker.tensor(one.attention_norm),
@@ -211,7 +222,7 @@ def _tried(decoder: Decoder, parts: ModelParts) -> Decoder:
     with torch.cuda.device(decoder.device):
         is_steady = all(has_order(each, width, decoder.dtype, decoder.device) for each, width in products if each)
     if share:
-        is_steady = bool(share.least(is_steady)) and share.size == 2  # more are added in an order that nobody promises
+        is_steady = bool(share.least(is_steady))
     return replace(decoder, is_steady=is_steady)
 
 

@@ -9,14 +9,27 @@ All of it is given out like other work on a device, and recorded with it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import distributed
 from torch.nn import functional
 
+# Newer versions of torch have it under another name, and warn of this one.
+_gather: Any = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
 _EVEN = 16  # of which what does not divide is made a multiple, with nothing: products like such widths
+
+
+class Exchange(Protocol):
+    """What adds small parts faster; see `ranks.exchange`."""
+
+    def takes(self, part: torch.Tensor, /) -> bool:
+        """Tell whether it adds parts (N, H) of this size and type; all ranks say the same."""
+
+    def add(self, part: torch.Tensor, /) -> torch.Tensor:
+        """Return the sum (N, H) of all ranks' parts, in the order of the ranks, which this rank's own may become."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +40,48 @@ class Share:
         rank: which one it is.
         size: how many there are.
         vocabulary: how many tokens all of them know.
+        exchange: adds small parts; None where the process group adds all.
     """
 
     rank: int
     size: int
     vocabulary: int
+    exchange: Exchange | None = None
 
-    def cut(self, length: int) -> tuple[slice, int]:
-        """Return this rank's part of so many rows or columns, and how many each has, filled up where it has fewer."""
-        each = -(-length // self.size)
-        if length % self.size:
-            each = -(-each // _EVEN) * _EVEN
+    def cut(self, length: int, even: int = 1) -> tuple[slice, int]:
+        """Return this rank's part of so many rows or columns, and how many each has, filled up where it has fewer.
+
+        Each has a multiple of `even`.
+        """
+        step = math.lcm(even, _EVEN if length % self.size else 1)
+        each = -(-length // self.size // step) * step
         first = min(length, self.rank * each)
         return slice(first, min(length, first + each)), each
 
     def add(self, part: torch.Tensor) -> torch.Tensor:
-        """Return the sum of all ranks' parts of rows (N, H), which this rank's own may become."""
+        """Return the sum of all ranks' parts of rows (N, H), which this rank's own may become.
+
+        It is made in the order of the ranks, and so is the same for any number of rows. Of two numbers there is but
+        one sum; of more, a ring makes it in as many orders as there are ranks, by where a number stands.
+        """
+        if self.exchange and self.exchange.takes(part):
+            return self.exchange.add(part)
+        if self.size > 2:
+            return self._add_in_order(part)
         distributed.all_reduce(part)
         return part
+
+    def _add_in_order(self, part: torch.Tensor) -> torch.Tensor:
+        """Return the sum (N, H) of all parts: each rank adds some numbers and gives them to all, as in a ring."""
+        count = part.numel()
+        flat = functional.pad(part.view(-1), (0, -count % self.size))
+        theirs, whole = torch.empty_like(flat), torch.empty_like(flat)
+        distributed.all_to_all_single(theirs, flat)
+        own, *others = theirs.view(self.size, -1)
+        for other in others:
+            own = own + other
+        _gather(whole, own)
+        return whole[:count].view(part.shape)
 
     def embed(self, ids: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """Return the embeddings (N, H) of tokens, of which each rank has some."""

@@ -1,4 +1,4 @@
-"""Weights of a model → linear layers on a GPU with few bits each: as its files have them, or rounded when loaded.
+"""Weights of a model → linear layers on a GPU, of few bits each or many: as its files have them, or rounded.
 
 fp8 has weights and rows of 8-bit floats, a scale for each output channel and each row. int8 and int4 have codes in
 groups, and rows stay what they are. What a file has in as few bits is kept as it is.
@@ -6,124 +6,111 @@ groups, and rows stay what they are. What a file has in as few bits is kept as i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch.nn import functional
 
-from llmpar.engine.cuda.codes import Rounded, can_round, keep
-from llmpar.engine.cuda.linear import Float8Linear, FloatLinear, Linear, joined
-from llmpar.engine.generic.skeleton import Skeleton, in_pieces
+from llmpar.engine.cuda.codes import Rounded, can_round, keep, rounded_group
+from llmpar.engine.cuda.cuts import Cut, Weights
+from llmpar.engine.cuda.linear import Float8Linear, FloatLinear, Linear
+from llmpar.engine.generic.skeleton import in_pieces
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.quantized import FLOATS_OF_4_EXPONENT_BITS, Floats, Quantized, has_groups
-from llmpar.engine.source import SourceRows
 
-_BITS: dict[PrecisionName, int] = {"fp8": 8, "int8": 8, "int4": 4}
+_BITS: dict[PrecisionName, int] = {"int8": 8, "int4": 4}  # of codes
 _HEAD_BITS = 8  # a token's score is one row of it, whose errors nothing evens out
 _LARGEST = 448.0  # of floats of 8 bits
 _EVEN = 16  # of which a product of such floats has multiples
 
 
-@dataclass(frozen=True, slots=True)
-class Shortener:
-    """Makes a decoder's parts.
+def make_layer(
+    weights: Cut, bias: torch.Tensor | None, precision: PrecisionName, device: torch.device, dtype: torch.dtype
+) -> Linear:
+    """Return a layer with some weights (N, K), and a bias (N,) on the device.
 
     Args:
-        precision: fp8, int8 or int4.
-        device: where they will be.
-        dtype: of rows.
-        skeleton: of the model, where weights are in its files.
+        weights: of a matrix; what they are rounded to does not depend on the cut.
+        bias: of `dtype`.
+        precision: what weights are to be in.
+        device: where the layer will be.
+        dtype: of rows, and of weights that are not short.
+
+    Raises:
+        OtherShape: the cut is not where groups of codes end.
     """
+    num_outputs, num_inputs = weights.shape
+    if precision in _BITS:
+        return _coded(weights, bias, _BITS[precision], device, dtype)
+    if precision != "fp8" or num_inputs % _EVEN or num_outputs % _EVEN:
+        return FloatLinear(floats_of(weights, dtype).to(device), bias)
+    return _float8(weights, bias, device)
 
-    precision: PrecisionName
-    device: torch.device
-    dtype: torch.dtype
-    skeleton: Skeleton | None
 
-    def tensor(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return a norm's weights (H,), or the frequencies (R / 2,) of a rotary embedding."""
-        return tensor.to(self.device)
+def make_head(
+    weights: Cut, bias: torch.Tensor | None, precision: PrecisionName, device: torch.device, dtype: torch.dtype
+) -> Linear:
+    """Return the layer that scores tokens by weights (V, H) of its own: of 8 bits, or with fp8 of 16.
 
-    def embedding(self, weight: torch.Tensor) -> torch.Tensor:
-        """Return the embedding (V, H)."""
-        return self._floats(weight, self.dtype).to(self.device)
+    For the arguments, see `make_layer`.
+    """
+    if precision in _BITS:
+        return _coded(weights, bias, _HEAD_BITS, device, dtype)
+    return FloatLinear(floats_of(weights, dtype).to(device), bias)
 
-    def head(self, linear: nn.Linear, embedding: torch.Tensor | None) -> Linear:
-        """Return the last layer: the embedding (V, H), if it has its weights, else one of 8 bits, with fp8 of 16."""
-        bias = self._bias(linear)
-        if embedding is not None:
-            return FloatLinear(embedding, bias)
-        return self._plain(linear, bias) if self.precision == "fp8" else self._codes(linear, bias, _HEAD_BITS)
 
-    def linear(self, linears: tuple[nn.Linear, ...]) -> Linear:
-        """Return linear layers with one input as one."""
-        return joined([self._one(linear) for linear in linears])
+def even_inputs(source: Weights, precision: PrecisionName) -> int:
+    """Return of how many inputs there must be multiples in each part of a matrix (N, K) whose inputs are divided."""
+    if precision not in _BITS:
+        return _EVEN if precision == "fp8" else 1
+    num_inputs, sample = source.shape[1], source[0:1]
+    if not has_groups(sample, _BITS[precision]):
+        return rounded_group(num_inputs, _BITS[precision]) if can_round(num_inputs) else 1
+    assert isinstance(sample, Quantized)
+    return sample.group if sample.group < num_inputs else _EVEN
 
-    def _one(self, linear: nn.Linear) -> Linear:
-        bias = self._bias(linear)
-        if self.precision != "fp8":
-            return self._codes(linear, bias, _BITS[self.precision])
-        if linear.in_features % _EVEN or linear.out_features % _EVEN:
-            return self._plain(linear, bias)
-        return self._float8(linear, bias)
 
-    def _codes(self, linear: nn.Linear, bias: torch.Tensor | None, bits: int) -> Linear:
-        rows = self._rows(linear.weight)
-        if has_groups(rows[0:1], bits):
-            found = keep(rows, bias, self.device)
-        elif can_round(linear.in_features):
-            found = keep(Rounded(rows, bits), bias, self.device)
-        else:
-            return self._plain(linear, bias)
-        self._used(linear.weight)
-        return found
+def floats_of(weights: Cut, dtype: torch.dtype) -> torch.Tensor:
+    """Return weights (N, K) on the CPU."""
+    whole = torch.empty(weights.shape, dtype=dtype)
 
-    def _float8(self, linear: nn.Linear, bias: torch.Tensor | None) -> Float8Linear:
-        rows = self._rows(linear.weight)
-        if is_float8(rows[0:1]):
-            codes, scales = np.empty(rows.shape, np.uint8), np.empty((rows.shape[0], 1), np.float32)
+    def put(part: slice) -> None:
+        whole[part] = torch.from_numpy(weights.floats(part)).to(dtype)
 
-            def put(part: slice) -> None:
-                some = rows[part]
-                assert isinstance(some, Quantized)
-                codes[part], scales[part] = np.asarray(some.codes), some.scales.floats()
+    in_pieces(put, (weights.shape[0], weights.source.shape[1]))
+    return whole
 
-            in_pieces(put, rows.shape)
-            weight = torch.from_numpy(codes).to(self.device).view(torch.float8_e4m3fn)
-            found = Float8Linear(weight, torch.from_numpy(scales).to(self.device).t(), bias)
-        else:
-            whole = self._floats(linear.weight, torch.float32).to(self.device)
-            largest = whole.abs().amax(1, keepdim=True)
-            factors = torch.where(largest > 0, largest / _LARGEST, 1.0)
-            found = Float8Linear((whole / factors).to(torch.float8_e4m3fn), factors.t(), bias)
-        self._used(linear.weight)
-        return found
 
-    def _plain(self, linear: nn.Linear, bias: torch.Tensor | None) -> FloatLinear:
-        return FloatLinear(self._floats(linear.weight, self.dtype).to(self.device), bias)
+def _coded(weights: Cut, bias: torch.Tensor | None, bits: int, device: torch.device, dtype: torch.dtype) -> Linear:
+    source = weights.source
+    if has_groups(source[0:1], bits):
+        return keep(weights, bias, device)
+    if can_round(source.shape[1]):
+        return keep(replace(weights, source=Rounded(source, bits)), bias, device)
+    return FloatLinear(floats_of(weights, dtype).to(device), bias)
 
-    def _bias(self, linear: nn.Linear) -> torch.Tensor | None:
-        return None if linear.bias is None else linear.bias.detach().to(self.device, self.dtype)
 
-    def _floats(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Return a weight (N, K) on the CPU."""
-        rows = self._rows(weight)
-        whole = torch.empty(rows.shape, dtype=dtype)
+def _float8(weights: Cut, bias: torch.Tensor | None, device: torch.device) -> Float8Linear:
+    """Return a layer of 8-bit floats. The scale of a row is that of all its inputs, also where they are divided."""
+    if is_float8(weights[0:1]):
+        codes, scales = np.empty(weights.shape, np.uint8), np.empty((weights.shape[0], 1), np.float32)
 
         def put(part: slice) -> None:
-            whole[part] = torch.from_numpy(rows.floats(part)).to(dtype)
+            some = weights[part]
+            assert isinstance(some, Quantized)
+            codes[part], scales[part] = np.asarray(some.codes), some.scales.floats()
 
-        in_pieces(put, rows.shape)
-        self._used(weight)
-        return whole
-
-    def _rows(self, weight: torch.Tensor) -> SourceRows | _Tensor:
-        return self.skeleton.rows[weight] if self.skeleton else _Tensor(weight)
-
-    def _used(self, weight: torch.Tensor) -> None:
-        if self.skeleton:
-            self.skeleton.give_back(weight)
+        in_pieces(put, weights.shape)
+        weight = torch.from_numpy(codes).to(device).view(torch.float8_e4m3fn)
+        return Float8Linear(weight, torch.from_numpy(scales).to(device).t(), bias)
+    (num_outputs, width), num_inputs, columns = weights.shape, weights.source.shape[1], weights.columns
+    rows = replace(weights, columns=slice(0, num_inputs), shape=(num_outputs, num_inputs))
+    whole = floats_of(rows, torch.float32).to(device)
+    largest = whole.abs().amax(1, keepdim=True)
+    factors = torch.where(largest > 0, largest / _LARGEST, 1.0)
+    some = functional.pad(whole[:, columns], (0, width - (columns.stop - columns.start)))
+    return Float8Linear((some / factors).to(torch.float8_e4m3fn), factors.t(), bias)
 
 
 def is_float8(sample: Quantized | Floats) -> bool:
@@ -136,22 +123,3 @@ def is_float8(sample: Quantized | Floats) -> bool:
         and sample.scales.values.shape[1] == 1
         and np.array_equal(sample.table, FLOATS_OF_4_EXPONENT_BITS, equal_nan=True)
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """A matrix of torch's, in float32 where it is looked at."""
-
-    tensor: torch.Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.tensor.shape)
-
-    def __getitem__(self, rows: slice, /) -> Floats:
-        return self.floats(rows)
-
-    def floats(self, rows: slice) -> Floats:
-        """Return some rows (n, K)."""
-        values: Floats = self.tensor[rows].detach().float().contiguous().numpy()
-        return values

@@ -1,4 +1,4 @@
-"""Weights of a model that are in its files → linear layers on a GPU, in the floats that it computes with."""
+"""The parts of a model whose weights are read one by one → a decoder's parts on a GPU."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from llmpar.engine.cuda.cuts import Cut
 from llmpar.engine.cuda.linear import FloatLinear, Linear, joined
-from llmpar.engine.generic.skeleton import Skeleton, in_pieces
+from llmpar.engine.cuda.short_weights import floats_of, make_head, make_layer
+from llmpar.engine.generic.skeleton import Skeleton
 from llmpar.engine.precision_names import PrecisionName
+from llmpar.engine.quantized import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,19 +20,16 @@ class Stored:
     """Makes a decoder's parts.
 
     Args:
+        precision: what weights are to be in.
         device: where they will be.
-        dtype: of weights and rows.
-        skeleton: knows the weights in the files.
+        dtype: of rows, and of weights that are not short.
+        skeleton: knows the weights in the model's files; None where the parts have them.
     """
 
+    precision: PrecisionName
     device: torch.device
     dtype: torch.dtype
-    skeleton: Skeleton
-
-    @property
-    def precision(self) -> PrecisionName:
-        """What is computed in."""
-        return "fp32" if self.dtype == torch.float32 else "bf16"
+    skeleton: Skeleton | None
 
     def tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a norm's weights (H,), or the frequencies (R / 2,) of a rotary embedding."""
@@ -37,26 +37,55 @@ class Stored:
 
     def embedding(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the embedding (V, H)."""
-        return self._floats(weight)
+        found = floats_of(self._whole(weight), self.dtype).to(self.device)
+        self._used(weight)
+        return found
 
     def head(self, linear: nn.Linear, embedding: torch.Tensor | None) -> Linear:
         """Return the last layer, which may have the embedding's weights (V, H)."""
-        return FloatLinear(self._floats(linear.weight) if embedding is None else embedding, self._bias(linear))
+        bias = self._bias(linear)
+        if embedding is not None:
+            return FloatLinear(embedding, bias)
+        found = make_head(self._whole(linear.weight), bias, self.precision, self.device, self.dtype)
+        self._used(linear.weight)
+        return found
 
     def linear(self, linears: tuple[nn.Linear, ...]) -> Linear:
         """Return linear layers with one input as one."""
-        return joined([FloatLinear(self._floats(each.weight), self._bias(each)) for each in linears])
+        return joined([self._one(linear) for linear in linears])
+
+    def _one(self, linear: nn.Linear) -> Linear:
+        found = make_layer(self._whole(linear.weight), self._bias(linear), self.precision, self.device, self.dtype)
+        self._used(linear.weight)
+        return found
 
     def _bias(self, linear: nn.Linear) -> torch.Tensor | None:
         return None if linear.bias is None else linear.bias.detach().to(self.device, self.dtype)
 
-    def _floats(self, weight: torch.Tensor) -> torch.Tensor:
-        rows = self.skeleton.rows[weight]
-        whole = torch.empty(rows.shape, dtype=self.dtype)
+    def _whole(self, weight: torch.Tensor) -> Cut:
+        num_outputs, num_inputs = weight.shape
+        rows = self.skeleton.rows[weight] if self.skeleton else _Tensor(weight)
+        return Cut(rows, slice(0, num_outputs), slice(0, num_inputs), (num_outputs, num_inputs))
 
-        def put(part: slice) -> None:
-            whole[part] = torch.from_numpy(rows.floats(part))
+    def _used(self, weight: torch.Tensor) -> None:
+        if self.skeleton:
+            self.skeleton.give_back(weight)
 
-        in_pieces(put, rows.shape)
-        rows.give_back()
-        return whole.to(self.device)
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """A matrix of torch's, in float32 where it is looked at."""
+
+    tensor: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape)
+
+    def __getitem__(self, rows: slice, /) -> Floats:
+        return self.floats(rows)
+
+    def floats(self, rows: slice) -> Floats:
+        """Return some rows (n, K)."""
+        values: Floats = self.tensor[rows].detach().float().contiguous().numpy()
+        return values

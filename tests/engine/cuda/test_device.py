@@ -1,140 +1,44 @@
-"""What only a GPU can tell: run `pytest -m device tests/test_device.py` where there is one."""
+"""What only a GPU can tell: run `pytest -m device tests/engine/cuda` where there is one."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import random
-import shutil
-import signal
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers
+from support.device_models import (
+    DEVICE,
+    EXPERTS,
+    GREEDY,
+    PREFIX,
+    SHAPES,
+    engine,
+    expected,
+    generated,
+    make_directories,
+    prompts,
+    reference,
+)
 from support.engines import collected
 from support.program import Outcome
 
 from llmpar.engine.build import build_engine
 from llmpar.engine.cuda.model import CudaModel
-from llmpar.engine.engine import Engine
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.request import Request, SamplingParams
 from llmpar.models.load import load_model
-from llmpar.models.tensor_parallel import load_shards
 
 # Warnings of the libraries there are not this project's errors.
 pytestmark = [pytest.mark.device, pytest.mark.filterwarnings("default")]
 
-DEVICE = "cuda"
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-SHAPES = {"llama": "LlamaConfig", "qwen3": "Qwen3Config"}
-EXPERTS = {
-    "mixtral": "MixtralConfig",
-    "qwen3-moe": "Qwen3MoeConfig",
-    "qwen2-moe": "Qwen2MoeConfig",
-    "olmoe": "OlmoeConfig",
-}
-MIXTURES: dict[str, dict[str, Any]] = {
-    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
-    "qwen3-moe": {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 40, "norm_topk_prob": True},
-    "qwen2-moe": {
-        "num_experts": 4,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 40,
-        "shared_expert_intermediate_size": 56,
-    },
-    "olmoe": {"num_experts": 8, "num_experts_per_tok": 4},
-}
-PREFIX = [7, 7, 30, 31, 200, 201, 8, 9, 10, 11, 12, 250, 17]
-GREEDY = SamplingParams(24)
 NEAR = 6  # times what rounding makes of a logit, within which two of them may change places
 
 
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, Path]:
-    """Random models of 3 layers, with the tokenizer of the tiny one."""
-    found = {}
-    for name, kind in (SHAPES | EXPERTS).items():
-        torch.manual_seed(0)
-        config = getattr(transformers, kind)(
-            vocab_size=259,
-            hidden_size=64,
-            intermediate_size=96,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=16,
-            max_position_embeddings=256,
-            bos_token_id=0,
-            eos_token_id=2,
-            initializer_range=0.3,
-            **MIXTURES.get(name, {}),
-        )
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        with torch.no_grad():
-            for weight in model.parameters():  # the same numbers in bf16 and fp32
-                weight.copy_(weight.bfloat16())
-                if weight.dim() == 1:  # norms that do something
-                    weight.copy_(torch.rand_like(weight).bfloat16() + 0.5)
-        found[name] = tmp_path_factory.mktemp("device") / name
-        model.save_pretrained(found[name])
-        for file in tiny_model.iterdir():
-            if "token" in file.name or file.suffix == ".jinja":
-                shutil.copy(file, found[name])
-    return found
-
-
-@cache
-def prompts() -> list[list[int]]:
-    """Return 40 prompts of 1 to 90 tokens; most begin alike, some with only a part of that, some not at all."""
-    draw = random.Random(7)
-    texts = [[draw.randrange(3, 259) for _ in range(draw.randrange(1, 78))] for _ in range(40)]
-    return [PREFIX[: 0 if i % 7 == 3 else 5 if i % 7 == 5 else len(PREFIX)] + text for i, text in enumerate(texts)]
-
-
-@cache
-def reference(directory: Path, precision: str) -> Any:
-    return transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=DTYPES[precision]).to(DEVICE).eval()
-
-
-def generated(directory: Path, precision: str, asked: list[list[int]]) -> list[list[int]]:
-    """Return what transformers' `generate` answers, one prompt at a time."""
-    answers = []
-    for prompt in asked:
-        ids = torch.tensor([prompt], device=DEVICE)
-        output = reference(directory, precision).generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=GREEDY.max_new_tokens,
-            do_sample=False,
-            pad_token_id=0,
-        )
-        answer = output[0, len(prompt) :].tolist()
-        answers.append(answer[:-1] if answer[-1] == 2 else answer)
-    return answers
-
-
-@cache
-def expected(directory: Path, precision: str) -> list[list[int]]:
-    return generated(directory, precision, prompts())
-
-
-def engine(
-    directory: Path,
-    precision: PrecisionName,
-    workers: int,
-    slots: int | None,
-    prefix: list[int],
-    device: str = DEVICE,
-) -> Engine:
-    remarks: list[str] = []
-    loaded = load_model(directory, device, precision, notify=remarks.append)
-    assert loaded.precision == precision, remarks
-    return build_engine(loaded.models, loaded.context_length, loaded.stop_ids, workers, slots, prefix)
+    return make_directories(tmp_path_factory, tiny_model)
 
 
 @pytest.mark.parametrize("name", [*SHAPES, *EXPERTS])
@@ -317,56 +221,6 @@ def test_the_command_line_answers_in_order_and_as_on_a_cpu(
     assert on_cpu != text
     assert run(DEVICE) == on_cpu
     assert run(DEVICE, "-j", "2", "--batch-size", "5") == on_cpu
-
-
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one GPU at most")
-class TestTwoGPUs:
-    def divided(self, directory: Path, precision: PrecisionName = "fp32") -> Engine:
-        loaded = load_shards(2, directory, DEVICE, precision)
-        (shards,) = loaded.models
-        assert shards.shares_tokens, "transformers divides it"
-        return build_engine(loaded.models, loaded.context_length, loaded.stop_ids, None, 16, PREFIX)
-
-    @pytest.mark.parametrize("name", SHAPES)
-    def test_greedy_fp32_is_generate_token_for_token(self, name: str, directories: dict[str, Path]) -> None:
-        assert collected(self.divided(directories[name]), prompts(), GREEDY) == expected(directories[name], "fp32")
-
-    def test_the_command_line_answers_as_one_does(
-        self, directories: dict[str, Path], llmpar: Callable[..., Outcome]
-    ) -> None:
-        text = "".join(f"{index}. {'word ' * (index % 9)}end\n" for index in range(40)).encode()
-        shape = ("--unit", "line", "--max-new-tokens", "12", "--max-repeats", "0", "--check", "none")
-        options = (*shape, "-m", str(directories["qwen3"]), "--precision", "fp32", "--no-store", "-v")
-
-        def run(*more: str) -> Outcome:
-            done = llmpar("run", "{text}", *options, *more, stdin=text)
-            assert done.code == 0, done.err
-            return done
-
-        divided = run("--device", DEVICE, "--tensor-parallel", "2")
-        assert "2 devices each with a share of every layer" in divided.err
-        assert divided.out == run("--device", "cuda:0").out
-
-    def test_sampled_answers_are_those_of_one(self, directories: dict[str, Path]) -> None:
-        params = SamplingParams(24, temperature=1.0, top_p=0.9, seed=11)
-        alone = collected(engine(directories["qwen3"], "fp32", 1, 16, PREFIX), prompts(), params)
-        assert collected(self.divided(directories["qwen3"]), prompts(), params) == alone
-
-    def test_one_that_is_killed_ends_the_run_and_another_begins_afresh(self, directories: dict[str, Path]) -> None:
-        running = self.divided(directories["llama"])
-        (worker,) = running._workers
-        ranks = worker._runner._ranks
-        with running:
-            for index, prompt in enumerate(prompts()):
-                running.submit(Request(index, prompt, SamplingParams(1 if index == 0 else 100)))
-            while (completion := running.collect(timeout=60)) and completion.error is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(ranks.process_ids[0], signal.SIGKILL)
-        assert completion
-        assert "rank 1 was ended by signal 9" in str(completion.error)
-        assert collected(self.divided(directories["llama"]), prompts(), GREEDY) == expected(
-            directories["llama"], "fp32"
-        )
 
 
 def test_killing_one_of_two_replicas_loses_nothing(

@@ -23,7 +23,7 @@ from llmpar.engine.build import build_engine  # noqa: E402
 from llmpar.engine.cuda import from_transformers  # noqa: E402
 from llmpar.engine.cuda.decoder import Decoder  # noqa: E402
 from llmpar.engine.request import SamplingParams  # noqa: E402
-from llmpar.models import opening  # noqa: E402
+from llmpar.models import parts  # noqa: E402
 from llmpar.models.on_gpu import put_on_gpu  # noqa: E402
 
 # NumPy, which the interpreter computes with, warns where a number is infinite or none, as on a GPU it just is.
@@ -78,7 +78,7 @@ def test_the_decoder_is_the_one_that_was_tried(
     deepcopy(make_shallow(name)).save_pretrained(tmp_path / "m")
     first = decoder(tmp_path / "m")
     assert len(list(kept.iterdir())) == 1
-    monkeypatch.setattr(opening, "open_files", None)  # nobody asks transformers again
+    monkeypatch.setattr(parts, "open_files", None)  # nobody asks transformers again
     assert numbers(decoder(tmp_path / "m")) == numbers(first)
 
 
@@ -87,7 +87,7 @@ def test_other_precisions_are_made_of_the_same_parts(
     directory: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = numbers(decoder(directory, "int8"))
-    monkeypatch.setattr(opening, "open_files", None)
+    monkeypatch.setattr(parts, "open_files", None)
     assert decoder(directory, "fp32").precision == "fp32"
     assert numbers(decoder(directory, "int8")) == first
     assert len(list(kept.iterdir())) == 1
@@ -106,7 +106,7 @@ def test_greedy_equals_generate(directory: Path, kept: Path) -> None:
 def test_a_gguf_file_has_such_parts_too(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_model(tmp_path / "m.gguf", make("llama"), "Q8_0")
     first = numbers(decoder(path, "int8"))
-    monkeypatch.setattr(opening, "open_files", None)
+    monkeypatch.setattr(parts, "open_files", None)
     assert numbers(decoder(path, "int8")) == first
 
 

@@ -330,7 +330,7 @@ class TestRefusals:
         ("options", "reason"),
         [
             (("-j", "2"), "tensor_parallel 2 and threads 2 exclude each other"),
-            (("--precision", "int8"), "precision int8 exclude each other"),
+            (("--precision", "int8", "--device", "cpu"), "precision int8 exclude each other on a CPU"),
             (("--device", "cuda:1"), "takes the first 2 CUDA devices, not cuda:1"),
             (("--device", "mps"), "not mps"),
         ],

@@ -94,12 +94,12 @@ class Experts:
         )  # fmt: skip
         how = _how(x)
         active, found, out = x.new_empty(num_pairs, inner), x.new_empty(num_pairs, size), torch.empty_like(x)
-        kernels.gate_up[(triton.cdiv(inner, _OUTPUTS), num_blocks)](
+        kernels.multiply[(triton.cdiv(inner, _OUTPUTS), num_blocks)](
             x, self.gate_up, pairs, experts, active, num_pairs, inner,
-            K=self.num_chosen, H=size, GELU=self.activation == "gelu_tanh", **how,
+            K=self.num_chosen, H=size, GATED=True, GELU=self.activation == "gelu_tanh", **how,
         )  # fmt: skip
-        kernels.down[(triton.cdiv(size, _OUTPUTS), num_blocks)](
-            active, self.down, pairs, experts, found, num_pairs, M=inner, H=size, **how
+        kernels.multiply[(triton.cdiv(size, _OUTPUTS), num_blocks)](
+            active, self.down, pairs, experts, found, num_pairs, size, K=1, H=inner, GATED=False, GELU=False, **how
         )
         kernels.combine[(num_rows, triton.cdiv(size, _WRITTEN))](
             found, shares, out, H=size, K=self.num_chosen, BLOCK=_WRITTEN, num_warps=4
@@ -131,9 +131,9 @@ def _scores(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     num_blocks = triton.cdiv(num_rows, _ROWS)
     everyone = torch.arange(num_blocks * _ROWS, dtype=torch.int32, device=x.device)
     scores = x.new_empty(num_rows, num_outputs)
-    kernels.down[(triton.cdiv(num_outputs, _OUTPUTS), num_blocks)](
-        x, weight, everyone, torch.zeros_like(everyone[:num_blocks]), scores, num_rows,
-        M=size, H=num_outputs, **_how(x),
+    kernels.multiply[(triton.cdiv(num_outputs, _OUTPUTS), num_blocks)](
+        x, weight, everyone, torch.zeros_like(everyone[:num_blocks]), scores, num_rows, num_outputs,
+        K=1, H=size, GATED=False, GELU=False, **_how(x),
     )  # fmt: skip
     return scores
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from llmpar.engine.cuda.activation_kernels import activated
+
 
 @triton.jit
 def route(scores, chosen, shares, num_experts, K: tl.constexpr, KP: tl.constexpr, IS_NORMED: tl.constexpr,
@@ -80,11 +82,13 @@ def arrange(chosen, counts, pairs, experts, num_pairs, num_blocks, num_experts, 
 
 
 @triton.jit(do_not_specialize=["num_pairs"])
-def gate_up(x, weights, pairs, experts, active, num_pairs, size, K: tl.constexpr, H: tl.constexpr, GELU: tl.constexpr,
-            ROWS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
-    """Multiply rows `x` (N, H) with their experts' `weights` (E, 2 M, H), gates first: `active` (N K, M) for each pair.
+def multiply(x, weights, pairs, experts, found, num_pairs, size, K: tl.constexpr, H: tl.constexpr, GATED: tl.constexpr,
+             GELU: tl.constexpr, ROWS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+             PRECISION: tl.constexpr):  # fmt: skip
+    """Multiply rows `x` (N, H), each of K pairs, with their experts' `weights` (E, M, H): `found` (N K, M), M = `size`.
 
-    As in `kernels.activate`, the activated gate is multiplied with the rest.
+    If GATED, there are `weights` (E, 2 M, H), gates first, and as in `kernels.activate`, the activated gate is
+    multiplied with the rest.
     """
     block = tl.program_id(1)
     expert = tl.load(experts + block).to(tl.int64)
@@ -94,9 +98,9 @@ def gate_up(x, weights, pairs, experts, active, num_pairs, size, K: tl.constexpr
     is_row = (pair < num_pairs)[None, :]
     n = (tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)
     is_output = (n < size)[:, None]
-    kind = x.dtype.element_ty
+    kind = found.dtype.element_ty
     rows = x + (pair // K).to(tl.int64)[None, :] * H
-    gates = weights + (expert * 2 * size + n)[:, None] * H
+    outputs = weights + (expert * (2 if GATED else 1) * size + n)[:, None] * H
     g, u = tl.zeros((BLOCK_N, ROWS), tl.float32), tl.zeros((BLOCK_N, ROWS), tl.float32)
     for start in range(0, H, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
@@ -104,43 +108,16 @@ def gate_up(x, weights, pairs, experts, active, num_pairs, size, K: tl.constexpr
         if H % BLOCK_K:
             of_weights, of_rows = is_output & (k < H)[None, :], is_row & (k < H)[:, None]
         y = tl.load(rows + k[:, None], mask=of_rows, other=0.0)
-        g = tl.dot(tl.load(gates + k[None, :], mask=of_weights, other=0.0), y, g, input_precision=PRECISION)
-        u = tl.dot(tl.load(gates + size * H + k[None, :], mask=of_weights, other=0.0), y, u, input_precision=PRECISION)
-    g, u = g.to(kind).to(tl.float32), u.to(kind).to(tl.float32)
-    if GELU:
-        inner = 0.7978845608028654 * (g + 0.044715 * g * g * g)
-        g = g / (1.0 + tl.exp(-2.0 * inner))
-    else:
-        g = g / (1.0 + tl.exp(-g))
-    target = active + pair.to(tl.int64)[None, :] * size + n[:, None]
-    tl.store(target, (g.to(kind).to(tl.float32) * u).to(kind), mask=is_output & is_row)
-
-
-@triton.jit(do_not_specialize=["num_pairs"])
-def down(active, weights, pairs, experts, found, num_pairs, M: tl.constexpr, H: tl.constexpr, ROWS: tl.constexpr,
-         BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
-    """Multiply `active` (N K, M) with their experts' `weights` (E, H, M): `found` (N K, H)."""
-    block = tl.program_id(1)
-    expert = tl.load(experts + block).to(tl.int64)
-    if expert < 0:
-        return
-    pair = tl.load(pairs + block * ROWS + tl.arange(0, ROWS))
-    is_row = (pair < num_pairs)[None, :]
-    n = (tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)
-    is_output = (n < H)[:, None]
-    rows = active + pair.to(tl.int64)[None, :] * M
-    outputs = weights + (expert * H + n)[:, None] * M
-    total = tl.zeros((BLOCK_N, ROWS), tl.float32)
-    for start in range(0, M, BLOCK_K):
-        k = start + tl.arange(0, BLOCK_K)
-        of_weights, of_rows = is_output, is_row
-        if M % BLOCK_K:
-            of_weights, of_rows = is_output & (k < M)[None, :], is_row & (k < M)[:, None]
-        y = tl.load(rows + k[:, None], mask=of_rows, other=0.0)
         w = tl.load(outputs + k[None, :], mask=of_weights, other=0.0)
-        total = tl.dot(w, y, total, input_precision=PRECISION)
-    target = found + pair.to(tl.int64)[None, :] * H + n[:, None]
-    tl.store(target, total.to(found.dtype.element_ty), mask=is_output & is_row)
+        g = tl.dot(w, y, g, input_precision=PRECISION)
+        if GATED:
+            w = tl.load(outputs + size * H + k[None, :], mask=of_weights, other=0.0)
+            u = tl.dot(w, y, u, input_precision=PRECISION)
+    if GATED:
+        g, u = g.to(kind).to(tl.float32), u.to(kind).to(tl.float32)
+        g = activated(g, GELU).to(kind).to(tl.float32) * u
+    target = found + pair.to(tl.int64)[None, :] * size + n[:, None]
+    tl.store(target, g.to(kind), mask=is_output & is_row)
 
 
 @triton.jit

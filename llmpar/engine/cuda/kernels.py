@@ -15,6 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from llmpar.engine.cuda.activation_kernels import activated
 from llmpar.engine.cuda.short_keys_kernels import lengthen, powers, shorten
 from llmpar.engine.finite import NO_TOKEN
 
@@ -145,6 +146,32 @@ def _fold(scores, seen, top, total):
     return weights, fade, higher, total * fade + tl.sum(weights, 1)
 
 
+@triton.jit
+def _take_in(q, keys, values, key_exponents, value_exponents, line, there, seen, top, total, out, scaling, softcap,
+             D: tl.constexpr, DP: tl.constexpr, HAS_SOFTCAP: tl.constexpr, PRECISION: tl.constexpr,
+             SHORT: tl.constexpr):  # fmt: skip
+    """Take a block of positions, of which queries see those that are `seen`, into their attention under way.
+
+    `line` says where the keys and values of the positions are that are `there`. Returns `top` and `total`, as `_fold`
+    does, and `out`, the values by their weights.
+    """
+    d, place = tl.arange(0, DP), line * D
+    k = tl.load(keys + place[None, :] + d[:, None], mask=there[None, :] & (d[:, None] < D), other=0)
+    if SHORT:
+        k = lengthen(k, q.dtype)
+        power = powers(key_exponents, line, there)
+        scores = _weigh(q, k, scaling * power[None, :], softcap, PRECISION, HAS_SOFTCAP)
+    else:
+        scores = _weigh(q, k, scaling, softcap, PRECISION, HAS_SOFTCAP)
+    weights, fade, top, total = _fold(scores, seen, top, total)
+    v = tl.load(values + place[:, None] + d[None, :], mask=there[:, None] & (d[None, :] < D), other=0)
+    if SHORT:
+        v = lengthen(v, q.dtype)
+        weights = weights * powers(value_exponents, line, there)[None, :]
+    out = out * fade[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
+    return top, total, out
+
+
 @triton.jit(do_not_specialize=["num_tokens"])
 def attend_prefix(queries, keys, values, key_exponents, value_exponents, positions, shares, slots, num_tokens,
                   prefix_length, tops, sums, outputs, scaling, window, softcap, H: tl.constexpr, H_KV: tl.constexpr,
@@ -175,23 +202,11 @@ def attend_prefix(queries, keys, values, key_exponents, value_exponents, positio
         t = start + tl.arange(0, BLOCK_T)
         there = t < prefix_length
         line = ((t // PAGE).to(tl.int64) * H_KV + head) * PAGE + t % PAGE
-        place = line * D
-        k = tl.load(keys + place[None, :] + d[:, None], mask=there[None, :] & (d[:, None] < D), other=0)
-        if SHORT:
-            k = lengthen(k, q.dtype)
-            power = powers(key_exponents, line, there)
-            scores = _weigh(q, k, scaling * power[None, :], softcap, PRECISION, HAS_SOFTCAP)
-        else:
-            scores = _weigh(q, k, scaling, softcap, PRECISION, HAS_SOFTCAP)
         seen = there[None, :] & sees[:, None]
         if HAS_WINDOW:
             seen = seen & (position[:, None] - t[None, :] < window)
-        weights, fade, top, total = _fold(scores, seen, top, total)
-        v = tl.load(values + place[:, None] + d[None, :], mask=there[:, None] & (d[None, :] < D), other=0)
-        if SHORT:
-            v = lengthen(v, q.dtype)
-            weights = weights * powers(value_exponents, line, there)[None, :]
-        out = out * fade[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
+        top, total, out = _take_in(q, keys, values, key_exponents, value_exponents, line, there, seen, top, total, out,
+                                   scaling, softcap, D, DP, HAS_SOFTCAP, PRECISION, SHORT)  # fmt: skip
     tl.store(tops + at, top, mask=valid)
     tl.store(sums + at, total, mask=valid)
     tl.store(outputs + at[:, None] * D + d[None, :], out, mask=valid[:, None] & (d[None, :] < D))
@@ -242,45 +257,25 @@ def attend(queries, found, keys, values, key_exponents, value_exponents, starts,
         there = t < end
         page = tl.load(tables + slot * width + t // PAGE, mask=there, other=0).to(tl.int64)
         line = (page * H_KV + head) * PAGE + t % PAGE
-        place = line * D
-        k = tl.load(keys + place[None, :] + d[:, None], mask=there[None, :] & (d[:, None] < D), other=0)
-        if SHORT:
-            k = lengthen(k, q.dtype)
-            power = powers(key_exponents, line, there)
-            scores = _weigh(q, k, scaling * power[None, :], softcap, PRECISION, HAS_SOFTCAP)
-        else:
-            scores = _weigh(q, k, scaling, softcap, PRECISION, HAS_SOFTCAP)
         seen = valid[:, None] & (t[None, :] <= position[:, None])
         if HAS_WINDOW:
             seen = seen & (position[:, None] - t[None, :] < window)
-        weights, fade, top, total = _fold(scores, seen, top, total)
-        v = tl.load(values + place[:, None] + d[None, :], mask=there[:, None] & (d[None, :] < D), other=0)
-        if SHORT:
-            v = lengthen(v, q.dtype)
-            weights = weights * powers(value_exponents, line, there)[None, :]
-        out = out * fade[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
+        top, total, out = _take_in(q, keys, values, key_exponents, value_exponents, line, there, seen, top, total, out,
+                                   scaling, softcap, D, DP, HAS_SOFTCAP, PRECISION, SHORT)  # fmt: skip
     out = out / tl.maximum(total, 1.0e-30)[:, None]
     tl.store(found + at[:, None] * D + d[None, :], out.to(found.dtype.element_ty), mask=whole)
 
 
 @triton.jit
 def activate(gate_up, active, size, GELU: tl.constexpr, BLOCK: tl.constexpr):
-    """Multiply the activated gate with the rest: `gate_up` (N, 2 M) → `active` (N, M).
-
-    SiLU, or GELU by its approximation with tanh (Hendrycks & Gimpel 2016).
-    """
+    """Multiply the activated gate with the rest: `gate_up` (N, 2 M) → `active` (N, M)."""
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     kind = active.dtype.element_ty
     g = tl.load(gate_up + row * 2 * size + at, mask=inside, other=0.0).to(tl.float32)
     u = tl.load(gate_up + row * 2 * size + size + at, mask=inside, other=0.0).to(tl.float32)
-    if GELU:
-        inner = 0.7978845608028654 * (g + 0.044715 * g * g * g)
-        g = g / (1.0 + tl.exp(-2.0 * inner))
-    else:
-        g = g / (1.0 + tl.exp(-g))
-    tl.store(active + row * size + at, (g.to(kind).to(tl.float32) * u).to(kind), mask=inside)
+    tl.store(active + row * size + at, (activated(g, GELU).to(kind).to(tl.float32) * u).to(kind), mask=inside)
 
 
 @triton.jit

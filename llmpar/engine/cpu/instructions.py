@@ -95,6 +95,10 @@ class InstructionSet:
         """The type of a vector of int32, or of any words."""
         return ints(self.lanes)
 
+    def meets_whole_panels(self, dot: Dot) -> bool:
+        """Tell whether rows meet a whole panel of this form at once; tiles do, which have their own way with memory."""
+        return self.strip is None or self.tile(dot) is not None
+
     def sums(self, dot: Dot) -> Any:
         """Return the type of a vector of sums."""
         return self.ints if dot.is_integer else self.floats

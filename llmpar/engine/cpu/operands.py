@@ -45,7 +45,8 @@ class Operand:
         self.factors, self.factor_units = array("factors"), array("factor_units")
         self.biases, self.bias_units = array("biases"), array("bias_units")
         self.table = array("table")
-        self.zero = part("zero")[1]
+        kind, found = part("zero")
+        self.zero = None if isinstance(kind, types.NoneType) else found
 
 
 class ProductArguments:
@@ -127,7 +128,11 @@ class ProductArguments:
             return [[ir.Constant(FLOATS, None)] * len(vectors) for _ in rows]
         if self.dot.bits:
             # Whole numbers this small are exact.
-            factor = b.fsub(ir.Constant(F32, self.dot.middle if is_signed else 0), self.own.zero)
+            factor = ir.Constant(F32, self.dot.middle if is_signed else 0)
+            if self.own.zero is not None:
+                factor = b.fsub(factor, self.own.zero)
+            elif not is_signed:
+                return [[ir.Constant(INTS, None)] * len(vectors) for _ in rows]
             undone = [splat(b, b.fptosi(b.fmul(self.sum(row, block), factor), I32), INTS) for row in rows]
             return [[start] * len(vectors) for start in undone]
         if is_signed:

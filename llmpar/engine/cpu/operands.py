@@ -133,7 +133,8 @@ class ProductArguments:
                 factor = b.fsub(factor, self.own.zero)
             elif not is_signed:
                 return [[ir.Constant(INTS, None)] * len(vectors) for _ in rows]
-            undone = [splat(b, b.fptosi(b.fmul(self.sum(row, block), factor), I32), INTS) for row in rows]
+            factors = splat(b, factor, FLOATS)
+            undone = [b.fptosi(b.fmul(splat(b, self.sum(row, block), FLOATS), factors), INTS) for row in rows]
             return [[start] * len(vectors) for start in undone]
         if is_signed:
             return [[ir.Constant(INTS, None)] * len(vectors) for _ in rows]

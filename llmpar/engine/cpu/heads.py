@@ -10,9 +10,9 @@ import numpy as np
 
 from llmpar.engine.cpu.attention import SPAN, WIDE_SPAN, score_tile, value_tile
 from llmpar.engine.cpu.compiled import inlined, kernel
-from llmpar.engine.cpu.elementary import ONE, ZERO, exp, row_norm, tanh
-from llmpar.engine.cpu.floats import INFINITE, LOWEST, NAN, encode, float_of_ordered, magnitude, narrowed, ordered
-from llmpar.engine.cpu.sums import sum_of
+from llmpar.engine.cpu.elementary import ZERO, row_norm, tanh
+from llmpar.engine.cpu.floats import INFINITE, NAN, encode, magnitude, narrowed
+from llmpar.engine.cpu.softmax import softmax
 from llmpar.engine.cpu.team import part, share
 from llmpar.engine.cpu.vector import bits_of_float, float_of_bits
 from llmpar.engine.pages import PAGE
@@ -160,7 +160,7 @@ def _looked_back(begin, end, qkv, positions, rows, tables, keys, values, layer, 
     num_heads, num_kv_heads = heads
     num_queries = num_heads // num_kv_heads
     depth, width = keys.shape[3], values.shape[4]
-    scores = np.empty((num_queries, (longest // PAGE + 1) * PAGE), np.float32)
+    scores = np.empty((num_queries, (longest // PAGE + 2) * PAGE), np.float32)  # a softmax may need more
     found, broken = np.empty((num_queries, width), np.float32), np.empty(num_queries, np.int32)
     flat_keys, flat_values = keys.reshape(-1), values.reshape(-1)
     for item in range(begin, end):
@@ -176,24 +176,15 @@ def _looked_back(begin, end, qkv, positions, rows, tables, keys, values, layer, 
             _score(queries, flat_keys, at, scores, page * PAGE)
         found[:] = ZERO
         for g in range(num_queries):
-            seen = scores[g, begins:ends]
             most = np.int32(0)
-            for k in range(len(seen)):
-                most = max(most, magnitude(seen[k]))
+            if softcap > ZERO:
+                seen = scores[g, begins:ends]
+                for k in range(len(seen)):
+                    most = max(most, magnitude(seen[k]))
+                    seen[k] = softcap * tanh(seen[k] / softcap)
+            most = max(most, softmax(scores, g, begins, ends - begins))
             # Set in what is found, as it makes a NaN of any number.
             broken[g] = NAN if most >= INFINITE else np.int32(0)
-            if softcap > ZERO:
-                for k in range(len(seen)):
-                    seen[k] = softcap * tanh(seen[k] / softcap)
-            last = LOWEST
-            for k in range(len(seen)):
-                last = max(last, ordered(seen[k]))
-            largest = float_of_ordered(last)
-            for k in range(len(seen)):
-                seen[k] = exp(seen[k] - largest)
-            share_of_one = ONE / sum_of(seen, 0, len(seen))
-            for k in range(len(seen)):
-                seen[k] *= share_of_one
         for page in range(begins // PAGE, position // PAGE + 1):
             start = max(begins, page * PAGE)
             length = min(ends, (page + 1) * PAGE) - start

@@ -52,9 +52,7 @@ def _panels(begin, end, x, scales, weights, out, first, num_rows, add):
         for block in range(0, num_blocks, together):
             until = min(block + together, num_blocks)
             for row in range(0, num_rows, TILE_ROWS):
-                product_tile(
-                    x, row, num_rows - row, scales, weights, panel, block, until, totals, out, column, add
-                )
+                product_tile(x, row, num_rows - row, scales, weights, panel, block, until, totals, out, column, add)
     close_tiles(weights)
 
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from llmpar.engine.cpu import heads, kernels
 from llmpar.engine.cpu.attention import SPAN
-from llmpar.engine.cpu.floats import to_bf16
 from llmpar.engine.cpu.dots import INPUT_GROUP
+from llmpar.engine.cpu.floats import to_bf16
 from llmpar.engine.cpu.precision import PANEL, PRECISIONS, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
 from llmpar.engine.cpu.projection import Projection

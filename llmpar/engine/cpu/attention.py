@@ -104,7 +104,7 @@ def score(_: Any, queries: Any, keys: Any, table: Any, size: Any, start: Any, fi
         def some(query: Any, count: int) -> None:
             rows = [b.mul(b.add(query, number(g)), q.strides[0]) for g in range(count)]
             lines = [b.mul(b.add(query, number(g)), o.strides[0]) for g in range(count)]
-            _in_steps(b, *values[5:7], _fitting(count), lambda page, size: tile(rows, lines, page, size))
+            _in_steps(b, values[5], values[6], _fitting(count), lambda page, size: tile(rows, lines, page, size))
 
         def tile(rows: list[Any], lines: list[Any], page: Any, num_pages: int) -> None:
             keys_ = [b.mul(pages.at(b.add(page, number(i))), number(k.item)) for i in range(num_pages)]

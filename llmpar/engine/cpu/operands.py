@@ -10,7 +10,7 @@ from numba import types
 from llmpar.engine.cpu.dots import INPUT_GROUP, Dot, Weights, dot_of
 from llmpar.engine.cpu.instructions import HERE
 from llmpar.engine.cpu.precision import PANEL
-from llmpar.engine.cpu.vector import F32, I8, I16, I32, ArrayArgument, number, splat, widen_halves
+from llmpar.engine.cpu.vector import F32, I8, I16, ArrayArgument, number, splat, widen_halves
 
 FLOATS, INTS = HERE.floats, HERE.ints
 """The types of a vector of float32, and of int32."""

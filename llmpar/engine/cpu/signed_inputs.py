@@ -1,4 +1,4 @@
-"""A group of inputs as signed bytes, written as LLVM IR: the compiler made single numbers of loops as short as these."""
+"""A group of inputs as signed bytes, written as LLVM IR: the compiler left such short loops to single numbers."""
 
 from __future__ import annotations
 

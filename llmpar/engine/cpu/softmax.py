@@ -1,5 +1,7 @@
-"""The softmax of a row of scores, written as LLVM IR: rows are short, and most of a loop's time went to what is left
-over when it takes several vectors at once."""
+"""The softmax of a row of scores, written as LLVM IR.
+
+Rows are short, and the compiler's loops leave much of them over, as they take several vectors at once.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from llmpar.engine.cpu import heads, kernels
 from llmpar.engine.cpu.attention import SPAN
+from llmpar.engine.cpu.dots import INPUT_GROUP
 from llmpar.engine.cpu.floats import to_bf16
 from llmpar.engine.cpu.precision import PANEL, PRECISIONS, round_up
 from llmpar.engine.cpu.product import TILE_ROWS
@@ -49,7 +50,8 @@ class Encoded:
     def room(num_rows: int, width: int, precision: PrecisionName, num_groups: int = 0) -> Encoded:
         rows = round_up(num_rows, TILE_ROWS)
         kind = PRECISIONS[precision]
-        numbers = (num_groups or (1 if kind.group else 0)) * kind.dot.numbers_per_group
+        groups = width // INPUT_GROUP if kind.dot.bits else num_groups or (1 if kind.group else 0)
+        numbers = groups * kind.dot.numbers_per_group
         return Encoded(precision, np.zeros((rows, width), kind.inputs), np.ones((rows, numbers), np.float32))
 
     def sum_up(self) -> None:

@@ -157,8 +157,13 @@ class Pass:
         nothing = np.zeros((0, 0), np.float32)
         self._angles = dict.fromkeys(range(-1, len(decoder.ropes)), (nothing, nothing))
 
-    def forward(self, tokens: Tokens) -> Floats:
+    def forward(self, tokens: Tokens, wanted: Array | None = None) -> Floats:
         """Run tokens through the layers and return their last hidden states (N, H), which hold until the next call.
+
+        Args:
+            tokens: which.
+            wanted: of which of them, by their places, hidden states are wanted; None for all. Of the others, the last
+                layer computes only keys and values.
 
         Raises:
             ValueError: a token is none of the model's; kernels would read beyond the embedding.
@@ -179,6 +184,13 @@ class Pass:
                 self._seat, self._qkv, *where, *self._angles[layer.rope], layer.head_norms, epsilon,
                 np.float32(layer.scaling), self._keys, self._values, index, num_heads,
             )  # fmt: skip
+            if wanted is not None and index == len(decoder.layers) - 1:
+                for line in (self._qkv, hidden):
+                    line[: len(wanted)] = line[wanted]
+                where = (tokens.positions[wanted], tokens.rows[wanted], tokens.tables)
+                count, everyone = len(wanted), np.arange(len(wanted))
+                if not count:
+                    break
             found = self._plain_inputs_of(layer.output)
             heads.attend(
                 self._seat, self._qkv, *where, self._keys, self._values, index, num_heads,

@@ -40,7 +40,7 @@ class Weights(NamedTuple):
         biases: int32, what the sum of a group begins with; else as `factors`, what is added to each weight of a group.
         bias_units: as `factor_units`, for `biases` of int8.
         table: (16,), what the codes of four bits are looked up in: bytes or float32.
-        zero: float32, what is stored where a code is 0.
+        zero: float32, what is stored where a code is 0; None for 0.
     """
 
     weight: Any

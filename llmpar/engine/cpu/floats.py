@@ -16,6 +16,8 @@ from numba import types
 from numba.extending import overload
 
 from llmpar.engine.cpu.compiled import inlined, kernel
+from llmpar.engine.cpu.dots import INPUT_GROUP
+from llmpar.engine.cpu.signed_inputs import encode_group
 from llmpar.engine.cpu.vector import bits_of_float, float_of_bits, nearest
 
 INFINITE, NAN = np.int32(0x7F800000), np.int32(0x7FC00000)
@@ -97,23 +99,12 @@ def _encode_for(values: Any, out: Any, row: Any, scales: Any) -> Any:
 
         def quantize_signed(values, out, row, scales):
             num_groups = scales.shape[1] >> 2
-            size = out.shape[1] // num_groups
             for group in range(num_groups):
-                start = group * size
-                largest = _largest(values, start, size)
-                scales[row, group] = largest / _LEVELS
-                inverse = _LEVELS / largest
-                both = np.int32(0)
-                for half in range(2):
-                    total = np.int32(0)
-                    begin = start + half * (size >> 1)
-                    for k in range(size >> 1):
-                        unit = np.int8(np.int32(nearest(values[begin + k] * inverse)))
-                        out[row, begin + k] = unit
-                        total += unit
-                    scales[row, 2 * (num_groups + group) + half] = np.float32(total)
-                    both += total
-                scales[row, num_groups + group] = np.float32(both)
+                unit, first, second = encode_group(values, group * INPUT_GROUP, out, row)
+                scales[row, group] = unit
+                scales[row, num_groups + group] = first + second  # whole numbers this small are exact
+                scales[row, 2 * (num_groups + group)] = first
+                scales[row, 2 * (num_groups + group) + 1] = second
 
         return quantize_signed
 

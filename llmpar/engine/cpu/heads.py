@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmpar.engine.cpu.attention import SPAN, WIDE_SPAN, score_tile, value_tile
+from llmpar.engine.cpu.attention import score, weigh
 from llmpar.engine.cpu.compiled import inlined, kernel
-from llmpar.engine.cpu.elementary import ONE, ZERO, exp, row_norm, tanh
-from llmpar.engine.cpu.floats import INFINITE, LOWEST, NAN, encode, float_of_ordered, magnitude, narrowed, ordered
-from llmpar.engine.cpu.sums import sum_of
+from llmpar.engine.cpu.elementary import ZERO, row_norm, tanh
+from llmpar.engine.cpu.floats import INFINITE, NAN, encode, magnitude, narrowed
+from llmpar.engine.cpu.softmax import softmax
 from llmpar.engine.cpu.team import part, share
 from llmpar.engine.cpu.vector import bits_of_float, float_of_bits
 from llmpar.engine.pages import PAGE
 
 _ROWS = 8  # of a part, where a row is little work
-_FEW = 64  # keys, which are little work for one head
+_FEW, _FEW_ITEMS = 64, 4  # so few keys are little work for one head, of which a part has several
 
 
 @inlined
@@ -82,47 +82,6 @@ def _placed(
                     value[k] = narrowed(line[start + k], values)
 
 
-@inlined
-def _score(queries, keys, at, scores, column):
-    num_queries, g = queries.shape[0], 0
-    while g < num_queries:
-        if num_queries - g >= 4:
-            score_tile(queries, g, keys, at, scores, column, 4)
-        elif num_queries - g == 3:
-            score_tile(queries, g, keys, at, scores, column, 3)
-        elif num_queries - g == 2:
-            score_tile(queries, g, keys, at, scores, column, 2)
-        else:
-            score_tile(queries, g, keys, at, scores, column, 1)
-        g += 4
-
-
-@inlined
-def _weigh(weights, column, values, at, length, out):
-    num_queries, width, g = out.shape[0], out.shape[1], 0
-    while g < num_queries:
-        pair = min(num_queries - g, 3)
-        start = 0
-        while start < width:
-            if width - start >= WIDE_SPAN:
-                if pair == 3:
-                    value_tile(weights, g, column, values, at, length, out, start, 3, WIDE_SPAN)
-                elif pair == 2:
-                    value_tile(weights, g, column, values, at, length, out, start, 2, WIDE_SPAN)
-                else:
-                    value_tile(weights, g, column, values, at, length, out, start, 1, WIDE_SPAN)
-                start += WIDE_SPAN
-            else:
-                if pair == 3:
-                    value_tile(weights, g, column, values, at, length, out, start, 3, SPAN)
-                elif pair == 2:
-                    value_tile(weights, g, column, values, at, length, out, start, 2, SPAN)
-                else:
-                    value_tile(weights, g, column, values, at, length, out, start, 1, SPAN)
-                start += SPAN
-        g += pair
-
-
 @kernel
 def attend(seat, qkv, positions, rows, tables, keys, values, layer, heads, window, softcap, out, scales):
     """Set row i of `out` to what its queries find in their sequence up to its position, encoded.
@@ -139,7 +98,7 @@ def attend(seat, qkv, positions, rows, tables, keys, values, layer, heads, windo
     longest = 0
     for i in range(num_rows):
         longest = max(longest, positions[i])
-    grain = num_kv_heads if longest < _FEW else 1
+    grain = _FEW_ITEMS if longest < _FEW else 1
     arguments = (qkv, positions, rows, tables, keys, values, layer, heads, window, softcap, longest)
     if share(seat, num_rows * num_kv_heads, grain, _looked_back, arguments):
         raise MemoryError
@@ -160,9 +119,10 @@ def _looked_back(begin, end, qkv, positions, rows, tables, keys, values, layer, 
     num_heads, num_kv_heads = heads
     num_queries = num_heads // num_kv_heads
     depth, width = keys.shape[3], values.shape[4]
-    scores = np.empty((num_queries, (longest // PAGE + 1) * PAGE), np.float32)
+    scores = np.empty((num_queries, (longest // PAGE + 2) * PAGE), np.float32)  # a softmax may need more
     found, broken = np.empty((num_queries, width), np.float32), np.empty(num_queries, np.int32)
     flat_keys, flat_values = keys.reshape(-1), values.reshape(-1)
+    all_heads = keys.shape[1] * num_kv_heads * PAGE
     for item in range(begin, end):
         i, head = item // num_kv_heads, item % num_kv_heads
         position = positions[i]
@@ -171,34 +131,21 @@ def _looked_back(begin, end, qkv, positions, rows, tables, keys, values, layer, 
         table = tables[rows[i]]
         first = head * num_queries * depth
         queries = qkv[i, first : first + num_queries * depth].reshape(num_queries, depth)
-        for page in range(begins // PAGE, position // PAGE + 1):
-            at = ((table[page] * keys.shape[1] + layer) * num_kv_heads + head) * depth * PAGE
-            _score(queries, flat_keys, at, scores, page * PAGE)
-        found[:] = ZERO
+        of_head = (layer * num_kv_heads + head) * PAGE
+        score(
+            queries, flat_keys, table, all_heads * depth, of_head * depth, begins // PAGE, position // PAGE + 1, scores
+        )
         for g in range(num_queries):
-            seen = scores[g, begins:ends]
             most = np.int32(0)
-            for k in range(len(seen)):
-                most = max(most, magnitude(seen[k]))
+            if softcap > ZERO:
+                seen = scores[g, begins:ends]
+                for k in range(len(seen)):
+                    most = max(most, magnitude(seen[k]))
+                    seen[k] = softcap * tanh(seen[k] / softcap)
+            most = max(most, softmax(scores, g, begins, ends - begins))
             # Set in what is found, as it makes a NaN of any number.
             broken[g] = NAN if most >= INFINITE else np.int32(0)
-            if softcap > ZERO:
-                for k in range(len(seen)):
-                    seen[k] = softcap * tanh(seen[k] / softcap)
-            last = LOWEST
-            for k in range(len(seen)):
-                last = max(last, ordered(seen[k]))
-            largest = float_of_ordered(last)
-            for k in range(len(seen)):
-                seen[k] = exp(seen[k] - largest)
-            share_of_one = ONE / sum_of(seen, 0, len(seen))
-            for k in range(len(seen)):
-                seen[k] *= share_of_one
-        for page in range(begins // PAGE, position // PAGE + 1):
-            start = max(begins, page * PAGE)
-            length = min(ends, (page + 1) * PAGE) - start
-            at = ((table[page] * keys.shape[1] + layer) * num_kv_heads + head) * width * PAGE
-            _weigh(scores, start, flat_values, at + (start - page * PAGE) * width, length, found)
+        weigh(scores, flat_values, table, all_heads * width, of_head * width, begins, ends, found)
         for g in range(num_queries):
             for k in range(depth):
                 queries[g, k] = float_of_bits(np.int32(bits_of_float(found[g, k]) | broken[g]))

@@ -65,6 +65,7 @@ class InstructionSet:
         dots: its instructions for dot products. Where it has none for one, the portable way is compiled.
         matrices: its instructions for two rows at once, beside `dots`, which have what one row takes.
         tiles: what AMX calls its instruction for a dot product; it takes the place of `dots` and `shapes`.
+        attended: vectors whose sums attention keeps in registers, beside what is multiplied.
         strip: bytes of a panel's weights that all rows meet before the next are touched, which are fetched meanwhile.
             None where whole panels do as well: the nearest caches hold enough, and what is read next is foreseen.
         halves: whether floats of 16 bits, if it has no instruction for them, are multiplied faster than those of 32, as
@@ -77,6 +78,7 @@ class InstructionSet:
     dots: tuple[Instruction, ...] = ()
     matrices: tuple[Matrix, ...] = ()
     tiles: tuple[tuple[Dot, str], ...] = ()
+    attended: int = 6
     strip: int | None = None
     halves: bool = False
 
@@ -94,6 +96,10 @@ class InstructionSet:
     def ints(self) -> Any:
         """The type of a vector of int32, or of any words."""
         return ints(self.lanes)
+
+    def meets_whole_panels(self, dot: Dot) -> bool:
+        """Tell whether rows meet a whole panel of this form at once; tiles do, which have their own way with memory."""
+        return self.strip is None or self.tile(dot) is not None
 
     def sums(self, dot: Dot) -> Any:
         """Return the type of a vector of sums."""
@@ -137,11 +143,13 @@ _AVX512_DOTS = (
     *_AVX2_OCTETS,
 )
 _AVX512_SHAPES = ((1, 3), (2, 3), (4, 3))  # 24 of 32 registers: a block's sums, and what they are added to
+_AVX512_ATTENDED = 16  # beside four of keys or values and one of a query
 AMX = InstructionSet(
     is_here=amx.HAS_TILES,
     lanes=amx.WORDS,
     shapes=_AVX512_SHAPES,
     dots=_AVX512_DOTS,
+    attended=_AVX512_ATTENDED,
     tiles=((BYTES, "tdpbusd"), (BFLOATS, "tdpbf16ps")),
 )
 AVX512 = InstructionSet(
@@ -149,6 +157,7 @@ AVX512 = InstructionSet(
     lanes=16,
     shapes=_AVX512_SHAPES,
     dots=_AVX512_DOTS,
+    attended=_AVX512_ATTENDED,
 )
 AVX2 = InstructionSet(
     is_here=HOST.get("avx2", False),

@@ -48,20 +48,11 @@ def _panels(begin, end, x, scales, weights, out, first, num_rows, add):
     totals = np.empty((x.shape[0], PANEL), np.float32)
     open_tiles(x, scales, weights)
     for panel in range(begin, end):
-        totals[:num_rows] = 0
+        column = first + panel * PANEL
         for block in range(0, num_blocks, together):
             until = min(block + together, num_blocks)
             for row in range(0, num_rows, TILE_ROWS):
-                product_tile(x, row, num_rows - row, scales, weights, panel, block, until, totals)
-        column = first + panel * PANEL
-        for row in range(num_rows):
-            line, sums = out[row, column : column + PANEL], totals[row]
-            if add:
-                for k in range(PANEL):
-                    line[k] += sums[k]
-            else:
-                for k in range(PANEL):
-                    line[k] = sums[k]
+                product_tile(x, row, num_rows - row, scales, weights, panel, block, until, totals, out, column, add)
     close_tiles(weights)
 
 
@@ -141,13 +132,14 @@ def _likeliest_of_some(
             for tile in range(len(is_wanted)):
                 row, until = tile * TILE_ROWS, (tile + 1) * TILE_ROWS
                 is_wanted[tile] = _is_wanted(masks, masked[row:until], scored[row:until], begins, width)
-            scores[:num_rows] = 0
             for block in range(0, num_blocks, together):
                 until = min(block + together, num_blocks)
                 for tile in range(len(is_wanted)):
                     row = tile * TILE_ROWS
                     if is_wanted[tile]:
-                        product_tile(x, row, num_rows - row, scales, weights, panel, block, until, scores)
+                        product_tile(
+                            x, row, num_rows - row, scales, weights, panel, block, until, scores, scores, 0, False
+                        )
             for tile in range(len(is_wanted)):
                 if not is_wanted[tile]:
                     continue

@@ -10,7 +10,7 @@ from numba import types
 from llmpar.engine.cpu.dots import INPUT_GROUP, Dot, Weights, dot_of
 from llmpar.engine.cpu.instructions import HERE
 from llmpar.engine.cpu.precision import PANEL
-from llmpar.engine.cpu.vector import F32, I8, I16, I32, ArrayArgument, number, splat, widen_halves
+from llmpar.engine.cpu.vector import F32, I8, I16, ArrayArgument, number, splat, widen_halves
 
 FLOATS, INTS = HERE.floats, HERE.ints
 """The types of a vector of float32, and of int32."""
@@ -45,7 +45,8 @@ class Operand:
         self.factors, self.factor_units = array("factors"), array("factor_units")
         self.biases, self.bias_units = array("biases"), array("bias_units")
         self.table = array("table")
-        self.zero = part("zero")[1]
+        kind, found = part("zero")
+        self.zero = None if isinstance(kind, types.NoneType) else found
 
 
 class ProductArguments:
@@ -56,11 +57,13 @@ class ProductArguments:
             ArrayArgument(context, b, type_, value) if isinstance(type_, types.Array) else value
             for type_, value in zip(signature.args, values, strict=True)
         ]
-        self.x, self.row, self.count, self.scales, _, self.panel, self.first, self.last, self._totals = arrays
+        self.x, self.row, self.count, self.scales, _, self.panel, self.first, self.last = arrays[:8]
+        self._totals, self._out, self._column, self._adds = arrays[8:]
         self.own = Operand(context, b, signature.args[4], values[4])
         self.dot, self.w = self.own.dot, self.own.weight
         self.blocks = Blocks(b, self.own)
         self._b = b
+        self.is_whole = HERE.meets_whole_panels(self.dot)
         self.has_offsets = bool(self.dot.bits) and self.own.biases is not None
         if self.dot.bits:
             input_groups = b.sdiv(self.scales.shape[1], number(self.dot.numbers_per_group))
@@ -125,19 +128,51 @@ class ProductArguments:
             return [[ir.Constant(FLOATS, None)] * len(vectors) for _ in rows]
         if self.dot.bits:
             # Whole numbers this small are exact.
-            factor = b.fsub(ir.Constant(F32, self.dot.middle if is_signed else 0), self.own.zero)
-            undone = [splat(b, b.fptosi(b.fmul(self.sum(row, block), factor), I32), INTS) for row in rows]
+            factor = ir.Constant(F32, self.dot.middle if is_signed else 0)
+            if self.own.zero is not None:
+                factor = b.fsub(factor, self.own.zero)
+            elif not is_signed:
+                return [[ir.Constant(INTS, None)] * len(vectors) for _ in rows]
+            factors = splat(b, factor, FLOATS)
+            undone = [b.fptosi(b.fmul(splat(b, self.sum(row, block), FLOATS), factors), INTS) for row in rows]
             return [[start] * len(vectors) for start in undone]
         if is_signed:
             return [[ir.Constant(INTS, None)] * len(vectors) for _ in rows]
         biases = self.own.biases
         return [[biases.at(self.of_group(biases, block, v), INTS) for v in vectors]] * len(rows)
 
-    def total(self, row: Any, vector: Any) -> Any:
-        """Return the address of the total of a row and a vector."""
+    def begin(self, row: Any, vector: Any) -> Any:
+        """Return what the blocks before came to, for a row and a vector."""
+        b, nothing = self._b, ir.Constant(FLOATS, None)
+        if self.is_whole:
+            return nothing
+        is_first = b.icmp_signed("==", self.first, number(0))
+        return b.select(is_first, nothing, b.load(self._place(self._totals, row, vector), align=4))
+
+    def end(self, totals: list[tuple[Any, Any, Any]]) -> None:
+        """Keep totals, each with its row and its vector: the last blocks' are what was asked for."""
         b = self._b
-        at = b.add(b.mul(row, self._totals.strides[0]), b.mul(vector, number(VECTOR)))
-        return self._totals.pointer(at, FLOATS)
+
+        def finish() -> None:
+            for row, vector, total in totals:
+                place = self._place(self._out, row, vector, self._column)
+                sum_ = b.fadd(b.load(place, align=4), total)
+                b.store(b.select(self._adds, sum_, total), place, align=4)
+
+        if self.is_whole:
+            finish()
+            return
+        with b.if_else(b.icmp_signed("==", self.last, self.blocks.count)) as (last, earlier):
+            with last:
+                finish()
+            with earlier:
+                for row, vector, total in totals:
+                    b.store(total, self._place(self._totals, row, vector), align=4)
+
+    def _place(self, array: ArrayArgument, row: Any, vector: Any, column: Any = None) -> Any:
+        b = self._b
+        at = b.add(b.mul(row, array.strides[0]), b.mul(vector, number(VECTOR)))
+        return array.pointer(at if column is None else b.add(at, b.mul(column, number(4))), FLOATS)
 
 
 class Blocks:

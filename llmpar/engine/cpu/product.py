@@ -41,7 +41,7 @@ def _by_vectors(b: Any, product: ProductArguments, row: Any, num_rows: int, firs
     rows = [b.add(row, number(r)) for r in range(num_rows)]
     vectors = [b.add(first, number(v)) for v in range(num_vectors)]
     for r, v in cells:
-        b.store(b.load(product.total(rows[r], vectors[v]), align=4), totals[r, v])
+        b.store(product.begin(rows[r], vectors[v]), totals[r, v])
     group, part = (cgutils.alloca_once(b, number(0).type) for _ in range(2))
     b.store(b.sdiv(product.first, blocks.parts), group)
     b.store(b.srem(product.first, blocks.parts), part)
@@ -60,8 +60,7 @@ def _by_vectors(b: Any, product: ProductArguments, row: Any, num_rows: int, firs
             b.store(b.add(b.load(group), b.zext(is_last, number(0).type)), group)
     else:
         steps.add(totals, product.first, b.sub(product.last, product.first))
-    for r, v in cells:
-        b.store(b.load(totals[r, v]), product.total(rows[r], vectors[v]), align=4)
+    product.end([(rows[r], vectors[v], b.load(totals[r, v])) for r, v in cells])
 
 
 def _scale(
@@ -235,16 +234,13 @@ class _Steps:
 
 @intrinsic
 def blocks_of(_: Any, weights: Any) -> Any:
-    """Return how many blocks a panel of weights (P, K/k, PANEL, k) has, and how many all rows meet in turn.
-
-    Tiles take all at once: they have their own way with memory.
-    """
+    """Return how many blocks a panel of weights (P, K/k, PANEL, k) has, and how many all rows meet in turn."""
 
     def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
         own = Operand(context, b, signature.args[0], values[0])
         blocks = Blocks(b, own)
         together = blocks.count
-        if HERE.strip and not takes_tiles(own.dot):
+        if HERE.strip and not HERE.meets_whole_panels(own.dot):
             fitting = b.sdiv(number(HERE.strip // (4 * PANEL)), blocks.words)
             together = b.select(b.icmp_signed("<", fitting, number(1)), number(1), fitting)
         return context.make_tuple(b, signature.return_type, [blocks.count, together])
@@ -254,7 +250,19 @@ def blocks_of(_: Any, weights: Any) -> Any:
 
 @intrinsic
 def product_tile(
-    _: Any, x: Any, row: Any, count: Any, scales: Any, weights: Any, panel: Any, first: Any, last: Any, totals: Any
+    _: Any,
+    x: Any,
+    row: Any,
+    count: Any,
+    scales: Any,
+    weights: Any,
+    panel: Any,
+    first: Any,
+    last: Any,
+    totals: Any,
+    out: Any,
+    column: Any,
+    adds: Any,
 ) -> Any:
     """Add up to TILE_ROWS rows of `x` times some inputs of a panel to their totals, between open and close.
 
@@ -265,9 +273,11 @@ def product_tile(
             has these for groups of 32, then the sum of each group, then the sums of halves of groups. Else unused.
         weights: packed weights (P, K/k, PANEL, k), see `dots.Weights`; of panel `panel` the blocks from `first` to
             `last` (see `blocks_of`).
-        totals: (M, PANEL) float32, which hold what the blocks before came to.
+        totals: (M, PANEL) float32, which hold what the blocks before came to; the last blocks leave them as they are.
+        out: (M, N) float32. The last blocks set it to the totals, or add these to it, from a column on.
+        adds: whether they add.
     """
-    arguments = (x, row, count, scales, weights, panel, first, last, totals)
+    arguments = (x, row, count, scales, weights, panel, first, last, totals, out, column, adds)
 
     def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
         product = ProductArguments(context, b, signature, values)

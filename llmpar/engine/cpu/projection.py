@@ -124,7 +124,7 @@ class Projection:
         """The arrays as kernels take them."""
         parts = (self.weight, self.factors, self.factor_units, self.biases, self.bias_units, self.table)
         given = dict(zip(Weights._fields, (part if part.size else None for part in parts), strict=False))
-        return self.dot.kind(**given, zero=np.float32(self.zero))
+        return self.dot.kind(**given, zero=np.float32(self.zero) if self.zero else None)
 
     @cached_property
     def num_inputs(self) -> int:

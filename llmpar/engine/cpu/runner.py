@@ -41,9 +41,8 @@ class PagedPrefix:
         tables = np.arange(num_pages, dtype=np.int32)[None]
         for start in range(0, len(ids), _PASS_TOKENS):
             some = ids[start : start + _PASS_TOKENS]
-            work.forward(
-                _tokens([(0, position, ids[position]) for position in range(start, start + len(some))], tables)
-            )
+            line = [(0, position, ids[position]) for position in range(start, start + len(some))]
+            work.forward(_tokens(line, tables), np.empty(0, np.int64))  # their keys and values are all it takes
         return PagedPrefix(tuple(ids), keys, values)
 
 
@@ -207,9 +206,9 @@ class DecoderRunner:
         places = np.array(wanted)
         found = np.empty((len(wanted), self._decoder.hidden_size), np.float32)
         for start in range(0, len(line), self._pass_tokens):
-            hidden = self._pass.forward(_tokens(line[start : start + self._pass_tokens], self._pages.tables))
-            here = (places >= start) & (places < start + len(hidden))
-            found[here] = hidden[places[here] - start]
+            here = (places >= start) & (places < start + self._pass_tokens)
+            tokens = _tokens(line[start : start + self._pass_tokens], self._pages.tables)
+            found[here] = self._pass.forward(tokens, places[here] - start)
         return found
 
     def _guess(self, sequence: Sequence, num_tokens: int) -> list[int]:

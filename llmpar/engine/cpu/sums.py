@@ -33,7 +33,12 @@ def _added(b: Any, array: Any, start: Any, length: Any, add: Callable[[Any, Any]
     with cgutils.for_range(b, left) as loop:
         lane = b.gep(lanes, [loop.index])
         b.store(add(b.load(lane), array.at(b.add(first, b.mul(loop.index, number(4))), F32, align=4)), lane)
-    total, width = b.load(sums), _WIDTH
+    return joined(b, b.load(sums))
+
+
+def joined(b: Any, total: Any) -> Any:
+    """Return the sum of sixteen running sums."""
+    width = _WIDTH
     while width > 1:
         width //= 2
         halves = [

@@ -118,6 +118,5 @@ def by_tiles(b: Any, product: ProductArguments) -> None:
                     total = cell(totals, r.index, v)
                     b.store(multiply_add(b, value, scale, b.load(total)), total)
     with cgutils.for_range(b, number(_ROWS)) as r:
-        for v in _SUMS:
-            total = product.total(b.add(product.row, r.index), number(v))
-            b.store(b.load(cell(totals, r.index, v)), total, align=4)
+        row = b.add(product.row, r.index)
+        product.end([(row, number(v), b.load(cell(totals, r.index, v))) for v in _SUMS])

@@ -128,6 +128,22 @@ def test_fewer_bits_stay_close(name: str, precision: PrecisionName) -> None:
     assert not np.array_equal(found, exact)
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_what_is_not_wanted_changes_nothing(name: str) -> None:
+    model, positions = decoder(name, "int8"), np.concatenate([np.arange(20), np.arange(7)]).astype(np.int32)
+    rows, tables = np.repeat(np.array([0, 1], np.int32), [20, 7]), np.arange(4, dtype=np.int32).reshape(2, 2)
+    tokens = Tokens((positions * 7 % 90).astype(np.int32), positions, rows, tables)
+    found = []
+    for wanted in (None, np.array([19, 24, 26]), np.empty(0, np.int64)):
+        pages = model.make_pages(4)
+        hidden = Pass(model, 27, *pages).forward(tokens, wanted)
+        found.append((hidden, *(one.tobytes() for one in pages)))
+    whole, some, none = found
+    assert np.array_equal(some[0], whole[0][[19, 24, 26]])
+    assert some[1:] == whole[1:] == none[1:]
+    assert not len(none[0])
+
+
 def logits(model: Decoder, ids: Any) -> Any:
     num_pages = -(-len(ids) // PAGE)
     work = Pass(model, len(ids), *model.make_pages(num_pages))

@@ -1,6 +1,7 @@
 """What `--dry-run` foretells against what the run then takes: tokens read, tokens written, seconds.
 
     python tests/benchmarks/forecasts.py [--only article,story,messages] [--characters N] [--messages 200]
+    python tests/benchmarks/forecasts.py --only article,translation --source FILE
 
 The state is empty at first. "After a trial" is a forecast after `--sample 16`, of the pieces that are left. "After a
 run" is one of all pieces, after the whole job was done once: with `--refresh`, no answer is taken from the store. Each
@@ -26,10 +27,12 @@ _SAMPLES = _ROOT / "sample_data"
 _SUMMARY = ["summarize", "--length", "short"]
 _SORT = ["run", "Sort this message into billing, delivery, defect, account or praise. {text}", "--unit", "line"]
 _SORT += ["--choices", "billing,delivery,defect,account,praise"]
+_TRANSLATE = ["translate", "--to", "German"]
 _REPLY = ["run", "Write a short reply: {text}", "--unit", "line", "--max-new-tokens", "64"]
 JOBS = {
     "article": ("article.txt", _SUMMARY),
     "story": ("story.txt", _SUMMARY),
+    "translation": ("article.txt", _TRANSLATE),
     "messages, sorted": ("", _SORT),
     "messages, answered": ("", _REPLY),
 }
@@ -43,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="jobs by a part of their name")
     parser.add_argument("--characters", type=int, help="how much of each text is read, to the end of a paragraph")
+    parser.add_argument("--source", type=Path, help="a text in the place of those that summaries and translations read")
     parser.add_argument("--messages", type=int, default=200, help="how many")
     parser.add_argument("--state", choices=("trial", "run", "both"), default="both")
     given = parser.parse_args()
@@ -53,16 +57,18 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as directory:
             text = Path(directory, "text.txt")
-            text.write_text(_text(source, given.characters, given.messages), encoding="utf-8")
+            path = given.source or _SAMPLES / source if source else None
+            text.write_text(_text(path, given.characters, given.messages), encoding="utf-8")
             rows += _measured(name, [*command, str(text)], Path(directory), given.state)
     figures = [cell for name in ("read", "written", "seconds") for cell in (name, "true", "ratio")]
     print(markdown_table(["job", "forecast", *figures, "load"], rows))
 
 
-def _text(source: str, most: int | None, count: int) -> str:
+def _text(source: Path | None, most: int | None, count: int) -> str:
+    """Return the text of a file, or so many messages where there is none."""
     if not source:
         return "".join(f"{message}\n" for message, _ in support_messages(count, 0))
-    whole = (_SAMPLES / source).read_text(encoding="utf-8")
+    whole = source.read_text(encoding="utf-8")
     return whole if most is None or most >= len(whole) else whole[: whole.rindex("\n\n", 0, most)] + "\n"
 
 

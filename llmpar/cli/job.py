@@ -18,7 +18,7 @@ from llmpar.cli.hints import is_of_lines, warn_of_model
 from llmpar.cli.look import show_prompts
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run, given_up
-from llmpar.cli.sampling import show_sample
+from llmpar.cli.sampling import joined, show_sample
 from llmpar.cli.terms import Terms
 from llmpar.cli.values import columns_of
 from llmpar.documents.columns import COLUMNS
@@ -209,7 +209,11 @@ class Job:
         run, count = self._run, self.options.merge.sample or 0
         model = self._open_model(progress)
         with given_up(run.open_output(progress)) as output, run.session(progress, model) as session:
-            show_sample(self._questions(sources, session, progress), count, run, session, output)
+            joining = None
+            if self._merge == "reduce":
+                trees = partial(plant, session, self.task.reduction())
+                joining = partial(joined, plant=trees, is_total=self.is_total)
+            show_sample(self._questions(sources, session, progress), count, run, session, output, joining)
 
     def _remark(self, name: str, num_segments: int, num_failed: int, progress: Progress) -> None:
         if len(self.files) > 1:

@@ -43,6 +43,7 @@ from llmpar.jobs.reduction import ReducingMerger, Tree, plant
 from llmpar.jobs.rehearsal import Rehearsal
 from llmpar.jobs.segmenting import Blocks, Fields, pack, with_neighbours
 from llmpar.jobs.sharding import NoMerger
+from llmpar.reporting.paces import kind_of
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import CUT_OR_LEFT_OUT, LEFT_OUT, Report, counted
 from llmpar.tasks.question import Question
@@ -89,6 +90,7 @@ class Job:
         columns = columns_of(self.options.merge.columns)
         self._run = Run(self.task.name, self.files, self.options, report, into, is_json)
         self.task = self._run.judged(self.task)
+        self._run.kind = kind_of(self.task.decisive())
         self._run.marks = self._marking
         self._run.review = self.options.merge.review
         self._run.tells_confidence = "confidence" in columns or (columns == COLUMNS and self._merge == "jsonl")
@@ -370,7 +372,6 @@ class Job:
             name = "all documents" if self.is_total else one_line(document.name)
             levels = " → ".join(f"{count:,}" for count in [num_leaves, *tree.shape])
             progress.remark(f"{name}: answers by level of the tree: {levels}")
-            self._run.report.reach_level(1 + len(tree.shape))
             self._run.tell_gaps(name, tree.gaps, progress)
 
         return describe

@@ -62,12 +62,10 @@ class Conclusion:
     Args:
         text: one answer, "" for none. If the last step failed, the answers that it was to join.
         gaps: whether it is one answer, and what it does not rest on although something was found there.
-        num_levels: of the tree of questions that made it, the findings among them.
     """
 
     text: str
     gaps: Gaps = field(default_factory=Gaps)
-    num_levels: int = 1
 
 
 def gather(blocks: Blocks, task: Task, session: Session) -> Iterator[Passage]:
@@ -233,4 +231,4 @@ def conclude(question: str, findings: Iterable[Finding], session: Session, task:
     for answer, stretch in found.items():
         tree.add(answer, stretch)
     text = tree.finish()
-    return Conclusion(text, tree.gaps, 1 + len(tree.shape))
+    return Conclusion(text, tree.gaps)

@@ -65,7 +65,6 @@ class Report:
     `num_poor` failed for an answer that will not do, of which `num_poor_before` in an earlier run, too, and
     `num_stopped` as they did not end within `most_tokens_stopped` tokens at most; `num_refused` requests were none
     that can be asked; of `num_unsure` answers that were kept, nobody knows how sure the model was;
-    `num_levels` is how often answers had to be there before others could begin;
     `num_bytes_total` is None while the size of an input is unknown. `noun` is what a segment is called, and `fates`
     what becomes of one that failed and of several, where that is not the user's to say; `seconds_to_start` is how
     long it took until there were workers, None while there are none, and `seconds_held_up` how long something else
@@ -96,7 +95,6 @@ class Report:
     num_asked: int = 0
     num_refused: int = 0
     num_unsure: int = 0
-    num_levels: int = 1
     num_text_tokens_read: int = 0
     num_text_tokens_done: int = 0
     num_prompt_tokens: int = 0
@@ -154,10 +152,6 @@ class Report:
     def miss_input(self) -> None:
         """Count an input that cannot be read, or not to its end."""
         self.num_unreadable += 1
-
-    def reach_level(self, number: int) -> None:
-        """Take note that answers had to be there before others could begin, so often with the first ones."""
-        self.num_levels = max(self.num_levels, number)
 
     def refuse(self) -> None:
         """Count something that cannot be asked."""

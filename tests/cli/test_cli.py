@@ -468,7 +468,7 @@ class TestModel:
         told = llmpar(*command, stdin=many).out.decode()
         assert "up to 170; `--sample 16` finds out" in told
         assert "unknown; `--sample 16` finds out" in told
-        pace = Pace(Machine("a", "cpu", "fp32", 1, None), 1.0, 100.0, 0, 10)
+        pace = Pace(Machine("a", "cpu", "fp32", 1, None), "", 1.0, 0, 10, 1, 0.1, 0.1, 0.1, 1.0, 1.0)
         monkeypatch.setattr("llmpar.cli.forecasting.recall", lambda *_: pace)
         few = llmpar(*command, stdin=many[: many.index(b"line 2")]).out.decode()
         assert "up to 20\n" in few

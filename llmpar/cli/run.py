@@ -111,7 +111,8 @@ class Run:
         is_look = options.output.dry_run or options.output.show_prompt
         if not options.output.quiet and not is_look:
             say(fitted(self.report.summary(self.name, options.failures.on_error)))
-            if advice := advise(self.report, self.name, keeps=self._keeps):
+            on_error, translates = options.failures.on_error, bool(self.into_language)
+            if advice := advise(self.report, self.name, on_error, keeps=self._keeps, translates=translates):
                 say(fitted(advice))
             if self.tells_confidence and not self.choice.endpoints and (number := self.report.num_unsure):
                 say(

@@ -79,11 +79,7 @@ class Pace:
         ways through the levels, the end waits for the longest.
         """
         asked = [level for level in work.levels if level.num_asked]
-        variance = sum(
-            work.spread**2 + max(0.0, self.written_again - 1) * level.mean**2
-            for level in work.levels
-            if level.num_asked
-        )
+        variance = sum(work.spread**2 + max(0.0, self.written_again - 1) * level.mean**2 for level in asked)
         number = max((level.num_asked for level in asked), default=0)
         return math.sqrt(2 * variance * math.log(number)) if number > 1 else 0.0
 

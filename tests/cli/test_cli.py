@@ -520,7 +520,7 @@ class TestLoops:
         reason = "the answer repeats itself (stopped after 80 tokens); kept as it was"
         assert notes == [f"llmpar run: <stdin>:{line} 'loop': {reason}" for line in (2, 4)]
         assert lines[advice + 1].startswith("  --retries 3 asks more often, ")
-        assert lines[advice + 2 :] == [], "one step, and no list of them"
+        assert lines[advice + 2 :] == ["  --on-error mark shows in the output which they are"]
         assert "5 pieces, 2 failed and kept as they were (2 in a loop), 1 repeated, " in summary
 
     def test_0_stops_no_loop(self, llmpar: Call, monkeypatch: pytest.MonkeyPatch) -> None:

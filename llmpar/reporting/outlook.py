@@ -57,9 +57,10 @@ def look_ahead(report: Report, statuses: Sequence[WorkerStatus], seconds: float,
     costs.look(seconds, num_read, num_written, num_running)
     share, seconds_left = None, None
     left = report.num_text_tokens_left
-    if left is not None and left <= 0 and report.num_segments_done >= report.num_segments_read:
+    is_done = report.num_segments_done >= report.num_segments_read and not report.num_coming[0]
+    if left is not None and left <= 0 and is_done:
         share, seconds_left = 1.0, 0.0
-    elif left is not None and left > 0 and num_read + num_written:
+    elif left is not None and (left > 0 or not is_done) and num_read + num_written:
         expected = _seconds_left(report, statuses, costs, left)
         share = seconds / (seconds + expected) if expected else 0.0
         seconds_left = expected if report.num_asked >= max(_FEW, _EARLY * num_running) else None
@@ -87,7 +88,12 @@ def _seconds_left(report: Report, statuses: Sequence[WorkerStatus], costs: Costs
     # The last answers are the longest, and few are written beside them.
     least = 0.0 if num_waiting > num_running else mean_live
     tail = max(0.0, lengths.longest(max(1, num_running), least) - lengths.expected(least))
-    return costs.expected(to_read, to_write, to_write / max(1, num_running) + tail)
+    steps = to_write / max(1, num_running) + tail
+    # Then come the questions over answers, a level after the other.
+    num_coming, num_levels = report.num_coming
+    coming = num_coming * (1 + again)
+    steps += num_levels * (1 + again) * mean
+    return costs.expected(to_read + coming * _mean_read(report, statuses), to_write + coming * mean, steps)
 
 
 def _mean_live(statuses: Sequence[WorkerStatus]) -> float:
@@ -105,7 +111,11 @@ def _lengths(report: Report, statuses: Sequence[WorkerStatus]) -> Lengths:
 
 def _num_waiting(report: Report, statuses: Sequence[WorkerStatus], left: float) -> float:
     """Return how many questions nobody is at, of `left` tokens of prompts that are not done."""
-    num_begun = report.num_asked + sum(status.num_running for status in statuses)
     num_live_read = sum(status.num_live_read for status in statuses)
-    mean_read = (report.num_prompt_tokens + num_live_read) / max(1, num_begun)
-    return max(0.0, left - num_live_read) / max(1.0, mean_read)
+    return max(0.0, left - num_live_read) / max(1.0, _mean_read(report, statuses))
+
+
+def _mean_read(report: Report, statuses: Sequence[WorkerStatus]) -> float:
+    """Return how many tokens the prompts have that were begun, on average."""
+    num_begun = report.num_asked + sum(status.num_running for status in statuses)
+    return (report.num_prompt_tokens + sum(status.num_live_read for status in statuses)) / max(1, num_begun)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext, suppress
@@ -83,7 +84,10 @@ class Job:
         fates = CUT_OR_LEFT_OUT if self._merge == "reduce" else None
         if self.terms and self.terms.ends:
             self.noun, fates = "term", LEFT_OUT
-        report = Report(self.noun, fates, shows_latency=self.noun == "message")
+        # An answer that fills its room is given twice as much. How much that is, may follow from the text.
+        room = math.inf if self.task.growth else 2 * self.task.max_new_tokens(0)
+        most = self.options.sampling.max_new_tokens or room
+        report = Report(self.noun, fates, shows_latency=self.noun == "message", most_tokens=most)
         translates = self._merge == "document" and self.options.model.engine != "echo"  # whose answers are the source
         into = self.task.value("to_tag") if translates else ""
         is_json = bool(self.task.form and self.task.form.schema)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llmpar.reporting.costs import Costs
@@ -89,10 +89,13 @@ def _seconds_left(report: Report, statuses: Sequence[WorkerStatus], costs: Costs
     least = 0.0 if num_waiting > num_running else mean_live
     tail = max(0.0, lengths.longest(max(1, num_running), least) - lengths.expected(least))
     steps = to_write / max(1, num_running) + tail
-    # Then come the questions over answers, a level after the other.
+    # Then come the questions over answers, a level after the other: each waits for the longest of its answers, and for
+    # one that is asked for again.
     num_coming, num_levels = report.num_coming
     coming = num_coming * (1 + again)
-    steps += num_levels * (1 + again) * mean
+    if num_levels:
+        at_once = max(1, round(num_coming / num_levels))
+        steps += num_levels * lengths.longest(at_once, 0.0) * (1 + min(1.0, again * at_once))
     return costs.expected(to_read + coming * _mean_read(report, statuses), to_write + coming * mean, steps)
 
 
@@ -105,8 +108,10 @@ def _lengths(report: Report, statuses: Sequence[WorkerStatus]) -> Lengths:
     """Return how long answers are, of those that are done and those that are being written."""
     running = [(status.num_running, status.num_live / status.num_running) for status in statuses if status.num_running]
     if not report.num_asked:
-        return Lengths(math.log(max(_USUAL, 2 * _mean_live(statuses))), _UNKNOWN_SPREAD)
-    return fitted_lengths(report.num_asked, report.log_lengths, report.squared_log_lengths, running)
+        found = Lengths(math.log(max(_USUAL, 2 * _mean_live(statuses))), _UNKNOWN_SPREAD)
+    else:
+        found = fitted_lengths(report.num_asked, report.log_lengths, report.squared_log_lengths, running)
+    return replace(found, most=report.most_tokens)
 
 
 def _num_waiting(report: Report, statuses: Sequence[WorkerStatus], left: float) -> float:

@@ -71,7 +71,7 @@ class Report:
     long it took until there were workers, None while there are none, and `seconds_held_up` how long something else
     kept these from their work, such as the compiling of kernels. With `shows_latency`, the summary tells how long
     answers took from the time their questions were read. `coming` returns how many questions are about still to be
-    made of answers, and at how many levels, by the number of all segments.
+    made of answers, and at how many levels, by the number of all segments; no answer has more than `most_tokens`.
     """
 
     noun: str = "piece"
@@ -109,6 +109,7 @@ class Report:
     seconds_to_start: float | None = None
     seconds_held_up: float = 0.0
     latencies: Latencies = field(default_factory=Latencies)
+    most_tokens: float = math.inf
     coming: Callable[[float], tuple[float, int]] = lambda _: (0.0, 0)
 
     def begin_work(self) -> None:

@@ -127,7 +127,7 @@ def _memory(run: Run, forecast: Forecast) -> str | None:
         return None
     from llmpar.models.configuration import configuration
     from llmpar.models.costs import PROGRAM, token_bytes, weight_bytes
-    from llmpar.models.load import find_arithmetic
+    from llmpar.models.precision import find_arithmetic
     from llmpar.models.registry import resolve
 
     try:

@@ -106,6 +106,10 @@ class Flow:
         self._report.read(1)
         return self._answers.submit(question)
 
+    def expect(self, coming: Callable[[float], tuple[float, int]]) -> None:
+        """Take note that something follows from results; see `Report`."""
+        self._report.expect_questions(coming)
+
     def result(self, pending: Pending) -> Result:
         """Wait for what came of a question that was submitted."""
         while pending.result is None:

@@ -7,6 +7,7 @@ that differs from it in little.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -42,6 +43,7 @@ class Forecast:
         num_written: how many tokens their answers may have; None if nothing tells.
         most_written: how many they have if each reaches its limit, at its first attempt; None where nobody counts.
         longest: tokens of the longest of them, prompt and answer together.
+        spread: by how many tokens their answers may differ in length (standard deviation).
         stale: how many of those that are asked have an answer to something else, by what that differs in.
     """
 
@@ -55,6 +57,7 @@ class Forecast:
     num_written: int | None
     most_written: int | None
     longest: int
+    spread: float
     stale: Mapping[str, int]
 
 
@@ -115,6 +118,7 @@ class Forecaster:
         self._stale: Counter[str] = Counter()
         self._num_read = self._longest = 0
         self._num_written: float | None = 0.0
+        self._variances = 0.0  # of lengths, one for each question that is asked
         self._most_written: int | None = 0
 
     def add(self, questions: Iterable[Question]) -> list[Foreseen]:
@@ -148,6 +152,7 @@ class Forecaster:
             None if self._num_written is None else round(self._num_written),
             self._most_written,
             self._longest,
+            math.sqrt(self._variances / max(1, counts["asked"])),
             dict(self._stale.most_common()),
         )
 
@@ -204,6 +209,7 @@ class Forecaster:
             self._num_written = None
         else:
             self._num_written += written
+            self._variances += in_use.lengths.spread**2 if in_use.lengths.count else 0.0
         if self._most_written is not None:
             self._most_written += round(limit or in_use.task.max_new_tokens(model.measure(question.text)))
         self._longest = max(self._longest, min(model.context_length, num_read + most))

@@ -115,7 +115,7 @@ class LocalModel:
             UsageError: thinking is to be switched, and there is no switch.
         """
         from llmpar.models.kv_cache import check_kv_cache
-        from llmpar.models.load import find_arithmetic
+        from llmpar.models.precision import find_arithmetic
 
         choice, files = self._choice, self._files
         path = files.path if choice.tensor_parallel == 1 else None  # of several devices, each has a share alone
@@ -134,7 +134,7 @@ class LocalModel:
             ModelUnavailable, UsageError: as `identify`.
         """
         from llmpar.models.kv_cache import check_kv_cache
-        from llmpar.models.load import precision_on
+        from llmpar.models.precision import precision_on
 
         if kind != "cuda":  # whoever has a GPU is to look at it
             check_kv_cache(self._choice.kv_cache, (kind,))
@@ -237,7 +237,7 @@ class LocalModel:
 
     def _devices_apart(self) -> Sequence[str]:
         """Return the devices that have a process of their own; GPUs that divide a model have one, as one."""
-        from llmpar.models.load import find_devices
+        from llmpar.models.precision import find_devices
 
         devices = find_devices(self._choice.device)
         if self._choice.tensor_parallel > 1:
@@ -253,7 +253,7 @@ class LocalModel:
 
     def _load_on_each(self, devices: Sequence[str], examples: Sequence[Prompt]) -> Backend:
         """Let a process for each device load the weights; here there is the tokenizer alone."""
-        from llmpar.models.load import find_arithmetic
+        from llmpar.models.precision import find_arithmetic
 
         choice, files, watcher = self._choice, self._files, self._watcher
         backend, self._begun = self._begun or self._begin(devices), None
@@ -293,7 +293,7 @@ class LocalModel:
             KeptDamaged: what was kept of the weights is not what was written.
         """
         from llmpar.engine.compiling import told_of_compiling
-        from llmpar.models.load import find_devices
+        from llmpar.models.precision import find_devices
 
         with ExitStack() as ending:
             if self._choice.tensor_parallel == 1 and find_devices(self._choice.device)[0] == "cpu":

@@ -17,7 +17,7 @@ from llmpar.answering.backend import Query, Reply, Watcher
 from llmpar.answering.child import Child
 from llmpar.answering.link import Events, Link, StartLink
 from llmpar.answering.local import Codec, replies_of
-from llmpar.answering.server import Held, Server, differing, left_out
+from llmpar.answering.server import MOST_LOSSES, Held, Server, differing, left_out
 from llmpar.answering.usual import Usual
 from llmpar.answering.wire import KINDS, Answered, Asked, End, Failed, Opened, OpenPart, Report, Said
 from llmpar.engine.worker import WorkerStatus
@@ -27,7 +27,6 @@ from llmpar.tasks.question import Prompt
 from llmpar.tasks.task import Form
 
 _WINDOW = 4  # times the slots of a process: what it may hold, as an engine chooses among so many
-_MOST_LOSSES = 2  # processes that were lost over a query, before it is taken for the reason
 _LOOK = 1.0  # seconds between looks at the processes, for those who wait longer
 _FLUSH, _LONGEST_FLUSH = 0.5, 2.0  # seconds that a process has to send what it has finished
 _HANDED = 256  # queries that are handed out together, where nothing is waited for: a message costs as much as several
@@ -353,20 +352,10 @@ class Processes:
         self._left.remove(server)
         reason = f"{server.child.name} {what}"
         self._reasons.append(reason)
-        for status in server.statuses:
-            status.phase, status.num_running = "ended", 0
-        held = list(server.held.values())
-        server.held.clear()
-        server.handed.clear()
-        # Of one that ended before it told what it had begun, anything may be the reason.
-        suspects = [one for one in held if one.is_begun] or held
-        for one in suspects:
-            one.num_losses += 1
-        deadly = [one for one in held if one.num_losses >= _MOST_LOSSES]
-        back = [one for one in held if one.num_losses < _MOST_LOSSES]
+        back, deadly = server.lose()
         self._waiting.extendleft(reversed(back))
-        died = f"{_MOST_LOSSES} processes were lost over it, at last: {reason}"
-        self._replies.extend(_refusal(one, died, deadly=True) for one in deadly)
+        died = f"{MOST_LOSSES} processes were lost over it, at last: {reason}"
+        self._replies.extend(one.refusal(died, deadly=True) for one in deadly)
         if not self._left:
             self._failure = "; ".join(self._reasons)
             self._refuse_all(self._failure)
@@ -376,12 +365,9 @@ class Processes:
             self._told.append((self._watcher.warn, told))
 
     def _refuse_all(self, reason: str) -> None:
-        held = [*self._waiting, *(one for server in self._servers for one in server.held.values())]
+        held = [*self._waiting, *(one for server in self._servers for one in server.empty())]
         self._waiting.clear()
-        for server in self._servers:
-            server.held.clear()
-            server.handed.clear()
-        self._replies.extend(_refusal(one, reason) for one in held)
+        self._replies.extend(one.refusal(reason) for one in held)
 
     def _unopened(self) -> LlmparError:
         """Return why no process is ready."""
@@ -394,10 +380,6 @@ class Processes:
         while self._told:
             tell, message = self._told.popleft()
             tell(message)
-
-
-def _refusal(held: Held, reason: str, *, deadly: bool = False) -> Reply:
-    return Reply(held.asked.number, "", "error", error=reason, deadly=deadly)
 
 
 def _kill(children: list[Link]) -> None:

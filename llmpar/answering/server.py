@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from llmpar.answering.backend import Reply
 from llmpar.answering.link import Link
 from llmpar.answering.local import Expected
 from llmpar.answering.wire import Asked, Failed, Handed, Opened
 from llmpar.engine.worker import WorkerStatus
+
+MOST_LOSSES = 2
+"""Processes that were lost over a query, before it is taken for the reason."""
 
 
 @dataclass(eq=False, slots=True)
@@ -24,6 +28,10 @@ class Held:
     def cost(self) -> int:
         """How much work it may be."""
         return len(self.asked.ids) + self.asked.limit
+
+    def refusal(self, reason: str, *, deadly: bool = False) -> Reply:
+        """Return the reply that there is no answer, and why."""
+        return Reply(self.asked.number, "", "error", error=reason, deadly=deadly)
 
 
 @dataclass(eq=False, slots=True)
@@ -71,6 +79,28 @@ class Server:
         """End it before anything was asked."""
         self.opened, self.statuses = None, ()
         self.child.kill()
+
+    def lose(self) -> tuple[list[Held], list[Held]]:
+        """Take back all that it held, lost as it is: first what others may be asked, then what is taken for the reason.
+
+        Of one that ended before it told what it had begun, anything may be the reason.
+        """
+        for status in self.statuses:
+            status.phase, status.num_running = "ended", 0
+        held = self.empty()
+        for one in [one for one in held if one.is_begun] or held:
+            one.num_losses += 1
+        return (
+            [one for one in held if one.num_losses < MOST_LOSSES],
+            [one for one in held if one.num_losses >= MOST_LOSSES],
+        )
+
+    def empty(self) -> list[Held]:
+        """Take back all that it holds."""
+        held = list(self.held.values())
+        self.held.clear()
+        self.handed.clear()
+        return held
 
     def pop(self, number: int) -> Held | None:
         """Take a query from it, by its number; None if it does not hold it."""

@@ -10,8 +10,9 @@ from llmpar.cli.run import Run
 from llmpar.cli.words import duration, rounded, size
 from llmpar.documents.writer import open_stdout
 from llmpar.errors import ModelUnavailable
-from llmpar.jobs.rehearsal import Rehearsal
-from llmpar.reporting.pace import recall
+from llmpar.jobs.rehearsal import Outcome, Rehearsal
+from llmpar.reporting.pace import Level, Work
+from llmpar.reporting.paces import recall
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import counted
 
@@ -54,9 +55,11 @@ def _rows(run: Run, forecast: Forecast, rehearsal: Rehearsal | None) -> list[tup
     rows.append(("to ask", f"{forecast.num_asked:,}"))
     rows += [(f"  {count:,} of them", f"have an answer to {name}") for name, count in forecast.stale.items()]
     num_asked, num_read, num_written = forecast.num_asked, forecast.num_read, forecast.num_written
-    joining, num_levels = rehearsal.outcome if rehearsal else None, 1
+    levels = [Level(num_asked, num_read, num_written or 0)]
+    joining = rehearsal.outcome if rehearsal else None
     if joining:
-        over, num_levels = joining.forecast, joining.num_levels + bool(num_asked)
+        over = joining.forecast
+        levels += _levels(joining)
         num_asked, num_read = num_asked + over.num_asked, num_read + over.num_read
         num_written = None if num_written is None else num_written + joining.num_written
         forecast = replace(forecast, longest=max(forecast.longest, over.longest))
@@ -68,10 +71,18 @@ def _rows(run: Run, forecast: Forecast, rehearsal: Rehearsal | None) -> list[tup
     rows.append(("tokens to write", _written(forecast, num_written)))
     if memory := _memory(run, forecast):
         rows.append(("memory", memory))
-    rows.append(
-        ("time", _time(run, forecast, num_read, num_written, max(1, num_levels)) if num_asked else "none to speak of")
-    )
+    work = Work(levels, forecast.spread)
+    rows.append(("time", _time(run, forecast, work, num_written) if num_asked else "none to speak of"))
     return rows
+
+
+def _levels(joining: Outcome) -> list[Level]:
+    """Return the levels of questions over answers, each with its share of all tokens."""
+    over, total = joining.forecast, max(1, sum(joining.shape))
+    shares = [number / total for number in joining.shape]
+    return [
+        Level(round(over.num_asked * share), over.num_read * share, joining.num_written * share) for share in shares
+    ]
 
 
 def _joining(over: Forecast, *, is_sure: bool) -> str:
@@ -92,13 +103,15 @@ def _written(forecast: Forecast, num_written: int | None) -> str:
     return (_UNKNOWN if most is None else f"up to {most:,}") + _how_to_know(forecast)
 
 
-def _time(run: Run, forecast: Forecast, num_read: int, num_written: int | None, num_levels: int) -> str:
-    pace = recall(run.machine, num_read, (forecast.most_written or 0) if num_written is None else num_written)
+def _time(run: Run, forecast: Forecast, work: Work, num_written: int | None) -> str:
+    most = forecast.most_written or 0
+    pace = recall(run.machine, run.kind, round(sum(level.num_read for level in work.levels)), num_written or most)
     as_before = "as fast as the run of this model here that is most like it"
     if pace is not None and num_written is not None:
-        return f"about {duration(pace.expected(num_read, num_written, num_levels))}, {as_before}"
+        return f"about {duration(pace.expected(work))}, {as_before}"
     if pace is not None and forecast.most_written is not None:
-        return f"up to {duration(pace.expected(num_read, forecast.most_written))}, {as_before}" + _how_to_know(forecast)
+        longest = Work([Level(forecast.num_asked, forecast.num_read, most)])
+        return f"up to {duration(pace.expected(longest))}, {as_before}" + _how_to_know(forecast)
     return _UNKNOWN + _how_to_know(forecast)
 
 
@@ -114,7 +127,7 @@ def _memory(run: Run, forecast: Forecast) -> str | None:
         return None
     from llmpar.models.configuration import configuration
     from llmpar.models.costs import PROGRAM, token_bytes, weight_bytes
-    from llmpar.models.load import find_arithmetic
+    from llmpar.models.precision import find_arithmetic
     from llmpar.models.registry import resolve
 
     try:

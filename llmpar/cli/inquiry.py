@@ -60,7 +60,7 @@ class Inquiry:
 
     def run(self) -> int:
         """Do it, and return the exit code."""
-        self._run = Run("ask", self.files, self.options, Report(fates=LEFT_OUT))
+        self._run = Run("ask", self.files, self.options, Report(fates=LEFT_OUT), kind="ask")
         return self._run.execute(self._count if self.options.output.dry_run else self._answer)
 
     def _answer(self, sources: list[str], progress: Progress) -> None:
@@ -103,7 +103,6 @@ class Inquiry:
                 return
             findings = list(asking.find(questions, passages, chosen, session, task))
             answer = Conclusion("") if self.quotes else asking.conclude(self.question, findings, session, task)
-            run.report.reach_level(answer.num_levels)
             session.flow.close()
             if self.quotes:
                 findings = asking.quote([self.question, *questions], passages, findings, _QUOTED, language)

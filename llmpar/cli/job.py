@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext, suppress
@@ -18,7 +19,7 @@ from llmpar.cli.hints import is_of_lines, warn_of_model
 from llmpar.cli.look import show_prompts
 from llmpar.cli.options import JobOptions
 from llmpar.cli.run import Run, given_up
-from llmpar.cli.sampling import show_sample
+from llmpar.cli.sampling import joined, show_sample
 from llmpar.cli.terms import Terms
 from llmpar.cli.values import columns_of
 from llmpar.documents.columns import COLUMNS
@@ -43,6 +44,7 @@ from llmpar.jobs.reduction import ReducingMerger, Tree, plant
 from llmpar.jobs.rehearsal import Rehearsal
 from llmpar.jobs.segmenting import Blocks, Fields, pack, with_neighbours
 from llmpar.jobs.sharding import NoMerger
+from llmpar.reporting.paces import kind_of
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import CUT_OR_LEFT_OUT, LEFT_OUT, Report, counted
 from llmpar.tasks.question import Question
@@ -82,13 +84,17 @@ class Job:
         fates = CUT_OR_LEFT_OUT if self._merge == "reduce" else None
         if self.terms and self.terms.ends:
             self.noun, fates = "term", LEFT_OUT
-        report = Report(self.noun, fates, shows_latency=self.noun == "message")
+        # An answer that fills its room is given twice as much. How much that is, may follow from the text.
+        room = math.inf if self.task.growth else 2 * self.task.max_new_tokens(0)
+        most = self.options.sampling.max_new_tokens or room
+        report = Report(self.noun, fates, shows_latency=self.noun == "message", most_tokens=most)
         translates = self._merge == "document" and self.options.model.engine != "echo"  # whose answers are the source
         into = self.task.value("to_tag") if translates else ""
         is_json = bool(self.task.form and self.task.form.schema)
         columns = columns_of(self.options.merge.columns)
         self._run = Run(self.task.name, self.files, self.options, report, into, is_json)
         self.task = self._run.judged(self.task)
+        self._run.kind = kind_of(self.task.decisive())
         self._run.marks = self._marking
         self._run.review = self.options.merge.review
         self._run.tells_confidence = "confidence" in columns or (columns == COLUMNS and self._merge == "jsonl")
@@ -209,7 +215,11 @@ class Job:
         run, count = self._run, self.options.merge.sample or 0
         model = self._open_model(progress)
         with given_up(run.open_output(progress)) as output, run.session(progress, model) as session:
-            show_sample(self._questions(sources, session, progress), count, run, session, output)
+            joining = None
+            if self._merge == "reduce":
+                trees = partial(plant, session, self.task.reduction())
+                joining = partial(joined, plant=trees, is_total=self.is_total)
+            show_sample(self._questions(sources, session, progress), count, run, session, output, joining)
 
     def _remark(self, name: str, num_segments: int, num_failed: int, progress: Progress) -> None:
         if len(self.files) > 1:
@@ -366,7 +376,6 @@ class Job:
             name = "all documents" if self.is_total else one_line(document.name)
             levels = " → ".join(f"{count:,}" for count in [num_leaves, *tree.shape])
             progress.remark(f"{name}: answers by level of the tree: {levels}")
-            self._run.report.reach_level(1 + len(tree.shape))
             self._run.tell_gaps(name, tree.gaps, progress)
 
         return describe

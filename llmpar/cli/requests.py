@@ -54,7 +54,11 @@ class RequestRun:
     def run(self) -> int:
         """Do it, and return the exit code."""
         self._run = Run(
-            "batch", self.files, self.options, Report("request", fates=("answered by an error", "answered by errors"))
+            "batch",
+            self.files,
+            self.options,
+            Report("request", fates=("answered by an error", "answered by errors")),
+            kind="batch",
         )
         refuse_reading(self.options.input, "batch")
         if self.error_file and self.options.store.shard:

@@ -31,7 +31,8 @@ from llmpar.documents.source import input_size
 from llmpar.documents.writer import open_output, open_stdout
 from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, ReaderGone, UsageError
 from llmpar.jobs.reduction import Gaps
-from llmpar.reporting.pace import Machine, Pace, recall, remember
+from llmpar.reporting.pace import Machine, measured
+from llmpar.reporting.paces import recall, remember
 from llmpar.reporting.progress import Progress, say
 from llmpar.reporting.records import Records
 from llmpar.reporting.report import FATES, Report, counted
@@ -76,6 +77,7 @@ class Run:
         marks: where markup inside pieces becomes marks.
         review: a file that takes all answers for a person to look through; None for none.
         tells_confidence: whether what comes out tells how sure the model was, of answers that have a form, too.
+        kind: a digest of what is asked, by which the pace of earlier runs of the same is found.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Run:
     marks: Marking = "none"
     review: Path | None = None
     tells_confidence: bool = False
+    kind: str = ""
     _effect: Effect = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,7 +111,8 @@ class Run:
         is_look = options.output.dry_run or options.output.show_prompt
         if not options.output.quiet and not is_look:
             say(fitted(self.report.summary(self.name, options.failures.on_error)))
-            if advice := advise(self.report, self.name, keeps=self._keeps):
+            on_error, translates = options.failures.on_error, bool(self.into_language)
+            if advice := advise(self.report, self.name, on_error, keeps=self._keeps, translates=translates):
                 say(fitted(advice))
             if self.tells_confidence and not self.choice.endpoints and (number := self.report.num_unsure):
                 say(
@@ -150,7 +154,7 @@ class Run:
                         end.resumption = " on the same stdin" if "-" in self.files else ""
                         end.is_before_first = not self.report.num_segments_done
                     raise
-                self._remember_pace(progress.stepping)
+                self._remember_pace(progress)
                 if store and (count := store.evict(self.options.store.store_size)):
                     progress.remark(f"forgot {count:,} answers, the least recently used, as the store was full")
 
@@ -271,14 +275,16 @@ class Run:
         choice = self.choice
         return Machine(choice.name, choice.device, choice.precision, choice.threads, choice.batch_size)
 
-    def _remember_pace(self, stepping: float) -> None:
+    def _remember_pace(self, progress: Progress) -> None:
         report = self.report
-        if self._keeps and self.choice.engine == "model" and report.seconds_to_start is not None:
-            tokens = report.num_prompt_tokens, report.num_output_tokens
-            before = recall(self.machine, *tokens)
-            # The first start fetches a model, or makes it ready, which the next one will not.
-            start = min(report.seconds_to_start, before.start) if before else report.seconds_to_start
-            remember(Pace(self.machine, start, report.seconds_at_work, *tokens, stepping, report.num_levels))
+        if not self._keeps or self.choice.engine != "model" or report.seconds_to_start is None:
+            return
+        tokens = report.num_prompt_tokens, report.num_output_tokens
+        before = recall(self.machine, self.kind, *tokens)
+        # The first start fetches a model, or makes it ready, which the next one will not.
+        start = min(report.seconds_to_start, before.start) if before else report.seconds_to_start
+        if pace := measured(self.machine, self.kind, start, tokens, progress.statuses):
+            remember(pace)
 
     @property
     def choice(self) -> ModelChoice:

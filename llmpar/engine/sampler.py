@@ -16,6 +16,8 @@ from llmpar.engine.scores import NOT_SCORED, Choice, Others, allowed_others, lik
 if TYPE_CHECKING:
     import torch
 
+_ROUNDED = 1e-9  # more than sums of probabilities are off
+
 
 def sample(logits: torch.Tensor, sequences: list[Sequence]) -> list[Choice]:
     """Return the next token of each sequence, NO_TOKEN where the logits are not finite (see `finite`).
@@ -141,12 +143,23 @@ def draw(logits: npt.NDArray[Any], sequence: Sequence) -> int:
     probabilities = np.exp(below)
     probabilities /= probabilities.sum()
     if params.top_p < 1:
-        order = np.argsort(-probabilities, kind="stable")
-        ordered = probabilities[order]
-        # The token that crosses top_p is the last one in.
-        outside = np.cumsum(ordered) - ordered >= max(params.top_p, 1e-12)
-        probabilities[order[outside]] = 0
+        _leave_likeliest(probabilities, max(params.top_p, 1e-12))
     # In the vocabulary's order, not by probability: where rounding swaps two close ranks, the draw stays the same.
     cumulative = np.cumsum(probabilities)
     point = cumulative[-1] * sequence.draw()
     return int(min(np.searchsorted(cumulative, point, side="right"), len(cumulative) - 1))
+
+
+def _leave_likeliest(probabilities: npt.NDArray[np.float64], share: float) -> None:
+    """Set all to 0 but the likeliest of some probabilities (V,) that have this share together."""
+    # Those below this have too little, all together, for one of them to be wanted. To sort the others alone takes a
+    # fraction of the time, and the sums are the same.
+    least = (1 - share - _ROUNDED) / len(probabilities)
+    some = np.flatnonzero(probabilities >= least)
+    order = some[np.argsort(-probabilities[some], kind="stable")]
+    ordered = probabilities[order]
+    # The token that crosses the share is the last one in.
+    inside = order[np.cumsum(ordered) - ordered < share]
+    left = probabilities[inside]
+    probabilities[:] = 0
+    probabilities[inside] = left

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from llmpar.engine.request import Completion, Request, Sequence
@@ -50,6 +50,38 @@ class Runner(Protocol):
 
 
 @dataclass(slots=True)
+class Timing:
+    """What a worker's passes took, as sums from which it follows what a token, a row and a step cost.
+
+    Args:
+        reading: seconds in which prompts were read.
+        steps: how many times tokens were appended to what runs.
+        rows: how many sequences were in these steps, all added up.
+        rows_squared: the squares of these numbers.
+        writing: the seconds that they took.
+        rows_by_writing: each step's rows times its seconds.
+        most_rows: of one step.
+    """
+
+    reading: float = 0.0
+    steps: int = 0
+    rows: int = 0
+    rows_squared: int = 0
+    writing: float = 0.0
+    rows_by_writing: float = 0.0
+    most_rows: int = 0
+
+    def add_step(self, rows: int, seconds: float) -> None:
+        """Count a step."""
+        self.steps += 1
+        self.rows += rows
+        self.rows_squared += rows * rows
+        self.writing += seconds
+        self.rows_by_writing += rows * seconds
+        self.most_rows = max(self.most_rows, rows)
+
+
+@dataclass(slots=True)
 class WorkerStatus:
     """What a worker is doing, for whoever watches: written by the worker alone, read by anyone.
 
@@ -68,6 +100,7 @@ class WorkerStatus:
     num_live_read: int = 0
     last_step: float = 0.0
     place: str = ""
+    timing: Timing = field(default_factory=Timing)
 
 
 class Worker(threading.Thread):
@@ -142,16 +175,18 @@ class Worker(threading.Thread):
         if admitted is None:
             return False
         failure = None
-        before = sum(len(sequence.output_ids) for sequence in running)
+        before, started = sum(len(sequence.output_ids) for sequence in running), time.monotonic()
         try:
             if admitted:
                 self.status.phase = "prefill"
                 self._runner.prefill(admitted)
+                self.status.timing.reading += time.monotonic() - started
                 self.status.num_read += sum(len(sequence.request.prompt_ids) for sequence in admitted)
                 self.status.num_live_read = sum(len(sequence.request.prompt_ids) for sequence in running)
             elif running:
                 self.status.phase = "decode"
                 self._runner.decode(running)
+                self.status.timing.add_step(len(running), time.monotonic() - started)
             self.status.num_live = sum(len(sequence.output_ids) for sequence in running)
             self.status.num_tokens += self.status.num_live - before
         except Exception as error:

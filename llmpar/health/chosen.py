@@ -10,7 +10,7 @@ from llmpar.errors import LlmparError, setting
 from llmpar.health.finding import Finding, size
 from llmpar.models.configuration import chat_template, configuration
 from llmpar.models.fetch import NotFetched
-from llmpar.models.load import find_arithmetic
+from llmpar.models.precision import find_arithmetic
 from llmpar.models.registry import resolve
 from llmpar.visible import one_line
 

@@ -62,12 +62,10 @@ class Conclusion:
     Args:
         text: one answer, "" for none. If the last step failed, the answers that it was to join.
         gaps: whether it is one answer, and what it does not rest on although something was found there.
-        num_levels: of the tree of questions that made it, the findings among them.
     """
 
     text: str
     gaps: Gaps = field(default_factory=Gaps)
-    num_levels: int = 1
 
 
 def gather(blocks: Blocks, task: Task, session: Session) -> Iterator[Passage]:
@@ -227,10 +225,11 @@ def findings_foreseen(foreseen: Iterable[Foreseen], task: Task) -> Iterator[Fore
 def conclude(question: str, findings: Iterable[Finding], session: Session, task: Task) -> Conclusion:
     """Return one answer made of the findings."""
     tree = plant(session, task.with_values(question=question).reduction(), _NOWHERE)
+    session.flow.expect(lambda _: tree.coming(0))  # most passages say nothing, and all have been asked about
     found: dict[str, Stretch] = {}
     for finding in findings:
         found.setdefault(finding.answer, Stretch.of(finding.passage.segment))
     for answer, stretch in found.items():
         tree.add(answer, stretch)
     text = tree.finish()
-    return Conclusion(text, tree.gaps, 1 + len(tree.shape))
+    return Conclusion(text, tree.gaps)

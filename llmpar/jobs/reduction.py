@@ -22,6 +22,7 @@ from llmpar.tasks.task import Task
 from llmpar.visible import one_line
 
 JOINT = "\n\n"  # between the answers in a question
+_SEVERAL = 1.5  # answers, on average, of which one is to be made
 _NAMED = 8  # places that are named as missing
 FAN_IN = 4
 """How many of the longest answers a question should hold: with two, a tree asks as many questions as it has leaves."""
@@ -113,6 +114,7 @@ class Tree:
         self._budget = budget
         self._measure = measure
         self._levels = [_Level()]
+        self._num_added = self._num_put = self._num_measured = 0
         self._unreduced = ""  # the answers that a question which failed was about: better than nothing
         self._num_unreduced = 0
         self._lost: list[Stretch | None] = []  # of questions that failed
@@ -128,6 +130,7 @@ class Tree:
 
     def add(self, text: str, stretch: Stretch | None = None) -> None:
         """Take the next answer, and what it is about."""
+        self._num_added += 1
         self._put(0, text, stretch)
         for index in range(len(self._levels)):
             pending = self._levels[index].pending
@@ -137,8 +140,27 @@ class Tree:
     def lose(self, stretch: Stretch) -> None:
         """Take note that there is no answer about a part of the documents."""
         self._num_missing += 1
+        self._num_added += 1
         if len(self._missing) < _NAMED:
             self._missing.append(stretch)
+
+    def coming(self, num_pieces: float) -> tuple[float, int]:
+        """Return how many questions are about still to be asked, and at how many levels.
+
+        Args:
+            num_pieces: how many there are, these questions counted that were asked.
+        """
+        at_once = max(2.0, self._budget * self._num_put / self._num_measured) if self._num_measured else float(FAN_IN)
+        arriving = max(0.0, num_pieces - self._num_added - sum(self.shape))
+        questions, num_levels, index = 0.0, 0, 0
+        while index < len(self._levels) or arriving >= _SEVERAL:
+            level = self._levels[index] if index < len(self._levels) else _Level()
+            waiting = len(level.texts) + arriving
+            asked = max(1.0, waiting / at_once) if waiting >= _SEVERAL else 0.0
+            questions, num_levels = questions + asked, num_levels + bool(asked)
+            arriving = (asked or waiting) + len(level.pending)
+            index += 1
+        return questions, num_levels
 
     def finish(self) -> str:
         """Ask what is left to ask, wait for it, and return the one answer; "" if there was none.
@@ -183,6 +205,7 @@ class Tree:
         while index >= len(self._levels):
             self._levels.append(_Level())
         level, num_tokens = self._levels[index], self._measure(text)
+        self._num_put, self._num_measured = self._num_put + 1, self._num_measured + num_tokens
         if len(level.texts) > 1 and level.num_tokens + num_tokens > self._budget:
             self._ask(index)
         level.texts.append(text)
@@ -225,7 +248,10 @@ def plant(session: Session, task: Task, document: Document, flow: Asking | None 
         document: where they come from, for people.
         flow: asks in the session's place.
     """
-    return Tree(flow or session.flow, task, document, session.budget(task, FAN_IN), session.model.measure)
+    tree = Tree(flow or session.flow, task, document, session.budget(task, FAN_IN), session.model.measure)
+    if flow is None:
+        session.flow.expect(tree.coming)
+    return tree
 
 
 def is_usable(result: Result) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 
 from llmpar.answering.forecast import Forecast, Forecaster, Foreseen
 from llmpar.answering.pending import Pending, foreseen_as
@@ -28,12 +29,12 @@ class Outcome:
     Args:
         forecast: their numbers.
         num_written: how many tokens their answers may have, by the lengths of the answers below if nothing else tells.
-        num_levels: how many levels of them are still to be asked.
+        shape: how many there are at each level, from the lowest, of those documents for which some are to be asked.
     """
 
     forecast: Forecast
     num_written: int
-    num_levels: int
+    shape: tuple[int, ...]
 
 
 class Rehearsal:
@@ -54,7 +55,8 @@ class Rehearsal:
         self._document: Document | None = None
         self._tree: Tree | None = None
         self._is_known = True
-        self._num_levels = 0
+        self._shape: list[int] = []
+        self._before = 0.0  # what the trees before this one have to write
 
     def add(self, document: Document, pieces: Iterable[Foreseen]) -> None:
         """Take what becomes of the next pieces of a document."""
@@ -66,7 +68,9 @@ class Rehearsal:
                 self._is_known = False
             if not self._is_known:
                 return
-            self._tree = self._tree or plant(self._session, self._task, document, self._asking)
+            if self._tree is None:
+                self._tree = plant(self._session, self._task, document, self._asking)
+                self._before = self._asking.num_written
             if text := self._asking.answer(piece):
                 self._tree.add(text)
 
@@ -76,13 +80,14 @@ class Rehearsal:
         self._finish()
         if not self._is_known:
             return None
-        return Outcome(self._asking.over.outcome, round(self._asking.num_written), self._num_levels)
+        return Outcome(self._asking.over.outcome, round(self._asking.num_written), tuple(self._shape))
 
     def _finish(self) -> None:
         if self._tree and self._is_known:
             self._tree.finish()
-            if self._asking.num_written:
-                self._num_levels = max(self._num_levels, len(self._tree.shape))
+            if self._asking.num_written > self._before:
+                pairs = zip_longest(self._shape, self._tree.shape, fillvalue=0)
+                self._shape = [one + other for one, other in pairs]
         self._tree = None
 
 

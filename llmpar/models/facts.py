@@ -14,7 +14,7 @@ from llmpar.models import fetch, packs
 from llmpar.models.configuration import configuration, is_gguf
 from llmpar.models.costs import token_bytes, weight_bytes
 from llmpar.models.downloads import Download, pending_download
-from llmpar.models.load import find_arithmetic
+from llmpar.models.precision import find_arithmetic
 from llmpar.models.registry import HUB_NAME, REGISTRY, resolve
 
 _EMBEDDING_BYTES = 2  # of a number, as most files have them

@@ -18,7 +18,7 @@ def check_devices(num_shards: int, device: str, target: str) -> None:
     Args:
         num_shards: how many.
         device: what was asked for.
-        target: the kind of device that `load.find_devices` found for it.
+        target: the kind of device that `devices.find_devices` found for it.
 
     Raises:
         ModelUnavailable: there are not.

@@ -17,7 +17,8 @@ from llmpar.engine.ranks.ranks import LOADING_LIMIT, Ranks
 from llmpar.errors import LlmparError, ModelUnavailable, UsageError
 from llmpar.models.divided import load_divided
 from llmpar.models.kv_cache import check_kv_cache
-from llmpar.models.load import LoadedModel, find_arithmetic, load_shard
+from llmpar.models.load import LoadedModel, load_shard
+from llmpar.models.precision import find_arithmetic
 from llmpar.models.shards import check_devices, check_plan
 
 if TYPE_CHECKING:

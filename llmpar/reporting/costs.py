@@ -72,13 +72,6 @@ class Costs:
             for factor, cost, amount in zip(found, usual, amounts, strict=True)
         )
 
-    @property
-    def stepping(self) -> float:
-        """How many seconds of a run went into steps, however few pieces were in them."""
-        whole = self.expected(self._num_read, self._num_written, self._num_steps)
-        # What is learnt is mostly of the last looks, and need not add up to the time that all took.
-        return self._seconds * self.expected(0, 0, self._num_steps) / whole if whole else 0.0
-
     def _usual(self) -> tuple[float, float, float]:
         """Return the seconds of a token read, a token written, and a step, in the usual proportions."""
         each = self._seconds / max(1.0, self._num_read + WRITING * self._num_written)

@@ -18,13 +18,18 @@ class Lengths:
     Args:
         mean: of the logarithms.
         spread: their standard deviation.
+        most: the longest that there can be.
     """
 
     mean: float
     spread: float
+    most: float = math.inf
 
     def expected(self, least: float) -> float:
         """Return how long an answer will be on average that has at least so many tokens."""
+        return min(self.most, self._unlimited(least))
+
+    def _unlimited(self, least: float) -> float:
         if least < 1:
             return math.exp(self.mean + self.spread**2 / 2)
         far = (math.log(least) - self.mean) / self.spread
@@ -36,7 +41,7 @@ class Lengths:
         """Return how long the longest of a number of answers will be, all of which have at least so many tokens."""
         share = _beyond((math.log(max(1.0, least)) - self.mean) / self.spread) if least >= 1 else 1.0
         odds = number / max(share, 1e-9)
-        return max(self.expected(least), math.exp(self.mean + self.spread * _largest(odds)))
+        return min(self.most, max(self._unlimited(least), math.exp(self.mean + self.spread * _largest(odds))))
 
 
 def fitted_lengths(number: int, logs: float, squares: float, running: Sequence[tuple[int, float]]) -> Lengths:

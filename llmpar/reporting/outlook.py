@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llmpar.reporting.costs import Costs
@@ -57,9 +57,10 @@ def look_ahead(report: Report, statuses: Sequence[WorkerStatus], seconds: float,
     costs.look(seconds, num_read, num_written, num_running)
     share, seconds_left = None, None
     left = report.num_text_tokens_left
-    if left is not None and left <= 0 and report.num_segments_done >= report.num_segments_read:
+    is_done = report.num_segments_done >= report.num_segments_read and not report.num_coming[0]
+    if left is not None and left <= 0 and is_done:
         share, seconds_left = 1.0, 0.0
-    elif left is not None and left > 0 and num_read + num_written:
+    elif left is not None and (left > 0 or not is_done) and num_read + num_written:
         expected = _seconds_left(report, statuses, costs, left)
         share = seconds / (seconds + expected) if expected else 0.0
         seconds_left = expected if report.num_asked >= max(_FEW, _EARLY * num_running) else None
@@ -87,7 +88,15 @@ def _seconds_left(report: Report, statuses: Sequence[WorkerStatus], costs: Costs
     # The last answers are the longest, and few are written beside them.
     least = 0.0 if num_waiting > num_running else mean_live
     tail = max(0.0, lengths.longest(max(1, num_running), least) - lengths.expected(least))
-    return costs.expected(to_read, to_write, to_write / max(1, num_running) + tail)
+    steps = to_write / max(1, num_running) + tail
+    # Then come the questions over answers, a level after the other: each waits for the longest of its answers, and for
+    # one that is asked for again.
+    num_coming, num_levels = report.num_coming
+    coming = num_coming * (1 + again)
+    if num_levels:
+        at_once = max(1, round(num_coming / num_levels))
+        steps += num_levels * lengths.longest(at_once, 0.0) * (1 + min(1.0, again * at_once))
+    return costs.expected(to_read + coming * _mean_read(report, statuses), to_write + coming * mean, steps)
 
 
 def _mean_live(statuses: Sequence[WorkerStatus]) -> float:
@@ -99,13 +108,19 @@ def _lengths(report: Report, statuses: Sequence[WorkerStatus]) -> Lengths:
     """Return how long answers are, of those that are done and those that are being written."""
     running = [(status.num_running, status.num_live / status.num_running) for status in statuses if status.num_running]
     if not report.num_asked:
-        return Lengths(math.log(max(_USUAL, 2 * _mean_live(statuses))), _UNKNOWN_SPREAD)
-    return fitted_lengths(report.num_asked, report.log_lengths, report.squared_log_lengths, running)
+        found = Lengths(math.log(max(_USUAL, 2 * _mean_live(statuses))), _UNKNOWN_SPREAD)
+    else:
+        found = fitted_lengths(report.num_asked, report.log_lengths, report.squared_log_lengths, running)
+    return replace(found, most=report.most_tokens)
 
 
 def _num_waiting(report: Report, statuses: Sequence[WorkerStatus], left: float) -> float:
     """Return how many questions nobody is at, of `left` tokens of prompts that are not done."""
-    num_begun = report.num_asked + sum(status.num_running for status in statuses)
     num_live_read = sum(status.num_live_read for status in statuses)
-    mean_read = (report.num_prompt_tokens + num_live_read) / max(1, num_begun)
-    return max(0.0, left - num_live_read) / max(1.0, mean_read)
+    return max(0.0, left - num_live_read) / max(1.0, _mean_read(report, statuses))
+
+
+def _mean_read(report: Report, statuses: Sequence[WorkerStatus]) -> float:
+    """Return how many tokens the prompts have that were begun, on average."""
+    num_begun = report.num_asked + sum(status.num_running for status in statuses)
+    return (report.num_prompt_tokens + sum(status.num_live_read for status in statuses)) / max(1, num_begun)

@@ -1,17 +1,18 @@
-"""How fast earlier runs on this machine were, kept as a few lines of JSON beside the store: figures, and no text."""
+"""How fast a run was, measured step by step, and how long other work takes at that pace."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from llmpar.paths import make_private, state_dir
+if TYPE_CHECKING:
+    from llmpar.engine.worker import WorkerStatus
 
-_MOST = 200  # runs that are remembered
-_LEAST = 200  # tokens; a shorter run tells nothing
+_STEP = 0.3  # of the time of a step: what it takes however few answers are in it, where nothing tells
+_VARIED = 1.0  # variance of rows from which on something does
+_FULL = 1.5  # times as many answers as were ever written at a time: then some had to wait
 WRITING = 5.0
 """What a token that is written costs, in tokens that are read: about, on processors of all kinds."""
 
@@ -33,78 +34,127 @@ class Pace:
 
     Args:
         machine: what it computed on.
+        job: what was asked, as a digest: another job's answers may be asked for again more often.
         start: seconds until the workers were there.
-        seconds: how long they worked.
         num_read: tokens of prompts.
         num_written: tokens of answers.
-        stepping: of the seconds, those that steps take however few answers are written in them: where few are, most.
-        num_levels: how often answers had to be there before others could begin: a summary of summaries has two levels.
+        num_workers: how many worked at the same time.
+        reading: seconds of a worker for a token of a prompt.
+        writing: seconds of a worker for a token of an answer, beside what its step takes.
+        step: seconds of a step, however few answers are written in it.
+        read_again: how often a prompt was read, as bad answers are asked for again, and long ones go on.
+        written_again: how many tokens were written for one of those that count.
+        num_rows: how many answers were written at a time, if more were waiting; 0 if there was always room.
     """
 
     machine: Machine
+    job: str
     start: float
-    seconds: float
     num_read: int
     num_written: int
-    stepping: float = 0.0
-    num_levels: int = 1
+    num_workers: int
+    reading: float
+    writing: float
+    step: float
+    read_again: float
+    written_again: float
+    num_rows: int = 0
 
-    def expected(self, num_read: int, num_written: int, num_levels: int = 1) -> float:
-        """Return how many seconds a run with so many tokens may take, of as many levels."""
-        cost = (num_read + WRITING * num_written) / max(1.0, self.num_read + WRITING * self.num_written)
-        # More pieces make fuller steps, hardly more of them; but each level begins when the one below is at its end.
-        steps = num_levels / self.num_levels * min(1.0, math.sqrt(cost))
-        return self.start + (self.seconds - self.stepping) * cost + self.stepping * steps
+    def expected(self, work: Work) -> float:
+        """Return how many seconds some work may take here."""
+        seconds = self.start
+        for level in work.levels:
+            workers = max(1, min(self.num_workers, level.num_asked))
+            reading = self.reading * self.read_again * level.num_read
+            seconds += (reading + self.writing * self.written_again * level.num_written) / workers
+            # What is more than there is room for has to wait for its turn.
+            turns = max(1.0, level.num_asked / self.num_rows) if self.num_rows else 1.0
+            seconds += self.step * turns * self.written_again * level.mean
+        return seconds + self.step * self._tail(work)
+
+    def _tail(self, work: Work) -> float:
+        """Return how many steps the longest way to the end has more than the mean one.
+
+        An answer is as much longer than the mean as answers vary, and longer again where it is asked for twice; of many
+        ways through the levels, the end waits for the longest.
+        """
+        asked = [level for level in work.levels if level.num_asked]
+        variance = sum(work.spread**2 + max(0.0, self.written_again - 1) * level.mean**2 for level in asked)
+        number = max((level.num_asked for level in asked), default=0)
+        return math.sqrt(2 * variance * math.log(number)) if number > 1 else 0.0
 
 
-def file_of_paces() -> Path:
-    """Return where they are kept."""
-    return state_dir() / "runs.jsonl"
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Questions that can be asked at the same time: how many, and how many tokens they and their answers have."""
+
+    num_asked: int
+    num_read: float
+    num_written: float
+
+    @property
+    def mean(self) -> float:
+        """How long an answer is."""
+        return self.num_written / max(1, self.num_asked)
 
 
-def remember(pace: Pace) -> None:
-    """Keep how fast a run was, if it was long enough to tell. Where that cannot be kept, nobody misses it much."""
-    if pace.num_read + pace.num_written < _LEAST:
-        return
-    file = file_of_paces()
-    with contextlib.suppress(OSError):
-        make_private(file.parent)
-        lines = file.read_text(encoding="utf-8").splitlines()[1 - _MOST :] if file.exists() else []
-        made = file.with_name(f"{file.name}.new")
-        made.touch(mode=0o600)
-        made.write_text("\n".join([*lines, json.dumps(asdict(pace))]) + "\n", encoding="utf-8")
-        made.replace(file)
-
-
-def recall(machine: Machine, num_read: int, num_written: int) -> Pace | None:
-    """Return how fast the run on such a machine was that was most like another, the last of several; None if none was.
-
-    A run of few pieces is slow for its tokens, as most of the batch is empty, and tells little of one of many.
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a run would do.
 
     Args:
-        machine: what computes.
-        num_read: the tokens of the other run's prompts.
-        num_written: those of its answers.
+        levels: of questions; each begins when answers of the one before are there.
+        spread: by how many tokens the lengths of answers differ (standard deviation).
     """
 
-    def distance(pace: Pace) -> float:
-        pairs = (pace.num_read, num_read), (pace.num_written, num_written)
-        return round(sum(abs(math.log2((1 + one) / (1 + other))) for one, other in pairs))
-
-    with contextlib.suppress(OSError, ValueError):
-        lines = reversed(file_of_paces().read_text(encoding="utf-8").splitlines())
-        found = [pace for pace in map(_parsed, lines) if pace and pace.machine == machine]
-        return min(found, key=distance, default=None)
-    return None
+    levels: Sequence[Level]
+    spread: float = 0.0
 
 
-def _parsed(line: str) -> Pace | None:
-    """Return a line's pace; None for what another version wrote, or nobody knows."""
-    try:
-        told = json.loads(line)
-        machine = Machine(**told.pop("machine"))
-        pace = Pace(machine, **told)
-    except (ValueError, TypeError, AttributeError, KeyError):
+def measured(
+    machine: Machine, job: str, start: float, tokens: tuple[int, int], statuses: Iterable[WorkerStatus]
+) -> Pace | None:
+    """Return how fast a run was; None if nothing was timed, as where servers answer.
+
+    Args:
+        machine: what it computed on.
+        job: what was asked, as a digest.
+        start: seconds until the workers were there.
+        tokens: of prompts and of answers, once for each question.
+        statuses: of its workers, at the end.
+    """
+    busy = [status for status in statuses if status.timing.reading or status.timing.steps]
+    timings = [status.timing for status in busy]
+    num_read, num_written = (sum(getattr(status, name) for status in busy) for name in ("num_read", "num_tokens"))
+    if not num_read or not all(tokens):
         return None
-    numbers = [getattr(pace, member.name) for member in fields(pace) if member.name != "machine"]
-    return pace if all(isinstance(number, int | float) and number >= 0 for number in numbers) else None
+    steps, rows, squares = (sum(getattr(one, name) for one in timings) for name in ("steps", "rows", "rows_squared"))
+    seconds, products = (sum(getattr(one, name) for one in timings) for name in ("writing", "rows_by_writing"))
+    row, step = _line(steps, rows, squares, seconds, products)
+    a_row = num_written / rows if rows else 1.0  # tokens: more than one where some were guessed right
+    most = sum(one.most_rows for one in timings)
+    return Pace(
+        machine,
+        job,
+        start,
+        *tokens,
+        len(busy),
+        sum(one.reading for one in timings) / num_read,
+        row / a_row,
+        step / a_row,
+        max(1.0, num_read / tokens[0]),
+        max(1.0, num_written / tokens[1]),
+        most if sum(status.num_done for status in busy) > _FULL * most else 0,
+    )
+
+
+def _line(steps: int, rows: int, squares: int, seconds: float, products: float) -> tuple[float, float]:
+    """Return what a row and a step take: the straight line of least squares through the seconds of steps by rows."""
+    if not steps:
+        return 0.0, 0.0
+    mean, variance = rows / steps, squares / steps - (rows / steps) ** 2
+    slope = (products / steps - mean * seconds / steps) / variance if variance > _VARIED else 0.0
+    # Where all steps have about as many rows, nothing tells the two apart.
+    most = seconds / rows
+    slope = min(max(slope, 0.0), most) if variance > _VARIED else (1 - _STEP) * most
+    return slope, seconds / steps - slope * mean

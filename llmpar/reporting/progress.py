@@ -122,9 +122,9 @@ class Progress:
             say(json.dumps(self._record()))
 
     @property
-    def stepping(self) -> float:
-        """See `Costs.stepping`."""
-        return self._costs.stepping
+    def statuses(self) -> list[WorkerStatus]:
+        """What each worker is doing, or did at the end."""
+        return list(self._statuses())
 
     def aside(self, action: Callable[[], None]) -> None:
         """Do something to the terminal with the display out of the way."""

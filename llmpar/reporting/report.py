@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from llmpar.documents.document import DEFAULT_ON_ERROR, PERSON, OnError, Result
@@ -65,12 +66,12 @@ class Report:
     `num_poor` failed for an answer that will not do, of which `num_poor_before` in an earlier run, too, and
     `num_stopped` as they did not end within `most_tokens_stopped` tokens at most; `num_refused` requests were none
     that can be asked; of `num_unsure` answers that were kept, nobody knows how sure the model was;
-    `num_levels` is how often answers had to be there before others could begin;
     `num_bytes_total` is None while the size of an input is unknown. `noun` is what a segment is called, and `fates`
     what becomes of one that failed and of several, where that is not the user's to say; `seconds_to_start` is how
     long it took until there were workers, None while there are none, and `seconds_held_up` how long something else
     kept these from their work, such as the compiling of kernels. With `shows_latency`, the summary tells how long
-    answers took from the time their questions were read.
+    answers took from the time their questions were read. `coming` returns how many questions are about still to be
+    made of answers, and at how many levels, by the number of all segments; no answer has more than `most_tokens`.
     """
 
     noun: str = "piece"
@@ -96,7 +97,6 @@ class Report:
     num_asked: int = 0
     num_refused: int = 0
     num_unsure: int = 0
-    num_levels: int = 1
     num_text_tokens_read: int = 0
     num_text_tokens_done: int = 0
     num_prompt_tokens: int = 0
@@ -109,6 +109,8 @@ class Report:
     seconds_to_start: float | None = None
     seconds_held_up: float = 0.0
     latencies: Latencies = field(default_factory=Latencies)
+    most_tokens: float = math.inf
+    coming: Callable[[float], tuple[float, int]] = lambda _: (0.0, 0)
 
     def begin_work(self) -> None:
         """Take note that there are workers from now on."""
@@ -124,6 +126,10 @@ class Report:
     def expect_bytes(self, total: int | None) -> None:
         """Take note of how many bytes all inputs have; None if that is not known of one."""
         self.num_bytes_total = total
+
+    def expect_questions(self, coming: Callable[[float], tuple[float, int]]) -> None:
+        """Take note of what tells how many questions are still to be made of answers; see `coming`."""
+        self.coming = coming
 
     def read(self, num_segments: int, num_bytes: int = 0) -> None:
         """Count segments that were read, and the bytes that they stood in."""
@@ -154,10 +160,6 @@ class Report:
     def miss_input(self) -> None:
         """Count an input that cannot be read, or not to its end."""
         self.num_unreadable += 1
-
-    def reach_level(self, number: int) -> None:
-        """Take note that answers had to be there before others could begin, so often with the first ones."""
-        self.num_levels = max(self.num_levels, number)
 
     def refuse(self) -> None:
         """Count something that cannot be asked."""
@@ -231,9 +233,18 @@ class Report:
 
     @property
     def share_of_segments(self) -> float:
-        """How many of all segments are done, 0 to 1; what was not read yet has as many for each byte as what was."""
-        ratio = max(1.0, (self.num_bytes_total or 0) / max(1, self.num_bytes_read))
-        return self.num_segments_done / max(1.0, self.num_segments_read * ratio)
+        """How many of all segments are done, 0 to 1."""
+        return self.num_segments_done / max(1.0, self._num_segments)
+
+    @property
+    def num_coming(self) -> tuple[float, int]:
+        """See `coming`."""
+        return self.coming(self._num_segments)
+
+    @property
+    def _num_segments(self) -> float:
+        """How many there are; what was not read yet has as many for each byte as what was."""
+        return self.num_segments_read * max(1.0, (self.num_bytes_total or 0) / max(1, self.num_bytes_read))
 
     def summary(self, name: str, on_error: OnError = DEFAULT_ON_ERROR) -> str:
         """Return the line that a run leaves on stderr, and one for each of several documents in which some failed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 _ENOUGH = 8  # answers that tell how the length follows from the prompt's
@@ -16,6 +17,12 @@ class Lengths:
     written: float = 0.0
     read_squared: float = 0.0
     read_by_written: float = 0.0
+    written_squared: float = 0.0
+
+    @property
+    def spread(self) -> float:
+        """By how many tokens the answers differ: the standard deviation."""
+        return math.sqrt(max(0.0, self.written_squared / self.count - (self.written / self.count) ** 2))
 
     def expected(self, num_read: float) -> float:
         """Return how many tokens an answer to a prompt of so many may have: the straight line of least squares."""

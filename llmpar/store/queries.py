@@ -24,7 +24,8 @@ ORIGINS = "SELECT DISTINCT key, text, digest FROM answers JOIN jobs ON jobs.id =
 
 LENGTHS = """
 SELECT count(*), total(num_prompt_tokens), total(num_output_tokens),
-  total(1.0 * num_prompt_tokens * num_prompt_tokens), total(1.0 * num_prompt_tokens * num_output_tokens)
+  total(1.0 * num_prompt_tokens * num_prompt_tokens), total(1.0 * num_prompt_tokens * num_output_tokens),
+  total(1.0 * num_output_tokens * num_output_tokens)
 FROM answers JOIN jobs ON jobs.id = job
 WHERE digest = ? AND finish_reason IN ('stop', 'length', 'loop') AND NOT EXISTS (
   SELECT 1 FROM answers AS later WHERE later.key = answers.key AND later.attempt = answers.attempt + 1

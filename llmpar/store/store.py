@@ -163,7 +163,7 @@ class Store:
 
     def lengths(self, digests: Sequence[bytes]) -> Lengths:
         """Return how long the answers of the jobs with these digests are, all together."""
-        sums = [0.0] * 5
+        sums = [0.0] * 6
         for digest in digests:
             (row,) = self._database.read(LENGTHS, (digest,))
             sums = [one + other for one, other in zip(sums, row, strict=True)]

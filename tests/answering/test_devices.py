@@ -28,7 +28,7 @@ from llmpar.answering.local import LocalBackend
 from llmpar.answering.model import LocalModel, import_libraries
 from llmpar.answering.processes import Processes
 from llmpar.errors import ModelUnavailable, UsageError
-from llmpar.models import load, registry
+from llmpar.models import precision, registry
 from llmpar.tasks.question import Prompt, Sampling
 from llmpar.tasks.task import Form
 
@@ -49,8 +49,8 @@ PROMPTS = [prompt(number) for number in range(40)]
 def devices(*names: str) -> Iterator[None]:
     """Let the machine have these, for models in a precision whose weights need no torch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "find_devices", lambda _: names)
-        patch.setattr(load, "find_arithmetic", lambda *_: (names, "int8"))
+        patch.setattr(precision, "find_devices", lambda _: names)
+        patch.setattr(precision, "find_arithmetic", lambda *_: (names, "int8"))
         yield
 
 
@@ -263,7 +263,9 @@ class TestEarlyStart:
         monkeypatch.setattr(Processes, "open", open_parts)
         local = LocalModel(ModelChoice(str(model), tensor_parallel=2), Told())
         with devices("cuda:0", "cuda:1"), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(load, "find_arithmetic", lambda *given: (("cuda",), "bf16" if given[3] is None else "int8"))
+            patch.setattr(
+                precision, "find_arithmetic", lambda *given: (("cuda",), "bf16" if given[3] is None else "int8")
+            )
             local.prepare()
             with pytest.raises(ModelUnavailable, match="enough"):
                 local.open(PROMPTS[:2])
@@ -287,7 +289,7 @@ print(code, *sorted({"torch", "transformers", "numba", "numpy"} & sys.modules.ke
 
 
 def test_what_keys_are_kept_in_decides_an_answer(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmpar.models.load.find_devices", lambda _: ("cuda:0",))
+    monkeypatch.setattr("llmpar.models.precision.find_devices", lambda _: ("cuda:0",))
     monkeypatch.setattr("llmpar.models.devices.compute_capabilities", lambda: ((9, 0),))
     usual, short = (
         LocalModel(ModelChoice(str(tiny_model), precision="fp32", kv_cache=kv_cache), Told())
@@ -377,7 +379,7 @@ def test_gpus_answer_as_one_and_one_that_is_killed_loses_nothing(tiny_model: Pat
     expected = answers(alone, queries(Sampling()))
     alone.close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "find_devices", lambda _: names)
+        patch.setattr(precision, "find_devices", lambda _: names)
         both = LocalModel(replace(choice, device="cuda"), told).open(PROMPTS[:2])
     assert isinstance(both, Processes)
     assert both.num_slots == 16

@@ -1,15 +1,19 @@
 """What `--dry-run` foretells against what the run then takes: tokens read, tokens written, seconds.
 
     python tests/benchmarks/forecasts.py [--only article,story,messages] [--characters N] [--messages 200]
+    python tests/benchmarks/forecasts.py --only article,translation --source FILE
 
-The state is empty at first. "After a trial" is a forecast after `--sample 16`, of the pieces that are left. "After a
+The state is empty at first. "After a trial" is a forecast after `--sample`, of the pieces that are left. "After a
 run" is one of all pieces, after the whole job was done once: with `--refresh`, no answer is taken from the store. Each
-forecast is followed by the run that it is about. Seconds are those of the run's last line.
+forecast is followed by the run that it is about. Seconds are those of the run's last line. The last columns are about
+the time left that the run itself told after a fifth of its time, and at worst until nineteen twentieths: how far the
+whole time that followed from it was off, as a share of the true one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -26,10 +30,12 @@ _SAMPLES = _ROOT / "sample_data"
 _SUMMARY = ["summarize", "--length", "short"]
 _SORT = ["run", "Sort this message into billing, delivery, defect, account or praise. {text}", "--unit", "line"]
 _SORT += ["--choices", "billing,delivery,defect,account,praise"]
+_TRANSLATE = ["translate", "--to", "German"]
 _REPLY = ["run", "Write a short reply: {text}", "--unit", "line", "--max-new-tokens", "64"]
 JOBS = {
     "article": ("article.txt", _SUMMARY),
     "story": ("story.txt", _SUMMARY),
+    "translation": ("article.txt", _TRANSLATE),
     "messages, sorted": ("", _SORT),
     "messages, answered": ("", _REPLY),
 }
@@ -43,7 +49,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="jobs by a part of their name")
     parser.add_argument("--characters", type=int, help="how much of each text is read, to the end of a paragraph")
+    parser.add_argument("--source", type=Path, help="a text in the place of those that summaries and translations read")
     parser.add_argument("--messages", type=int, default=200, help="how many")
+    parser.add_argument("--sample", type=int, default=16, help="pieces of a trial")
     parser.add_argument("--state", choices=("trial", "run", "both"), default="both")
     given = parser.parse_args()
     print(f"{describe_machine()}, load {os.getloadavg()[0]:.1f}", flush=True)
@@ -53,24 +61,26 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as directory:
             text = Path(directory, "text.txt")
-            text.write_text(_text(source, given.characters, given.messages), encoding="utf-8")
-            rows += _measured(name, [*command, str(text)], Path(directory), given.state)
+            path = given.source or _SAMPLES / source if source else None
+            text.write_text(_text(path, given.characters, given.messages), encoding="utf-8")
+            rows += _measured(name, [*command, str(text)], Path(directory), given.state, given.sample)
     figures = [cell for name in ("read", "written", "seconds") for cell in (name, "true", "ratio")]
-    print(markdown_table(["job", "forecast", *figures, "load"], rows))
+    print(markdown_table(["job", "forecast", *figures, "left, after a fifth", "at worst", "load"], rows))
 
 
-def _text(source: str, most: int | None, count: int) -> str:
+def _text(source: Path | None, most: int | None, count: int) -> str:
+    """Return the text of a file, or so many messages where there is none."""
     if not source:
         return "".join(f"{message}\n" for message, _ in support_messages(count, 0))
-    whole = (_SAMPLES / source).read_text(encoding="utf-8")
+    whole = source.read_text(encoding="utf-8")
     return whole if most is None or most >= len(whole) else whole[: whole.rindex("\n\n", 0, most)] + "\n"
 
 
-def _measured(name: str, command: list[str], directory: Path, state: str) -> list[list[str]]:
+def _measured(name: str, command: list[str], directory: Path, state: str, pieces: int) -> list[list[str]]:
     """Return the rows of a job: what was foretold, what came, and their ratio, after a trial and after a run."""
     rows = []
     if state != "run":
-        _run([*command, "--sample", "16"], directory)
+        _run([*command, "--sample", str(pieces)], directory)
         rows.append(_row(name, "after a trial", command, directory))
     if state == "run":
         _run(command, directory)
@@ -81,13 +91,14 @@ def _measured(name: str, command: list[str], directory: Path, state: str) -> lis
 
 def _row(name: str, when: str, command: list[str], directory: Path) -> list[str]:
     told = _told(_run([*command, "--dry-run"], directory)[0])
-    found = _DONE.search(_run(command, directory)[1])
+    messages = _run([*command, "--progress", "json"], directory)[1]
+    found = _DONE.search(messages)
     if found is None:
         raise SystemExit("the run's last line does not tell tokens and seconds")
     came = [*map(_number, found.groups()[:2]), _seconds(found.groups()[2:])]
     cells = [f"{figure:,.0f}" for figure in told], [f"{figure:,.0f}" for figure in came]
     ratios = [f"{one / other:.2f}" if other else "-" for one, other in zip(told, came, strict=True)]
-    row = [cell for three in zip(*cells, ratios, strict=True) for cell in three]
+    row = [cell for three in zip(*cells, ratios, strict=True) for cell in three] + _left(messages, came[2])
     print(name, when, *row, flush=True)
     return [name, when, *row, f"{os.getloadavg()[0]:.1f}"]
 
@@ -99,6 +110,17 @@ def _told(forecast: str) -> list[float]:
     return [_number(one[1]) if one else float("nan") for one in found] + [
         _seconds(time.groups()) if time and any(time.groups()) else float("nan")
     ]
+
+
+def _left(messages: str, total: float) -> list[str]:
+    """Return by what share of the total the time left was off that was told after a fifth, and at worst after that."""
+    records = [json.loads(line) for line in messages.splitlines() if line.startswith("{")]
+    errors = [
+        abs(record["seconds"] + record["seconds_left"] - total) / total
+        for record in records
+        if 0.2 * total <= record["seconds"] <= 0.95 * total and record["seconds_left"] is not None
+    ]
+    return [f"{errors[0]:.2f}", f"{max(errors):.2f}"] if errors else ["-", "-"]
 
 
 def _number(text: str) -> float:

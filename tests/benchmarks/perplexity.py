@@ -65,7 +65,7 @@ def _chunks(model: Path, text: str, length: int) -> list[list[int]]:
 
 def _perplexity(model: Path, precision: str, chunks: list[list[int]], length: int) -> float:
     from llmpar.models.gguf.model import open_weights
-    from llmpar.models.load import find_arithmetic
+    from llmpar.models.precision import find_arithmetic
 
     _, taken = find_arithmetic("cpu", precision, open_weights(model).bits)  # type: ignore[arg-type]
     logits_of, half = decoder_logits(model, taken, length), length // 2

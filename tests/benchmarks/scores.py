@@ -1,4 +1,9 @@
-"""What log-probabilities cost in the CPU engine: `python tests/benchmarks/scores.py [--prompts 120] [--pairs 4]`.
+"""What log-probabilities cost in the engine: `python tests/benchmarks/scores.py [--prompts 120] [--pairs 4]`.
+
+On a GPU, with random weights, where nothing can be fetched:
+
+    python tests/benchmarks/devices.py make --shapes 0.6b --directory D
+    python tests/benchmarks/scores.py --device cuda --model D/0.6b --prompts 1024 --pairs 5
 
 The same messages are answered with as many tokens each, once with the log-probability of every token and once without;
 the two alternate, and so does which of them comes first. Where others share the machine, trust the ratio of processor
@@ -57,16 +62,18 @@ def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--prompts", type=int, default=120)
     parser.add_argument("--tokens", type=int, default=32, help="of each answer")
     parser.add_argument("--pairs", type=int, default=4)
     given = parser.parse_args()
     found = resolve(given.model)
-    loaded = load_model(found.path, "cpu", given.precision, found.source_bits)
+    loaded = load_model(found.path, given.device, given.precision, found.source_bits)
     tokenizer = ChatTokenizer(found.path)
     lines = [line for line in _MESSAGES.read_text(encoding="utf-8").splitlines() if line.strip()]
-    prompts = [tokenizer.encode(f"Answer this message: {line}") for line in lines[: given.prompts]]
+    some = (f"Answer message {number}: {lines[number % len(lines)]}" for number in range(given.prompts))
+    prompts = [tokenizer.encode(text) for text in some]
     _turn(loaded, prompts[:8], given.tokens, is_scored=True)  # compiles, and fills caches
     pairs = []
     for number in range(given.pairs):

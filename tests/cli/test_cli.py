@@ -467,7 +467,7 @@ class TestModel:
         told = llmpar(*command, stdin=many).out.decode()
         assert "up to 170; `--sample 16` finds out" in told
         assert "unknown; `--sample 16` finds out" in told
-        pace = Pace(Machine("a", "cpu", "fp32", 1, None), 1.0, 100.0, 0, 10)
+        pace = Pace(Machine("a", "cpu", "fp32", 1, None), "", 1.0, 0, 10, 1, 0.1, 0.1, 0.1, 1.0, 1.0)
         monkeypatch.setattr("llmpar.cli.forecasting.recall", lambda *_: pace)
         few = llmpar(*command, stdin=many[: many.index(b"line 2")]).out.decode()
         assert "up to 20\n" in few
@@ -519,7 +519,7 @@ class TestLoops:
         reason = "the answer repeats itself (stopped after 80 tokens); kept as it was"
         assert notes == [f"llmpar run: <stdin>:{line} 'loop': {reason}" for line in (2, 4)]
         assert lines[advice + 1].startswith("  --retries 3 asks more often, ")
-        assert lines[advice + 2 :] == [], "one step, and no list of them"
+        assert lines[advice + 2 :] == ["  --on-error mark shows in the output which they are"]
         assert "5 pieces, 2 failed and kept as they were (2 in a loop), 1 repeated, " in summary
 
     def test_0_stops_no_loop(self, llmpar: Call, monkeypatch: pytest.MonkeyPatch) -> None:

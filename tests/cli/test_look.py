@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from support.program import Outcome
 
 from llmpar.cli.look import spread
-from llmpar.reporting.pace import Machine, Pace, file_of_paces, recall, remember
+from llmpar.reporting.pace import Machine, Pace
+from llmpar.reporting.paces import file_of_paces, recall, remember
 
 Call = Callable[..., Outcome]
 TEXT = "".join(f"Line number {number}.\n" for number in range(1, 41))
@@ -127,7 +128,7 @@ class TestForecast:
         # As many others; what is told has two digits.
         assert foreseen(TEXT.replace("number", "nummer")) == pytest.approx(written, rel=0.05)
 
-    def test_a_trial_says_nothing_about_the_answers_over_answers(
+    def test_a_trial_makes_answers_over_answers_as_the_run_does(
         self, llmpar: Call, tiny_model: Path, tmp_path: Path
     ) -> None:
         paths = [tmp_path / name for name in ("a.txt", "b.txt")]
@@ -137,16 +138,17 @@ class TestForecast:
         task.write_text('prompt = "Say {text}"\nreduce = "Join {text}"\nmerge = "reduce"\nunit = "paragraph"\n')
         command = ("run", "--task", str(task), "--model", str(tiny_model), "--max-new-tokens", "12",
                    "--check", "none", *map(str, paths))  # fmt: skip
-        assert llmpar(*command, "--sample", "10").code == 0
+        trial = llmpar(*command, "--sample", "10")
+        assert trial.code == 0
+        assert len(re.findall(r"^--- .*: one answer of these 5 ---$", trial.out.decode(), re.MULTILINE)) == 2
         rows = forecast(llmpar(*command, "--dry-run"))
         done = llmpar(*command).err
         read, written = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:tokens in|out)", done))
         assert rows["to ask"] == "8"
         assert rows["to join answers"].startswith("about ")
         kept = [json.loads(line) for line in file_of_paces().read_text().splitlines()]
-        assert kept[0]["num_levels"] == 1
-        assert kept[-1]["num_levels"] > 1
-        assert all(0 <= one["stepping"] <= one["seconds"] for one in kept)
+        assert {one["job"] for one in kept} == {kept[0]["job"]}
+        assert all(one["reading"] > 0 and one["step"] + one["writing"] > 0 and one["read_again"] >= 1 for one in kept)
         done_again = forecast(llmpar(*command, "--dry-run"))
         assert (done_again["to ask"], done_again["time"]) == ("0", "none to speak of")
         assert re.fullmatch(r"\d+ questions, kept", done_again["to join answers"])
@@ -171,14 +173,14 @@ class TestForecast:
 class TestPace:
     MACHINE = Machine("a", "auto", "auto", None, None)
 
-    def pace(self, seconds: float = 2.0, machine: Machine = MACHINE) -> Pace:
-        return Pace(machine, 1.0, seconds, 1000, 300)
+    def pace(self, start: float = 2.0, machine: Machine = MACHINE, job: str = "j", num_read: int = 1000) -> Pace:
+        return Pace(machine, job, start, num_read, num_read // 3, 2, 0.001, 0.002, 0.02, 1.0, 1.0)
 
     def test_the_last_run_on_such_a_machine_counts(self) -> None:
-        assert recall(self.MACHINE, 1000, 300) is None
+        assert recall(self.MACHINE, "j", 1000, 300) is None
         for pace in (self.pace(3.0), self.pace(), self.pace(9.0, Machine("a", "auto", "auto", 2, None))):
             remember(pace)
-        assert recall(self.MACHINE, 900, 300) == self.pace()
+        assert recall(self.MACHINE, "j", 900, 300) == self.pace()
         assert file_of_paces().stat().st_mode & 0o777 == 0o600
 
     def test_what_it_cannot_read_is_no_pace(self) -> None:
@@ -189,30 +191,22 @@ class TestPace:
             "x",
             "[]",
             "1",
-            json.dumps({**good, "seconds": "x"}),
-            json.dumps({**good, "seconds": -1}),
+            json.dumps({**good, "reading": "x"}),
+            json.dumps({**good, "reading": -1}),
+            json.dumps({**good, "job": 1}),
         ]
         file_of_paces().write_text("\n".join(damaged))
-        assert recall(self.MACHINE, 1000, 300) is None
+        assert recall(self.MACHINE, "j", 1000, 300) is None
 
-    def test_a_run_of_few_pieces_says_little_of_one_of_many(self) -> None:
-        many, few = Pace(self.MACHINE, 1.0, 60.0, 60_000, 20_000), Pace(self.MACHINE, 1.0, 9.0, 300, 100)
-        remember(many)
-        remember(few)
-        assert recall(self.MACHINE, 90_000, 25_000) == many
-        assert recall(self.MACHINE, 500, 200) == few
+    def test_one_of_the_same_job_counts_before_one_of_the_same_length(self) -> None:
+        many, few, other = self.pace(num_read=60_000), self.pace(num_read=300), self.pace(job="k", num_read=90_000)
+        for pace in (many, few, other):
+            remember(pace)
+        assert recall(self.MACHINE, "j", 90_000, 25_000) == many
+        assert recall(self.MACHINE, "j", 500, 200) == few
+        assert recall(self.MACHINE, "l", 90_000, 30_000) == other, "nothing is known of this job"
 
     def test_few_are_kept(self) -> None:
         for number in range(230):
             remember(self.pace(number))
         assert len(file_of_paces().read_text().splitlines()) == 200
-
-    def test_levels_take_their_time(self) -> None:
-        pace = Pace(self.MACHINE, 1.0, 60.0, 1000, 300, stepping=20.0, num_levels=1)
-        assert pace.expected(1000, 300) == pytest.approx(61)
-        assert pace.expected(1000, 300, 4) == pytest.approx(1 + 40 + 4 * 20), "answers over answers come one by one"
-        assert pace.expected(4000, 1200) == pytest.approx(1 + 160 + 20), "more pieces make fuller steps"
-        assert pace.expected(250, 75) == pytest.approx(1 + 10 + 10)
-
-    def test_twice_as_much_takes_twice_as_long(self) -> None:
-        assert self.pace().expected(2000, 600) == pytest.approx(1 + 4)

@@ -16,12 +16,13 @@ from support.program import Outcome
 from llmpar.answering.answers import Answers
 from llmpar.answering.attempts import Policy
 from llmpar.answering.flow import Flow
-from llmpar.documents.document import INLINE, Segment, text_block, text_document
+from llmpar.answering.pending import Pending, foreseen_as
+from llmpar.documents.document import INLINE, Result, Segment, text_block, text_document
 from llmpar.engine.request import Sequence
 from llmpar.jobs.reduction import JOINT, Stretch, Tree, labelled
 from llmpar.reporting.report import Report
 from llmpar.store.job import NoStore
-from llmpar.tasks.question import Sampling
+from llmpar.tasks.question import Question, Sampling
 from llmpar.tasks.task import Task
 
 Call = Callable[..., Outcome]
@@ -77,6 +78,34 @@ def test_a_question_holds_what_fits() -> None:
         planted.add(text)
     assert planted.finish() == "(((ABCD)(EFGH))I)"
     assert planted.shape == [2, 1, 1], "two answers are asked about, even where they are too long together"
+
+
+class _AtOnce:
+    """Answers each question in three letters, at once."""
+
+    def submit(self, question: Question) -> Pending:
+        return foreseen_as(question, Result(question.segment, "ABC"))
+
+    def result(self, pending: Pending) -> Result:
+        assert pending.result
+        return pending.result
+
+
+@pytest.mark.parametrize("count", [2, 5, 30, 49, 400])
+@pytest.mark.parametrize("budget", [6, 9, 12])
+def test_what_is_coming_is_foreseen_from_the_beginning_on(count: int, budget: int) -> None:
+    """The time left of a summary was told as if there were no answers over answers."""
+    planted = Tree(_AtOnce(), TASK, DOCUMENT, budget, len)
+    foreseen = []
+    for _ in range(count):
+        planted.add("ABC")
+        foreseen.append((*planted.coming(count + sum(planted.shape)), sum(planted.shape)))
+    planted.finish()
+    total = sum(planted.shape)
+    assert planted.coming(count + total) == (0.0, 0)
+    for questions, num_levels, asked in foreseen:
+        assert questions + asked == pytest.approx(total, rel=0.3, abs=1.5)
+        assert abs(num_levels - len(planted.shape)) <= 1 + (total - asked < total / 4) * len(planted.shape)
 
 
 def test_what_fails_is_left_out_and_at_the_end_its_parts_stand() -> None:

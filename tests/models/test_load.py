@@ -29,6 +29,7 @@ from llmpar.engine.generic.model import TorchModel
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.errors import ModelUnavailable
 from llmpar.models import device_needs, devices, load
+from llmpar.models import precision as precision_module
 from llmpar.models.devices import find_devices
 from llmpar.models.load import load_model
 
@@ -352,7 +353,7 @@ class TestDevice:
         precision: PrecisionName,
         said: str,
     ) -> None:
-        monkeypatch.setattr(load, "find_devices", lambda _: (device,))
+        monkeypatch.setattr(precision_module, "find_devices", lambda _: (device,))
         monkeypatch.setattr(devices, "compute_capabilities", lambda: (capability,))
         with pytest.raises(ModelUnavailable, match=said):
             load_model(tiny_model, device, precision)
@@ -373,16 +374,16 @@ class TestDevice:
         capability: tuple[int, int] | None,
         said: str,
     ) -> None:
-        monkeypatch.setattr(load, "find_devices", lambda _: (device,))
+        monkeypatch.setattr(precision_module, "find_devices", lambda _: (device,))
         monkeypatch.setattr(devices, "compute_capabilities", lambda: (capability,))
         with pytest.raises(ModelUnavailable, match=said):
             load_model(tiny_model, device, "fp32", kv_cache="fp8")
 
     def test_a_gpu_takes_every_precision(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(load, "find_devices", lambda _: ("cuda:0", "cuda:1"))
+        monkeypatch.setattr(precision_module, "find_devices", lambda _: ("cuda:0", "cuda:1"))
         monkeypatch.setattr(devices, "compute_capabilities", lambda: ((9, 0), (8, 9)))
         for precision in ("fp32", "bf16", "fp8", "int8", "int4"):
-            assert load.find_arithmetic("cuda", precision, 4) == (("cuda:0", "cuda:1"), precision)  # type: ignore[arg-type]
+            assert precision_module.find_arithmetic("cuda", precision, 4) == (("cuda:0", "cuda:1"), precision)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
         ("bits", "sizes", "taken"),
@@ -396,10 +397,10 @@ class TestDevice:
         sizes: tuple[int, int] | None,
         taken: PrecisionName,
     ) -> None:
-        monkeypatch.setattr(load, "find_devices", lambda _: ("cuda:0", "cuda:1"))
+        monkeypatch.setattr(precision_module, "find_devices", lambda _: ("cuda:0", "cuda:1"))
         monkeypatch.setattr(devices, "compute_capabilities", lambda: ((9, 0), (8, 9)))
         monkeypatch.setattr(device_needs, "memory_sizes", lambda: sizes)
-        assert load.find_arithmetic("cuda", "auto", bits, tiny_model)[1] == taken
+        assert precision_module.find_arithmetic("cuda", "auto", bits, tiny_model)[1] == taken
 
 
 class TestReplicas:
@@ -407,7 +408,7 @@ class TestReplicas:
 
     @pytest.fixture(autouse=True)
     def _two_devices(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(load, "find_devices", lambda _: ("cpu:0", "cpu:0"))
+        monkeypatch.setattr(precision_module, "find_devices", lambda _: ("cpu:0", "cpu:0"))
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_each_device_has_weights_of_its_own(

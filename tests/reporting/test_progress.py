@@ -69,6 +69,38 @@ def test_the_last_answers_are_not_said_to_take_no_time(count: int, seed: int) ->
     assert num_told > 10
 
 
+def test_no_answer_is_taken_to_be_longer_than_the_limit() -> None:
+    """Of answers of which most are cut, the first ones tell that the others go on and on."""
+    pieces = [(read, min(length, 64)) for read, length in lengths(200, 4)]
+    total = [seconds for seconds, _, _ in simulate(pieces, 128)][-1]
+    found = {}
+    for limit in (64.0, float("inf")):
+        costs, worst = Costs(), 0.0
+        for seconds, report, statuses in simulate(pieces, 128):
+            report.most_tokens = limit
+            left = look_ahead(report, statuses, seconds, costs).seconds_left
+            if left is not None:
+                worst = max(worst, abs(seconds + left - total) / total)
+        found[limit] = worst
+    assert found[64.0] <= 0.25
+    assert found[64.0] < found[float("inf")]
+
+
+def test_answers_over_answers_are_waited_for_level_by_level() -> None:
+    pieces = lengths(100, 5)
+    costs = Costs()
+    for seconds, report, statuses in simulate(pieces, 128):
+        alone = look_ahead(report, statuses, seconds, costs).seconds_left
+        if report.num_segments_done > 50:
+            break
+    report.expect_questions(lambda number: (number / 3, 4))
+    with_levels = look_ahead(report, statuses, seconds, costs).seconds_left
+    assert alone is not None
+    assert with_levels is not None
+    mean = sum(length for _, length in pieces) / len(pieces)
+    assert with_levels - alone > 4 * mean * 0.05 / 2, "a step takes 0.05 s"
+
+
 def test_costs_are_learnt() -> None:
     costs = Costs()
     assert costs.expected(1, 1, 1) == 0.0

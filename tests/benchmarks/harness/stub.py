@@ -19,7 +19,7 @@ from llmpar.engine.model import Notify, Runners, Settings
 from llmpar.engine.request import Request
 from llmpar.engine.request import Sequence as Running
 from llmpar.integrity.foundation import Foundation
-from llmpar.models import load
+from llmpar.models import load, precision
 
 _STEP = float(os.environ.get("STUB_STEP_MS", "4")) / 1000
 _SLOTS = int(os.environ.get("STUB_SLOTS", "1024"))
@@ -106,8 +106,8 @@ def _patch() -> None:
 
     if hasattr(devices, "bind_device"):
         devices.bind_device = lambda _: None
-    load.find_devices = lambda _: (_DEVICE,)
-    load.find_arithmetic = lambda *_: ((_DEVICE,), "bf16")
+    precision.find_devices = lambda _: (_DEVICE,)
+    precision.find_arithmetic = lambda *_: ((_DEVICE,), "bf16")
 
 
 def main() -> None:

@@ -1,0 +1,76 @@
+"""How fast earlier runs on this machine were, kept as a few lines of JSON beside the store: figures, and no text."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from llmpar.paths import make_private, state_dir
+from llmpar.reporting.pace import Machine, Pace
+
+_MOST = 200  # runs that are remembered
+_LEAST = 200  # tokens; a shorter run tells nothing
+
+
+def kind_of(asked: object) -> str:
+    """Return a digest of what is asked, which is plain data: by it runs of the same are known, and no text is kept."""
+    return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
+
+
+def file_of_paces() -> Path:
+    """Return where they are kept."""
+    return state_dir() / "runs.jsonl"
+
+
+def remember(pace: Pace) -> None:
+    """Keep how fast a run was, if it was long enough to tell. Where that cannot be kept, nobody misses it much."""
+    if pace.num_read + pace.num_written < _LEAST:
+        return
+    file = file_of_paces()
+    with contextlib.suppress(OSError):
+        make_private(file.parent)
+        lines = file.read_text(encoding="utf-8").splitlines()[1 - _MOST :] if file.exists() else []
+        made = file.with_name(f"{file.name}.new")
+        made.touch(mode=0o600)
+        made.write_text("\n".join([*lines, json.dumps(asdict(pace))]) + "\n", encoding="utf-8")
+        made.replace(file)
+
+
+def recall(machine: Machine, job: str, num_read: int, num_written: int) -> Pace | None:
+    """Return how fast the run on such a machine was that was most like another, the last of several; None if none was.
+
+    One of the same job tells most. Else it is the one of about as many tokens.
+
+    Args:
+        machine: what computes.
+        job: what is asked, as a digest.
+        num_read: the tokens of the other run's prompts.
+        num_written: those of its answers.
+    """
+
+    def distance(pace: Pace) -> tuple[bool, float]:
+        pairs = (pace.num_read, num_read), (pace.num_written, num_written)
+        return pace.job != job, round(sum(abs(math.log2((1 + one) / (1 + other))) for one, other in pairs))
+
+    with contextlib.suppress(OSError, ValueError):
+        lines = reversed(file_of_paces().read_text(encoding="utf-8").splitlines())
+        found = [pace for pace in map(_parsed, lines) if pace and pace.machine == machine]
+        return min(found, key=distance, default=None)
+    return None
+
+
+def _parsed(line: str) -> Pace | None:
+    """Return a line's pace; None for what another version wrote, or nobody knows."""
+    try:
+        told = json.loads(line)
+        machine = Machine(**told.pop("machine"))
+        pace = Pace(machine, **told)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return None
+    numbers = [getattr(pace, member.name) for member in fields(pace) if member.name not in ("machine", "job")]
+    is_whole = isinstance(pace.job, str) and all(isinstance(number, int | float) and number >= 0 for number in numbers)
+    return pace if is_whole else None

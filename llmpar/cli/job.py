@@ -244,6 +244,7 @@ class Job:
         if merge == "reduce":
             reduction = self.task.reduction()
             trees = partial(plant, session, reduction)
+            trees(text_document(self.task.name))  # which tells what is coming before the first answer is there
             # Files of their own have names of their own.
             has_heads = len(self.files) > 1 and not self.is_total and not self.options.output.output_dir
             return ReducingMerger(trees, is_total=self.is_total, has_heads=has_heads, grown=self._describer(progress))

@@ -56,7 +56,10 @@ def noted_launches() -> Iterator[Launches]:
         (module, name): kernel
         for module in [module for name, module in sys.modules.items() if _MODULES.fullmatch(name)]
         for name, kernel in vars(module).items()
-        if hasattr(kernel, "warmup") and kernel.fn.__module__ == module.__name__ and not name.startswith("_")
+        if not isinstance(kernel, type)  # Triton's own classes are kernels to look at
+        and hasattr(kernel, "warmup")
+        and kernel.fn.__module__ == module.__name__
+        and not name.startswith("_")
     }
     for (module, name), kernel in plain.items():
         setattr(module, name, _Noted(kernel, launches))

@@ -48,7 +48,8 @@ class TestTwoGPUs:
         (shards,) = loaded.models
         assert shards.shares_tokens, "transformers divides it"
         assert loaded.precision == precision, remarks
-        assert precision == "int8" or shards.mine.decoder.is_steady
+        # cuBLAS adds in fp32 in other orders for other numbers of rows.
+        assert precision in ("fp32", "int8") or shards.mine.decoder.is_steady
         return build_engine(loaded.models, loaded.context_length, loaded.stop_ids, None, slots, prefix)
 
     def test_answers_do_not_depend_on_the_batch(self, directories: dict[str, Path]) -> None:

@@ -40,7 +40,7 @@ def load_divided(
         rank: which one this is.
         size: how many there are.
         kv_cache: what keys and values are kept in.
-        notify: is told how ranks add what each computes a part of, or why it is None, and what was passed over.
+        notify: is told why it is None, and what was passed over.
 
     Raises:
         ModelUnavailable: the files are damaged, the share is too large for the device, or the weights cannot be divided
@@ -56,18 +56,15 @@ def load_divided(
     try:
         from llmpar.engine.cuda.from_transformers import TooFar, build_share
         from llmpar.engine.cuda.model import CudaModel
-        from llmpar.engine.ranks.exchange import open_exchange
 
         if found := find_out(path, notify):
             target, is_short = torch.device(device), precision in SHORT
             # Short weights are for GPUs; on a CPU, for tests, what is beside them is exact.
             is_bf16 = target.type == "cuda" and has_bf16() if is_short else precision == "bf16"
             dtype = torch.bfloat16 if is_bf16 else torch.float32
-            exchange, said = open_exchange(rank, size, target, dtype)
-            notify(f"of what the devices add up, {said}")
             for tried in LONGER.get(precision, (precision,)):
                 try:
-                    decoder = build_share(*found, rank, size, tried, target, dtype, kv_cache, exchange)
+                    decoder = build_share(*found, rank, size, tried, target, dtype, kv_cache)
                     break
                 except TooFar as other:
                     reason = str(other)

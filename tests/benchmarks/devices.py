@@ -7,7 +7,7 @@ Run it with llmpar's interpreter; it need not be installed:
     python tests/benchmarks/devices.py start --shapes 0.6b --directory /tmp/shapes
     python tests/benchmarks/devices.py agreement --shapes 135m,0.6b --directory /tmp/shapes
     python tests/benchmarks/devices.py tensor --models 8b,32b --sizes 1,2
-    python tests/benchmarks/devices.py exchange --size 2
+    python tests/benchmarks/devices.py sums --size 2
     python tests/benchmarks/devices.py cores --directory /tmp/shapes
     python tests/benchmarks/devices.py same --shapes 0.6b --directory /tmp/shapes
     python tests/benchmarks/devices.py order --shapes 135m,0.6b,8b --directory /tmp/shapes
@@ -33,7 +33,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from device import agreement, bits, command, cores, engines, exchange, likely, same, start, tensor
+from device import agreement, bits, command, cores, engines, likely, same, start, sums, tensor
 from device.shapes import SHAPES, make_config
 from harness.machine import describe_machine
 
@@ -104,9 +104,8 @@ def _options() -> argparse.Namespace:
     add("--repeats", type=int, default=2, help="jobs after one as large")
     add("--batch-size", type=int, help="sequences at once; default: the engine's own choice")
     add("--max-memory", type=int, help="bytes for keys and values; default: the engine's own choice")
-    add("--read", type=int, help="bytes of others' that a rank reads itself in a sum; default: the engine's own choice")
     add("--time-limit", type=float, default=180, help="seconds for a trial")
-    add = part("exchange", "sums over several GPUs by their size, in recorded steps", "")
+    add = part("sums", "sums over several GPUs by their size, in recorded steps", "")
     add("--size", type=int, default=2, help="number of GPUs")
     add("--time-limit", type=float, default=60, help="seconds for all")
     add = part("command", "the whole command over many lines, with the store and without", "")
@@ -251,7 +250,7 @@ def _cores(options: argparse.Namespace, directories: dict[str, str], _: dict[str
 
 
 def _tensor(options: argparse.Namespace, _: dict[str, str], __: dict[str, Any]) -> tuple[str, Any]:
-    settings = {"batch_size": options.batch_size, "max_memory": options.max_memory, "read": options.read}
+    settings = {"batch_size": options.batch_size, "max_memory": options.max_memory}
     found = tensor.run_tensor(
         options.models,
         options.sizes,
@@ -265,9 +264,9 @@ def _tensor(options: argparse.Namespace, _: dict[str, str], __: dict[str, Any]) 
     return tensor.report_tensor(found), _plain(found)
 
 
-def _exchange(options: argparse.Namespace, _: dict[str, str], __: dict[str, Any]) -> tuple[str, Any]:
-    found = exchange.run_exchange(options.size, options.time_limit, _tell)
-    return exchange.report_exchange(found, options.size) if found else "it failed", _plain(found)
+def _sums(options: argparse.Namespace, _: dict[str, str], __: dict[str, Any]) -> tuple[str, Any]:
+    found = sums.run_sums(options.size, options.time_limit, _tell)
+    return sums.report_sums(found) if found else "it failed", _plain(found)
 
 
 def _command(options: argparse.Namespace, _: dict[str, str], __: dict[str, Any]) -> tuple[str, Any]:
@@ -327,7 +326,7 @@ _PARTS = {
     "start": _start,
     "agreement": _agreement,
     "tensor": _tensor,
-    "exchange": _exchange,
+    "sums": _sums,
     "cores": _cores,
     "command": _command,
     "same": _same,

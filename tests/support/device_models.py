@@ -13,10 +13,15 @@ import torch
 import transformers
 
 from llmpar.engine.build import build_engine
+from llmpar.engine.cuda.order import keep_order
 from llmpar.engine.engine import Engine
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.request import SamplingParams
 from llmpar.models.load import load_model
+
+# Before anything computes: cuBLAS reads once in a process how large its workspace is, and here transformers may be the
+# first to use it, before a model of ours is loaded, whose sums would then have no order.
+keep_order()
 
 DEVICE = "cuda"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -16,7 +16,7 @@ from llmpar.engine.cuda.divided import Divider
 from llmpar.engine.cuda.experts import experts_of
 from llmpar.engine.cuda.linear import FloatLinear, Linear
 from llmpar.engine.cuda.order import has_order, keep_order
-from llmpar.engine.cuda.share import Exchange, Share
+from llmpar.engine.cuda.share import Share
 from llmpar.engine.cuda.stored import Stored
 from llmpar.engine.generic.skeleton import Skeleton
 from llmpar.engine.pages import PAGE, num_pages_of
@@ -119,7 +119,6 @@ def build_share(
     device: torch.device,
     dtype: torch.dtype,
     kv_cache: KVCacheName = "auto",
-    exchange: Exchange | None = None,
 ) -> Decoder:
     """Return a rank's share of a decoder; all ranks of torch's process group do so at once.
 
@@ -132,7 +131,6 @@ def build_share(
         device: where this one will compute.
         dtype: of rows, keys and values, and of weights that are not short.
         kv_cache: what keys and values are kept in.
-        exchange: see `Share`.
 
     Raises:
         OtherShape: the model cannot be divided so, or our kernels do not run here.
@@ -140,7 +138,7 @@ def build_share(
     """
     if device.type == "cuda":
         keep_order()
-    share = Share(rank, size, len(parts.embedding), exchange)
+    share = Share(rank, size, len(parts.embedding))
     divider = Divider(share, parts, precision, device, dtype, skeleton)
     decoder = replace(
         _assembled(parts, divider, kv_cache),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import distributed
@@ -22,16 +22,6 @@ _gather: Any = getattr(distributed, "all_gather_single", None) or distributed.al
 _EVEN = 16  # of which what does not divide is made a multiple, with nothing: products like such widths
 
 
-class Exchange(Protocol):
-    """What adds small parts faster; see `ranks.exchange`."""
-
-    def takes(self, part: torch.Tensor, /) -> bool:
-        """Tell whether it adds parts (N, H) of this size and type; all ranks say the same."""
-
-    def add(self, part: torch.Tensor, /) -> torch.Tensor:
-        """Return the sum (N, H) of all ranks' parts, in the order of the ranks, which this rank's own may become."""
-
-
 @dataclass(frozen=True, slots=True)
 class Share:
     """What a decoder knows of its being one of several.
@@ -40,13 +30,11 @@ class Share:
         rank: which one it is.
         size: how many there are.
         vocabulary: how many tokens all of them know.
-        exchange: adds small parts; None where the process group adds all.
     """
 
     rank: int
     size: int
     vocabulary: int
-    exchange: Exchange | None = None
 
     def cut(self, length: int, even: int = 1) -> tuple[slice, int]:
         """Return this rank's part of so many rows or columns, and how many each has, filled up where it has fewer.
@@ -64,8 +52,6 @@ class Share:
         It is made in the order of the ranks, and so is the same for any number of rows. Of two numbers there is but
         one sum; of more, a ring makes it in as many orders as there are ranks, by where a number stands.
         """
-        if self.exchange and self.exchange.takes(part):
-            return self.exchange.add(part)
         if self.size > 2:
             return self._add_in_order(part)
         distributed.all_reduce(part)

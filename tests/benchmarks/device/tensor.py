@@ -53,12 +53,10 @@ def open_tensor(spec: Spec) -> Iterator[tuple[Answer, str]]:
     size, remarks = spec.options["size"], list[str]()
     model: EngineModel
     if size == 1:
-        model, _ = _draw(spec.model, spec.device, None, Place(0, 1, ""))
+        model = _draw(spec.model, spec.device, Place(0, 1, ""))
     else:
         ranks = Ranks(size)
-        draw = partial(_draw, spec.model, spec.device, spec.options.get("read"))
-        mine, said = ranks.call(partial(draw, ranks.place), partial(_mine, draw))
-        remarks.append(said)
+        mine = ranks.call(partial(_draw, spec.model, spec.device, ranks.place), partial(_draw, spec.model, spec.device))
         model = Shards(ranks, mine, shares_tokens=True)
     prefix_ids = spec.workload(0).prefix_ids
     with build_engine([model], 1024, frozenset(), None, spec.options.get("batch_size"), prefix_ids,
@@ -66,18 +64,11 @@ def open_tensor(spec: Spec) -> Iterator[tuple[Answer, str]]:
         yield answering(engine), "; ".join(remarks)
 
 
-def _mine(draw: Callable[[Place], tuple[CudaModel, str]], place: Place) -> CudaModel:
-    return draw(place)[0]
-
-
-def _draw(shape: str, kind: str, read: int | None, place: Place) -> tuple[CudaModel, str]:
-    """Return a rank's share of a model of a shape, drawn on its device, and how ranks add; see `ranks.exchange`."""
-    import torch
-
+def _draw(shape: str, kind: str, place: Place) -> CudaModel:
+    """Return a rank's share of a model of a shape, drawn on its device."""
     from llmpar.engine.cuda.model import CudaModel
     from llmpar.engine.cuda.order import keep_order
     from llmpar.engine.cuda.share import Share
-    from llmpar.engine.ranks.exchange import READ, open_exchange
     from llmpar.engine.ranks.group import join
 
     config = make_config(shape)
@@ -85,14 +76,9 @@ def _draw(shape: str, kind: str, read: int | None, place: Place) -> tuple[CudaMo
     if kind != "cpu":
         keep_order()
     if place.size == 1:
-        return CudaModel(draw_decoder(config, device)), ""
+        return CudaModel(draw_decoder(config, device))
     join(place, device)
-    exchange, said = None, "all goes through the process group (as asked)"
-    if read != 0:
-        target = torch.device(device)
-        exchange, said = open_exchange(place.rank, place.size, target, torch.bfloat16, READ if read is None else read)
-    share = Share(place.rank, place.size, config.vocab_size, exchange)
-    return CudaModel(draw_decoder(config, device, share)), said
+    return CudaModel(draw_decoder(config, device, Share(place.rank, place.size, config.vocab_size)))
 
 
 def draw_decoder(config: Any, device: str, share: Share | None = None) -> Decoder:

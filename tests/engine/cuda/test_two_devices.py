@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import pytest
 import torch
 from support.device_models import DEVICE, GREEDY, PREFIX, SHAPES, engine, expected, make_directories, prompts
 from support.engines import collected
-from support.places import ROOT
 from support.program import Outcome
 
 from llmpar.engine.build import build_engine
@@ -51,11 +48,11 @@ class TestTwoGPUs:
         (shards,) = loaded.models
         assert shards.shares_tokens, "transformers divides it"
         assert loaded.precision == precision, remarks
-        assert precision == "int8" or shards.mine.decoder.is_steady
+        # cuBLAS adds in fp32 in other orders for other numbers of rows.
+        assert precision in ("fp32", "int8") or shards.mine.decoder.is_steady
         return build_engine(loaded.models, loaded.context_length, loaded.stop_ids, None, slots, prefix)
 
-    def test_answers_depend_neither_on_the_batch_nor_on_how_devices_add(self, directories: dict[str, Path]) -> None:
-        """The first of these engines shares memory, if nothing before has: a process does so once."""
+    def test_answers_do_not_depend_on_the_batch(self, directories: dict[str, Path]) -> None:
         found = [
             collected(self.divided(directories["qwen3"], "bf16", slots, prefix), prompts(), GREEDY)
             for slots, prefix in ((5, PREFIX), (None, []))
@@ -96,26 +93,12 @@ class TestTwoGPUs:
 
         divided = run("--device", DEVICE, "--tensor-parallel", "2")
         assert "2 devices each with a share of every layer" in divided.err
-        assert "KB at once goes through memory that they share" in divided.err
         assert divided.out == run("--device", "cuda:0").out
 
     def test_sampled_answers_are_those_of_one(self, directories: dict[str, Path]) -> None:
         params = SamplingParams(24, temperature=1.0, top_p=0.9, seed=11)
         alone = collected(engine(directories["qwen3"], "fp32", 1, 16, PREFIX), prompts(), params)
         assert collected(self.divided(directories["qwen3"]), prompts(), params) == alone
-
-    @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
-    def test_sums_over_shared_memory_are_those_of_nccl_and_a_rank_left_alone_comes_out(self, dtype: str) -> None:
-        """In a process of its own, as memory is shared once in each."""
-        paths = os.pathsep.join(str(path) for path in (ROOT, ROOT / "tests"))
-        done = subprocess.run(
-            [sys.executable, "-m", "support.device_ranks", dtype],
-            env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        alike, lost, free = done.stdout.splitlines() or (done.stderr, "", "")
-        assert alike == "alike", done.stderr
-        assert "rank 1 was ended by signal 9" in lost
-        assert free.startswith("free after")
 
     def test_one_that_is_killed_ends_the_run_and_another_begins_afresh(self, directories: dict[str, Path]) -> None:
         running = self.divided(directories["llama"])

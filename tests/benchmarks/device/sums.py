@@ -1,4 +1,4 @@
-"""The exchange part: how long a sum over all GPUs takes in a recorded step, by its size and by who makes it."""
+"""The sums part: how long a sum over all GPUs takes in a recorded step, by its size and by how it is made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from device.reports import reporting, reports_of
 if TYPE_CHECKING:
     from llmpar.engine.ranks.group import Place
 
-HEADER = ["GPUs", "KB", "all-reduce µs", "shared memory µs", "in order µs", "shared memory is"]
+HEADER = ["GPUs", "KB", "all-reduce µs", "in order µs", "all-reduce is"]
 _WIDTH = 4096
 _SUMS = 40  # of one recording, one after the other as in a step
 _REPLAYS = 15  # of which the fastest counts
@@ -24,48 +24,40 @@ _LARGEST = 16 << 20
 
 @dataclass(frozen=True)
 class Sum:
-    """What a sum of so many bytes took, in microseconds; None for what there is not."""
+    """What a sum of so many bytes took, in microseconds."""
 
     size: int
     num_bytes: int
     all_reduce: float
-    shared: float | None
     in_order: float
 
     def row(self) -> list[str]:
-        ratio = "–" if self.shared is None else f"{self.all_reduce / self.shared:.2f} × as fast"
-        times = (f"{time:,.1f}" if time else "–" for time in (self.all_reduce, self.shared, self.in_order))
+        times = (f"{time:,.1f}" for time in (self.all_reduce, self.in_order))
+        ratio = f"{self.in_order / self.all_reduce:.2f} × as fast"
         return [str(self.size), f"{self.num_bytes // 1024:,}", *times, ratio]
 
 
-def run_exchange(size: int, time_limit: float, tell: Callable[[str], None]) -> list[Sum]:
+def run_sums(size: int, time_limit: float, tell: Callable[[str], None]) -> list[Sum]:
     """Time sums over the first GPUs in a process of its own."""
-    return [Sum(size=size, **found) for found in reports_of(["device.exchange", str(size)], time_limit, tell)]
+    return [Sum(size=size, **found) for found in reports_of(["device.sums", str(size)], time_limit, tell)]
 
 
-def report_exchange(found: list[Sum], size: int) -> str:
-    """Return the table, and what it says of the size up to which memory is shared."""
-    from llmpar.engine.ranks.exchange import READ
-
-    table = markdown_table(HEADER, [one.row() for one in found])
-    wins = [one.num_bytes for one in found if one.shared and one.shared < one.all_reduce]
-    # Only as far as it wins at all smaller sizes.
-    until = next((one.num_bytes for one in found if one.num_bytes not in wins), 2 * _LARGEST) // 2
+def report_sums(found: list[Sum]) -> str:
+    """Return the table, and what its columns are."""
     return (
-        f"{table}\n\nbf16 in a CUDA graph of {_SUMS} sums, the fastest of {_REPLAYS} replays on rank 0. All-reduce is "
-        f"NCCL's; in order: each adds a part in the order of the ranks, by NCCL, which llmpar does with more than two. "
-        f"Shared memory wins up to {until // 1024:,} KB a sum, {until * (size - 1) // 1024:,} KB read by each; "
-        f"`READ` in llmpar/engine/ranks/exchange.py is {READ // 1024:,} KB read by each."
+        f"{markdown_table(HEADER, [one.row() for one in found])}\n\nbf16 in a CUDA graph of {_SUMS} sums, the fastest "
+        f"of {_REPLAYS} replays on rank 0. All-reduce is NCCL's; in order: each adds a part in the order of the ranks, "
+        "which llmpar does with more than two."
     )
 
 
 def measure(size: int, report: Callable[..., None]) -> None:
-    from device import exchange  # whose functions other ranks find by its name
+    from device import sums  # whose functions other ranks find by its name
     from llmpar.engine.ranks.ranks import Ranks
 
     ranks = Ranks(size)
     try:
-        for found in ranks.call(partial(exchange.times, ranks.place), exchange.repeat, 300):
+        for found in ranks.call(partial(sums.times, ranks.place), sums.repeat, 300):
             report(**found)
     finally:
         ranks.close()
@@ -82,15 +74,10 @@ def times(place: Place) -> list[dict[str, Any]]:
     from torch import distributed
 
     from llmpar.engine.cuda.share import Share
-    from llmpar.engine.ranks.exchange import open_exchange
     from llmpar.engine.ranks.group import join
 
     device = torch.device("cuda", place.rank)
     join(place, str(device))
-    shared, said = open_exchange(
-        place.rank, place.size, device, torch.bfloat16, read=_LARGEST * (place.size - 1)
-    )  # all sizes, as far as there is memory to share
-    print(f"rank {place.rank}: {said}", file=sys.stderr)
     share = Share(place.rank, place.size, 0)
     found = []
     with torch.inference_mode(), torch.cuda.stream(torch.cuda.Stream(device)):  # type: ignore[no-untyped-call]
@@ -102,7 +89,6 @@ def times(place: Place) -> list[dict[str, Any]]:
                 {
                     "num_bytes": part.nbytes,
                     "all_reduce": timed(distributed.all_reduce),
-                    "shared": timed(shared.add) if shared else None,
                     "in_order": timed(share._add_in_order),
                 }
             )

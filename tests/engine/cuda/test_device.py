@@ -59,7 +59,7 @@ def test_experts_are_computed_by_our_kernels_and_rows_do_not_notice_each_other(
 ) -> None:
     (model,) = load_model(directories[name], "cuda:0", precision).models
     assert isinstance(model, CudaModel)
-    assert model.decoder.is_steady
+    assert model.decoder.is_steady or precision == "fp32"  # in which cuBLAS has kernels for few rows
     alone = collected(engine(directories[name], precision, 1, 1, []), prompts(), GREEDY)
     assert collected(engine(directories[name], precision, 1, None, []), prompts(), GREEDY) == alone
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal
 
 from llmpar.answering.attempts import Policy
@@ -331,7 +331,8 @@ def _listed(texts: Iterable[str], what: str = "texts") -> Iterator[str]:
     def yield_texts() -> Iterator[str]:
         for index, text in enumerate(texts):
             if not isinstance(text, str):
-                raise UsageError(f"{what}: number {index + 1} is no str, but {type(text).__name__}")
+                remedy = "; read the file first: Path.read_text()" if isinstance(text, PurePath) else ""
+                raise UsageError(f"{what}: number {index + 1} is no str, but {type(text).__name__}{remedy}")
             yield text
 
     return yield_texts()

@@ -326,6 +326,11 @@ def test_what_is_no_text_is_named_after_the_results_before_it() -> None:
         next(results)
 
 
+def test_a_path_is_no_text() -> None:
+    with pytest.raises(UsageError, match=r"texts: number 1 is no str, but \w+; read the file first"):
+        llmpar.ask("Which?", [Path("handbook.md")], model=ECHO)  # type: ignore[list-item]
+
+
 def test_an_abandoned_run_leaves_no_thread() -> None:
     before = threading.active_count()
     for _ in range(3):

@@ -45,7 +45,8 @@ def _remedies(report: Report, *, keeps: bool, translates: bool) -> list[str]:
     larger = "a larger model (-m) helps most: this one fails at so many" if is_rule else ""
     if stopped and not translates:
         limit = -(-2 * report.most_tokens_stopped // _ROUND) * _ROUND
-        room = f"--max-new-tokens {limit} gives more room to {_all_or(stopped, number)}, stopped while writing"
+        were = f"{_all_or(stopped, number)} {'was' if stopped == 1 else 'were'}"
+        room = f"--max-new-tokens {limit} gives more room: {were} stopped while writing"
         if 2 * stopped >= number:
             return [larger, room] if larger else [f"{room}; a larger model (-m) ends more often by itself"]
     if keeps:

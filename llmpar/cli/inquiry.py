@@ -101,7 +101,9 @@ class Inquiry:
                         pass
                 session.flow.close()
                 return
+            num_failed = run.report.num_failed
             findings = list(asking.find(questions, passages, chosen, session, task))
+            num_lost = run.report.num_failed - num_failed
             answer = Conclusion("") if self.quotes else asking.conclude(self.question, findings, session, task)
             session.flow.close()
             if self.quotes:
@@ -109,7 +111,7 @@ class Inquiry:
             self._show(output, "".join(self._told(findings, answer)))
             run.tell_gaps("the answer", answer.gaps, progress)
             if not findings:
-                progress.note(f"llmpar ask: {_nothing_found(num_read, len(passages))}")
+                progress.note(f"llmpar ask: {_nothing_found(num_read, num_lost, len(passages))}")
 
     def _count(self, sources: list[str], progress: Progress) -> None:
         """Tell what a run would do, without the weights and without changing anything."""
@@ -196,12 +198,13 @@ class Inquiry:
         output.finish()
 
 
-def _nothing_found(num_read: int, num_passages: int) -> str:
+def _nothing_found(num_read: int, num_lost: int, num_passages: int) -> str:
     """Return that there is no answer, and what may help."""
     if not num_passages:
         return "there is nothing to read in what it was given"
     more = f"; --top all reads all {num_passages:,}" if num_read < num_passages else ""
-    return f"no passage says anything to it ({num_read:,} read){more}"
+    lost = f", {num_lost:,} of them without a good answer" if num_lost else ""
+    return f"no passage says anything to it ({num_read:,} read{lost}){more}"
 
 
 def _once(findings: list[Finding]) -> list[Finding]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import typer
 
 from llmpar.cli import roles
-from llmpar.cli.common_options import HELP_ALL
+from llmpar.cli.common_options import COMMON, HELP_ALL
 from llmpar.cli.option import option
 from llmpar.documents.register import Register
 from llmpar.interrupts import time_limit
@@ -40,6 +40,7 @@ def takes_options(command: _F) -> _F:
         spread += _parameters(kind)
 
     parameters = plain + spread
+    folding = [HELP_ALL] if command.__name__ in COMMON else []
     found = roles.roles_of({parameter.name: parameter.annotation for parameter in parameters})
 
     @wraps(command)
@@ -50,8 +51,8 @@ def takes_options(command: _F) -> _F:
                 given[name] = _gathered(kind, given, register)
             return command(**given)
 
-    spread_command.__signature__ = inspect.Signature([*parameters, HELP_ALL])  # type: ignore[attr-defined]
-    spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*parameters, HELP_ALL)}
+    spread_command.__signature__ = inspect.Signature([*parameters, *folding])  # type: ignore[attr-defined]
+    spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*parameters, *folding)}
     return spread_command  # type: ignore[return-value]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 
 from llmpar.errors import UsageError
 from llmpar.visible import one_line
+
+_NAMED = 6  # pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +44,33 @@ def find_pages() -> list[Page]:
 
 
 def find_page(topic: str) -> Page:
-    """Return the page about a topic, which may be written with spaces and capitals.
+    """Return the page about a topic, which may be written with spaces and capitals, or by its first words alone.
 
     Raises:
-        UsageError: there is none; the message names the nearest topics.
+        UsageError: there is none; the message names the pages that tell of it, or else those with the nearest names.
     """
     wanted = "-".join(topic.lower().replace("_", "-").split())
     pages = {page.topic: page for page in find_pages()}
-    if wanted not in pages:
-        nearest = [name for name in pages if wanted and wanted in name] or get_close_matches(wanted, pages, 3, 0.4)
+    if wanted in pages:
+        return pages[wanted]
+    named = [name for name in pages if wanted and wanted in name]
+    if len(named) == 1 and named[0].startswith(f"{wanted}-"):
+        return pages[named[0]]
+    told = [] if named else _telling(topic, pages.values())
+    nearest = named or get_close_matches(wanted, pages, 3, 0.4)
+    if told:
+        remark = f"it is told of in {', '.join(told)}"
+    else:
         remark = f"did you mean {' or '.join(nearest)}?" if nearest else f"there are {', '.join(pages)}"
-        raise UsageError(f"no page about {one_line(topic)!r}; {remark}")
-    return pages[wanted]
+    raise UsageError(f"no page about {one_line(topic)!r}; {remark}")
+
+
+def _telling(topic: str, pages: Iterable[Page]) -> list[str]:
+    """Return the topics of the pages that have words beginning so, those that have most of them first."""
+    words = topic.lower().split()
+    word = re.compile(r"\b" + r"[\s-]+".join(map(re.escape, words)))
+    numbers = {page.topic: len(word.findall(page.text.lower())) for page in pages} if words else {}
+    return sorted((name for name, number in numbers.items() if number), key=lambda name: -numbers[name])[:_NAMED]
 
 
 def _read(topic: str, text: str) -> Page:

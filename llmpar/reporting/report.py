@@ -253,7 +253,8 @@ class Report:
             parts[0] += f" of {counted(self.num_documents, 'document')}"
         if self.num_failed:
             loops = f" ({self.num_looped:,} in a loop)" if self.num_looped else ""
-            parts.append(f"{self.num_failed:,} failed and {(self.fates or FATES[on_error])[1]}{loops}")
+            one, several = self.fates or FATES[on_error]
+            parts.append(f"{self.num_failed:,} failed and {one if self.num_failed == 1 else several}{loops}")
         if self.num_refused:
             parts.append(f"{self.num_refused:,} refused")
         if self.num_retried:

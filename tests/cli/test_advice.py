@@ -39,7 +39,7 @@ def told(*results: Result) -> list[str]:
 def test_it_is_how_many_and_the_step_that_helps_most() -> None:
     assert told(GOOD, POOR, STOPPED, BROKEN) == [
         "llmpar run: 2 pieces had no good answer",
-        "  --max-new-tokens 1100 gives more room to 1 of them, stopped while writing; "
+        "  --max-new-tokens 1100 gives more room: 1 of them was stopped while writing; "
         "a larger model (-m) ends more often by itself",
     ]
     assert told(GOOD, POOR, POOR, STOPPED) == [
@@ -47,7 +47,7 @@ def test_it_is_how_many_and_the_step_that_helps_most() -> None:
         "  --retry-failed asks again for those alone; a larger model (-m) fails less often",
     ]
     assert told(STOPPED)[1:] == [
-        "  --max-new-tokens 1100 gives more room to it, stopped while writing; "
+        "  --max-new-tokens 1100 gives more room: it was stopped while writing; "
         "a larger model (-m) ends more often by itself"
     ]
     assert told(POOR)[1:] == ["  --retry-failed asks again; a larger model (-m) fails less often"]
@@ -78,7 +78,7 @@ def test_one_that_failed_before_is_told_in_a_whole_sentence() -> None:
 def test_a_model_that_fails_at_many_is_the_fault() -> None:
     assert told(*[GOOD] * 8, *[STOPPED] * 4)[1:] == [
         "  a larger model (-m) helps most: this one fails at so many",
-        "  --max-new-tokens 1100 gives more room to all, stopped while writing",
+        "  --max-new-tokens 1100 gives more room: all were stopped while writing",
     ]
     assert told(*[GOOD] * 8, *[POOR] * 4)[1:] == [
         "  a larger model (-m) helps most: this one fails at so many",

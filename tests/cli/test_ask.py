@@ -168,6 +168,9 @@ def test_nothing_found_is_said(llmpar: Call, asked: list[str], handbook: Path) -
     everything = llmpar("ask", "Where are the stairs?", "other.txt", "--top", "all")
     assert "no passage says anything to it (1 read)\n" in everything.err, "more than all cannot be read"
     assert "there is nothing to read" in llmpar("ask", "Where are the stairs?", stdin=b"").err
+    lost = llmpar("ask", "Where are the stairs?", str(handbook), "--top", "1", "--check", "confidence:1")
+    assert lost.code == 3
+    assert "no passage says anything to it (1 read, 1 of them without a good answer); --top" in lost.err
 
 
 def test_a_last_step_that_fails_is_told_and_its_answer_labelled(llmpar: Call, asked: list[str], handbook: Path) -> None:

@@ -481,7 +481,7 @@ class TestModel:
         assert outcome.code == 3
         assert outcome.out.decode().split("\n")[1] == long.strip()
         assert "<stdin>:2 'word word word word word word word word …': its prompt takes" in outcome.err
-        assert "1 failed and kept as they were" in outcome.err
+        assert "1 failed and kept as it was" in outcome.err
 
     def test_hostile_text_keeps_its_shape(self, llmpar: Call, tiny_model: Path) -> None:
         hostile = ROOT / "sample_data" / "hostile.txt"

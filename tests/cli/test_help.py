@@ -169,6 +169,27 @@ def test_a_topic_may_be_written_as_it_is_spoken(llmpar: Call) -> None:
     assert llmpar("help", "Exit", "codes").out == llmpar("help", "exit-codes").out != b""
 
 
+def test_the_first_word_of_a_topic_will_do(llmpar: Call) -> None:
+    assert llmpar("help", "cron").out == llmpar("help", "cron-and-pipes").out != b""
+    assert "format-list or formats" in llmpar("help", "format").err, "two pages may be meant"
+
+
+@pytest.mark.parametrize(("word", "page"), [("thread", "speed"), ("Max  retries", ""), ("dry run", "preview")])
+def test_a_word_of_a_page_is_told_where_it_stands(llmpar: Call, word: str, page: str) -> None:
+    outcome = llmpar("help", word)
+    assert (outcome.code, outcome.out) == (2, b"")
+    assert ("it is told of in" in outcome.err) == bool(page)
+    assert page in outcome.err
+
+
+@pytest.mark.parametrize("command", ["apply", "compare"])
+def test_few_options_are_shown_at_once(llmpar: Call, command: str) -> None:
+    assert "--help-all" not in llmpar(command, "--help").out.decode()
+    outcome = llmpar(command, "--help-all")
+    assert outcome.code == 2
+    assert "No such option: --help-all" in outcome.err
+
+
 @pytest.mark.parametrize("wrong", ["exit-code", "exitcodes", "codes"])
 def test_a_wrong_topic_is_told_the_nearest(llmpar: Call, wrong: str) -> None:
     outcome = llmpar("help", wrong)

@@ -595,7 +595,7 @@ class TestAgain:
         more, num_generated = bench(text, "--max-new-tokens", "2000")
         assert num_generated == 1, "one that was good at a further attempt is not asked again"
         assert [line for line in more.out.splitlines() if len(line) < 2000] == [good[0], good[2]]
-        assert re.search(r"--max-new-tokens \d+ gives more room to it, stopped while writing", first.err)
+        assert re.search(r"--max-new-tokens \d+ gives more room: it was stopped while writing", first.err)
 
     def test_an_attempt_that_had_too_little_room_is_made_again_before_others(self, bench: Bench) -> None:
         first, num_generated = bench("Two [long].\n", "--max-new-tokens", "50", "--check", "length")

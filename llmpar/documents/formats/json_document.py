@@ -10,7 +10,17 @@ from typing import ClassVar, Literal
 from llmpar.documents.document import Block, Layout, Record, Segment
 from llmpar.documents.formats.inline import marked_fields
 from llmpar.documents.formats.json_place import escaped, parse_place, place_of, written
-from llmpar.documents.formats.json_text import Node, Step, is_exact, losses, names_fields, parse, parse_path, select
+from llmpar.documents.formats.json_text import (
+    Node,
+    Step,
+    is_exact,
+    losses,
+    names_fields,
+    parse,
+    parse_path,
+    select,
+    told,
+)
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.layout import NEWLINE
@@ -67,7 +77,7 @@ class JsonDocument(TextFormat):
             try:
                 tree = parse(text)
             except json.JSONDecodeError as error:
-                raise InputError(f"{shown}:{error.lineno}: is no JSON: {error.msg} at column {error.colno}") from error
+                raise InputError(f"{shown}:{error.lineno}: {told(error)}") from error
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{shown}: is no JSON: {error}") from error
             found: dict[int, Node] = {}

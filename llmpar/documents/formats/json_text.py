@@ -158,6 +158,11 @@ def parse(text: str) -> Node:
     return node
 
 
+def told(error: json.JSONDecodeError) -> str:
+    """Return what keeps a text from being JSON, and where; some of Python's own sentences end with "at"."""
+    return f"is no JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+
+
 def skip(text: str, at: int) -> int:
     """Return where the white space ends that begins at a place."""
     space = _SPACE.match(text, at)
@@ -168,7 +173,7 @@ def skip(text: str, at: int) -> int:
 def expect(text: str, at: int, sign: str) -> int:
     """Return the place behind a sign; raise JSONDecodeError if it is not there."""
     if not text.startswith(sign, at):
-        raise json.JSONDecodeError(f"{sign} expected", text, at)
+        raise json.JSONDecodeError(f"{sign!r} is missing", text, at)
     return at + 1
 
 

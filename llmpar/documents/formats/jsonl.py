@@ -26,6 +26,7 @@ from llmpar.documents.formats.json_text import (
     parse_path,
     select,
     skip,
+    told,
 )
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
@@ -243,5 +244,5 @@ def _reason(error: ValueError | RecursionError) -> str:
     if isinstance(error, RecursionError):
         return "is nested too deeply"
     if isinstance(error, json.JSONDecodeError):
-        return f"is no JSON: {error.msg} at column {error.pos + 1}"
+        return told(error)
     return str(error)

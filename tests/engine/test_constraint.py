@@ -138,7 +138,9 @@ class TestForcedTokens:
         """How many tokens each pass of a decoder read."""
         counts: list[int] = []
         real = Pass.forward
-        monkeypatch.setattr(Pass, "forward", lambda self, tokens: counts.append(len(tokens.ids)) or real(self, tokens))
+        monkeypatch.setattr(
+            Pass, "forward", lambda self, tokens, *a: counts.append(len(tokens.ids)) or real(self, tokens, *a)
+        )
         return counts
 
     def test_cost_no_step_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:

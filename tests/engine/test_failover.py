@@ -29,7 +29,7 @@ from llmpar.engine.request import Completion, Request, SamplingParams, Sequence
 from llmpar.engine.resources import give_memory_back
 from llmpar.engine.scheduler import Scheduler
 from llmpar.errors import EngineFailed
-from llmpar.models import load
+from llmpar.models import precision
 from llmpar.reporting.report import Report
 
 LOST = "CUDA error: an illegal memory access was encountered"
@@ -478,7 +478,7 @@ class TestReplicas:
     ) -> None:
         documents = []
         for devices in (("cpu:0",), ("cpu:0", "cpu:0")):
-            monkeypatch.setattr(load, "find_devices", lambda _, found=devices: found)
+            monkeypatch.setattr(precision, "find_devices", lambda _, found=devices: found)
             outcome = llmpar(
                 "run", "-v", "-m", str(tiny_model), "--no-store", "--max-new-tokens", "8", "Say {text}",
                 stdin="".join(f"Sentence {i}.\n\n" for i in range(40)).encode(),

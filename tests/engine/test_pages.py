@@ -149,7 +149,7 @@ def test_a_worker_reads_a_beginning_once_and_answers_the_same(monkeypatch: pytes
     num_tokens: list[int] = []
     forward = Pass.forward
     monkeypatch.setattr(
-        Pass, "forward", lambda self, tokens: (num_tokens.append(len(tokens.ids)), forward(self, tokens))[1]
+        Pass, "forward", lambda self, tokens, *a: (num_tokens.append(len(tokens.ids)), forward(self, tokens, *a))[1]
     )
 
     def answers(most_kept: int) -> list[list[int]]:

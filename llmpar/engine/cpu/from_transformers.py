@@ -23,6 +23,7 @@ from llmpar.engine.model import Notify
 from llmpar.engine.pages import num_pages_of
 from llmpar.engine.parts import Extent, LayerParts, OtherShape, take_apart
 from llmpar.engine.precision_names import PrecisionName
+from llmpar.engine.tensor_rows import TensorRows
 
 _ACTIVATIONS = {"silu": kernels.SILU, "gelu_tanh": kernels.GELU_TANH}
 
@@ -165,7 +166,7 @@ class _Packer:
     def embedding(self, weight: torch.Tensor) -> Embedding:
         """Return the embedding (V, H); it stays where it is if that is in a file."""
         kind, rows = self.precision.embedding, self.stored.rows.get(weight)
-        table: Embedding = StoredTable(rows, kind) if rows else make_table(_Tensor(weight), self.precision)
+        table: Embedding = StoredTable(rows, kind) if rows else make_table(TensorRows(weight), self.precision)
         self._note(table, [weight], None, np.zeros(0, np.float32), is_table=True)
         return table
 
@@ -175,7 +176,7 @@ class _Packer:
 
     def _source(self, weight: torch.Tensor) -> WeightRows:
         """Return what the numbers of a weight (rows, columns) are read from."""
-        return AsFloats(self.stored.rows[weight]) if weight in self.stored.rows else _Tensor(weight)
+        return AsFloats(self.stored.rows[weight]) if weight in self.stored.rows else TensorRows(weight)
 
     def _note(
         self, made: object, weights: list[torch.Tensor], form: str | None, bias: Floats, *, is_table: bool = False
@@ -192,20 +193,6 @@ def _floats(tensor: torch.Tensor | None) -> Floats:
     """Return a tensor as an array, an empty one for None."""
     values: Floats = np.zeros(0, np.float32) if tensor is None else tensor.detach().float().contiguous().numpy()
     return values
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """A matrix of torch's, in float32 where it is looked at."""
-
-    tensor: torch.Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.tensor.shape)
-
-    def __getitem__(self, rows: slice, /) -> Floats:
-        return _floats(self.tensor[rows])
 
 
 def _try(decoder: Decoder, ids: np.ndarray[Any, np.dtype[np.int32]], num_compared: int) -> Floats:

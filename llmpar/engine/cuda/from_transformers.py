@@ -49,26 +49,6 @@ def build_decoder(model: Any, kv_cache: KVCacheName = "auto") -> Decoder:
 
 
 @torch.inference_mode()
-def build_short_decoder(
-    model: Any, precision: PrecisionName, device: torch.device, dtype: torch.dtype, kv_cache: KVCacheName = "auto"
-) -> Decoder:
-    """Return a decoder on a device, with weights of few bits (see `short_weights`).
-
-    Args:
-        model: one of transformers, on the CPU, with its weights; it is left as it is.
-        precision: fp8, int8 or int4.
-        device: where it will compute.
-        dtype: of rows, keys and values.
-        kv_cache: what keys and values are kept in.
-
-    Raises:
-        OtherShape: the model has parts that decoders lack.
-        TooFar: the decoder does not do what the model does.
-    """
-    return build_stored_decoder(take_apart(model), None, precision, device, dtype, kv_cache)
-
-
-@torch.inference_mode()
 def parts_in_files(skeleton: Skeleton) -> ModelParts:
     """Return the parts of a model whose weights stay in its files.
 

@@ -12,7 +12,7 @@ from llmpar.engine.cuda.linear import FloatLinear, Linear, joined
 from llmpar.engine.cuda.short_weights import floats_of, make_head, make_layer
 from llmpar.engine.generic.skeleton import Skeleton
 from llmpar.engine.precision_names import PrecisionName
-from llmpar.engine.quantized import Floats
+from llmpar.engine.tensor_rows import TensorRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +64,9 @@ class Stored:
 
     def _whole(self, weight: torch.Tensor) -> Cut:
         num_outputs, num_inputs = weight.shape
-        rows = self.skeleton.rows[weight] if self.skeleton else _Tensor(weight)
+        rows = self.skeleton.rows[weight] if self.skeleton else TensorRows(weight)
         return Cut(rows, slice(0, num_outputs), slice(0, num_inputs), (num_outputs, num_inputs))
 
     def _used(self, weight: torch.Tensor) -> None:
         if self.skeleton:
             self.skeleton.give_back(weight)
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """A matrix of torch's, in float32 where it is looked at."""
-
-    tensor: torch.Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.tensor.shape)
-
-    def __getitem__(self, rows: slice, /) -> Floats:
-        return self.floats(rows)
-
-    def floats(self, rows: slice) -> Floats:
-        """Return some rows (n, K)."""
-        values: Floats = self.tensor[rows].detach().float().contiguous().numpy()
-        return values

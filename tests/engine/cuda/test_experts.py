@@ -21,7 +21,7 @@ from llmpar.engine.build import build_engine  # noqa: E402
 from llmpar.engine.cpu.from_transformers import build_decoder as build_on_cpu  # noqa: E402
 from llmpar.engine.cuda.decoder import Decoder  # noqa: E402
 from llmpar.engine.cuda.experts import _ROWS, Experts, most_blocks  # noqa: E402
-from llmpar.engine.cuda.from_transformers import build_decoder, build_short_decoder  # noqa: E402
+from llmpar.engine.cuda.from_transformers import build_decoder, build_stored_decoder  # noqa: E402
 from llmpar.engine.cuda.model import CudaModel  # noqa: E402
 from llmpar.engine.parts import OtherShape, take_apart  # noqa: E402
 from llmpar.engine.request import SamplingParams  # noqa: E402
@@ -59,7 +59,7 @@ def test_who_computes_plain_layers_alone_declines_it(name: str) -> None:
     with pytest.raises(OtherShape, match="experts"):
         build_on_cpu(deepcopy(make_shallow(name)), "fp32")
     with pytest.raises(OtherShape, match="experts"):
-        build_short_decoder(make_shallow(name), "int8", DEVICE, torch.float32)
+        build_stored_decoder(take_apart(make_shallow(name)), None, "int8", DEVICE, torch.float32)
 
 
 def test_layers_with_and_without_experts_are_declined() -> None:

@@ -27,11 +27,12 @@ from llmpar.engine.build import build_engine  # noqa: E402
 from llmpar.engine.cuda import codes_kernels, linear, runner  # noqa: E402
 from llmpar.engine.cuda.codes import Rounded, can_round, keep  # noqa: E402
 from llmpar.engine.cuda.decoder import Decoder  # noqa: E402
-from llmpar.engine.cuda.from_transformers import TooFar, build_decoder, build_short_decoder  # noqa: E402
+from llmpar.engine.cuda.from_transformers import TooFar, build_decoder, build_stored_decoder  # noqa: E402
 from llmpar.engine.cuda.linear import CodesLinear, Float8Linear, FloatLinear, SideBySide, joined, moved  # noqa: E402
 from llmpar.engine.cuda.model import CudaModel  # noqa: E402
 from llmpar.engine.cuda.order import has_order  # noqa: E402
 from llmpar.engine.model import DeviceFull, Settings  # noqa: E402
+from llmpar.engine.parts import take_apart  # noqa: E402
 from llmpar.engine.quantized import has_groups  # noqa: E402
 from llmpar.engine.request import SamplingParams  # noqa: E402
 from llmpar.engine.source import SourceRows  # noqa: E402
@@ -205,7 +206,7 @@ def dequantized(model: Any, decoder: Any) -> Any:
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_greedy_equals_generate_with_the_weights_that_codes_stand_for(precision: Any) -> None:
     model = make_shallow("llama") if precision == "int8" else rounded(make_shallow("llama"))
-    decoder = build_short_decoder(model, precision, DEVICE, torch.float32)
+    decoder = build_stored_decoder(take_apart(model), None, precision, DEVICE, torch.float32)
     assert decoder.precision == precision
     assert isinstance(decoder.layers[0].qkv, CodesLinear)
     assert decoder.layers[0].qkv.bits == {"int8": 8, "int4": 4}[precision]
@@ -223,7 +224,7 @@ def test_greedy_equals_generate_with_the_weights_that_codes_stand_for(precision:
 def test_a_model_that_rounding_moves_too_far_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmpar.engine.cuda.from_transformers._TOLERANCE", {"int8": 1e-4})
     with pytest.raises(TooFar, match="gives something else"):
-        build_short_decoder(make_shallow("llama"), "int8", DEVICE, torch.float32)
+        build_stored_decoder(take_apart(make_shallow("llama")), None, "int8", DEVICE, torch.float32)
 
 
 class TestOrder:

@@ -113,7 +113,9 @@ def report(found: Mapping[tuple[str, str], Sequence[Run]]) -> str:
 def _run(way: Way, tree: str, source: Path, store: Path, out: Path) -> tuple[float, float, int]:
     """Return the seconds and processor seconds that a command takes, and how many tokens it says came out."""
     paths = (str(Path(tree).resolve()), str(_BENCHMARKS.resolve()))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)} | way.environment
+    # How fast a stand-in was is nothing that later forecasts on this machine should go by.
+    state = {"LLMPAR_STATE": str(out.parent / "state")}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)} | state | way.environment
     options = [str(store) if option == "STORE" else option for option in way.options]
     command = [sys.executable, "-m", way.program, "run", "Answer: {text}", "--unit", "line", *options]
     command += ["--progress", "none", "-o", str(out), str(source)]

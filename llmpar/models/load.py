@@ -130,11 +130,10 @@ def load_model(
         raise _cannot_be_put(path, *next(iter(full.items())))
     for name in full:
         warn(f"{name} has too little memory for the model, and is left out")
-    from llmpar.engine.generic.model import TorchModel
-
     first = models[0]
-    is_torchs = isinstance(first, TorchModel)
-    return LoadedModel(tuple(models), first.context_length, stop_ids(path), first.precision, foundation, is_torchs)
+    return LoadedModel(
+        tuple(models), first.context_length, stop_ids(path), first.precision, foundation, first.through_torch
+    )
 
 
 def import_libraries() -> None:
@@ -145,6 +144,9 @@ def import_libraries() -> None:
     import torch  # noqa: F401
 
     with suppress(ImportError):  # there may be no Triton, of which loading tells
+        from llmpar.engine.cuda.ahead import know_compiler
+
+        know_compiler()
         from llmpar.engine.cuda import from_transformers, model  # noqa: F401
 
 

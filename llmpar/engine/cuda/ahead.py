@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import triton
 
 from llmpar.engine.cuda import kernels
 from llmpar.engine.cuda.decoder import Decoder, PagedCache, Pass, Tokens, tokens_per_block
@@ -43,9 +44,20 @@ def compile_ahead(decoder: Decoder) -> None:
         with torch.cuda.device(decoder.device):
             launch()
 
+    first, *others = launches.values()
+    compile_one(first)  # alone: Triton then reads itself once (see `know_compiler`), where each thread would do so
     with ThreadPoolExecutor(threads, "llmpar-compile") as pool:
-        for _ in pool.map(compile_one, launches.values()):  # which raises what one has raised
+        for _ in pool.map(compile_one, others):  # which raises what one has raised
             pass
+
+
+def know_compiler() -> None:
+    """Let a thread read Triton's own files, which names what was compiled with them, while others load a model.
+
+    They are half a gigabyte. Where a version of Triton has no such function, the first kernel reads them.
+    """
+    if read := getattr(triton.runtime.cache, "triton_key", None):
+        threading.Thread(target=read, name="llmpar-triton", daemon=True).start()
 
 
 @contextmanager

@@ -46,6 +46,11 @@ class CudaModel:
         return False
 
     @property
+    def through_torch(self) -> bool:
+        """Whether torch computes it, and not our own kernels."""
+        return False
+
+    @property
     def device_name(self) -> str:
         """Which GPU it computes on."""
         return str(self.decoder.device)

@@ -52,6 +52,11 @@ class TorchModel:
         return bool(self.module.config.is_encoder_decoder)
 
     @property
+    def through_torch(self) -> bool:
+        """Whether torch computes it, and not our own kernels."""
+        return True
+
+    @property
     def device_name(self) -> str:
         """Where it computes."""
         return str(self.module.device)

@@ -113,9 +113,10 @@ def test_a_gguf_file_has_such_parts_too(tmp_path: Path, kept: Path, monkeypatch:
 def test_transformers_is_not_imported(directory: Path, kept: Path) -> None:
     decoder(directory)
     script = (
-        "import sys\nfrom pathlib import Path\nfrom llmpar.models.load import import_libraries\n"
+        "import sys\nfrom pathlib import Path\nfrom llmpar.models.load import import_libraries, load_model\n"
         "from llmpar.models.on_gpu import put_on_gpu\nimport_libraries()\n"
         f"put_on_gpu(Path(sys.argv[1]), {str(DEVICE)!r}, 'fp32', print, None)\n"
+        f"if {DEVICE.type!r} == 'cuda': load_model(Path(sys.argv[1]), 'cuda:0', 'fp32')\n"
         "print('transformers' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(directory)], capture_output=True, text=True, check=True)

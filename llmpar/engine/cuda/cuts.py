@@ -77,8 +77,10 @@ class Cut:
         return slice(first, last)
 
     def _filled(self, found: Floats, count: int) -> Floats:
-        whole = np.zeros((count, self.shape[1]), np.float32)
         some = found[:, self.columns]
+        if some.shape == (count, self.shape[1]):
+            return np.ascontiguousarray(some)
+        whole = np.zeros((count, self.shape[1]), np.float32)
         whole[: len(some), : some.shape[1]] = some
         return whole
 

@@ -82,7 +82,7 @@ class Divider:
     def embedding(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the embeddings (V / size, H) of this rank's tokens."""
         rows, each = self._share.cut(len(weight))
-        found = floats_of(self._cut(weight, rows, _ALL, (each, weight.shape[1])), self._dtype).to(self._device)
+        found = floats_of(self._cut(weight, rows, _ALL, (each, weight.shape[1])), self._dtype, self._device)
         self._skeleton.give_back(weight)
         return found
 

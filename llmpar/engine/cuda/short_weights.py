@@ -44,7 +44,7 @@ def make_layer(
     if precision in _BITS:
         return _coded(weights, bias, _BITS[precision], device, dtype)
     if precision != "fp8" or num_inputs % _EVEN or num_outputs % _EVEN:
-        return FloatLinear(floats_of(weights, dtype).to(device), bias)
+        return FloatLinear(floats_of(weights, dtype, device), bias)
     return _float8(weights, bias, device)
 
 
@@ -57,7 +57,7 @@ def make_head(
     """
     if precision in _BITS:
         return _coded(weights, bias, _HEAD_BITS, device, dtype)
-    return FloatLinear(floats_of(weights, dtype).to(device), bias)
+    return FloatLinear(floats_of(weights, dtype, device), bias)
 
 
 def even_inputs(source: Weights, precision: PrecisionName) -> int:
@@ -71,12 +71,13 @@ def even_inputs(source: Weights, precision: PrecisionName) -> int:
     return sample.group if sample.group < num_inputs else _EVEN
 
 
-def floats_of(weights: Cut, dtype: torch.dtype) -> torch.Tensor:
-    """Return weights (N, K) on the CPU."""
-    whole = torch.empty(weights.shape, dtype=dtype)
+def floats_of(weights: Cut, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return weights (N, K) on a device, of which the host never holds more than some rows."""
+    whole = torch.empty(weights.shape, dtype=dtype, device=device)
 
     def put(part: slice) -> None:
-        whole[part] = torch.from_numpy(weights.floats(part)).to(dtype)
+        # Rounded on the device: on a CPU, torch would begin threads of its own for each of ours.
+        whole[part] = torch.from_numpy(weights.floats(part)).to(device).to(dtype)
 
     in_pieces(put, (weights.shape[0], weights.source.shape[1]))
     return whole
@@ -88,7 +89,7 @@ def _coded(weights: Cut, bias: torch.Tensor | None, bits: int, device: torch.dev
         return keep(weights, bias, device)
     if can_round(source.shape[1]):
         return keep(replace(weights, source=Rounded(source, bits)), bias, device)
-    return FloatLinear(floats_of(weights, dtype).to(device), bias)
+    return FloatLinear(floats_of(weights, dtype, device), bias)
 
 
 def _float8(weights: Cut, bias: torch.Tensor | None, device: torch.device) -> Float8Linear:
@@ -106,7 +107,7 @@ def _float8(weights: Cut, bias: torch.Tensor | None, device: torch.device) -> Fl
         return Float8Linear(weight, torch.from_numpy(scales).to(device).t(), bias)
     (num_outputs, width), num_inputs, columns = weights.shape, weights.source.shape[1], weights.columns
     rows = replace(weights, columns=slice(0, num_inputs), shape=(num_outputs, num_inputs))
-    whole = floats_of(rows, torch.float32).to(device)
+    whole = floats_of(rows, torch.float32, device)
     largest = whole.abs().amax(1, keepdim=True)
     factors = torch.where(largest > 0, largest / _LARGEST, 1.0)
     some = functional.pad(whole[:, columns], (0, width - (columns.stop - columns.start)))

@@ -37,7 +37,7 @@ class Stored:
 
     def embedding(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the embedding (V, H)."""
-        found = floats_of(self._whole(weight), self.dtype).to(self.device)
+        found = floats_of(self._whole(weight), self.dtype, self.device)
         self._used(weight)
         return found
 

@@ -275,6 +275,9 @@ def in_pieces(work: Callable[[slice], None], shape: tuple[int, ...]) -> None:
         with torch.inference_mode():  # which is a thread's own
             work(piece)
 
+    if len(pieces) == 1:
+        quietly(pieces[0])
+        return
     with ThreadPoolExecutor(usable_cores()) as pool:
         for _ in pool.map(quietly, pieces):
             pass

@@ -111,7 +111,7 @@ def test_a_share_with_no_rows_of_its_own_is_all_nothing() -> None:
     for precision in ("int4", "fp8"):
         layer = make_layer(cut(source, slice(48, 48), shape=(16, 128)), None, precision, CPU, torch.float32)
         assert not layer(torch.ones(2, 128)).any()
-    assert not floats_of(cut(source, slice(48, 48), shape=(16, 128)), torch.float32).any()
+    assert not floats_of(cut(source, slice(48, 48), shape=(16, 128)), torch.float32, torch.device("cpu")).any()
 
 
 def test_floats_of_8_bits_have_the_scales_of_whole_rows() -> None:

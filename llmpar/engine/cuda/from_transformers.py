@@ -25,6 +25,7 @@ from llmpar.engine.precision_names import KVCacheName, PrecisionName
 from llmpar.engine.resources import is_device_lost, is_out_of_memory
 
 _TOLERANCE: dict[PrecisionName, float] = {"fp32": 1e-3, "bf16": 0.1, "fp8": 0.3, "int8": 0.3, "int4": 0.5}
+_MIXTURES_TOLERANCE = 0.2  # from 16 bits on: what lies between two experts goes to one of them, however it was rounded
 
 
 class TooFar(OtherShape):
@@ -188,6 +189,8 @@ def _tried(decoder: Decoder, parts: ModelParts) -> Decoder:
     if share := decoder.share:
         errors = [share.of_first(error) for error in errors]
     tolerance = max(_TOLERANCE[decoder.precision], _TOLERANCE["fp8"] if decoder.has_short_keys else 0)
+    if decoder.dtype != torch.float32 and any(layer.experts for layer in decoder.layers):
+        tolerance = max(tolerance, _MIXTURES_TOLERANCE)
     for error in errors:
         if error < tolerance:
             continue

@@ -64,11 +64,13 @@ class LoopFinder:
 
 def _period(ids: list[int]) -> int:
     """Return the length of the shortest n-gram that the last tokens repeat, 0 if none."""
+    first = len(ids) - _SPAN
+    if first < 1:
+        return 0
     last = ids[-1]
     tail = ids[-_SPAN:]
-    first = len(ids) - _SPAN
-    for period, token_id in enumerate(ids[-2 : -2 - _SPAN : -1], 1):
-        if token_id == last and period <= first and ids[first - period : -period] == tail:
+    for period, token_id in enumerate(ids[-2 : -2 - min(_SPAN, first) : -1], 1):
+        if token_id == last and ids[first - period : -period] == tail:
             return period
     return 0
 

@@ -84,7 +84,9 @@ class Pages:
         shared += later
         num_own = _num_pages(sequence.request) - len(shared)
         self._free += self._tree.give_up(num_own - len(self._free)) if num_own > len(self._free) else ()
-        pages = shared + [self._free.pop() for _ in range(num_own)]
+        kept = len(self._free) - num_own
+        pages = shared + self._free[: kept - 1 if kept else None : -1]
+        del self._free[kept:]
         slot = sequence.slot = self._free_slots.pop()
         self._taken[slot] = pages
         table = self.tables[slot]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -116,6 +116,13 @@ class Sequence:
     _num_thinking: int = 0  # of the output ids
     _answer_start: int = 0  # among the output ids, behind the last thoughts
     _forced: list[int] = field(default_factory=list)  # the last comes first
+    is_plain: bool = field(init=False)
+    """Whether no token of it is looked at but for what ends every answer, and none besides is wanted."""
+
+    def __post_init__(self) -> None:
+        request = self.request
+        is_watched = request.constraint or request.ends or request.thoughts
+        self.is_plain = not (is_watched or request.params.num_others or request.params.weighs)
 
     @property
     def num_tokens(self) -> int:
@@ -280,3 +287,17 @@ class Sequence:
             asked = len(prompt_ids) - self.request.num_answered
             self._loop = LoopFinder(prompt_ids[:asked], prompt_ids[asked:], self.request.params.max_repeats)
         return self._loop.follow(self.output_ids)
+
+
+def append_to_all(sequences: Iterable[Sequence], token_ids: SequenceOf[int], logprobs: SequenceOf[float]) -> None:
+    """Do what `Sequence.append` does for one token of each sequence, in a fifth of the time.
+
+    Args:
+        sequences: plain ones. After this token each has fewer than may come, and not a multiple of LOOK_EVERY.
+        token_ids: none that ends an answer, nor NO_TOKEN.
+        logprobs: theirs.
+    """
+    for sequence, token_id, logprob in zip(sequences, token_ids, logprobs, strict=True):
+        if sequence.finish_reason is None:
+            sequence.output_ids.append(token_id)
+            sequence.logprobs.append(logprob if sequence.request.params.is_scored else NOT_SCORED)

@@ -175,7 +175,7 @@ class Worker(threading.Thread):
         if admitted is None:
             return False
         failure = None
-        before, started = sum(len(sequence.output_ids) for sequence in running), time.monotonic()
+        started = time.monotonic()
         try:
             if admitted:
                 self.status.phase = "prefill"
@@ -187,13 +187,15 @@ class Worker(threading.Thread):
                 self.status.phase = "decode"
                 self._runner.decode(running)
                 self.status.timing.add_step(len(running), time.monotonic() - started)
-            self.status.num_live = sum(len(sequence.output_ids) for sequence in running)
-            self.status.num_tokens += self.status.num_live - before
+            num_live = _num_written(running)
+            self.status.num_tokens += num_live - self.status.num_live
+            self.status.num_live = num_live
         except Exception as error:
             failure = error.with_traceback(None)  # its frames hold tensors, and memory may be what is wanting
         now = self.status.last_step = time.monotonic()
         if failure:
             self._recover(failure, admitted or running)
+            self.status.num_live = _num_written(running)
         elif now > self._deadline:
             self._expire(now)
         self._retire(now)
@@ -306,8 +308,8 @@ class Worker(threading.Thread):
         finished = [sequence for sequence in self._running if sequence.finish_reason]
         if finished:
             self._running[:] = [sequence for sequence in self._running if not sequence.finish_reason]
-            self.status.num_live = sum(len(sequence.output_ids) for sequence in self._running)
-            self.status.num_live_read = sum(len(sequence.request.prompt_ids) for sequence in self._running)
+            self.status.num_live = _num_written(self._running)
+            self.status.num_live_read -= sum(len(sequence.request.prompt_ids) for sequence in finished)
         for sequence in finished:
             self._complete(sequence, now)
             self._runner.release(sequence)
@@ -346,3 +348,7 @@ class Worker(threading.Thread):
 def _deadline(sequence: Sequence) -> float:
     timeout = sequence.request.timeout
     return math.inf if timeout is None else sequence.started + timeout
+
+
+def _num_written(sequences: list[Sequence]) -> int:
+    return sum(map(len, [sequence.output_ids for sequence in sequences]))

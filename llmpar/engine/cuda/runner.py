@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
+from itertools import compress
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +19,10 @@ from llmpar.engine.cuda.decoder import BLOCK, Decoder, PagedCache, Pass, Tokens
 from llmpar.engine.cuda.reading import Reader
 from llmpar.engine.cuda.sizes import step_size
 from llmpar.engine.cuda.stream import Fetched, Stream, as_bits
+from llmpar.engine.finite import NO_TOKEN
+from llmpar.engine.loops import LOOK_EVERY
 from llmpar.engine.pages import Pages, num_pages_of
-from llmpar.engine.request import Request, Sequence
+from llmpar.engine.request import Request, Sequence, append_to_all
 from llmpar.engine.sampler import others_of_rows
 from llmpar.engine.scores import NOT_SCORED, Others
 
@@ -27,17 +31,20 @@ _LEAST_PASS = 512
 _WORTH_A_STEP = 4  # those who wait for nothing go on by themselves if they are one of so many
 _BELOW_1 = np.nextafter(np.float32(1), np.float32(0))  # what a number below 1 must not be rounded above
 LOGITS = 4096  # that one program looks at, at once
+Slots = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
     """A step that was given out: what it finds, whose rows these are, and what is known of other tokens, by row.
 
-    It finds nothing for rows that are None: which token came there was known before.
+    It finds nothing for rows that are None: which token came there was known before. `goes_on` (B,) are the rows whose
+    sequences go on after it, unless the token itself ends them.
     """
 
     fetched: Fetched
-    rows: list[Sequence | None]
+    rows: list[Sequence] | list[Sequence | None]
+    goes_on: npt.NDArray[np.bool_]
     others: dict[int, Others]
 
 
@@ -77,6 +84,7 @@ class CudaRunner:
         self._num_pages = num_pages
         self._context_length = context_length
         self._stop_ids = stop_ids
+        self._ending_ids = np.array([*stop_ids, NO_TOKEN], np.int32)
         self._prefix_ids = tuple(prefix_ids)
         self._pass_tokens = self._most_pass_tokens = pass_tokens or PASS_TOKENS
 
@@ -89,7 +97,11 @@ class CudaRunner:
         self._in_flight: deque[_Step] = deque()
         self._unknown: set[Sequence] = set()  # that have constraints, and a token under way that could be another
         self._open: dict[int, Mask] = {}  # by slot, what may come next, where that is more than one token
-        self._num_given_out = [0] * count  # tokens of each slot's sequence
+        # By slot: tokens of its sequence that were given out, the most there may be, and whether it is a plain one.
+        self._num_given_out, self._limits = (np.zeros(count, np.int32) for _ in range(2))
+        self._is_plain = np.zeros(count, np.bool_)
+        # Those for which there is more to do in a step.
+        self._drawn, self._constrained, self._weighed = (set[Sequence]() for _ in range(3))
 
         def room(*shape: int, kind: torch.dtype = torch.int32) -> torch.Tensor:
             return torch.zeros(shape, dtype=kind, device=decoder.device)
@@ -127,8 +139,8 @@ class CudaRunner:
         self._pass_tokens = max(
             min(_LEAST_PASS, self._most_pass_tokens), self._most_pass_tokens * num_slots // self._most_slots
         )
-        self._in_flight.clear()
-        self._unknown.clear()
+        for some in (self._in_flight, self._unknown, self._drawn, self._constrained, self._weighed):
+            some.clear()
         self._pages.resize(num_slots)
         self._stream.forget()
         self._stream.reserve(self._decoder.recorded_bytes(self._pass_tokens, num_slots))
@@ -154,30 +166,33 @@ class CudaRunner:
     @torch.inference_mode()
     def decode(self, sequences: list[Sequence]) -> None:
         """Give out the next step of the sequences, which are all that live, and append what an earlier one found."""
-        rows, given_out = self._next_rows(sequences), self._num_given_out
+        rows, slots = self._next_rows(sequences)
         if rows:
             self.told(rows)
             count = step_size(len(rows))
-            slots = [sequence.slot for sequence in rows]
-            for slot in slots:
-                given_out[slot] += 1
-            nobodys = [len(given_out)] * (count - len(rows))
-            self._rows[:count] = self._stream.send(np.array(slots + nobodys, np.int32))
+            self._num_given_out[slots] += 1
+            padded = np.full(count, len(self._num_given_out), np.int32)
+            padded[: len(rows)] = slots
+            self._rows[:count] = self._stream.send(padded)
             self._draw(rows)
-            if any(sequence.wants_others for sequence in rows):
-                self._give_out(rows, self._step(count))  # not recorded: all logits would have to be kept
+            if self._want_others(rows):
+                self._give_out(rows, slots, self._step(count))  # not recorded: all logits would have to be kept
             else:
                 self._stream.run(("step", count), lambda: self._step(count))
-                self._give_out(rows)
+                self._give_out(rows, slots)
         self._settle(1 if rows else 0)
 
     def release(self, sequence: Sequence) -> None:
         """Free the sequence's slot and pages. What is under way still writes there, but before whoever comes next."""
+        for some in (self._drawn, self._constrained, self._weighed):
+            some.discard(sequence)
         self._pages.release(sequence)
 
-    def _next_rows(self, sequences: list[Sequence]) -> list[Sequence]:
+    def _next_rows(self, sequences: list[Sequence]) -> tuple[list[Sequence], Slots]:
         """Return those that take part in the next step, after the device was told what may come next in them."""
-        rows = self._unfinished(sequences)
+        rows, slots = self._unfinished(sequences)
+        if not self._constrained:
+            return rows, slots
         if self._unknown:
             ahead = [
                 sequence
@@ -187,31 +202,34 @@ class CudaRunner:
             ]
             if _WORTH_A_STEP * len(ahead) < len(rows):
                 self._settle(0)
-                ahead = self._unfinished(sequences)
+                ahead, _ = self._unfinished(sequences)
             rows = ahead
         self._mask(rows)
         return self._unfinished(rows)  # where a constraint could not tell, the sequence has failed
 
-    def _unfinished(self, sequences: list[Sequence]) -> list[Sequence]:
-        given_out = self._num_given_out
-        return [
-            sequence
-            for sequence in sequences
-            if sequence.finish_reason is None and given_out[sequence.slot] < sequence.request.params.max_new_tokens
-        ]
+    def _unfinished(self, sequences: list[Sequence]) -> tuple[list[Sequence], Slots]:
+        rows = [sequence for sequence in sequences if sequence.finish_reason is None]
+        slots = np.array([sequence.slot for sequence in rows], np.int32)
+        is_open = self._num_given_out[slots] < self._limits[slots]
+        return (rows, slots) if is_open.all() else (list(compress(rows, is_open)), slots[is_open])
 
     def _settle(self, num_left: int) -> None:
         """Append the tokens of all steps but the last `num_left`."""
         while len(self._in_flight) > num_left:
             step = self._in_flight.popleft()
-            for row, (sequence, (token_id, score)) in enumerate(zip(step.rows, step.fetched.pairs(), strict=True)):
+            ids, scores = step.fetched.numbers()
+            goes_on = step.goes_on & ~np.isin(ids, self._ending_ids)
+            plain: Iterable[Any] = compress(step.rows, goes_on)
+            append_to_all(plain, ids[goes_on].tolist(), scores[goes_on].tolist())
+            for row in np.flatnonzero(~goes_on).tolist():
+                sequence = step.rows[row]
                 if sequence is None:
                     continue
                 self._unknown.discard(sequence)
-                logprob = score if sequence.request.params.is_scored else NOT_SCORED
-                sequence.append(token_id, self._stop_ids, logprob, step.others.get(row, ()))
+                logprob = float(scores[row]) if sequence.request.params.is_scored else NOT_SCORED
+                sequence.append(int(ids[row]), self._stop_ids, logprob, step.others.get(row, ()))
 
-    def _give_out(self, rows: list[Sequence], logits: torch.Tensor | None = None) -> None:
+    def _give_out(self, rows: list[Sequence], slots: Slots, logits: torch.Tensor | None = None) -> None:
         """Take note of a step that was given out, and of what is wanted of its `logits` (B, V)."""
         others: dict[int, Others] = {}
         if logits is not None:
@@ -223,9 +241,14 @@ class CudaRunner:
                 masks = [self._open.get(rows[row].slot) for row in wanted]
                 others = dict(zip(wanted, others_of_rows(chosen, [rows[row] for row in wanted], masks), strict=True))
         fetched = self._stream.fetch(self._chosen[: len(rows)], self._scores[: len(rows)])
+        num_given_out = self._num_given_out[slots]
+        goes_on = self._is_plain[slots] & (num_given_out < self._limits[slots]) & (num_given_out % LOOK_EVERY != 0)
+        if not self._constrained:
+            self._in_flight.append(_Step(fetched, rows, goes_on, others))
+            return
         forced = [sequence.forced_id if sequence.request.constraint else None for sequence in rows]
         unknown = [sequence if token is None else None for sequence, token in zip(rows, forced, strict=True)]
-        self._in_flight.append(_Step(fetched, unknown, others))
+        self._in_flight.append(_Step(fetched, unknown, goes_on, others))
         for sequence, token in zip(rows, forced, strict=True):
             if token is not None:
                 sequence.append(token, self._stop_ids)
@@ -241,13 +264,22 @@ class CudaRunner:
             read, copied = self._pages.admit(sequence)
             num_read.append(read)
             copies += [copied] if copied else []
-            self._num_given_out[sequence.slot] = 0
-        for sequence in sequences:
-            ids = np.asarray(sequence.request.prompt_ids)
-            if ids.min() < 0 or ids.max() >= vocabulary:
-                raise ValueError(f"a token of the prompt is not among the model's {vocabulary}")
+        ids = np.concatenate([sequence.request.prompt_ids for sequence in sequences])
+        if ids.min() < 0 or ids.max() >= vocabulary:
+            raise ValueError(f"a token of the prompt is not among the model's {vocabulary}")
         slots = [sequence.slot for sequence in sequences]
         asked = [sequence.request for sequence in sequences]
+        self._num_given_out[slots] = 0
+        self._limits[slots] = [request.params.max_new_tokens for request in asked]
+        self._is_plain[slots] = [sequence.is_plain for sequence in sequences]
+        for sequence in sequences:
+            params = sequence.request.params
+            if params.temperature > 0:
+                self._drawn.add(sequence)
+            if sequence.request.constraint:
+                self._constrained.add(sequence)
+            if params.num_others or params.weighs:
+                self._weighed.add(sequence)
         width = max(num_pages_of(len(request.prompt_ids) + request.params.max_new_tokens) for request in asked)
         numbers = self._stream.send(
             np.array(
@@ -293,9 +325,12 @@ class CudaRunner:
             self._masks[index] = self._stream.send(as_bits(np.array(masks, np.uint32)))
             self._is_masked[index] = 1
 
+    def _want_others(self, sequences: list[Sequence]) -> bool:
+        return bool(self._weighed) and any(sequence.wants_others for sequence in sequences)
+
     def _draw(self, sequences: list[Sequence]) -> None:
         """Send the next random number of each sequence that is drawn."""
-        if any(sequence.request.params.temperature > 0 for sequence in sequences):
+        if self._drawn:
             drawn = [s.draw() if s.request.params.temperature > 0 and s.forced_id is None else 0.0 for s in sequences]
             self._uniforms[: len(drawn)] = self._stream.send(np.minimum(np.array(drawn, np.float32), _BELOW_1))
 
@@ -314,9 +349,9 @@ class CudaRunner:
         self._rows[: len(sequences)] = self._stream.send(np.array([s.slot for s in sequences], np.int32))
         self._draw(sequences)
         logits = self._choose(hidden[places])
-        for sequence in sequences:
-            self._num_given_out[sequence.slot] = 1
-        self._give_out(sequences, logits if any(sequence.wants_others for sequence in sequences) else None)
+        slots = np.array([sequence.slot for sequence in sequences], np.int32)
+        self._num_given_out[slots] = 1
+        self._give_out(sequences, slots, logits if self._want_others(sequences) else None)
 
     def _read_prefix(self) -> None:
         """Read the prefix into the first pages, and give the slot that is nobody's the last page."""

@@ -1,6 +1,6 @@
 """The order of work on one device, as its thread gives it out: steps that are recorded, numbers sent and fetched.
 
-Nothing here waits for the device but `Fetched.pairs`. Without CUDA (in Triton's interpreter) all is done at once.
+Nothing here waits for the device but `Fetched.numbers`. Without CUDA (in Triton's interpreter) all is done at once.
 """
 
 from __future__ import annotations
@@ -125,11 +125,11 @@ class Fetched:
         else:
             self._ids, self._scores = ids.clone(), scores.clone()
 
-    def pairs(self) -> list[tuple[int, float]]:
-        """Return each id with its score, waiting until they are there; an error of the device is raised here."""
+    def numbers(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Return ids (B,) and scores (B,), waiting until they are there; an error of the device is raised here."""
         if self._event is not None:
             self._event.synchronize()
-        return list(zip(self._ids.tolist(), self._scores.tolist(), strict=True))
+        return self._ids.numpy(), self._scores.numpy()
 
 
 def as_bits(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:

@@ -48,6 +48,8 @@ KINDS = (
     "post_attention_layernorm", "gate_proj", "up_proj", "down_proj", "model.norm", "lm_head",
 )  # fmt: skip
 
+NO_LOGITS = np.empty((0, 0), np.float32)
+
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +306,7 @@ class TestKernels:
         kernels.likeliest(
             ALONE, x, np.ones((16, 0), np.float32), packed.weights,
             bias if biased else np.zeros(0, np.float32), 150, np.float32(0), masks, np.array([-1, 0, 1], np.int32),
-            np.zeros(3, np.uint8), ids, np.zeros((3, 3), np.float32),
+            np.zeros(3, np.uint8), np.full(3, -1, np.int32), ids, np.zeros((3, 3), np.float32), NO_LOGITS,
         )  # fmt: skip
         # A product with the other zeros of x makes NaN of an infinite weight.
         is_low = value == "lowest" or value == "-inf"
@@ -318,7 +320,7 @@ class TestKernels:
         kernels.likeliest(
             ALONE, np.ones((16, 4), np.float32), np.ones((16, 0), np.float32), packed.weights,
             np.full(50, -np.inf, np.float32), 50, np.float32(0), np.zeros((0, 2), np.uint32), np.array([-1], np.int32),
-            np.ones(1, np.uint8), ids, np.zeros((1, 3), np.float32),
+            np.ones(1, np.uint8), np.full(1, -1, np.int32), ids, np.zeros((1, 3), np.float32), NO_LOGITS,
         )  # fmt: skip
         assert ids.tolist() == [NO_TOKEN]
 

@@ -208,8 +208,12 @@ class Pass:
         return hidden[:count, : decoder.hidden_size]
 
     def likeliest(
-        self, hidden: Floats, masks: SequenceOf[Mask | None] = (), scored: SequenceOf[bool] | None = None
-    ) -> tuple[Array, Floats]:
+        self,
+        hidden: Floats,
+        masks: SequenceOf[Mask | None] = (),
+        scored: SequenceOf[bool] | None = None,
+        kept: SequenceOf[int] = (),
+    ) -> tuple[Array, Floats, Floats]:
         """Return the likeliest next token (B,) after each of the last hidden states (B, H), of those in its mask.
 
         It is NO_TOKEN where the logits of these are not finite.
@@ -218,10 +222,12 @@ class Pass:
             hidden: the hidden states.
             masks: for each of them, None where any token may come.
             scored: of which of them the scores are wanted; None for all.
+            kept: the places of those whose logits are wanted, each once; they have scores in any case.
 
         Returns:
-            The tokens (B,), and scores (B, 3): the token's logit, the largest logit of all tokens, and the logarithm of
-            the sum of e to each logit less the largest. What is not wanted holds anything.
+            The tokens (B,), scores (B, 3), and the logits (R, V) that are wanted. The scores are the token's logit, the
+            largest logit of all tokens, and the logarithm of the sum of e to each logit less the largest. What is not
+            wanted holds anything.
         """
         head, vocabulary = self._decoder.head, self._decoder.vocabulary
         ids, masked = np.empty(len(hidden), np.int32), np.full(len(hidden), -1, np.int32)
@@ -230,12 +236,15 @@ class Pass:
         table = np.array([mask for _, mask in given], np.uint32).reshape(len(given), -(-vocabulary // WORD))
         inputs = self._encoded(hidden)
         wanted = np.ones(len(hidden), np.uint8) if scored is None else np.array(scored, np.uint8)
-        scores = np.empty((len(hidden), 3), np.float32)
+        places = np.full(len(hidden), -1, np.int32)
+        for row, place in enumerate(kept):
+            places[place], wanted[place] = row, 1
+        scores, logits = np.empty((len(hidden), 3), np.float32), np.empty((len(kept), vocabulary), np.float32)
         kernels.likeliest(
             self._seat, inputs.values, inputs.scales, head.weights, head.bias, vocabulary,
-            np.float32(self._decoder.softcap), table, masked, wanted, ids, scores,
+            np.float32(self._decoder.softcap), table, masked, wanted, places, ids, scores, logits,
         )  # fmt: skip
-        return ids, scores
+        return ids, scores, logits
 
     def logits(self, hidden: Floats) -> Floats:
         """Return the logits (B, V) after each of the last hidden states (B, H)."""

@@ -65,16 +65,19 @@ def spread(bias, out, first, num_rows, add):
 
 
 @kernel
-def likeliest(seat, x, scales, weights, bias, vocabulary, softcap, masks, masked, scored, ids, scores):
-    """Set ids (B,) to the output channel with the largest product; nothing else of the B × V products is kept.
+def likeliest(
+    seat, x, scales, weights, bias, vocabulary, softcap, masks, masked, scored, kept, ids, scores, logits
+):  # fmt: skip
+    """Set ids (B,) to the output channel with the largest product; of the B × V products only those wanted are kept.
 
     It is NO_TOKEN where the products of the channels that may be taken are not finite (see `finite`).
 
     Args:
-        softcap: within what logits are bent, which matters to `scores` alone; 0 for no limit.
+        softcap: within what logits are bent, which matters to `scores` and `logits` alone; 0 for no limit.
         scored: (B,) 1 for a row whose scores are wanted, else 0.
         scores: (B, 3) are set to the logit of the channel that was found, the largest logit of all channels, and the
             logarithm of the sum of e to each logit less the largest.
+        kept: (B,) which row of `logits` (R, V) a row's are kept in, bent; -1 where they are not. Such a row is scored.
         masks: (L, V / 32) uint32, a bit for each channel that may be taken, the lowest first.
         masked: (B,) which row of `masks` is a row's, -1 where all channels may be taken.
         The others as in `product`.
@@ -89,7 +92,8 @@ def likeliest(seat, x, scales, weights, bias, vocabulary, softcap, masks, masked
     first, most = np.full((num_parts, num_rows), NO_TOKEN, np.int32), np.zeros((num_parts, num_rows), np.int32)
     peaks, sums = np.empty((num_rows, num_groups), np.float32), np.empty((num_rows, num_groups), np.float32)
     arguments = (
-        x, scales, weights, bias, vocabulary, softcap, masks, masked, scored, grain, best, first, most, peaks, sums
+        x, scales, weights, bias, vocabulary, softcap, masks, masked, scored, kept, grain, best, first, most, peaks,
+        sums, logits,
     )  # fmt: skip
     if share(seat, num_parts, 1, _likeliest_of_some, arguments):
         raise MemoryError
@@ -112,8 +116,8 @@ def likeliest(seat, x, scales, weights, bias, vocabulary, softcap, masks, masked
 
 @part
 def _likeliest_of_some(
-    begin, end, x, scales, weights, bias, vocabulary, softcap, masks, masked, scored, grain, best, first, most, peaks,
-    sums,
+    begin, end, x, scales, weights, bias, vocabulary, softcap, masks, masked, scored, kept, grain, best, first, most,
+    peaks, sums, logits,
 ):  # fmt: skip
     num_rows, num_panels = len(masked), weights.weight.shape[0]
     num_blocks, together = blocks_of(weights)
@@ -149,6 +153,9 @@ def _likeliest_of_some(
                         for column in range(width):
                             line[column] += bias[begins + column]
                     largest, furthest = _extremes(line, width)
+                    if kept[row] >= 0:
+                        for column in range(width):
+                            logits[kept[row], begins + column] = bent(line[column], softcap)
                     if scored[row]:
                         for column in range(width, PANEL):
                             line[column] = _LOWEST

@@ -223,18 +223,17 @@ class DecoderRunner:
     def _choices(self, rows: list[_Row], hidden: Floats) -> list[Choice]:
         """Return the token after each row of `hidden` (B, H), NO_TOKEN where its logits are not finite."""
         params = [row.sequence.request.params for row in rows]
-        found, scores = self._pass.likeliest(hidden, [row.mask for row in rows], [one.is_scored for one in params])
+        beside = [index for index, row in enumerate(rows) if params[index].temperature > 0 or row.sequence.wants_others]
+        masks, scored = [row.mask for row in rows], [one.is_scored for one in params]
+        found, scores, kept = self._pass.likeliest(hidden, masks, scored, beside)
         next_ids: list[int] = found.tolist()
         # Minus the logarithm of the whole sum: the largest logit is taken away first, where float32 is still exact.
         logprobs: list[float] = np.minimum(scores[:, 0] - scores[:, 1] - scores[:, 2], 0).tolist()
         others: dict[int, Others] = {}
-        beside = [
-            index
-            for index, row in enumerate(rows)
-            if (params[index].temperature > 0 or row.sequence.wants_others) and next_ids[index] != NO_TOKEN
-        ]
-        for index, logits in zip(beside, self._pass.logits(hidden[beside]) if beside else (), strict=True):
+        for index, logits in zip(beside, kept, strict=True):
             row = rows[index]
+            if next_ids[index] == NO_TOKEN:
+                continue
             if params[index].temperature > 0:
                 allowed = logits
                 if row.mask is not None:

@@ -111,9 +111,24 @@ class TestLikeliest:
         kernels.likeliest(
             ALONE, case.inputs.values, case.inputs.scales, p.weights,
             nothing if bias is None else bias, vocabulary, np.float32(0), masks, masked,
-            np.ones(len(ids), np.uint8), ids, np.zeros((len(ids), 3), np.float32),
+            np.ones(len(ids), np.uint8), *self.keeping(len(ids)), ids, np.zeros((len(ids), 3), np.float32), self.logits,
         )  # fmt: skip
         return ids.tolist()
+
+    logits = np.empty((0, 0), np.float32)
+
+    def keeping(self, num_rows: int) -> list[Array]:
+        """Return where the logits of each row are to be kept: the last row of `logits` is the first one's."""
+        wanted = len(self.logits)
+        return [np.where(np.arange(num_rows) < wanted, wanted - 1 - np.arange(num_rows), -1).astype(np.int32)]
+
+    def test_logits_that_are_wanted_are_kept(self, precision: PrecisionName) -> None:
+        case = Whole.make(13, 150, 68, precision)
+        allowed = np.ones((13, 150), bool)
+        allowed[1, 3:] = False  # of which the mask is no matter
+        self.logits = np.full((9, 150), np.nan, np.float32)
+        self.found(case, case.bias, allowed)
+        assert np.array_equal(self.logits[::-1], (case.expected + case.bias)[:9])
 
     @pytest.mark.parametrize("vocabulary", [1, 47, 48, 49, 150])
     def test_is_the_argmax(self, precision: PrecisionName, vocabulary: int) -> None:

@@ -56,7 +56,7 @@ def computed(decoder: Decoder, seat: Seat) -> tuple[Any, ...]:
     rows = np.repeat(np.array([0, 1], np.int32), [40, 9])
     tables = np.arange(8, dtype=np.int32).reshape(2, 4)
     hidden = work.forward(Tokens((positions * 7 % 500).astype(np.int32), positions, rows, tables))
-    ids, scores = work.likeliest(hidden.copy())
+    ids, scores, _ = work.likeliest(hidden.copy())
     return hidden.tobytes(), ids.tolist(), scores.tobytes(), keys.tobytes(), values.tobytes()
 
 

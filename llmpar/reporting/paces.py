@@ -40,7 +40,7 @@ def remember(pace: Pace) -> None:
         made.replace(file)
 
 
-def recall(machine: Machine, job: str, num_read: int, num_written: int) -> Pace | None:
+def recall(machine: Machine, job: str, num_read: int, num_written: int | None) -> Pace | None:
     """Return how fast the run on such a machine was that was most like another, the last of several; None if none was.
 
     One of the same job tells most. Else it is the one of about as many tokens.
@@ -49,11 +49,12 @@ def recall(machine: Machine, job: str, num_read: int, num_written: int) -> Pace 
         machine: what computes.
         job: what is asked, as a digest.
         num_read: the tokens of the other run's prompts.
-        num_written: those of its answers.
+        num_written: those of its answers, None where nobody knows.
     """
 
     def distance(pace: Pace) -> tuple[bool, float]:
-        pairs = (pace.num_read, num_read), (pace.num_written, num_written)
+        pairs = [(pace.num_read, num_read)]
+        pairs += [] if num_written is None else [(pace.num_written, num_written)]
         return pace.job != job, round(sum(abs(math.log2((1 + one) / (1 + other))) for one, other in pairs))
 
     with contextlib.suppress(OSError, ValueError):

@@ -60,8 +60,9 @@ class Report:
     """The counts of one run. Whoever does the work tells it by its methods; whoever shows progress reads the counts.
 
     Bytes are input bytes. `num_text_tokens_read` and `num_text_tokens_done` count the tokens of prompts, as a measure
-    of work; `num_asked` are done that a model was asked about in this run, `log_lengths` is the sum of the logarithms
-    of how many tokens their answers have, and `squared_log_lengths` that of the squares of these;
+    of work; `num_asked` are done that a model was asked about in this run, for which it has drawn `num_drawn` answers,
+    those included that are asked for again; `log_lengths` is the sum of the logarithms of how many tokens these have,
+    and `squared_log_lengths` that of the squares of these;
     `num_looped` are among those that failed, `num_retried` among the others; `num_corrected` were answered by a person;
     `num_poor` failed for an answer that will not do, of which `num_poor_before` in an earlier run, too, and
     `num_stopped` as they did not end within `most_tokens_stopped` tokens at most; `num_refused` requests were none
@@ -95,6 +96,7 @@ class Report:
     num_corrected: int = 0
     num_retried: int = 0
     num_asked: int = 0
+    num_drawn: int = 0
     num_refused: int = 0
     num_unsure: int = 0
     num_text_tokens_read: int = 0
@@ -173,6 +175,13 @@ class Report:
         """Count the tokens of a prompt as done that came to no answer, as its text is asked about in halves."""
         self.num_text_tokens_done += number
 
+    def draw(self, num_tokens: int) -> None:
+        """Count an answer of so many tokens that a model has drawn, whether it will do or not."""
+        log = math.log(max(1, num_tokens))
+        self.num_drawn += 1
+        self.log_lengths += log
+        self.squared_log_lengths += log * log
+
     def add(self, result: Result, latency: float = 0.0) -> None:
         """Count a segment that is done, so many seconds after it was read."""
         self.num_segments_done += 1
@@ -191,10 +200,6 @@ class Report:
             self.num_retried += result.error is None and result.num_attempts > 1
             self.num_prompt_tokens += result.num_prompt_tokens
             self.num_output_tokens += result.num_output_tokens
-            if result.finish_reason != "kept":
-                log = math.log(max(1, result.num_output_tokens))
-                self.log_lengths += log
-                self.squared_log_lengths += log * log
         if result.cached and result.finish_reason not in (PERSON, "kept", "parts"):
             self.num_unsure += result.error is None and result.confidence is None
         self.num_failed += result.error is not None
@@ -230,6 +235,11 @@ class Report:
             return None
         total = self.num_text_tokens_read * max(1.0, self.num_bytes_total / self.num_bytes_read)
         return max(0.0, total - self.num_text_tokens_done)
+
+    @property
+    def share_again(self) -> float:
+        """After how many of all drawn answers another was asked for, as a share; a hazard of the next one, too."""
+        return max(0.0, 1 - self.num_asked / self.num_drawn) if self.num_drawn else 0.0
 
     @property
     def share_of_segments(self) -> float:

@@ -174,7 +174,7 @@ class TestPace:
     MACHINE = Machine("a", "auto", "auto", None, None)
 
     def pace(self, start: float = 2.0, machine: Machine = MACHINE, job: str = "j", num_read: int = 1000) -> Pace:
-        return Pace(machine, job, start, num_read, num_read // 3, 2, 0.001, 0.002, 0.02, 1.0, 1.0)
+        return Pace(machine, job, start, num_read, num_read // 3, 2, 0.001, 0.002, 0.02, 1.0, 1.0, 40, 0.1, 4.0, 0.5)
 
     def test_the_last_run_on_such_a_machine_counts(self) -> None:
         assert recall(self.MACHINE, "j", 1000, 300) is None

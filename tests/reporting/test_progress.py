@@ -17,10 +17,15 @@ from llmpar.engine.worker import WorkerStatus
 from llmpar.reporting import screen as screen_module
 from llmpar.reporting.costs import Costs
 from llmpar.reporting.outlook import look_ahead
+from llmpar.reporting.pace import Machine, Pace
 from llmpar.reporting.picture import picture
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import Report
 from llmpar.reporting.screen import Screen
+
+_PACE = Pace(
+    Machine("a", "cpu", "int8", None, None), "j", 1.0, 9000, 3000, 1, 0.001, 0.0005, 0.05, 1.4, 1.4, 120, 0.4, 4.0, 0.6
+)
 
 
 @pytest.mark.parametrize(("count", "num_slots"), [(2000, 64), (1000, 128), (500, 64)])
@@ -101,16 +106,36 @@ def test_answers_over_answers_are_waited_for_level_by_level() -> None:
     assert with_levels - alone > 4 * mean * 0.05 / 2, "a step takes 0.05 s"
 
 
-def test_costs_are_learnt() -> None:
-    costs = Costs()
+@pytest.mark.parametrize("is_timed", [True, False])
+def test_costs_are_learnt(is_timed: bool) -> None:
+    """Workers time their passes; of servers only looks tell, and nobody knows what they read."""
+    costs, status = Costs(), WorkerStatus()
     assert costs.expected(1, 1, 1) == 0.0
-    seconds, read, written = 0.0, 0, 0
+    seconds = 0.0
     for number in range(1, 300):
         rows = 1 + number % 40
-        seconds, read, written = seconds + 20 * (0.02 + 0.001 * rows) + 0.5, read + 50, written + 20 * rows
-        costs.look(seconds, read, written, rows)
-    assert costs.expected(1000, 0, 0) > costs.expected(100, 0, 0) > 0
-    assert costs.expected(0, 100, 100) == pytest.approx(100 * (0.02 + 0.001), rel=0.4), "slow steps for few rows"
+        seconds += 20 * (0.02 + 0.001 * rows) + (0.5 if is_timed else 0)
+        status.num_tokens, status.num_running = status.num_tokens + 20 * rows, rows
+        if is_timed:
+            status.num_read, status.timing.reading = 50 * number, 0.5 * number
+            for _ in range(20):
+                status.timing.add_step(rows, 0.02 + 0.001 * rows)
+        costs.look(seconds, [status])
+    assert costs.expected(0, 100, 100) == pytest.approx(100 * (0.02 + 0.001), rel=0.05 if is_timed else 0.25)
+    assert costs.expected(100, 0, 0) == pytest.approx(1.0 if is_timed else 0.0)
+
+
+def test_costs_begin_from_an_earlier_run_and_end_at_what_is_seen() -> None:
+    costs, status = Costs(_PACE), WorkerStatus("decode", num_running=8)
+    assert costs.expected(1000, 0, 0) == pytest.approx(1000 * _PACE.reading)
+    assert costs.expected(0, 100, 100) == pytest.approx(100 * (_PACE.writing + _PACE.step))
+    for number in range(1, 400):
+        status.num_read, status.num_tokens, status.timing.reading = 100 * number, 80 * number, 0.3 * number
+        for _ in range(10):
+            status.timing.add_step(8, 0.5)
+        costs.look(6 * number, [status])
+    assert costs.expected(1000, 0, 0) == pytest.approx(3.0, rel=0.1)
+    assert costs.expected(0, 800, 100) == pytest.approx(50, rel=0.05)
 
 
 def test_tokens_are_counted_as_they_are_written() -> None:

@@ -48,6 +48,7 @@ def simulate(
         status.num_tokens += len(running)
         for row in [row for row in running if row.done >= row.length]:
             running.remove(row)
+            report.draw(row.length)
             report.add(Result(_SEGMENT, "a", num_prompt_tokens=row.read, num_output_tokens=row.length))
         status.num_running = len(running)
         status.num_live = sum(row.done for row in running)

@@ -17,7 +17,7 @@ from llmpar.answering.answers import Answers
 from llmpar.answering.pending import Pending
 from llmpar.documents.document import DEFAULT_ON_ERROR, Block, OnError, Result, Segment
 from llmpar.errors import EngineFailed, LlmparError, SegmentFailed
-from llmpar.reporting.report import Report
+from llmpar.reporting.report import Coming, Report
 from llmpar.tasks.question import Question
 
 _TICK = 0.1  # seconds between looks at what is shown, and at whether anybody still reads
@@ -108,7 +108,7 @@ class Flow:
         self._report.read(1)
         return self._answers.submit(question)
 
-    def expect(self, coming: Callable[[float], tuple[float, int]]) -> None:
+    def expect(self, coming: Coming) -> None:
         """Take note that something follows from results; see `Report`."""
         self._report.expect_questions(coming)
 

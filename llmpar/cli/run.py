@@ -45,7 +45,6 @@ from llmpar.tasks.task import Task
 from llmpar.visible import one_line
 
 _FAILURES_SHOWN = 20
-_HINT = 2  # answers that those of another job are as good as
 
 
 class _Given(Protocol):
@@ -291,8 +290,8 @@ class Run:
     def _pace_before(self, num_read: float) -> Pace | None:
         """Return how fast an earlier run here was that is most like this one, of so many tokens to read."""
         pace = recall(self.machine, self.kind, round(num_read), None) if self.choice.engine == "model" else None
-        if pace and pace.job != self.kind:  # of which the answers tell little of ours
-            return replace(pace, num_drawn=min(_HINT, pace.num_drawn))
+        if pace and pace.job != self.kind:  # whose answers tell nothing of ours
+            return replace(pace, num_drawn=0)
         return pace
 
     @property

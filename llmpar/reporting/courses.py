@@ -15,7 +15,7 @@ from llmpar.reporting.lengths import Lengths
 
 _NUMBER = 256  # courses: the mean is within a few per cent of that of any number
 _EVENLY = [(index + 0.5) / _NUMBER for index in range(_NUMBER)]
-_MOST = 4  # times that one is asked for, as a rule
+_MOST = 2  # times that one is asked for, as a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def courses(lengths: Lengths, again: float, least: float = 0.0) -> Courses:
 
     Args:
         lengths: of what is drawn.
-        again: the share of all that is drawn after which the answer is asked for once more.
+        again: the share of what is drawn after which the answer is asked for once more.
         least: how many tokens are there of the first that is drawn.
     """
     totals, num_drawn = [], 0

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 _FEW = 3  # answers that tell something about how long others will be
 _EARLY = 1 / 8  # of those being written: the first to end are the shortest, and tell too little time of the others
-_MOST_AGAIN = 0.8  # of all that is drawn
 _USUAL = 40.0  # tokens of an answer, before there is one
 _MOST_BEFORE = 64  # drawn answers that those of earlier runs are as good as
 _PASS = 10.0  # how much of a pass is left at least, the other way round
-_UNKNOWN_AGAIN, _HELD_AGAIN = 0.15, 4.0  # the share that is asked for again where no run tells; as good as so many
+_UNKNOWN_AGAIN, _HELD_AGAIN = 0.2, 16  # the share that is asked for again where no run tells; as good as so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def look_ahead(report: Report, statuses: Sequence[WorkerStatus], seconds: float,
     costs.look(seconds, statuses)
     share, seconds_left = None, None
     left = report.num_text_tokens_left
-    is_done = report.num_segments_done >= report.num_segments_read and not report.num_coming[0]
+    is_done = report.num_segments_done >= report.num_segments_read and not report.num_coming()[0]
     if left is not None and left <= 0 and is_done:
         share, seconds_left = 1.0, 0.0
     elif left is not None and (left > 0 or not is_done) and num_read + num_written:
@@ -85,7 +84,9 @@ def _seconds_left(report: Report, statuses: Sequence[WorkerStatus], seconds: flo
     waiting = max(0.0, left - num_live_read)
     num_waiting = waiting / max(1.0, mean_read)
     lengths, again = _lengths(report, statuses, costs), _again(report, costs)
-    fresh, begun = courses(lengths, again), courses(lengths, again, mean_live)
+    # Those that are being asked for again will not be once more.
+    share_last = min(1.0, max(0, report.num_again - report.num_drawn_last) / max(1.0, num_running + num_waiting))
+    fresh, begun = courses(lengths, again), courses(lengths, again * (1 - share_last), mean_live)
     # What is being written ends, what is waiting begins in its place, and the last answers are written beside few.
     to_write = num_running * (begun.mean - mean_live) + num_waiting * fresh.mean
     rows = num_running or _num_rows(costs) or max(1.0, num_waiting)
@@ -94,19 +95,20 @@ def _seconds_left(report: Report, statuses: Sequence[WorkerStatus], seconds: flo
         steps = max(steps, to_write / rows + fresh.longest(min(rows, num_running + num_waiting)) - fresh.mean)
     reading = float(sum(status.num_reading for status in statuses))
     to_read = max(reading / _PASS, reading - costs.read_meanwhile(seconds)) if reading else 0.0
-    to_read += waiting + (num_running + num_waiting) * (fresh.num_drawn - 1) * mean_read
+    readings = fresh.num_drawn * _readings(report, statuses, costs, mean_read)
+    to_read += (num_waiting * readings + num_running * (readings - 1)) * mean_read
     expected = costs.expected(to_read, to_write, steps, num_running + num_waiting)
     # Then come the questions over answers, a level after the other: each waits for the longest of its answers.
-    num_coming, num_levels = report.num_coming
+    num_coming, num_levels = report.num_coming(fresh.mean / fresh.num_drawn)
     if num_levels:
         at_once = max(1.0, num_coming / num_levels)
-        to_read, to_write = num_coming * fresh.num_drawn * mean_read, num_coming * fresh.mean
+        to_read, to_write = num_coming * readings * mean_read, num_coming * fresh.mean
         expected += costs.expected(to_read, to_write, num_levels * fresh.longest(at_once), at_once)
     return expected
 
 
 def _num_before(costs: Costs) -> int:
-    """Return how many drawn answers those of an earlier run are as good as."""
+    """Return how many drawn answers those of an earlier run are as good as, which is none if it had another job."""
     return min(_MOST_BEFORE, costs.before.num_drawn) if costs.before else 0
 
 
@@ -116,9 +118,18 @@ def _num_rows(costs: Costs) -> int:
 
 def _again(report: Report, costs: Costs) -> float:
     """Return after which share of what is drawn an answer is asked for once more."""
-    before, held = (costs.before.again, _num_before(costs)) if costs.before else (_UNKNOWN_AGAIN, _HELD_AGAIN)
-    seen = report.share_again * report.num_drawn
-    return min(_MOST_AGAIN, (seen + held * before) / (report.num_drawn + held))
+    held = _num_before(costs)
+    before, held = (costs.before.again, held) if costs.before and held else (_UNKNOWN_AGAIN, _HELD_AGAIN)
+    seen = report.num_drawn - report.num_drawn_last
+    return min(1.0, (report.num_again + held * before) / (seen + held))
+
+
+def _readings(report: Report, statuses: Sequence[WorkerStatus], costs: Costs, mean_read: float) -> float:
+    """Return how often a prompt is read for each answer that is drawn: once more where one that is too long goes on."""
+    held = _num_before(costs)
+    before = costs.before.read_again / (1 + costs.before.again) if costs.before else 1.0
+    num_read = sum(status.num_read + status.num_reading - status.num_live_read for status in statuses)
+    return max(1.0, (num_read / max(1.0, mean_read) + held * before) / max(1.0, report.num_drawn + held))
 
 
 def _mean_live(statuses: Sequence[WorkerStatus]) -> float:
@@ -130,8 +141,8 @@ def _lengths(report: Report, statuses: Sequence[WorkerStatus], costs: Costs) -> 
     """Return how long answers are: those that were drawn, those that are being written, those of an earlier run."""
     running = [(status.num_running, status.num_live / status.num_running) for status in statuses if status.num_running]
     number, logs, squares = float(report.num_drawn), report.log_lengths, report.squared_log_lengths
-    if costs.before:
-        held, mean = _num_before(costs), costs.before.length
+    if costs.before and (held := _num_before(costs)):
+        mean = costs.before.length
         number, logs, squares = number + held, logs + held * mean, squares + held * (mean**2 + costs.before.spread**2)
     if not number:
         number, logs = 1.0, math.log(max(_USUAL, 2 * _mean_live(statuses)))

@@ -51,8 +51,8 @@ class Pace:
         step: seconds of a step, however few answers are written in it.
         read_again: how often a prompt was read, as bad answers are asked for again, and long ones go on.
         written_again: how many tokens were written for one of those that count.
-        num_drawn: how many answers were drawn, those included that were asked for again.
-        again: the share of these that were.
+        num_drawn: how many answers were drawn, those included that were asked for again; 0 if they tell nothing.
+        again: the share of these that were, of those that could be.
         length: the mean of the logarithms of how many tokens they had.
         spread: the standard deviation of these.
         num_rows: how many answers were written at a time, if more were waiting; 0 if there was always room.

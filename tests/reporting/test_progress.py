@@ -98,7 +98,7 @@ def test_answers_over_answers_are_waited_for_level_by_level() -> None:
         alone = look_ahead(report, statuses, seconds, costs).seconds_left
         if report.num_segments_done > 50:
             break
-    report.expect_questions(lambda number: (number / 3, 4))
+    report.expect_questions(lambda number, _: (number / 3, 4))
     with_levels = look_ahead(report, statuses, seconds, costs).seconds_left
     assert alone is not None
     assert with_levels is not None

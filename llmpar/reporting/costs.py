@@ -36,7 +36,7 @@ class Costs:
     def __init__(self, before: Pace | None = None) -> None:
         self.before = before
         self.num_busy = 1
-        """How many workers have worked so far."""
+        """How many workers have begun, of those that time what they do; of others, all together are one."""
         self._seconds = self._since = 0.0
         self._num_read = self._num_written = self._num_running = 0
         self._timed = [0.0] * len(_FIGURES)
@@ -54,6 +54,8 @@ class Costs:
         num_read = sum(status.num_read for status in statuses)
         if num_read != self._num_read:
             self._since = seconds
+        if num_read or self.before:
+            self.num_busy = max(1, sum(bool(status.num_read or status.num_running) for status in statuses))
         if passed < _LEAST_TIME:
             return
         num_written = sum(status.num_tokens for status in statuses)
@@ -61,7 +63,6 @@ class Costs:
         read, written = float(num_read - self._num_read), float(num_written - self._num_written)
         timed = [float(sum(getattr(status.timing, name) for status in statuses)) for name in _FIGURES]
         if any(timed):
-            self.num_busy = max(1, sum(bool(status.num_read) for status in statuses))
             figures = [now - before for now, before in zip(timed, self._timed, strict=True)]
         else:
             figures = _guessed(passed, read, written, max(1.0, (num_running + self._num_running) / 2))

@@ -14,8 +14,6 @@ from itertools import pairwise
 from llmpar.reporting.lengths import Lengths
 
 _NUMBER = 256  # courses: the mean is within a few per cent of that of any number
-_EVENLY = [(index + 0.5) / _NUMBER for index in range(_NUMBER)]
-_MOST = 2  # times that one is asked for, as a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +54,18 @@ def courses(lengths: Lengths, again: float, least: float = 0.0) -> Courses:
         again: the share of what is drawn after which the answer is asked for once more.
         least: how many tokens are there of the first that is drawn.
     """
-    totals, num_drawn = [], 0
-    for place, others in _places():
-        total, number = lengths.at(place, least), 1
-        for chance, share in others:
-            if chance >= again:
-                break
-            total, number = total + lengths.at(share), number + 1
+    totals, num_again = [], 0
+    for place, chance in _places():
+        total = lengths.at(place, least)
+        if chance < again:
+            # What is drawn again is about as long: a long text has long answers.
+            total, num_again = total + lengths.at(place), num_again + 1
         totals.append(total)
-        num_drawn += number
-    return Courses(tuple(sorted(totals)), num_drawn / _NUMBER)
+    return Courses(tuple(sorted(totals)), 1 + num_again / _NUMBER)
 
 
 @cache
-def _places() -> tuple[tuple[float, tuple[tuple[float, float], ...]], ...]:
-    """Return for each course how long what is drawn first is among all, and then by which chance there is more."""
-    draw = random.Random(19)
-
-    def shuffled() -> list[float]:
-        return draw.sample(_EVENLY, _NUMBER)
-
-    others = zip(*(zip(shuffled(), shuffled(), strict=True) for _ in range(1, _MOST)), strict=True)
-    return tuple(zip(_EVENLY, others, strict=True))
+def _places() -> tuple[tuple[float, float], ...]:
+    """Return for each course how long what is drawn is among all, and by which chance it is asked for once more."""
+    evenly = [(index + 0.5) / _NUMBER for index in range(_NUMBER)]
+    return tuple(zip(evenly, random.Random(19).sample(evenly, _NUMBER), strict=True))

@@ -63,7 +63,7 @@ def look_ahead(report: Report, statuses: Sequence[WorkerStatus], seconds: float,
     is_done = report.num_segments_done >= report.num_segments_read and not report.num_coming()[0]
     if left is not None and left <= 0 and is_done:
         share, seconds_left = 1.0, 0.0
-    elif left is not None and (left > 0 or not is_done) and num_read + num_written:
+    elif left is not None and (left > 0 or not is_done) and (num_read + num_written or (costs.before and num_running)):
         expected = _seconds_left(report, statuses, seconds, costs, left)
         share = seconds / (seconds + expected) if expected else 0.0
         is_told = report.num_drawn + _num_before(costs) >= max(_FEW, _EARLY * num_running)

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from support.simulated_run import lengths, simulate
@@ -17,7 +18,7 @@ from llmpar.engine.worker import WorkerStatus
 from llmpar.reporting import screen as screen_module
 from llmpar.reporting.costs import Costs
 from llmpar.reporting.outlook import look_ahead
-from llmpar.reporting.pace import Machine, Pace
+from llmpar.reporting.pace import Machine, Pace, measured
 from llmpar.reporting.picture import picture
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import Report
@@ -72,6 +73,53 @@ def test_the_last_answers_are_not_said_to_take_no_time(count: int, seed: int) ->
             num_told += 1
             assert 0.2 * (total - seconds) <= left <= 4 * (total - seconds)
     assert num_told > 10
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_time_left_begins_from_what_an_earlier_run_taught(seed: int) -> None:
+    """A third of the answers is asked for again, beside few others at the end, of which the first ones tell little."""
+    *_, (_, report, statuses) = simulate(lengths(300, seed, spread=0.4), 64, again=0.35, is_timed=True)
+    pace = measured(_PACE.machine, "j", report, statuses)
+    assert pace
+    assert pace.again == pytest.approx(0.35, abs=0.02)
+    pieces, errors = lengths(300, seed + 10, spread=0.4), dict[bool, float]()
+    total = [seconds for seconds, _, _ in simulate(pieces, 64, again=0.35)][-1]
+    for knows in (True, False):
+        costs = Costs(pace if knows else None)
+        for seconds, report, statuses in simulate(pieces, 64, again=0.35, is_timed=True):
+            left = look_ahead(report, statuses, seconds, costs).seconds_left
+            if knows and seconds <= 0.95 * total:
+                assert left is not None, "it is told from the beginning"
+                assert abs(seconds + left - total) <= 0.25 * total
+            if left is not None and seconds >= 0.2 * total:
+                errors.setdefault(knows, abs(seconds + left - total) / total)
+    assert errors[True] < errors[False]
+
+
+def test_answers_to_something_else_tell_nothing_of_these() -> None:
+    told = []
+    for length, again in ((2.0, 0.0), (7.0, 0.9)):
+        costs = Costs(replace(_PACE, num_drawn=0, length=length, again=again, read_again=1 + again))
+        for seconds, report, statuses in simulate(lengths(200, 3), 64, is_timed=True):
+            left = look_ahead(report, statuses, seconds, costs).seconds_left
+            if left is not None and seconds > 5:
+                told.append(left)
+                break
+    assert told[0] == told[1]
+
+
+def test_prompts_in_the_pass_in_progress_are_read_meanwhile() -> None:
+    """A worker counts what it reads after the pass: the time left grew while hundreds of prompts were read at once."""
+    costs, report = Costs(_PACE), Report()
+    report.expect_bytes(64)
+    report.read(64, 64)
+    report.read_tokens(6400)
+    status, told = WorkerStatus("prefill", num_running=64, num_reading=6400, num_live_read=6400), []
+    for seconds in (1.0, 2.0, 3.0, 4.0):
+        left = look_ahead(report, [status], seconds, costs).seconds_left
+        assert left is not None
+        told.append(left + seconds)
+    assert max(told) - min(told) < 0.01
 
 
 def test_no_answer_is_taken_to_be_longer_than_the_limit() -> None:

@@ -41,6 +41,10 @@ def forecast(outcome: Outcome) -> dict[str, str]:
     return dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines)  # type: ignore[misc]
 
 
+def number_of(told: str) -> int:
+    return int(re.findall(r"about ([\d,]*\d)", told)[0].replace(",", ""))
+
+
 def test_prompts_show_their_control_tokens(llmpar: Call, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("weights were loaded")
@@ -114,12 +118,12 @@ class TestForecast:
         done = run(llmpar, tiny_model, *limits).err
         read, written = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:tokens in|out)", done))
         assert int(rows["tokens to read"].replace(",", "")) == read
-        assert abs(int(re.findall(r"[\d,]+", rows["tokens to write"])[0].replace(",", "")) - written) <= 0.2 * written
+        assert abs(number_of(rows["tokens to write"]) - written) <= 0.2 * written
 
     def test_choices_are_foreseen_by_those_that_were_made(self, llmpar: Call, tiny_model: Path) -> None:
         def foreseen(text: str) -> int:
             rows = forecast(run(llmpar, tiny_model, "--dry-run", "--choices", choices, text=text))
-            return int(rows["tokens to write"].removeprefix("about ").replace(",", ""))
+            return number_of(rows["tokens to write"])
 
         choices = "a,bb,ccc"
         assert foreseen(TEXT) == 40 * 3, "the mean of 2, 3 and 4 tokens, as nothing else tells"
@@ -158,8 +162,19 @@ class TestForecast:
         assert re.fullmatch(r"about \d+ questions, \d+ of them kept", changed["to join answers"]), "b.txt is as it was"
         # The tiny model's answers are random bytes, some of which are longer when they are read again.
         assert int(rows["tokens to read"].replace(",", "")) == pytest.approx(read, rel=0.2)
-        told = rows["tokens to write"].removeprefix("about ").replace(",", "")
-        assert int(told) == pytest.approx(written, rel=0.05)
+        assert number_of(rows["tokens to write"]) == pytest.approx(written, rel=0.05)
+
+    def test_few_answers_leave_a_doubt_that_is_told(self, llmpar: Call, tiny_model: Path) -> None:
+        """Answers that differ in length tell the more of others the more there are."""
+        form = ("--choices", "a,b,cccccccccccccccccccccccccccccc,dddddddddddddddddddd", "--temperature", "3")
+
+        def doubt(count: int) -> int:
+            assert run(llmpar, tiny_model, "--sample", str(count), *form).code == 0
+            rows = forecast(run(llmpar, tiny_model, "--dry-run", *form, text=TEXT.replace("number", "nummer")))
+            found = re.fullmatch(r"about [\d,]+, give or take (\d+)%", rows["tokens to write"])
+            return int(found[1]) if found else 0
+
+        assert doubt(10) > doubt(30) > 0
 
     def test_it_makes_no_store(self, llmpar: Call, tiny_model: Path, tmp_path: Path) -> None:
         assert run(llmpar, tiny_model, "--dry-run", "--store", str(tmp_path / "store")).code == 0

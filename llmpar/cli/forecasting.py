@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -64,9 +63,9 @@ def _rows(run: Run, forecast: Forecast, rehearsal: Rehearsal | None) -> list[tup
         levels += _levels(joining)
         num_asked, num_read = num_asked + over.num_asked, num_read + over.num_read
         if num_written is not None:
-            doubts = num_written * doubt, joining.num_written * (over.doubt or doubt)
+            doubtful = num_written * doubt + joining.num_written * (over.doubt or doubt)  # both grow with the answers
             num_written += joining.num_written
-            doubt = math.hypot(*doubts) / max(1, num_written)
+            doubt = doubtful / max(1, num_written)
         forecast = replace(forecast, longest=max(forecast.longest, over.longest))
         if over.num_pieces:
             rows.append(("to join answers", _joining(over, is_sure=not forecast.num_asked)))

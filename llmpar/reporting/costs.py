@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmpar.reporting.pace import STEP, WRITING, Pace, line_of
+from llmpar.reporting.pace import STEP, WRITING, Pace, line_of, num_at_work
 
 if TYPE_CHECKING:
     from llmpar.engine.worker import WorkerStatus
@@ -87,8 +87,8 @@ class Costs:
             at_once: how many answers are written at the same time.
         """
         writing, step = self._line
-        workers = max(1.0, min(self.num_busy, at_once))
-        return (self._reading * num_read + writing * num_written) / workers + step * num_steps
+        work = self._reading * num_read + writing * num_written
+        return work / num_at_work(self.num_busy, at_once) + step * num_steps
 
     @property
     def _reading(self) -> float:

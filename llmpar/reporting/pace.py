@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmpar.engine.worker import WorkerStatus
 
 _LEAST_SPREAD = 0.01  # of logarithms: answers that are all alike
+_FEW = 4.0  # questions that one worker takes
 _VARIED = 1.0  # variance of rows from which on something does
 _FULL = 1.5  # times as many answers as were ever written at a time: then some had to wait
 WRITING = 5.0
@@ -81,7 +82,7 @@ class Pace:
         for level in work.levels:
             if not level.num_asked:
                 continue
-            workers = max(1, min(self.num_workers, level.num_asked))
+            workers = num_at_work(self.num_workers, level.num_asked)
             reading = self.reading * self.read_again * level.num_read
             seconds += (reading + self.writing * self.written_again * level.num_written) / workers
             seconds += self.step * self._courses(level, work.spread).steps(
@@ -92,7 +93,8 @@ class Pace:
     def _courses(self, level: Level, spread: float) -> Courses:
         """Return the ways of a level's answers to their ends, on which as much is written as was for others."""
         varied = math.sqrt(math.log1p((spread / max(1.0, level.mean)) ** 2))
-        found = courses(Lengths(0.0, max(varied, _LEAST_SPREAD)), self.again)
+        # What is written beside an answer is one that came to nothing, or an end of its own: about as long as it.
+        found = courses(Lengths(0.0, max(varied, _LEAST_SPREAD)), self.written_again - 1)
         scale = level.mean * self.written_again / found.mean
         return Courses(tuple(scale * length for length in found.lengths), found.num_drawn)
 
@@ -122,6 +124,11 @@ class Work:
 
     levels: Sequence[Level]
     spread: float = 0.0
+
+
+def num_at_work(num_workers: int, num_asked: float) -> float:
+    """Return about how many workers are at work of some where so much is asked: one takes a few questions at once."""
+    return max(1.0, min(num_workers, num_asked / _FEW))
 
 
 def measured(machine: Machine, job: str, report: Report, statuses: Iterable[WorkerStatus]) -> Pace | None:

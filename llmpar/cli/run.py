@@ -32,7 +32,7 @@ from llmpar.documents.writer import open_output, open_stdout
 from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, ReaderGone, UsageError
 from llmpar.jobs.reduction import Gaps
 from llmpar.reporting.pace import Machine, Pace, measured
-from llmpar.reporting.paces import recall, remember
+from llmpar.reporting.paces import recall, recall_most, remember
 from llmpar.reporting.progress import Progress, say
 from llmpar.reporting.records import Records
 from llmpar.reporting.report import FATES, Report, counted
@@ -289,10 +289,7 @@ class Run:
 
     def _pace_before(self, num_read: float) -> Pace | None:
         """Return how fast an earlier run here was that is most like this one, of so many tokens to read."""
-        pace = recall(self.machine, self.kind, round(num_read), None) if self.choice.engine == "model" else None
-        if pace and pace.job != self.kind:  # whose answers tell nothing of ours
-            return replace(pace, num_drawn=0)
-        return pace
+        return recall_most(self.machine, self.kind, round(num_read)) if self.choice.engine == "model" else None
 
     @property
     def choice(self) -> ModelChoice:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from llmpar.paths import make_private, state_dir
@@ -40,7 +40,7 @@ def remember(pace: Pace) -> None:
         made.replace(file)
 
 
-def recall(machine: Machine, job: str, num_read: int, num_written: int | None) -> Pace | None:
+def recall(machine: Machine, job: str, num_read: int, num_written: int) -> Pace | None:
     """Return how fast the run on such a machine was that was most like another, the last of several; None if none was.
 
     One of the same job tells most. Else it is the one of about as many tokens.
@@ -49,19 +49,36 @@ def recall(machine: Machine, job: str, num_read: int, num_written: int | None) -
         machine: what computes.
         job: what is asked, as a digest.
         num_read: the tokens of the other run's prompts.
-        num_written: those of its answers, None where nobody knows.
+        num_written: those of its answers.
     """
 
     def distance(pace: Pace) -> tuple[bool, float]:
-        pairs = [(pace.num_read, num_read)]
-        pairs += [] if num_written is None else [(pace.num_written, num_written)]
+        pairs = (pace.num_read, num_read), (pace.num_written, num_written)
         return pace.job != job, round(sum(abs(math.log2((1 + one) / (1 + other))) for one, other in pairs))
 
+    return min(_remembered(machine), key=distance, default=None)
+
+
+def recall_most(machine: Machine, job: str, num_read: int) -> Pace | None:
+    """Return the run of a job on such a machine that tells most of its answers, as it had most; else one like it.
+
+    Args:
+        machine: what computes.
+        job: what is asked, as a digest.
+        num_read: the tokens of the prompts that are to be read.
+    """
+    if same := [pace for pace in _remembered(machine) if pace.job == job]:
+        return max(same, key=lambda pace: pace.num_drawn)
+    other = recall(machine, job, num_read, num_read)
+    return other and replace(other, num_drawn=0)  # its answers tell nothing of these
+
+
+def _remembered(machine: Machine) -> list[Pace]:
+    """Return the runs on such a machine, the last one first."""
     with contextlib.suppress(OSError, ValueError):
         lines = reversed(file_of_paces().read_text(encoding="utf-8").splitlines())
-        found = [pace for pace in map(_parsed, lines) if pace and pace.machine == machine]
-        return min(found, key=distance, default=None)
-    return None
+        return [pace for pace in map(_parsed, lines) if pace and pace.machine == machine]
+    return []
 
 
 def _parsed(line: str) -> Pace | None:

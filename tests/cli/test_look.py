@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from support.program import Outcome
 
 from llmpar.cli.look import spread
 from llmpar.reporting.pace import Machine, Pace
-from llmpar.reporting.paces import file_of_paces, recall, remember
+from llmpar.reporting.paces import file_of_paces, recall, recall_most, remember
 
 Call = Callable[..., Outcome]
 TEXT = "".join(f"Line number {number}.\n" for number in range(1, 41))
@@ -220,6 +221,14 @@ class TestPace:
         assert recall(self.MACHINE, "j", 90_000, 25_000) == many
         assert recall(self.MACHINE, "j", 500, 200) == few
         assert recall(self.MACHINE, "l", 90_000, 30_000) == other, "nothing is known of this job"
+
+    def test_the_run_with_most_answers_tells_what_others_of_the_job_will_be(self) -> None:
+        assert recall_most(self.MACHINE, "j", 1000) is None
+        many, few, other = replace(self.pace(), num_drawn=90), self.pace(5.0), self.pace(job="k")
+        for pace in (many, few, other):
+            remember(pace)
+        assert recall_most(self.MACHINE, "j", 1000) == many
+        assert recall_most(self.MACHINE, "l", 1000) == replace(other, num_drawn=0), "its answers tell nothing of these"
 
     def test_few_are_kept(self) -> None:
         for number in range(230):

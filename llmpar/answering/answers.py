@@ -296,6 +296,8 @@ class Answers:
             extended = replace(running, attempt=attempt.extended(), seconds=answer.seconds)
             self._submit(backend, extended, min(attempt.limit, room), reply.continuation)
             return
+        if reply.finish_reason != "error":
+            self._report.draw(reply.num_output_tokens, is_last=attempt.number >= attempt.last)
         if step is Step.SPLIT:
             self._report.spend_tokens(running.num_prompt_tokens)
             self._split(pending, running.num_prompt_tokens)

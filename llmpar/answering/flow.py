@@ -17,11 +17,12 @@ from llmpar.answering.answers import Answers
 from llmpar.answering.pending import Pending
 from llmpar.documents.document import DEFAULT_ON_ERROR, Block, OnError, Result, Segment
 from llmpar.errors import EngineFailed, LlmparError, SegmentFailed
-from llmpar.reporting.report import Report
+from llmpar.reporting.report import Coming, Report
 from llmpar.tasks.question import Question
 
 _TICK = 0.1  # seconds between looks at what is shown, and at whether anybody still reads
-_PARTS_AHEAD = 32  # parts read ahead of the one whose results are taken
+_PARTS_AHEAD = 32  # parts read ahead of the one whose results are taken, however long they are
+_WINDOW, _TURNS = 512, 8  # questions on their way: so many, or so many times those that are answered at a time
 _TOGETHER = 256  # questions submitted at a time
 _MAX_HELD = 1 << 24  # characters of segments on their way, as a rule
 
@@ -55,7 +56,8 @@ class Flow:
         answers: answers questions.
         report: counts what happens.
         on_error: what becomes of a segment that failed; "fail" ends the run.
-        max_held: how many characters of segments may be on their way at a time; one segment always is.
+        max_held: how many characters of segments may be on their way at a time; one segment always is. Parts that are
+            read ahead have about as many.
         tick: called often, for progress.
         done: called with each result, in order.
     """
@@ -81,7 +83,7 @@ class Flow:
         self._parts: deque[_Opened] = deque()
         self._to_submit: deque[tuple[Question, deque[Pending]]] = deque()
         self._num_held = 0
-        self._held = 0
+        self._held = self._held_ahead = 0
         self._process = os.getpid()
 
     def answered(self, parts: Iterator[Part]) -> Iterator[tuple[Part, Iterator[Result]]]:
@@ -106,7 +108,7 @@ class Flow:
         self._report.read(1)
         return self._answers.submit(question)
 
-    def expect(self, coming: Callable[[float], tuple[float, int]]) -> None:
+    def expect(self, coming: Coming) -> None:
         """Take note that something follows from results; see `Report`."""
         self._report.expect_questions(coming)
 
@@ -132,7 +134,9 @@ class Flow:
         while not self._parts and not self._source.ended:
             self._wait()
         if self._parts:
-            return self._parts.popleft()
+            opened = self._parts.popleft()
+            self._held_ahead -= len(opened.part.block.text)
+            return opened
         if self._source.error:
             raise self._source.error
         return None
@@ -178,7 +182,7 @@ class Flow:
                 pending = self._answers.submit_all([question for question, _ in batch])
                 for (_, taken), one in zip(batch, pending, strict=True):
                     taken.append(one)
-            elif len(self._parts) >= _PARTS_AHEAD or not self._take(self._source.get(0)):
+            elif self._is_far_ahead() or not self._take(self._source.get(0)):
                 return
 
     def _next_questions(self) -> Iterator[tuple[Question, deque[Pending]]]:
@@ -193,14 +197,23 @@ class Flow:
 
     def _is_full(self, question: Question) -> bool:
         num_held = self._num_held
-        window = max(512, 8 * self._answers.num_slots)
-        return num_held >= window or (num_held > 0 and self._held + len(question.text) > self._max_held)
+        return num_held >= self._window or (num_held > 0 and self._held + len(question.text) > self._max_held)
+
+    def _is_far_ahead(self) -> bool:
+        """Tell whether enough parts are read; where each has but one question, many are needed to keep workers busy."""
+        num_parts = len(self._parts)
+        return num_parts >= self._window or (num_parts >= _PARTS_AHEAD and self._held_ahead >= self._max_held)
+
+    @property
+    def _window(self) -> int:
+        return max(_WINDOW, _TURNS * self._answers.num_slots)
 
     def _take(self, part: Part | None) -> bool:
         if part is None:
             return False
         opened = _Opened(part, deque())
         self._parts.append(opened)
+        self._held_ahead += len(part.block.text)
         self._to_submit.extend((question, opened.pending) for question in part.questions)
         self._report.read(len(part.questions), part.block.num_bytes)
         return True

@@ -25,6 +25,7 @@ from llmpar.tasks.skips import leaves
 from llmpar.tasks.task import Task
 
 _MOST_COMPARED = 12  # earlier jobs that differ in the least
+_NINE_OF_TEN = 1.6  # standard deviations
 _FEW = 4  # answers that tell something about the length of others
 
 
@@ -44,6 +45,7 @@ class Forecast:
         most_written: how many they have if each reaches its limit, at its first attempt; None where nobody counts.
         longest: tokens of the longest of them, prompt and answer together.
         spread: by how many tokens their answers may differ in length (standard deviation).
+        doubt: by what share all that they have may be more or less, nine times of ten: few known answers tell little.
         stale: how many of those that are asked have an answer to something else, by what that differs in.
     """
 
@@ -58,6 +60,7 @@ class Forecast:
     most_written: int | None
     longest: int
     spread: float
+    doubt: float
     stale: Mapping[str, int]
 
 
@@ -118,7 +121,7 @@ class Forecaster:
         self._stale: Counter[str] = Counter()
         self._num_read = self._longest = 0
         self._num_written: float | None = 0.0
-        self._variances = 0.0  # of lengths, one for each question that is asked
+        self._asked: Counter[Task] = Counter()  # whose answers' lengths are known
         self._most_written: int | None = 0
 
     def add(self, questions: Iterable[Question]) -> list[Foreseen]:
@@ -152,8 +155,18 @@ class Forecaster:
             None if self._num_written is None else round(self._num_written),
             self._most_written,
             self._longest,
-            math.sqrt(self._variances / max(1, counts["asked"])),
+            math.sqrt(self._variance() / max(1, counts["asked"])),
+            _NINE_OF_TEN * math.sqrt(self._variance(is_of_mean=True)) / self._num_written if self._num_written else 0.0,
             dict(self._stale.most_common()),
+        )
+
+    def _variance(self, *, is_of_mean: bool = False) -> float:
+        """Return the variance of all that is written, and with it that of what is known of its mean."""
+        lengths = {in_use.task: in_use.lengths for in_use in self._tasks.values()}
+        return sum(
+            lengths[task].spread ** 2 * number * (1 + number / lengths[task].count * is_of_mean)
+            for task, number in self._asked.items()
+            if number
         )
 
     def _expected(self, in_use: _InUse, num_read: float, limit: int | None) -> float | None:
@@ -209,7 +222,7 @@ class Forecaster:
             self._num_written = None
         else:
             self._num_written += written
-            self._variances += in_use.lengths.spread**2 if in_use.lengths.count else 0.0
+            self._asked[in_use.task] += bool(in_use.lengths.count)
         if self._most_written is not None:
             self._most_written += round(limit or in_use.task.max_new_tokens(model.measure(question.text)))
         self._longest = max(self._longest, min(model.context_length, num_read + most))

@@ -16,7 +16,8 @@ from llmpar.reporting.paces import recall
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import counted
 
-_SAMPLED = 16  # pieces that tell how long answers are
+_SAMPLED, _MOST_SAMPLED, _SHARE_SAMPLED = 16, 64, 4  # pieces that tell how long answers are; of so many, one
+_DOUBT = 0.1  # from which on it is told
 _UNKNOWN = "unknown"
 
 
@@ -56,19 +57,22 @@ def _rows(run: Run, forecast: Forecast, rehearsal: Rehearsal | None) -> list[tup
     rows += [(f"  {count:,} of them", f"have an answer to {name}") for name, count in forecast.stale.items()]
     num_asked, num_read, num_written = forecast.num_asked, forecast.num_read, forecast.num_written
     levels = [Level(num_asked, num_read, num_written or 0)]
-    joining = rehearsal.outcome if rehearsal else None
+    joining, doubt = rehearsal.outcome if rehearsal else None, forecast.doubt
     if joining:
         over = joining.forecast
         levels += _levels(joining)
         num_asked, num_read = num_asked + over.num_asked, num_read + over.num_read
-        num_written = None if num_written is None else num_written + joining.num_written
+        if num_written is not None:
+            doubtful = num_written * doubt + joining.num_written * (over.doubt or doubt)  # both grow with the answers
+            num_written += joining.num_written
+            doubt = doubtful / max(1, num_written)
         forecast = replace(forecast, longest=max(forecast.longest, over.longest))
         if over.num_pieces:
             rows.append(("to join answers", _joining(over, is_sure=not forecast.num_asked)))
     elif rehearsal:
         rows.append(("to join answers", _UNKNOWN + _how_to_know(forecast)))
     rows.append(("tokens to read", f"{num_read:,}"))
-    rows.append(("tokens to write", _written(forecast, num_written)))
+    rows.append(("tokens to write", _written(forecast, num_written, doubt)))
     if memory := _memory(run, forecast):
         rows.append(("memory", memory))
     work = Work(levels, forecast.spread)
@@ -96,9 +100,11 @@ def _joining(over: Forecast, *, is_sure: bool) -> str:
     return ", ".join(parts)
 
 
-def _written(forecast: Forecast, num_written: int | None) -> str:
+def _written(forecast: Forecast, num_written: int | None, doubt: float) -> str:
     if num_written is not None:
-        return f"about {rounded(num_written):,}"
+        number = _number_sampled(forecast)
+        more = f"; `--sample {number}` tells more" if doubt >= _DOUBT and number > _SAMPLED else ""
+        return f"about {rounded(num_written):,}" + (f", give or take {doubt:.0%}{more}" if doubt >= _DOUBT else "")
     most = forecast.most_written
     return (_UNKNOWN if most is None else f"up to {most:,}") + _how_to_know(forecast)
 
@@ -117,7 +123,12 @@ def _time(run: Run, forecast: Forecast, work: Work, num_written: int | None) -> 
 
 def _how_to_know(forecast: Forecast) -> str:
     """Return how the lengths of answers are found out, unless that would be the whole job."""
-    return f"; `--sample {_SAMPLED}` finds out" if forecast.num_asked > _SAMPLED else ""
+    return f"; `--sample {_number_sampled(forecast)}` finds out" if forecast.num_asked > _SAMPLED else ""
+
+
+def _number_sampled(forecast: Forecast) -> int:
+    """Return how many pieces should tell how long answers are: a part of the job, and never all of it."""
+    return min(_MOST_SAMPLED, max(_SAMPLED, forecast.num_asked // _SHARE_SAMPLED // 16 * 16))
 
 
 def _memory(run: Run, forecast: Forecast) -> str | None:

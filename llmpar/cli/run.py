@@ -31,8 +31,8 @@ from llmpar.documents.source import input_size
 from llmpar.documents.writer import open_output, open_stdout
 from llmpar.errors import EngineFailed, InputUnreadable, Interrupted, LlmparError, ReaderGone, UsageError
 from llmpar.jobs.reduction import Gaps
-from llmpar.reporting.pace import Machine, measured
-from llmpar.reporting.paces import recall, remember
+from llmpar.reporting.pace import Machine, Pace, measured
+from llmpar.reporting.paces import recall, recall_most, remember
 from llmpar.reporting.progress import Progress, say
 from llmpar.reporting.records import Records
 from llmpar.reporting.report import FATES, Report, counted
@@ -145,6 +145,7 @@ class Run:
                 examples=examples,
             )
             review.checks = session.checks_of
+            progress.recall(self._pace_before)
             with session:
                 try:
                     yield session
@@ -279,12 +280,16 @@ class Run:
         report = self.report
         if not self._keeps or self.choice.engine != "model" or report.seconds_to_start is None:
             return
-        tokens = report.num_prompt_tokens, report.num_output_tokens
-        before = recall(self.machine, self.kind, *tokens)
-        # The first start fetches a model, or makes it ready, which the next one will not.
-        start = min(report.seconds_to_start, before.start) if before else report.seconds_to_start
-        if pace := measured(self.machine, self.kind, start, tokens, progress.statuses):
+        pace = measured(self.machine, self.kind, report, progress.statuses)
+        if pace and (before := recall(self.machine, self.kind, pace.num_read, pace.num_written)):
+            # The first start fetches a model, or makes it ready, which the next one will not.
+            pace = replace(pace, start=min(pace.start, before.start))
+        if pace:
             remember(pace)
+
+    def _pace_before(self, num_read: float) -> Pace | None:
+        """Return how fast an earlier run here was that is most like this one, of so many tokens to read."""
+        return recall_most(self.machine, self.kind, round(num_read)) if self.choice.engine == "model" else None
 
     @property
     def choice(self) -> ModelChoice:

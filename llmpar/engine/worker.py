@@ -86,7 +86,8 @@ class WorkerStatus:
     """What a worker is doing, for whoever watches: written by the worker alone, read by anyone.
 
     `num_tokens` are all that it wrote, those included that came to nothing, and `num_read` all that it read of prompts;
-    `num_live` and `num_live_read` are those of the sequences that are running. `last_step` is when it ended its last
+    `num_live` and `num_live_read` are those of the sequences that are running, `num_reading` the tokens of the prompts
+    that it reads in the pass that it is in, which it counts as read after it. `last_step` is when it ended its last
     step, or took up work after none (by time.monotonic()). `place` is the machine that it is on, "" for this one: a
     worker does not know it, and whoever shows it does.
     """
@@ -98,6 +99,7 @@ class WorkerStatus:
     num_read: int = 0
     num_live: int = 0
     num_live_read: int = 0
+    num_reading: int = 0
     last_step: float = 0.0
     place: str = ""
     timing: Timing = field(default_factory=Timing)
@@ -166,7 +168,7 @@ class Worker(threading.Thread):
             # CUDA adds lines of advice to its errors.
             self._failed(self, f"died: {type(error).__name__}: {error}".partition("\n")[0])
         self.status.phase, self.status.num_running = "ended", 0
-        self.status.num_live = self.status.num_live_read = 0
+        self.status.num_live = self.status.num_live_read = self.status.num_reading = 0
 
     def _step(self) -> bool:
         running = self._running
@@ -178,11 +180,12 @@ class Worker(threading.Thread):
         started = time.monotonic()
         try:
             if admitted:
-                self.status.phase = "prefill"
+                self.status.phase, num_read = "prefill", sum(len(sequence.request.prompt_ids) for sequence in admitted)
+                self.status.num_live_read = sum(len(sequence.request.prompt_ids) for sequence in running)
+                self.status.num_reading = num_read
                 self._runner.prefill(admitted)
                 self.status.timing.reading += time.monotonic() - started
-                self.status.num_read += sum(len(sequence.request.prompt_ids) for sequence in admitted)
-                self.status.num_live_read = sum(len(sequence.request.prompt_ids) for sequence in running)
+                self.status.num_read += num_read
             elif running:
                 self.status.phase = "decode"
                 self._runner.decode(running)
@@ -192,6 +195,7 @@ class Worker(threading.Thread):
             self.status.num_live = num_live
         except Exception as error:
             failure = error.with_traceback(None)  # its frames hold tensors, and memory may be what is wanting
+        self.status.num_reading = 0
         now = self.status.last_step = time.monotonic()
         if failure:
             self._recover(failure, admitted or running)

@@ -225,7 +225,7 @@ def findings_foreseen(foreseen: Iterable[Foreseen], task: Task) -> Iterator[Fore
 def conclude(question: str, findings: Iterable[Finding], session: Session, task: Task) -> Conclusion:
     """Return one answer made of the findings."""
     tree = plant(session, task.with_values(question=question).reduction(), _NOWHERE)
-    session.flow.expect(lambda _: tree.coming(0))  # most passages say nothing, and all have been asked about
+    session.flow.expect(lambda _, __: tree.coming(0))  # most passages say nothing, and all have been asked about
     found: dict[str, Stretch] = {}
     for finding in findings:
         found.setdefault(finding.answer, Stretch.of(finding.passage.segment))

@@ -144,13 +144,16 @@ class Tree:
         if len(self._missing) < _NAMED:
             self._missing.append(stretch)
 
-    def coming(self, num_pieces: float) -> tuple[float, int]:
+    def coming(self, num_pieces: float, length: float = 0.0) -> tuple[float, int]:
         """Return how many questions are about still to be asked, and at how many levels.
 
         Args:
             num_pieces: how many there are, these questions counted that were asked.
+            length: how many tokens an answer may have, while there is none; 0 if that is unknown.
         """
-        at_once = max(2.0, self._budget * self._num_put / self._num_measured) if self._num_measured else float(FAN_IN)
+        mean = self._num_measured / self._num_put if self._num_put else length
+        # Of answers that do not all have the same length, the last one that is taken leaves some room.
+        at_once = max(2.0, self._budget / mean) if mean else float(FAN_IN)
         arriving = max(0.0, num_pieces - self._num_added - sum(self.shape))
         questions, num_levels, index = 0.0, 0, 0
         while index < len(self._levels) or arriving >= _SEVERAL:

@@ -37,6 +37,10 @@ class _Chunk:
     def num_tokens(self) -> int:
         return sum(piece[3] for piece in self.pieces)
 
+    def bytes_until(self, end: int) -> int:
+        """Return about how many bytes the text has up to there: a block says only how many all of it has."""
+        return round(self.num_bytes * end / max(1, len(self.text)))
+
 
 def pack(blocks: Blocks, most: int, measure: Callable[[str], int], *, parts_at_headings: bool = False) -> Blocks:
     """Yield a document in blocks of one segment each, made of as many of the given ones as have `most` tokens together.
@@ -106,7 +110,8 @@ def _packed(
     chunk: _Chunk, pieces: list[tuple[int, int, Segment, int]], block: Block, index: int, *, last: bool = False
 ) -> tuple[Block, list[Segment]]:
     text = chunk.text[: pieces[-1][1]] if pieces and not last else chunk.text
-    whole = Block(block.document, chunk.offset, text, chunk.num_bytes, not chunk.offset, last, chunk.line)
+    num_bytes = chunk.bytes_until(len(text))
+    whole = Block(block.document, chunk.offset, text, num_bytes, not chunk.offset, last, chunk.line)
     if not pieces:
         return whole, []
     start, end, first = pieces[0][0], pieces[-1][1], pieces[0][2]
@@ -118,7 +123,8 @@ def _shorten(chunk: _Chunk, count: int) -> int:
     """Drop the first pieces of a chunk, and return by how many characters its text became shorter."""
     shift = chunk.pieces[count - 1][1]
     chunk.line += count_lines(chunk.text, shift)
-    chunk.text, chunk.offset, chunk.num_bytes = chunk.text[shift:], chunk.offset + shift, 0
+    chunk.num_bytes -= chunk.bytes_until(shift)
+    chunk.text, chunk.offset = chunk.text[shift:], chunk.offset + shift
     chunk.pieces = [(start - shift, end - shift, segment, size) for start, end, segment, size in chunk.pieces[count:]]
     return shift
 

@@ -3,91 +3,122 @@
 A step that writes one token for each of many pieces takes little longer than one for few: so the last answers of a run
 come slowly for their tokens, and what a token cost on average says too little of them.
 
-    seconds = reading * tokens read + writing * tokens written + step * steps
+    seconds = (reading * tokens read + writing * tokens written) / workers + step * steps
 
-At first only their usual proportions are known. The more looks there are, the more these are what was seen, the last
-ones most of all (least squares, held near the usual proportions).
+Workers time their passes. What they do not time, as servers do not, is taken from how far they are at each look. At
+first, costs are those of an earlier run on this machine, or in their usual proportions; what is seen counts more and
+more, the last looks most of all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from llmpar.reporting.pace import WRITING
+from llmpar.reporting.pace import STEP, WRITING, Pace, line_of, num_at_work
 
-_STEP = 0.3  # of the time of a step with many pieces: what it takes however few they are, before more is known
+if TYPE_CHECKING:
+    from llmpar.engine.worker import WorkerStatus
+
 _LEAST_TIME = 0.2  # seconds between two looks that are worth comparing
 _FADING = 0.985  # what one look counts at the next one
-_HELD = 6.0  # looks that the usual proportions are as good as
-_LEAST_SHARE = 0.05  # of what is usual: nothing is free
+_HELD_READ, _HELD_STEPS = 500.0, 10.0  # tokens and steps that what was known before is as good as
+_FIGURES = ("reading", "steps", "rows", "rows_squared", "writing", "rows_by_writing")
 
 
 class Costs:
-    """Learns what a run's work costs from how far it is at each look."""
+    """Learns what a run's work costs from how far it is at each look.
 
-    def __init__(self) -> None:
-        self._products = [[0.0] * 3 for _ in range(3)]
-        self._by_time = [0.0] * 3
-        self._squares = self._num_looks = 0.0
-        self._seconds = self._num_steps = 0.0
+    Args:
+        before: how fast an earlier run was here that was like this one, if there was one.
+    """
+
+    def __init__(self, before: Pace | None = None) -> None:
+        self.before = before
+        self.num_busy = 1
+        """How many workers have begun, of those that time what they do; of others, all together are one."""
+        self._seconds = self._since = 0.0
         self._num_read = self._num_written = self._num_running = 0
+        self._timed = [0.0] * len(_FIGURES)
+        self._read = self._written = 0.0  # with the figures, all of it fading
+        self._figures = [0.0] * len(_FIGURES)
 
-    def look(self, seconds: float, num_read: int, num_written: int, num_running: int) -> None:
+    def look(self, seconds: float, statuses: Sequence[WorkerStatus]) -> None:
         """Take note of how far a run is.
 
         Args:
             seconds: that the workers have been at work.
-            num_read: tokens of prompts.
-            num_written: tokens of answers.
-            num_running: how many answers are being written.
+            statuses: what each of them is doing.
         """
         passed = seconds - self._seconds
+        num_read = sum(status.num_read for status in statuses)
+        if num_read != self._num_read:
+            self._since = seconds
+        if num_read or self.before:
+            self.num_busy = max(1, sum(bool(status.num_read or status.num_running) for status in statuses))
         if passed < _LEAST_TIME:
             return
-        written = num_written - self._num_written
-        steps = written / max(1.0, (num_running + self._num_running) / 2)
-        done = (float(num_read - self._num_read), float(written), steps)
-        for row, one in zip(self._products, done, strict=True):
-            row[:] = [_FADING * cell + one * other for cell, other in zip(row, done, strict=True)]
-        self._by_time = [_FADING * cell + one * passed for cell, one in zip(self._by_time, done, strict=True)]
-        self._squares = _FADING * self._squares + passed * passed
-        self._num_looks = _FADING * self._num_looks + 1
-        self._seconds, self._num_steps = seconds, self._num_steps + steps
-        self._num_read, self._num_written, self._num_running = num_read, num_written, num_running
+        num_written = sum(status.num_tokens for status in statuses)
+        num_running = sum(status.num_running for status in statuses)
+        read, written = float(num_read - self._num_read), float(num_written - self._num_written)
+        timed = [float(sum(getattr(status.timing, name) for status in statuses)) for name in _FIGURES]
+        if any(timed):
+            figures = [now - before for now, before in zip(timed, self._timed, strict=True)]
+        else:
+            figures = _guessed(passed, read, written, max(1.0, (num_running + self._num_running) / 2))
+        self._timed = timed
+        self._figures = [_FADING * old + new for old, new in zip(self._figures, figures, strict=True)]
+        self._read, self._written = _FADING * self._read + read, _FADING * self._written + written
+        self._seconds, self._num_running = seconds, num_running
+        self._num_read, self._num_written = num_read, num_written
 
-    def expected(self, num_read: float, num_written: float, num_steps: float) -> float:
-        """Return how many seconds so much may take; 0 before anything was done."""
-        usual = self._usual()
-        held = _HELD * self._squares / max(1.0, self._num_looks)
-        if not held or not usual[0]:
-            return 0.0
-        # In units of what is usual, which are all of about the same size.
-        matrix = [[cell * usual[i] * usual[j] for j, cell in enumerate(row)] for i, row in enumerate(self._products)]
-        for i in range(3):
-            matrix[i][i] += held
-        found = _solved(matrix, [cell * usual[i] + held for i, cell in enumerate(self._by_time)])
-        amounts = (num_read, num_written, num_steps)
-        return sum(
-            max(_LEAST_SHARE, factor) * cost * amount
-            for factor, cost, amount in zip(found, usual, amounts, strict=True)
-        )
+    def read_meanwhile(self, seconds: float) -> float:
+        """Return how many tokens of prompts were read since some were last counted, which they are after each pass."""
+        reading = self._reading
+        return (seconds - self._since) * self.num_busy / reading if reading else 0.0
 
-    def _usual(self) -> tuple[float, float, float]:
-        """Return the seconds of a token read, a token written, and a step, in the usual proportions."""
-        each = self._seconds / max(1.0, self._num_read + WRITING * self._num_written)
-        rows = self._num_written / self._num_steps if self._num_steps else self._num_running
-        return each, (1 - _STEP) * WRITING * each, _STEP * WRITING * each * rows
+    def expected(self, num_read: float, num_written: float, num_steps: float, at_once: float = float("inf")) -> float:
+        """Return how many seconds so much may take; 0 before anything was done.
+
+        Args:
+            num_read: tokens of prompts.
+            num_written: tokens of answers.
+            num_steps: in which these are written.
+            at_once: how many answers are written at the same time.
+        """
+        writing, step = self._line
+        work = self._reading * num_read + writing * num_written
+        return work / num_at_work(self.num_busy, at_once) + step * num_steps
+
+    @property
+    def _reading(self) -> float:
+        """The seconds of a token that is read."""
+        held, usual = (_HELD_READ, self.before.reading) if self.before else (0.0, 0.0)
+        return (self._figures[0] + held * usual) / (self._read + held) if self._read + held else 0.0
+
+    @property
+    def _line(self) -> tuple[float, float]:
+        """The seconds of a token that is written, and of a step."""
+        _, steps, rows, squares, writing, products = self._figures
+        a_row = self._written / rows if rows and self._written else 1.0
+        most = rows / steps if steps else float(max(1, self._num_running / self.num_busy))
+        if self.before:
+            row, step = self.before.writing * a_row, self.before.step * a_row
+        else:
+            each = writing / rows if rows else WRITING * self._reading
+            row, step = (1 - STEP) * each, STEP * each * most
+        # As if there had been a few steps of one row, and of as many as there are, that took as long as usual.
+        for number in (1.0, most):
+            taken = _HELD_STEPS * (step + row * number)
+            steps, rows, squares = steps + _HELD_STEPS, rows + _HELD_STEPS * number, squares + _HELD_STEPS * number**2
+            writing, products = writing + taken, products + taken * number
+        row, step = line_of(steps, rows, squares, writing, products)
+        return row / a_row, step / a_row
 
 
-def _solved(matrix: Sequence[list[float]], right: list[float]) -> list[float]:
-    """Return what solves linear equations with a positive definite matrix."""
-    size = len(right)
-    for i in range(size):
-        for k in range(i + 1, size):
-            factor = matrix[k][i] / matrix[i][i]
-            matrix[k][i:] = [low - factor * high for low, high in zip(matrix[k][i:], matrix[i][i:], strict=True)]
-            right[k] -= factor * right[i]
-    found = [0.0] * size
-    for i in reversed(range(size)):
-        found[i] = (right[i] - sum(matrix[i][j] * found[j] for j in range(i + 1, size))) / matrix[i][i]
-    return found
+def _guessed(passed: float, read: float, written: float, rows: float) -> list[float]:
+    """Return the figures of a time in which so much was read and written, by so many rows at a time."""
+    work = read + WRITING * written
+    reading = passed * read / work if work else 0.0
+    writing = passed - reading if work else 0.0
+    return [reading, written / rows, written, written * rows, writing, writing * rows]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 _ROUNDS = 40  # of the estimate: enough where three in ten are done; where fewer are, the mean is still too low
 _USUAL_SPREAD, _WEIGHT = 0.5, 8.0  # of logarithms, before anything is known; as good as so many answers
 _FAR = 6.0  # standard deviations, from where on the tail of a normal distribution is computed by its limit
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +27,14 @@ class Lengths:
     spread: float
     most: float = math.inf
 
-    def expected(self, least: float) -> float:
-        """Return how long an answer will be on average that has at least so many tokens."""
-        return min(self.most, self._unlimited(least))
-
-    def _unlimited(self, least: float) -> float:
-        if least < 1:
-            return math.exp(self.mean + self.spread**2 / 2)
-        far = (math.log(least) - self.mean) / self.spread
-        if far > _FAR:
-            return least * (1 + self.spread / far)
-        return math.exp(self.mean + self.spread**2 / 2) * _beyond(far - self.spread) / _beyond(far)
-
-    def longest(self, number: int, least: float) -> float:
-        """Return how long the longest of a number of answers will be, all of which have at least so many tokens."""
-        share = _beyond((math.log(max(1.0, least)) - self.mean) / self.spread) if least >= 1 else 1.0
-        odds = number / max(share, 1e-9)
-        return min(self.most, max(self._unlimited(least), math.exp(self.mean + self.spread * _largest(odds))))
+    def at(self, share: float, least: float = 0.0) -> float:
+        """Return than which length so many are shorter, 0 to 1, of answers that have at least so many tokens."""
+        far = (math.log(least) - self.mean) / self.spread if least >= 1 else -math.inf
+        deviations = far - math.log(1 - share) / far if far > _FAR else -_NORMAL.inv_cdf((1 - share) * _beyond(far))
+        return min(self.most, max(least, math.exp(self.mean + self.spread * deviations)))
 
 
-def fitted_lengths(number: int, logs: float, squares: float, running: Sequence[tuple[int, float]]) -> Lengths:
+def fitted_lengths(number: float, logs: float, squares: float, running: Sequence[tuple[int, float]]) -> Lengths:
     """Return what is likeliest of answers of which some are known to be longer than so much, and no more (Tobin).
 
     Args:
@@ -75,11 +65,3 @@ def _density(far: float) -> float:
 def _beyond(far: float) -> float:
     """Return how much of a normal distribution lies beyond so many standard deviations."""
     return math.erfc(far / math.sqrt(2)) / 2
-
-
-def _largest(number: float) -> float:
-    """Return by how many standard deviations the largest of so many numbers is above their mean, about."""
-    if number < 3:
-        return max(0.0, number - 1) / 2
-    edge = math.sqrt(2 * math.log(number))
-    return edge - (math.log(math.log(number)) + math.log(4 * math.pi)) / (2 * edge)

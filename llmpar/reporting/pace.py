@@ -7,14 +7,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmpar.reporting.courses import Courses, courses
+from llmpar.reporting.lengths import Lengths
+from llmpar.reporting.report import Report
+
 if TYPE_CHECKING:
     from llmpar.engine.worker import WorkerStatus
 
-_STEP = 0.3  # of the time of a step: what it takes however few answers are in it, where nothing tells
+_LEAST_SPREAD = 0.01  # of logarithms: answers that are all alike
+_FEW = 4.0  # questions that one worker takes
 _VARIED = 1.0  # variance of rows from which on something does
 _FULL = 1.5  # times as many answers as were ever written at a time: then some had to wait
 WRITING = 5.0
 """What a token that is written costs, in tokens that are read: about, on processors of all kinds."""
+
+STEP = 0.3
+"""How much of the time of a step it takes however few answers are in it, where nothing tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,10 @@ class Pace:
         step: seconds of a step, however few answers are written in it.
         read_again: how often a prompt was read, as bad answers are asked for again, and long ones go on.
         written_again: how many tokens were written for one of those that count.
+        num_drawn: how many answers were drawn, those included that were asked for again; 0 if they tell nothing.
+        again: the share of these that were, of those that could be.
+        length: the mean of the logarithms of how many tokens they had.
+        spread: the standard deviation of these.
         num_rows: how many answers were written at a time, if more were waiting; 0 if there was always room.
     """
 
@@ -58,30 +70,33 @@ class Pace:
     step: float
     read_again: float
     written_again: float
+    num_drawn: int
+    again: float
+    length: float
+    spread: float
     num_rows: int = 0
 
     def expected(self, work: Work) -> float:
         """Return how many seconds some work may take here."""
         seconds = self.start
         for level in work.levels:
-            workers = max(1, min(self.num_workers, level.num_asked))
+            if not level.num_asked:
+                continue
+            workers = num_at_work(self.num_workers, level.num_asked)
             reading = self.reading * self.read_again * level.num_read
             seconds += (reading + self.writing * self.written_again * level.num_written) / workers
-            # What is more than there is room for has to wait for its turn.
-            turns = max(1.0, level.num_asked / self.num_rows) if self.num_rows else 1.0
-            seconds += self.step * turns * self.written_again * level.mean
-        return seconds + self.step * self._tail(work)
+            seconds += self.step * self._courses(level, work.spread).steps(
+                level.num_asked, self.num_rows or level.num_asked
+            )
+        return seconds
 
-    def _tail(self, work: Work) -> float:
-        """Return how many steps the longest way to the end has more than the mean one.
-
-        An answer is as much longer than the mean as answers vary, and longer again where it is asked for twice; of many
-        ways through the levels, the end waits for the longest.
-        """
-        asked = [level for level in work.levels if level.num_asked]
-        variance = sum(work.spread**2 + max(0.0, self.written_again - 1) * level.mean**2 for level in asked)
-        number = max((level.num_asked for level in asked), default=0)
-        return math.sqrt(2 * variance * math.log(number)) if number > 1 else 0.0
+    def _courses(self, level: Level, spread: float) -> Courses:
+        """Return the ways of a level's answers to their ends, on which as much is written as was for others."""
+        varied = math.sqrt(math.log1p((spread / max(1.0, level.mean)) ** 2))
+        # What is written beside an answer is one that came to nothing, or an end of its own: about as long as it.
+        found = courses(Lengths(0.0, max(varied, _LEAST_SPREAD)), self.written_again - 1)
+        scale = level.mean * self.written_again / found.mean
+        return Courses(tuple(scale * length for length in found.lengths), found.num_drawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,32 +126,36 @@ class Work:
     spread: float = 0.0
 
 
-def measured(
-    machine: Machine, job: str, start: float, tokens: tuple[int, int], statuses: Iterable[WorkerStatus]
-) -> Pace | None:
+def num_at_work(num_workers: int, num_asked: float) -> float:
+    """Return about how many workers are at work of some where so much is asked: one takes a few questions at once."""
+    return max(1.0, min(num_workers, num_asked / _FEW))
+
+
+def measured(machine: Machine, job: str, report: Report, statuses: Iterable[WorkerStatus]) -> Pace | None:
     """Return how fast a run was; None if nothing was timed, as where servers answer.
 
     Args:
         machine: what it computed on.
         job: what was asked, as a digest.
-        start: seconds until the workers were there.
-        tokens: of prompts and of answers, once for each question.
+        report: the run's counts.
         statuses: of its workers, at the end.
     """
     busy = [status for status in statuses if status.timing.reading or status.timing.steps]
     timings = [status.timing for status in busy]
     num_read, num_written = (sum(getattr(status, name) for status in busy) for name in ("num_read", "num_tokens"))
-    if not num_read or not all(tokens):
+    tokens = report.num_prompt_tokens, report.num_output_tokens
+    if not num_read or not all(tokens) or not report.num_drawn:
         return None
     steps, rows, squares = (sum(getattr(one, name) for one in timings) for name in ("steps", "rows", "rows_squared"))
     seconds, products = (sum(getattr(one, name) for one in timings) for name in ("writing", "rows_by_writing"))
-    row, step = _line(steps, rows, squares, seconds, products)
+    row, step = line_of(steps, rows, squares, seconds, products)
     a_row = num_written / rows if rows else 1.0  # tokens: more than one where some were guessed right
     most = sum(one.most_rows for one in timings)
+    length = report.log_lengths / report.num_drawn
     return Pace(
         machine,
         job,
-        start,
+        report.seconds_to_start or 0.0,
         *tokens,
         len(busy),
         sum(one.reading for one in timings) / num_read,
@@ -144,17 +163,29 @@ def measured(
         step / a_row,
         max(1.0, num_read / tokens[0]),
         max(1.0, num_written / tokens[1]),
+        report.num_drawn,
+        report.share_again,
+        length,
+        math.sqrt(max(0.0, report.squared_log_lengths / report.num_drawn - length**2)),
         most if sum(status.num_done for status in busy) > _FULL * most else 0,
     )
 
 
-def _line(steps: int, rows: int, squares: int, seconds: float, products: float) -> tuple[float, float]:
-    """Return what a row and a step take: the straight line of least squares through the seconds of steps by rows."""
+def line_of(steps: float, rows: float, squares: float, seconds: float, products: float) -> tuple[float, float]:
+    """Return what a row and a step take: the straight line of least squares through the seconds of steps by rows.
+
+    Args:
+        steps: how many there were.
+        rows: of all of them.
+        squares: of their rows.
+        seconds: that they took.
+        products: each step's rows times its seconds.
+    """
     if not steps:
         return 0.0, 0.0
     mean, variance = rows / steps, squares / steps - (rows / steps) ** 2
     slope = (products / steps - mean * seconds / steps) / variance if variance > _VARIED else 0.0
     # Where all steps have about as many rows, nothing tells the two apart.
     most = seconds / rows
-    slope = min(max(slope, 0.0), most) if variance > _VARIED else (1 - _STEP) * most
+    slope = min(max(slope, 0.0), most) if variance > _VARIED else (1 - STEP) * most
     return slope, seconds / steps - slope * mean

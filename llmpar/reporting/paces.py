@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from llmpar.paths import make_private, state_dir
@@ -56,11 +56,29 @@ def recall(machine: Machine, job: str, num_read: int, num_written: int) -> Pace 
         pairs = (pace.num_read, num_read), (pace.num_written, num_written)
         return pace.job != job, round(sum(abs(math.log2((1 + one) / (1 + other))) for one, other in pairs))
 
+    return min(_remembered(machine), key=distance, default=None)
+
+
+def recall_most(machine: Machine, job: str, num_read: int) -> Pace | None:
+    """Return the run of a job on such a machine that tells most of its answers, as it had most; else one like it.
+
+    Args:
+        machine: what computes.
+        job: what is asked, as a digest.
+        num_read: the tokens of the prompts that are to be read.
+    """
+    if same := [pace for pace in _remembered(machine) if pace.job == job]:
+        return max(same, key=lambda pace: pace.num_drawn)
+    other = recall(machine, job, num_read, num_read)
+    return other and replace(other, num_drawn=0)  # its answers tell nothing of these
+
+
+def _remembered(machine: Machine) -> list[Pace]:
+    """Return the runs on such a machine, the last one first."""
     with contextlib.suppress(OSError, ValueError):
         lines = reversed(file_of_paces().read_text(encoding="utf-8").splitlines())
-        found = [pace for pace in map(_parsed, lines) if pace and pace.machine == machine]
-        return min(found, key=distance, default=None)
-    return None
+        return [pace for pace in map(_parsed, lines) if pace and pace.machine == machine]
+    return []
 
 
 def _parsed(line: str) -> Pace | None:

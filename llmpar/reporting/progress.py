@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from llmpar.reporting.costs import Costs
 from llmpar.reporting.outlook import Outlook, look_ahead
+from llmpar.reporting.pace import Pace
 from llmpar.reporting.picture import picture, remaining
 from llmpar.reporting.report import Report
 from llmpar.reporting.screen import Screen, terminal_size
@@ -51,6 +52,7 @@ class Progress:
         self._mode = _resolve(mode)
         self._statuses: Callable[[], Iterable[WorkerStatus]] = lambda: ()
         self._costs = Costs()
+        self._recall: Callable[[float], Pace | None] | None = None
         self._next_look = 0.0
         self._doing = "reading"
         self._held_up: float | None = None  # since when something keeps the workers from their work
@@ -83,6 +85,14 @@ class Progress:
         self._statuses = statuses
         self._doing = ""
         self._report.begin_work()
+
+    def recall(self, find: Callable[[float], Pace | None]) -> None:
+        """Let the time left begin from how fast an earlier run was.
+
+        Args:
+            find: returns that, given how many tokens the prompts have that are to be read.
+        """
+        self._recall = find
 
     def doing(self, what: str) -> None:
         """Show what is going on that people wait for; at the next tick, where another thread says so."""
@@ -180,6 +190,9 @@ class Progress:
         return picture(self._name, self._report, self._outlook(statuses), statuses, self._doing, columns, rows)
 
     def _outlook(self, statuses: list[WorkerStatus]) -> Outlook:
+        if self._recall and (left := self._report.num_text_tokens_left):
+            self._costs.before = self._recall(left)
+            self._recall = None
         return look_ahead(self._report, statuses, self._report.seconds_at_work, self._costs)
 
     def _line(self) -> str:

@@ -52,6 +52,7 @@ class Latencies:
 
 
 _STEP = math.log(1.02)
+Coming = Callable[[float, float], tuple[float, int]]
 _NAMED = 20  # documents that the summary names
 
 
@@ -60,18 +61,20 @@ class Report:
     """The counts of one run. Whoever does the work tells it by its methods; whoever shows progress reads the counts.
 
     Bytes are input bytes. `num_text_tokens_read` and `num_text_tokens_done` count the tokens of prompts, as a measure
-    of work; `num_asked` are done that a model was asked about in this run, `log_lengths` is the sum of the logarithms
-    of how many tokens their answers have, and `squared_log_lengths` that of the squares of these;
+    of work; `num_asked` are done that a model was asked about in this run, for which it has drawn `num_drawn` answers,
+    those included that are asked for again, and `num_drawn_last` of them as the last attempt; `log_lengths` is the sum
+    of the logarithms of how many tokens these have, and `squared_log_lengths` that of the squares of these;
     `num_looped` are among those that failed, `num_retried` among the others; `num_corrected` were answered by a person;
     `num_poor` failed for an answer that will not do, of which `num_poor_before` in an earlier run, too, and
-    `num_stopped` as they did not end within `most_tokens_stopped` tokens at most; `num_refused` requests were none
-    that can be asked; of `num_unsure` answers that were kept, nobody knows how sure the model was;
-    `num_bytes_total` is None while the size of an input is unknown. `noun` is what a segment is called, and `fates`
-    what becomes of one that failed and of several, where that is not the user's to say; `seconds_to_start` is how
-    long it took until there were workers, None while there are none, and `seconds_held_up` how long something else
-    kept these from their work, such as the compiling of kernels. With `shows_latency`, the summary tells how long
-    answers took from the time their questions were read. `coming` returns how many questions are about still to be
-    made of answers, and at how many levels, by the number of all segments; no answer has more than `most_tokens`.
+    `num_stopped` as they did not end within `most_tokens_stopped` tokens at most; `num_refused` requests were none that
+    can be asked; of `num_unsure` answers that were kept, nobody knows how sure the model was; `num_bytes_total` is None
+    while the size of an input is unknown. `noun` is what a segment is called, and `fates` what becomes of one that
+    failed and of several, where that is not the user's to say; `seconds_to_start` is how long it took until there were
+    workers, None while there are none, and `seconds_held_up` how long something else kept these from their work, such
+    as the compiling of kernels. With `shows_latency`, the summary tells how long answers took from the time their
+    questions were read. `coming` returns how many questions are about still to be made of answers, and at how many
+    levels, by the number of all segments, and by how many tokens an answer may have while there is none, 0 if that is
+    unknown; no answer has more than `most_tokens`.
     """
 
     noun: str = "piece"
@@ -95,6 +98,8 @@ class Report:
     num_corrected: int = 0
     num_retried: int = 0
     num_asked: int = 0
+    num_drawn: int = 0
+    num_drawn_last: int = 0
     num_refused: int = 0
     num_unsure: int = 0
     num_text_tokens_read: int = 0
@@ -110,7 +115,7 @@ class Report:
     seconds_held_up: float = 0.0
     latencies: Latencies = field(default_factory=Latencies)
     most_tokens: float = math.inf
-    coming: Callable[[float], tuple[float, int]] = lambda _: (0.0, 0)
+    coming: Coming = lambda _, __: (0.0, 0)
 
     def begin_work(self) -> None:
         """Take note that there are workers from now on."""
@@ -127,7 +132,7 @@ class Report:
         """Take note of how many bytes all inputs have; None if that is not known of one."""
         self.num_bytes_total = total
 
-    def expect_questions(self, coming: Callable[[float], tuple[float, int]]) -> None:
+    def expect_questions(self, coming: Coming) -> None:
         """Take note of what tells how many questions are still to be made of answers; see `coming`."""
         self.coming = coming
 
@@ -173,6 +178,19 @@ class Report:
         """Count the tokens of a prompt as done that came to no answer, as its text is asked about in halves."""
         self.num_text_tokens_done += number
 
+    def draw(self, num_tokens: int, *, is_last: bool = False) -> None:
+        """Count an answer of so many tokens that a model has drawn, whether it will do or not.
+
+        Args:
+            num_tokens: that it has.
+            is_last: whether it would not be asked for again.
+        """
+        log = math.log(max(1, num_tokens))
+        self.num_drawn += 1
+        self.num_drawn_last += is_last
+        self.log_lengths += log
+        self.squared_log_lengths += log * log
+
     def add(self, result: Result, latency: float = 0.0) -> None:
         """Count a segment that is done, so many seconds after it was read."""
         self.num_segments_done += 1
@@ -191,10 +209,6 @@ class Report:
             self.num_retried += result.error is None and result.num_attempts > 1
             self.num_prompt_tokens += result.num_prompt_tokens
             self.num_output_tokens += result.num_output_tokens
-            if result.finish_reason != "kept":
-                log = math.log(max(1, result.num_output_tokens))
-                self.log_lengths += log
-                self.squared_log_lengths += log * log
         if result.cached and result.finish_reason not in (PERSON, "kept", "parts"):
             self.num_unsure += result.error is None and result.confidence is None
         self.num_failed += result.error is not None
@@ -232,14 +246,23 @@ class Report:
         return max(0.0, total - self.num_text_tokens_done)
 
     @property
+    def share_again(self) -> float:
+        """After which share of the drawn answers another was asked for, of those after which one could be."""
+        return min(1.0, self.num_again / max(1, self.num_drawn - self.num_drawn_last))
+
+    @property
+    def num_again(self) -> int:
+        """After how many drawn answers another was asked for."""
+        return max(0, self.num_drawn - self.num_asked)
+
+    @property
     def share_of_segments(self) -> float:
         """How many of all segments are done, 0 to 1."""
         return self.num_segments_done / max(1.0, self._num_segments)
 
-    @property
-    def num_coming(self) -> tuple[float, int]:
-        """See `coming`."""
-        return self.coming(self._num_segments)
+    def num_coming(self, length: float = 0.0) -> tuple[float, int]:
+        """Return how many questions over answers are still to come; see `coming`."""
+        return self.coming(self._num_segments, length)
 
     @property
     def _num_segments(self) -> float:

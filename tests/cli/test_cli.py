@@ -467,12 +467,14 @@ class TestModel:
         told = llmpar(*command, stdin=many).out.decode()
         assert "up to 170; `--sample 16` finds out" in told
         assert "unknown; `--sample 16` finds out" in told
-        pace = Pace(Machine("a", "cpu", "fp32", 1, None), "", 1.0, 0, 10, 1, 0.1, 0.1, 0.1, 1.0, 1.0)
+        pace = Pace(Machine("a", "cpu", "fp32", 1, None), "", 1.0, 0, 10, 1, 0.1, 0.1, 0.1, 1.0, 1.0, 9, 0.0, 1.0, 0.1)
         monkeypatch.setattr("llmpar.cli.forecasting.recall", lambda *_: pace)
         few = llmpar(*command, stdin=many[: many.index(b"line 2")]).out.decode()
         assert "up to 20\n" in few
         assert re.search(r"time +up to .*, as fast as the run of this model here that is most like it\n", few)
         assert "--sample" not in few, "which would be the whole job"
+        more = "".join(f"line {number}\n" for number in range(1000)).encode()
+        assert "up to 10,000; `--sample 64` finds out" in llmpar(*command, stdin=more).out.decode()
 
     def test_a_failing_segment_is_named_and_ends_with_3(self, llmpar: Call, tiny_model: Path) -> None:
         long = "word " * 400

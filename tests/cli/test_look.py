@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from support.program import Outcome
 
 from llmpar.cli.look import spread
 from llmpar.reporting.pace import Machine, Pace
-from llmpar.reporting.paces import file_of_paces, recall, remember
+from llmpar.reporting.paces import file_of_paces, recall, recall_most, remember
 
 Call = Callable[..., Outcome]
 TEXT = "".join(f"Line number {number}.\n" for number in range(1, 41))
@@ -39,6 +40,10 @@ def run(llmpar: Call, model: Path, *options: str, text: str = TEXT) -> Outcome:
 def forecast(outcome: Outcome) -> dict[str, str]:
     lines = outcome.out.decode().splitlines()
     return dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines)  # type: ignore[misc]
+
+
+def number_of(told: str) -> int:
+    return int(re.findall(r"about ([\d,]*\d)", told)[0].replace(",", ""))
 
 
 def test_prompts_show_their_control_tokens(llmpar: Call, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,12 +119,12 @@ class TestForecast:
         done = run(llmpar, tiny_model, *limits).err
         read, written = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:tokens in|out)", done))
         assert int(rows["tokens to read"].replace(",", "")) == read
-        assert abs(int(re.findall(r"[\d,]+", rows["tokens to write"])[0].replace(",", "")) - written) <= 0.2 * written
+        assert abs(number_of(rows["tokens to write"]) - written) <= 0.2 * written
 
     def test_choices_are_foreseen_by_those_that_were_made(self, llmpar: Call, tiny_model: Path) -> None:
         def foreseen(text: str) -> int:
             rows = forecast(run(llmpar, tiny_model, "--dry-run", "--choices", choices, text=text))
-            return int(rows["tokens to write"].removeprefix("about ").replace(",", ""))
+            return number_of(rows["tokens to write"])
 
         choices = "a,bb,ccc"
         assert foreseen(TEXT) == 40 * 3, "the mean of 2, 3 and 4 tokens, as nothing else tells"
@@ -158,8 +163,19 @@ class TestForecast:
         assert re.fullmatch(r"about \d+ questions, \d+ of them kept", changed["to join answers"]), "b.txt is as it was"
         # The tiny model's answers are random bytes, some of which are longer when they are read again.
         assert int(rows["tokens to read"].replace(",", "")) == pytest.approx(read, rel=0.2)
-        told = rows["tokens to write"].removeprefix("about ").replace(",", "")
-        assert int(told) == pytest.approx(written, rel=0.05)
+        assert number_of(rows["tokens to write"]) == pytest.approx(written, rel=0.05)
+
+    def test_few_answers_leave_a_doubt_that_is_told(self, llmpar: Call, tiny_model: Path) -> None:
+        """Answers that differ in length tell the more of others the more there are."""
+        form = ("--choices", "a,b,cccccccccccccccccccccccccccccc,dddddddddddddddddddd", "--temperature", "3")
+
+        def doubt(count: int) -> int:
+            assert run(llmpar, tiny_model, "--sample", str(count), *form).code == 0
+            rows = forecast(run(llmpar, tiny_model, "--dry-run", *form, text=TEXT.replace("number", "nummer")))
+            found = re.fullmatch(r"about [\d,]+, give or take (\d+)%", rows["tokens to write"])
+            return int(found[1]) if found else 0
+
+        assert doubt(10) > doubt(30) > 0
 
     def test_it_makes_no_store(self, llmpar: Call, tiny_model: Path, tmp_path: Path) -> None:
         assert run(llmpar, tiny_model, "--dry-run", "--store", str(tmp_path / "store")).code == 0
@@ -174,7 +190,7 @@ class TestPace:
     MACHINE = Machine("a", "auto", "auto", None, None)
 
     def pace(self, start: float = 2.0, machine: Machine = MACHINE, job: str = "j", num_read: int = 1000) -> Pace:
-        return Pace(machine, job, start, num_read, num_read // 3, 2, 0.001, 0.002, 0.02, 1.0, 1.0)
+        return Pace(machine, job, start, num_read, num_read // 3, 2, 0.001, 0.002, 0.02, 1.0, 1.0, 40, 0.1, 4.0, 0.5)
 
     def test_the_last_run_on_such_a_machine_counts(self) -> None:
         assert recall(self.MACHINE, "j", 1000, 300) is None
@@ -205,6 +221,14 @@ class TestPace:
         assert recall(self.MACHINE, "j", 90_000, 25_000) == many
         assert recall(self.MACHINE, "j", 500, 200) == few
         assert recall(self.MACHINE, "l", 90_000, 30_000) == other, "nothing is known of this job"
+
+    def test_the_run_with_most_answers_tells_what_others_of_the_job_will_be(self) -> None:
+        assert recall_most(self.MACHINE, "j", 1000) is None
+        many, few, other = replace(self.pace(), num_drawn=90), self.pace(5.0), self.pace(job="k")
+        for pace in (many, few, other):
+            remember(pace)
+        assert recall_most(self.MACHINE, "j", 1000) == many
+        assert recall_most(self.MACHINE, "l", 1000) == replace(other, num_drawn=0), "its answers tell nothing of these"
 
     def test_few_are_kept(self) -> None:
         for number in range(230):

@@ -318,6 +318,27 @@ def test_a_run_that_must_not_fail_ends_at_the_first_failure() -> None:
     assert writer.ending == "abandoned"
 
 
+@pytest.mark.parametrize(("max_held", "is_free"), [(1 << 20, True), (100, False)])
+def test_a_slow_answer_holds_up_no_others_where_each_part_has_one_question(max_held: int, is_free: bool) -> None:
+    """Of a document in chunks, no more than 32 were read ahead, and workers stood idle beside a long answer."""
+    far, found = threading.Event(), list[bool]()
+
+    class Slow(FakeRunner):
+        def prefill(self, sequences: list[Sequence]) -> None:
+            prompts = [bytes(s.request.prompt_ids) for s in sequences]
+            if b"line 99" in prompts:
+                far.set()
+            if b"line 0" in prompts:
+                found.append(far.wait(20 if is_free else 1))
+            super().prefill(sequences)
+
+    text, writer = "\n".join(f"line {number}" for number in range(100)), Collected()
+    runners: list[FakeRunner] = [Slow(1), Slow(1)]
+    pipeline(backend(runners), max_held=max_held).run(parts(text, size=1), SingleOutput(writer))
+    assert found == [is_free]
+    assert writer.data.count(b"\n") == 99
+
+
 def test_text_on_its_way_is_bounded_in_characters_too() -> None:
     class Watching(FakeRunner):
         most = 0

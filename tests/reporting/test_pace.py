@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
 
 from llmpar.engine.worker import Timing, WorkerStatus
 from llmpar.reporting.pace import Level, Machine, Pace, Work, measured
+from llmpar.reporting.report import Report
 
 _MACHINE = Machine("a", "cpu", "int8", None, None)
 _READ, _ROW, _STEP = 0.001, 0.002, 0.01  # seconds
@@ -21,9 +23,17 @@ def _worker(num_read: int, rows: Sequence[int], num_done: int = 0) -> WorkerStat
     return WorkerStatus(num_read=num_read, num_tokens=sum(rows), num_done=num_done, timing=timing)
 
 
+def _report(tokens: tuple[int, int], num_drawn: int = 1) -> Report:
+    """Return the counts of a run that has drawn one answer that will do, and others before it."""
+    report = Report(num_prompt_tokens=tokens[0], num_output_tokens=tokens[1], num_asked=1, seconds_to_start=0.0)
+    for _ in range(num_drawn):
+        report.draw(50)
+    return report
+
+
 def _pace(*workers: WorkerStatus, tokens: tuple[int, int] | None = None) -> Pace:
     came = sum(worker.num_read for worker in workers), sum(worker.num_tokens for worker in workers)
-    pace = measured(_MACHINE, "", 0.0, tokens or came, workers)
+    pace = measured(_MACHINE, "", _report(tokens or came), workers)
     assert pace
     return pace
 
@@ -73,9 +83,16 @@ def test_what_has_no_room_takes_turns() -> None:
     full = _pace(_worker(1000, [8] * 100 + [1] * 20, num_done=100))
     assert full.num_rows == 8
     work = Work([Level(80, 0, 80 * 10)])
-    assert full.expected(work) == pytest.approx(10 * 10 * (_STEP + 8 * _ROW))
+    assert full.expected(work) == pytest.approx(10 * 10 * (_STEP + 8 * _ROW), rel=0.02)
 
 
 def test_who_was_not_timed_has_no_pace() -> None:
-    assert measured(_MACHINE, "", 0.0, (1000, 500), [WorkerStatus(num_read=1000, num_tokens=500)]) is None
-    assert measured(_MACHINE, "", 0.0, (0, 0), [_worker(10, [1])]) is None
+    assert measured(_MACHINE, "", _report((1000, 500)), [WorkerStatus(num_read=1000, num_tokens=500)]) is None
+    assert measured(_MACHINE, "", _report((0, 0)), [_worker(10, [1])]) is None
+
+
+def test_how_long_what_was_drawn_is_and_how_often_it_was_asked_for_again_is_kept() -> None:
+    pace = measured(_MACHINE, "", _report((1000, 50), num_drawn=4), [_worker(1000, [1] * 200)])
+    assert pace
+    assert (pace.num_drawn, pace.again, pace.spread) == (4, 0.75, pytest.approx(0, abs=1e-6))
+    assert pace.length == pytest.approx(math.log(50))

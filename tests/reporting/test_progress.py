@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from support.simulated_run import lengths, simulate
@@ -17,10 +18,15 @@ from llmpar.engine.worker import WorkerStatus
 from llmpar.reporting import screen as screen_module
 from llmpar.reporting.costs import Costs
 from llmpar.reporting.outlook import look_ahead
+from llmpar.reporting.pace import Machine, Pace, measured
 from llmpar.reporting.picture import picture
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import Report
 from llmpar.reporting.screen import Screen
+
+_PACE = Pace(
+    Machine("a", "cpu", "int8", None, None), "j", 1.0, 9000, 3000, 1, 0.001, 0.0005, 0.05, 1.4, 1.4, 120, 0.4, 4.0, 0.6
+)
 
 
 @pytest.mark.parametrize(("count", "num_slots"), [(2000, 64), (1000, 128), (500, 64)])
@@ -69,6 +75,53 @@ def test_the_last_answers_are_not_said_to_take_no_time(count: int, seed: int) ->
     assert num_told > 10
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_time_left_begins_from_what_an_earlier_run_taught(seed: int) -> None:
+    """A third of the answers is asked for again, beside few others at the end, of which the first ones tell little."""
+    *_, (_, report, statuses) = simulate(lengths(300, seed, spread=0.4), 64, again=0.35, is_timed=True)
+    pace = measured(_PACE.machine, "j", report, statuses)
+    assert pace
+    assert pace.again == pytest.approx(0.35, abs=0.02)
+    pieces, errors = lengths(300, seed + 10, spread=0.4), dict[bool, float]()
+    total = [seconds for seconds, _, _ in simulate(pieces, 64, again=0.35)][-1]
+    for knows in (True, False):
+        costs = Costs(pace if knows else None)
+        for seconds, report, statuses in simulate(pieces, 64, again=0.35, is_timed=True):
+            left = look_ahead(report, statuses, seconds, costs).seconds_left
+            if knows and seconds <= 0.95 * total:
+                assert left is not None, "it is told from the beginning"
+                assert abs(seconds + left - total) <= 0.25 * total
+            if left is not None and seconds >= 0.2 * total:
+                errors.setdefault(knows, abs(seconds + left - total) / total)
+    assert errors[True] < errors[False]
+
+
+def test_answers_to_something_else_tell_nothing_of_these() -> None:
+    told = []
+    for length, again in ((2.0, 0.0), (7.0, 0.9)):
+        costs = Costs(replace(_PACE, num_drawn=0, length=length, again=again, read_again=1 + again))
+        for seconds, report, statuses in simulate(lengths(200, 3), 64, is_timed=True):
+            left = look_ahead(report, statuses, seconds, costs).seconds_left
+            if left is not None and seconds > 5:
+                told.append(left)
+                break
+    assert told[0] == told[1]
+
+
+def test_prompts_in_the_pass_in_progress_are_read_meanwhile() -> None:
+    """A worker counts what it reads after the pass: the time left grew while hundreds of prompts were read at once."""
+    costs, report = Costs(_PACE), Report()
+    report.expect_bytes(64)
+    report.read(64, 64)
+    report.read_tokens(6400)
+    status, told = WorkerStatus("prefill", num_running=64, num_reading=6400, num_live_read=6400), []
+    for seconds in (1.0, 2.0, 3.0, 4.0):
+        left = look_ahead(report, [status], seconds, costs).seconds_left
+        assert left is not None
+        told.append(left + seconds)
+    assert max(told) - min(told) < 0.01
+
+
 def test_no_answer_is_taken_to_be_longer_than_the_limit() -> None:
     """Of answers of which most are cut, the first ones tell that the others go on and on."""
     pieces = [(read, min(length, 64)) for read, length in lengths(200, 4)]
@@ -93,7 +146,7 @@ def test_answers_over_answers_are_waited_for_level_by_level() -> None:
         alone = look_ahead(report, statuses, seconds, costs).seconds_left
         if report.num_segments_done > 50:
             break
-    report.expect_questions(lambda number: (number / 3, 4))
+    report.expect_questions(lambda number, _: (number / 3, 4))
     with_levels = look_ahead(report, statuses, seconds, costs).seconds_left
     assert alone is not None
     assert with_levels is not None
@@ -101,16 +154,36 @@ def test_answers_over_answers_are_waited_for_level_by_level() -> None:
     assert with_levels - alone > 4 * mean * 0.05 / 2, "a step takes 0.05 s"
 
 
-def test_costs_are_learnt() -> None:
-    costs = Costs()
+@pytest.mark.parametrize("is_timed", [True, False])
+def test_costs_are_learnt(is_timed: bool) -> None:
+    """Workers time their passes; of servers only looks tell, and nobody knows what they read."""
+    costs, status = Costs(), WorkerStatus()
     assert costs.expected(1, 1, 1) == 0.0
-    seconds, read, written = 0.0, 0, 0
+    seconds = 0.0
     for number in range(1, 300):
         rows = 1 + number % 40
-        seconds, read, written = seconds + 20 * (0.02 + 0.001 * rows) + 0.5, read + 50, written + 20 * rows
-        costs.look(seconds, read, written, rows)
-    assert costs.expected(1000, 0, 0) > costs.expected(100, 0, 0) > 0
-    assert costs.expected(0, 100, 100) == pytest.approx(100 * (0.02 + 0.001), rel=0.4), "slow steps for few rows"
+        seconds += 20 * (0.02 + 0.001 * rows) + (0.5 if is_timed else 0)
+        status.num_tokens, status.num_running = status.num_tokens + 20 * rows, rows
+        if is_timed:
+            status.num_read, status.timing.reading = 50 * number, 0.5 * number
+            for _ in range(20):
+                status.timing.add_step(rows, 0.02 + 0.001 * rows)
+        costs.look(seconds, [status])
+    assert costs.expected(0, 100, 100) == pytest.approx(100 * (0.02 + 0.001), rel=0.05 if is_timed else 0.25)
+    assert costs.expected(100, 0, 0) == pytest.approx(1.0 if is_timed else 0.0)
+
+
+def test_costs_begin_from_an_earlier_run_and_end_at_what_is_seen() -> None:
+    costs, status = Costs(_PACE), WorkerStatus("decode", num_running=8)
+    assert costs.expected(1000, 0, 0) == pytest.approx(1000 * _PACE.reading)
+    assert costs.expected(0, 100, 100) == pytest.approx(100 * (_PACE.writing + _PACE.step))
+    for number in range(1, 400):
+        status.num_read, status.num_tokens, status.timing.reading = 100 * number, 80 * number, 0.3 * number
+        for _ in range(10):
+            status.timing.add_step(8, 0.5)
+        costs.look(6 * number, [status])
+    assert costs.expected(1000, 0, 0) == pytest.approx(3.0, rel=0.1)
+    assert costs.expected(0, 800, 100) == pytest.approx(50, rel=0.05)
 
 
 def test_tokens_are_counted_as_they_are_written() -> None:

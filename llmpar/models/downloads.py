@@ -50,7 +50,11 @@ def pending_download(name: str, *, offline: bool = False) -> Download | None:
 
 
 def _hub_files(repository: str, revision: str | None) -> tuple[tuple[str, int], ...]:
-    """Return which files of a repository would be fetched, with their bytes, as far as the hub tells."""
+    """Return which files of a repository would be fetched, with their bytes, as far as the hub tells.
+
+    Raises:
+        ModelUnavailable: it has no weights that are read, or the hub cannot be reached.
+    """
     told = fetch.hub_page(repository, revision)
     found = [
         (file.rfilename, file.size or 0)
@@ -58,4 +62,6 @@ def _hub_files(repository: str, revision: str | None) -> tuple[tuple[str, int], 
         if any(fnmatch(file.rfilename, kind) for kind in fetch.SAFE_KINDS)
         and not any(fnmatch(file.rfilename, kind) for kind in fetch.UNWANTED)
     ]
+    if not any(name.endswith(".safetensors") for name, _ in found):
+        raise fetch.without_weights(repository, (file.rfilename for file in told.siblings or ()))
     return tuple(sorted(found, key=lambda file: -file[1]))

@@ -372,10 +372,12 @@ def task_of(
 
 def _task(prompt: str | None, task: str | Task | None, values: Mapping[str, str], system: str | None) -> Task:
     from llmpar.tasks import files
-    from llmpar.tasks.task import task_of_prompt
+    from llmpar.tasks.task import PLACEHOLDER, field_names, task_of_prompt
 
     if prompt is not None:
         asked = task_of_prompt(prompt, system)
+        if (names := field_names(prompt)) and PLACEHOLDER not in prompt:  # a text has no fields
+            raise UsageError(f"prompt: it says {{{names[0]}}}; write {PLACEHOLDER} where the text shall stand")
     else:
         assert task is not None
         asked = files.find_task(task) if isinstance(task, str) else task

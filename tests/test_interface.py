@@ -98,6 +98,7 @@ def test_what_texts_raise_is_raised() -> None:
         {"task": "translate"},
         {"prompt": "a", "choices": ["x", "x"]},
         {"prompt": "a", "choices": ["x"], "schema": {"type": "object"}},
+        {"prompt": "About {txt}"},
         {"prompt": "a", "schema": {"type": "nothing"}},
         {"task": "reply", "values": {"no": "x"}},
     ],

@@ -301,7 +301,7 @@ def split(
             for _, segments in read(index, source):
                 for segment in segments:
                     if segment.fault:
-                        say(f"llmpar split: {one_line(segment.block.document.name)}: {segment.fault}")
+                        say(f"llmpar split: {one_line(segment.place)}: {segment.fault}")
                         code = 3
                     else:
                         writer.write(_bytes(show(segment)))

@@ -23,7 +23,6 @@ from llmpar.documents.formats.json_text import (
 )
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
-from llmpar.documents.layout import NEWLINE
 from llmpar.documents.marks import restored
 from llmpar.documents.reader import Portion
 from llmpar.errors import InputError, UsageError, setting
@@ -63,8 +62,8 @@ class JsonDocument(TextFormat):
         given = self.reading.options.field
         if not given:
             raise UsageError(
-                f"JSON: which texts are asked about? name them with {setting('field', 'PATH')}, which may be given "
-                "several times; '$..*' takes all strings"
+                f"a document of JSON: name the texts that are asked about with {setting('field', 'PATH')}, which may "
+                "be given several times; '$..*' takes all strings"
             )
         paths = {path: parse_path(path) for path in given}
         into = None if self.reading.options.into is None else parse_place(self.reading.options.into)
@@ -162,11 +161,8 @@ class _Records:
 def _lost(path: str, steps: tuple[Step, ...], tree: Node, text: str, *, is_in_place: bool) -> Iterator[Piece]:
     """Yield pieces that say what a path misses: a string in the place of a value, or a field in an object."""
     named = f"what is named with {setting('field', one_line(path))}"
-    ends: list[int] | None = None  # of lines
     for node, is_there in losses(tree, steps):
-        ends = ends or [newline.end() for newline in NEWLINE.finditer(text)]
-        line = 1 + bisect_right(ends, node.start)
-        fault = f"line {line}: {named} is {'no string' if is_there else 'missing'}"
+        fault = f"{named} is {'no string' if is_there else 'missing'}"
         target = None if is_there and is_in_place else (node.end, node.end)
         yield Piece(node.start, node.end, text[node.start : node.end][:_SHOWN], _STRING, target, fault)
 

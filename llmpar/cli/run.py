@@ -319,7 +319,8 @@ class Run:
         if self.review is None:
             return NoReview()
         on_error, wait = self.options.failures.on_error, self.options.output.wait
-        return Review(self.review, on_error, keeps=self._keeps, aside=progress.aside, wait=wait)
+        aside, language = progress.aside, self.into_language
+        return Review(self.review, on_error, keeps=self._keeps, aside=aside, wait=wait, language=language)
 
     def present_store(self) -> Store | None:
         """Return the store if there is one already, for a run that must not make one."""

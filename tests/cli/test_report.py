@@ -117,6 +117,17 @@ def test_a_file_of_failures_has_its_texts(llmpar: Call, tmp_path: Path) -> None:
     assert read_page(tmp_path / "r").rows[1]["source"] == "This is another one."
 
 
+def test_a_terminal_is_shown_no_page(llmpar: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "my log.jsonl"
+    llmpar("run", "{text}", "--engine", "echo", "--log", str(log), stdin=b"a")
+    monkeypatch.setattr("llmpar.cli.report.is_terminal", lambda: True)
+    outcome = llmpar("report", str(log))
+    assert (outcome.code, outcome.out) == (2, b"")
+    assert outcome.err.endswith(f": -o '{tmp_path / 'my log.html'}'\n"), outcome.err
+    monkeypatch.setattr("llmpar.cli.report.is_terminal", lambda: False)
+    assert llmpar("report", str(log)).out.startswith(b"<!doctype html>")
+
+
 def test_half_a_last_line_is_left_out_and_other_files_are_refused(llmpar: Call, tmp_path: Path) -> None:
     log, report = tmp_path / "log", tmp_path / "r.html"
     llmpar(*ECHO, "--log", str(log), stdin=TEXT)

@@ -187,7 +187,7 @@ def test_charts_say_what_they_show(visit: Visit) -> None:
         assert "NaN" not in label
         assert "undefined" not in label
     assert "NaN" not in visit.page.inner_html("#charts")
-    assert "3, 967 to 968 answers each" in str(visit.page.locator("#charts").text_content())
+    assert "3 with 967 to 968 answers each" in str(visit.page.locator("#charts").text_content())
 
 
 def test_paper_has_the_rows(visit: Visit) -> None:

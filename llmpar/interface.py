@@ -327,6 +327,10 @@ def _listed(texts: Iterable[str], what: str = "texts") -> Iterator[str]:
     """Yield texts; raise UsageError at once if it is one text, whose letters nobody means, later for what is none."""
     if isinstance(texts, (str, bytes)):
         raise UsageError(f"{what}: is a single {type(texts).__name__}; put it into a list")
+    if isinstance(texts, PurePath):
+        raise UsageError(
+            f"{what}: is a path; read the file first, and make a list of it: llmpar.split(path.read_text())"
+        )
 
     def yield_texts() -> Iterator[str]:
         for index, text in enumerate(texts):

@@ -385,4 +385,4 @@ def _parsed(schema: Path) -> object:
     try:
         return parse_json(read_text(schema))
     except ValueError as error:
-        raise UsageError(f"--schema {schema}: is no JSON: {error}") from error
+        raise UsageError(f"--schema {schema}: {error}") from error

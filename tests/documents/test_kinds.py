@@ -192,7 +192,7 @@ class TestTables:
     def test_a_row_of_another_length_fails_alone(self) -> None:
         _, segments = split(self.SOURCE, "a.csv", column=["text"])
         assert [(segment.line, segment.fault) for segment in segments if segment.fault] == [
-            (5, "the row has 1 cells, and the first one 2")
+            (5, "the row has 1 cell fewer than the first one")
         ]
         assert [segment.text for segment in segments if not segment.fault] == ["One.", "Two."]
 

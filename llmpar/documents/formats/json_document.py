@@ -56,15 +56,10 @@ class JsonDocument(TextFormat):
         """Return what yields the texts that the user's paths name.
 
         Raises:
-            UsageError: the user names none, or a path is none.
+            UsageError: a path is none; (what is returned) the user names none.
             InputError: (what is returned) it is no JSON.
         """
-        given = self.reading.options.field
-        if not given:
-            raise UsageError(
-                f"a document of JSON: name the texts that are asked about with {setting('field', 'PATH')}, which may "
-                "be given several times; '$..*' takes all strings"
-            )
+        given = self.reading.options.field or ()
         paths = {path: parse_path(path) for path in given}
         into = None if self.reading.options.into is None else parse_place(self.reading.options.into)
 
@@ -73,6 +68,11 @@ class JsonDocument(TextFormat):
             if not text.strip():
                 return
             shown = one_line(block.document.name)
+            if not given:
+                raise UsageError(
+                    f"{shown}: is JSON; name the texts that are asked about with {setting('field', 'PATH')}, which may "
+                    "be given several times; '$..*' takes all strings"
+                )
             try:
                 tree = parse(text)
             except json.JSONDecodeError as error:

@@ -159,7 +159,10 @@ class _Columns:
         assert self._names is not None
         needed = 1 + max(max(self._places), max(self._places.values()))
         if len(cells) < needed or (self.into is not None and len(cells) != len(self._names)):
-            fault = f"the row has {len(cells)} cells, and the first one {len(self._names)}"
+            # The answers' column may be ours, so the user's cells are not counted; how far they are off is sure.
+            less = len(self._names) - len(cells)
+            cells_off = f"{abs(less)} cell{'' if abs(less) == 1 else 's'}"
+            fault = f"the row has {cells_off} {'fewer' if less > 0 else 'more'} than the first one"
             start, end = cells[0][0], row.end
             yield Piece(start, end, text[start:end].strip()[:_SHOWN], Layout(), (start, end), fault)
             return

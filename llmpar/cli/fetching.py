@@ -31,13 +31,17 @@ def ask_to_fetch(name: str, *, yes: bool, offline: bool = False) -> None:
 
     Raises:
         UsageError: the answer is no.
+        ModelUnavailable: it has no weights that are read, so that nothing of it is fetched.
     """
     from llmpar.models.downloads import pending_download
+    from llmpar.models.fetch import NoWeights
 
     if offline:
         return
     try:
         download = pending_download(name)
+    except NoWeights:  # nothing of it is worth fetching
+        raise
     except ModelUnavailable:  # whoever fetches it says why it is not to be had
         return
     if download is None:

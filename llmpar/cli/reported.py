@@ -61,7 +61,7 @@ def reported(name: str, options: RunOptions, report: Report, model: str, progres
         took = duration(time.time() - began)
         lead = f"Model {one_line(model)}. Began on {start:%Y-%m-%d} at {start:%H:%M:%S} ({start:%z}) and took {took}."
         if report.num_unreadable:
-            lost = f"{counted(report.num_unreadable, 'input')} could not be read, and nothing of that is here."
+            lost = f"{counted(report.num_unreadable, 'input')} could not be read."
             notice = f"{notice} {lost}".lstrip()
         page.publish(About(f"llmpar {one_line(name)}", lead, notice, tables_of(options)))
 

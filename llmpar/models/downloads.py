@@ -29,6 +29,10 @@ def pending_download(name: str, *, offline: bool = False) -> Download | None:
     Args:
         name: see `registry.resolve`.
         offline: open no socket.
+
+    Raises:
+        NoWeights: what could be fetched has none that are read.
+        ModelUnavailable: the hub cannot be reached; offline, the model is not here.
     """
     if Path(name).exists() or name.endswith(".gguf") or name in cache.entries():
         return None
@@ -53,7 +57,8 @@ def _hub_files(repository: str, revision: str | None) -> tuple[tuple[str, int], 
     """Return which files of a repository would be fetched, with their bytes, as far as the hub tells.
 
     Raises:
-        ModelUnavailable: it has no weights that are read, or the hub cannot be reached.
+        NoWeights: it has none that are read.
+        ModelUnavailable: the hub cannot be reached.
     """
     told = fetch.hub_page(repository, revision)
     found = [

@@ -58,6 +58,10 @@ class NotFetched(ModelUnavailable):
         super().__init__(f"model {name!r} is not on this machine; `llmpar models pull {name}` fetches it")
 
 
+class NoWeights(ModelUnavailable):
+    """A model whose files hold no weights that are read."""
+
+
 def is_write_failure(message: str) -> bool:
     """Tell whether a foreign library's message speaks of a disk that takes no more."""
     return bool(_NO_WRITE.search(message))
@@ -247,7 +251,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def without_weights(name: str, files: Iterable[str]) -> ModelUnavailable:
+def without_weights(name: str, files: Iterable[str]) -> NoWeights:
     """Return why a model cannot be taken that has no safetensors: its files are of other kinds."""
     kinds = {file[file.rfind(".") :] for file in files if "." in file}
     found = "holds only pickled weights, which can run code" if kinds & PICKLES else "holds no weights"
@@ -256,7 +260,7 @@ def without_weights(name: str, files: Iterable[str]) -> ModelUnavailable:
         remedy = "; give the path of the .gguf file itself"
     elif kinds & PICKLES:
         remedy = "; look for another copy of it"
-    return ModelUnavailable(f"model {name!r} {found}; weights must be safetensors or GGUF{remedy}")
+    return NoWeights(f"model {name!r} {found}; weights must be safetensors or GGUF{remedy}")
 
 
 def inspect(directory: Path, name: str) -> int | None:

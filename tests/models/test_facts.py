@@ -104,6 +104,13 @@ def test_the_hub_tells_the_memory_before_anything_is_fetched(llmpar: Call, monke
     assert "told when it is here" in llmpar("models", "info", "owner/repo").out.decode()
 
 
+def _absent_from_the_hub(*_: Any, **options: Any) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    assert options["local_files_only"], "something was fetched"
+    raise LocalEntryNotFoundError("it is not here")
+
+
 @pytest.mark.parametrize(
     ("file", "reason"), [("pytorch_model.bin", "only pickled weights"), ("a.gguf", "the .gguf file itself")]
 )
@@ -112,8 +119,10 @@ def test_what_has_no_weights_for_us_is_told_before_it_is_fetched(
 ) -> None:
     files = [SimpleNamespace(rfilename=name, size=9) for name in ("config.json", file)]
     monkeypatch.setattr(fetch, "hub_page", lambda *_: SimpleNamespace(siblings=files, card_data=None))
-    outcome = llmpar("models", "info", "owner/pickled")
-    assert (outcome.code, reason in outcome.err) == (69, True), outcome.err
+    monkeypatch.setattr("huggingface_hub.snapshot_download", _absent_from_the_hub)
+    for command in (("models", "info", "owner/pickled"), ("models", "pull", "owner/pickled", "--yes")):
+        outcome = llmpar(*command)
+        assert (outcome.code, reason in outcome.err) == (69, True), outcome.err
 
 
 def test_a_hub_that_cannot_be_reached_is_no_wrong_name(llmpar: Call, monkeypatch: pytest.MonkeyPatch) -> None:

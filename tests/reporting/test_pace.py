@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from llmpar.engine.worker import Timing, WorkerStatus
 from llmpar.reporting.pace import Level, Machine, Pace, Work, measured
-from llmpar.reporting.paces import recall, remember
 
 _MACHINE = Machine("a", "cpu", "int8", None, None)
 _READ, _ROW, _STEP = 0.001, 0.002, 0.01  # seconds
@@ -77,23 +74,6 @@ def test_what_has_no_room_takes_turns() -> None:
     assert full.num_rows == 8
     work = Work([Level(80, 0, 80 * 10)])
     assert full.expected(work) == pytest.approx(10 * 10 * (_STEP + 8 * _ROW))
-
-
-def test_a_run_that_compiled_first_foretells_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLMPAR_STATE", str(tmp_path))
-    workers = _worker(1500, [8] * 40)
-    usual = replace(_pace(workers), start=0.9, num_read=300, num_written=300)
-    first = replace(usual, start=20.0, reading=1.0, read_again=4.0, num_read=9000, num_written=9000)
-    remember(first)
-    assert recall(_MACHINE, "other", 9000, 9000) is not None, "better than nothing"
-    for again in (1.0, 1.2, 3.0):
-        remember(replace(usual, read_again=again))
-    found = recall(_MACHINE, "other", 9000, 9000)
-    assert found is not None
-    assert (found.start, found.read_again) == (0.9, 1.2), (
-        "how often other jobs ask again is not how often this one does"
-    )
-    assert recall(_MACHINE, "", 300, 300).read_again == 3.0, "the last of the same job"  # type: ignore[union-attr]
 
 
 def test_who_was_not_timed_has_no_pace() -> None:

@@ -16,7 +16,7 @@ from llmpar.documents.document import Result, text_document, text_segment
 from llmpar.engine.worker import WorkerStatus
 from llmpar.reporting import screen as screen_module
 from llmpar.reporting.costs import Costs
-from llmpar.reporting.outlook import Outlook, look_ahead
+from llmpar.reporting.outlook import look_ahead
 from llmpar.reporting.picture import picture
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.report import Report
@@ -217,15 +217,6 @@ def test_a_narrow_one_still_says_what_the_tokens_are() -> None:
     text = "\n".join(shown(45))
     assert " tokens written, " in text
     assert re.search(r"worker 0  writing \d+ pieces?, [\d,]+ written", text)
-
-
-def test_a_worker_says_as_much_as_fits_and_no_half_words() -> None:
-    statuses = [WorkerStatus(phase="decode", num_running=21, num_tokens=number) for number in (999, 27_257, 9_827_257)]
-    outlook = Outlook(1, 1, 1.0, 1.0, 0.5, 9.0)
-    for columns in range(30, 60):
-        workers = picture("run", Report(), outlook, statuses, "", columns, 24)[-3:]
-        assert all(re.search(r"pieces(, [\d,]+( tokens)?( written)?)?$", line) for line in workers), workers
-        assert all(len(line) < max(columns, 30) for line in workers)
 
 
 def test_what_stays_is_broken_between_words_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,9 @@ Run it where playwright and Chromium are (`pip install 'llmpar[browser]'`):
     python tests/benchmarks/pages.py --pieces 50000 --rounds 5
     python tests/benchmarks/pages.py report.html
 
-Without a file it makes one of lines of words, which no model is asked about (`--engine echo`). Each round is a browser of
-its own. "Seen" is the first contentful paint; "usable" is when rows are drawn, timed from outside. "Filter" and "sort"
-are from the event to the frame after it. Memory is that of the page's process, and of what scripts keep in it.
+Without a file it makes one of lines of words, which no model is asked about (`--engine echo`). Each round has a
+browser of its own. "Seen" is the first contentful paint; "usable" is when rows are drawn, timed from outside. "Filter"
+and "sort" are from the event to the frame after it. Memory is that of the page's process, and of what scripts keep.
 """
 
 from __future__ import annotations

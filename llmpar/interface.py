@@ -327,6 +327,10 @@ def _listed(texts: Iterable[str], what: str = "texts") -> Iterator[str]:
     """Yield texts; raise UsageError at once if it is one text, whose letters nobody means, later for what is none."""
     if isinstance(texts, (str, bytes)):
         raise UsageError(f"{what}: is a single {type(texts).__name__}; put it into a list")
+    if isinstance(texts, PurePath):
+        raise UsageError(
+            f"{what}: is a path; read the file first, and make a list of it: llmpar.split(path.read_text())"
+        )
 
     def yield_texts() -> Iterator[str]:
         for index, text in enumerate(texts):
@@ -372,10 +376,12 @@ def task_of(
 
 def _task(prompt: str | None, task: str | Task | None, values: Mapping[str, str], system: str | None) -> Task:
     from llmpar.tasks import files
-    from llmpar.tasks.task import task_of_prompt
+    from llmpar.tasks.task import PLACEHOLDER, field_names, task_of_prompt
 
     if prompt is not None:
         asked = task_of_prompt(prompt, system)
+        if (names := field_names(prompt)) and PLACEHOLDER not in prompt:  # a text has no fields
+            raise UsageError(f"prompt: it says {{{names[0]}}}; write {PLACEHOLDER} where the text shall stand")
     else:
         assert task is not None
         asked = files.find_task(task) if isinstance(task, str) else task

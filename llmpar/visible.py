@@ -9,6 +9,20 @@ import re
 _CONTROL = re.compile(
     "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+_JSON_FAULTS = {
+    "Expecting value": "a value is missing",
+    "Expecting ',' delimiter": "',' is missing",
+    "Expecting ':' delimiter": "':' is missing",
+    "Expecting property name enclosed in double quotes": "a name between double quotes is missing",
+    "Extra data": "more follows behind its end",
+    "Illegal trailing comma before end of array": "a comma too many stands",
+    "Illegal trailing comma before end of object": "a comma too many stands",
+    "Invalid \\escape": "a backslash makes no sense",
+    "Invalid \\uXXXX escape": "\\u lacks its four digits",
+    "Invalid control character": "a control character or the end of the line stands in a string",
+    "Unterminated string starting": "a string is not closed that begins",
+}
+"""What Python says of a text that is no JSON, and how we say it."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BREAK = re.compile("[\t\n\r\x85\u2028\u2029]")
 
@@ -26,6 +40,12 @@ def one_line(name: object) -> str:
 def json_text(value: object) -> str:
     """Return a value as JSON on one line; see `spell_surrogates`."""
     return spell_surrogates(json.dumps(value, ensure_ascii=False))
+
+
+def json_fault(error: json.JSONDecodeError) -> str:
+    """Return what keeps a text from being JSON, and in which column; Python's words are hard to read."""
+    said = error.msg.removesuffix(" at").rstrip(": ")
+    return f"{_JSON_FAULTS.get(said, said)} at column {error.colno}"
 
 
 def spell_surrogates(text: str) -> str:

@@ -136,6 +136,7 @@ ROOMS = {
     ),
     "comparison": (
         *GROUND,
+        "documents.columns",
         "documents.formats",
         "documents.formula",
         "documents.source",

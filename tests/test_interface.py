@@ -98,6 +98,7 @@ def test_what_texts_raise_is_raised() -> None:
         {"task": "translate"},
         {"prompt": "a", "choices": ["x", "x"]},
         {"prompt": "a", "choices": ["x"], "schema": {"type": "object"}},
+        {"prompt": "About {txt}"},
         {"prompt": "a", "schema": {"type": "nothing"}},
         {"task": "reply", "values": {"no": "x"}},
     ],
@@ -105,6 +106,25 @@ def test_what_texts_raise_is_raised() -> None:
 def test_what_cannot_be_meant_is_told_at_once(arguments: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         llmpar.run([], **arguments)  # type: ignore[arg-type]
+
+
+def test_a_path_is_no_list_of_texts(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="read the file first"):
+        llmpar.run(tmp_path / "a.txt", "{text}")  # type: ignore[arg-type]
+
+
+def test_a_program_that_takes_one_result_and_ends_is_quiet(tiny_model: Path, tmp_path: Path) -> None:
+    """What nobody closed is closed when the program ends, and by then nothing may be gone that it looks at."""
+    script = (
+        "import sys, llmpar\n"
+        "results = llmpar.run(['a'] * 3, 'Say {text}', model=sys.argv[1], store=sys.argv[2], "
+        "sampling=llmpar.Sampling(3))\n"
+        "print(len([next(results)]))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tiny_model), str(tmp_path / "store")], capture_output=True, check=True
+    )
+    assert (ended.stdout, ended.stderr) == (b"1\n", b"")
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_form_that_only_this_model_cannot_keep_fails_its_request_alone(
 def test_a_record(llmpar: Call, value: str) -> None:
     source = f'{{"text": "a", "b": {value}}}'.encode()
     outcome = llmpar("run", "{text}", "--input-format", "jsonl", *ECHO, stdin=source)
-    assert (outcome.code, "<stdin>" in outcome.err, ": line 1 " in one_line(outcome)) == (3, True, True), outcome.err
+    assert (outcome.code, "<stdin>" in outcome.err, "<stdin>:1 " in one_line(outcome)) == (3, True, True), outcome.err
     assert outcome.out == source
 
 

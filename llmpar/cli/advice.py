@@ -42,7 +42,7 @@ def _remedies(report: Report, *, keeps: bool, translates: bool) -> list[str]:
     """Return the steps that help those that failed, what helps most of them first."""
     number, stopped = report.num_poor, report.num_stopped
     is_rule = number > _FEW and number >= _MANY * report.num_segments_done
-    larger = "a larger model (-m) helps most: this one fails at so many" if is_rule else ""
+    larger = "a larger model (-m) helps most, as this one fails so often" if is_rule else ""
     if stopped and not translates:
         limit = -(-2 * report.most_tokens_stopped // _ROUND) * _ROUND
         were = f"{_all_or(stopped, number)} {'was' if stopped == 1 else 'were'}"

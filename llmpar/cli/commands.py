@@ -301,7 +301,7 @@ def split(
             for _, segments in read(index, source):
                 for segment in segments:
                     if segment.fault:
-                        say(f"llmpar split: {one_line(segment.block.document.name)}: {segment.fault}")
+                        say(f"llmpar split: {one_line(segment.place)}: {segment.fault}")
                         code = 3
                     else:
                         writer.write(_bytes(show(segment)))
@@ -385,4 +385,4 @@ def _parsed(schema: Path) -> object:
     try:
         return parse_json(read_text(schema))
     except ValueError as error:
-        raise UsageError(f"--schema {schema}: is no JSON: {error}") from error
+        raise UsageError(f"--schema {schema}: {error}") from error

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmpar.cli import roles
-from llmpar.cli.arguments import argument
+from llmpar.cli.arguments import argument, names_a_file
 from llmpar.cli.roles import enters_files, with_role
 from llmpar.errors import UsageError
 from llmpar.reporting.progress import say
+from llmpar.visible import one_line
 
 if TYPE_CHECKING:
     from llmpar.comparison.references import Scorer
+    from llmpar.reporting.pieces import Piece
 
 
 @enters_files
@@ -77,9 +79,9 @@ def compare(
     from llmpar.visible import json_text
 
     if second is None and reference is None:
-        raise UsageError("llmpar compare: name a second run, or --reference NAME, what the first is compared with")
+        raise UsageError("name a second run, or the column with the right answers (--reference NAME)")
     if second is None and report:
-        raise UsageError("llmpar compare: --report shows two runs; name a second one")
+        raise UsageError("--report shows two runs; name a second one")
     names = ["stdin" if name == "-" else name for name in (first, second) if name is not None]
     with ExitStack() as stack:
         path = store or default_path()
@@ -90,9 +92,9 @@ def compare(
         runs = [read_pieces(name, kept) for name in (first, second) if name is not None]
         matched = match(runs[0], runs[-1], reference)
         if not matched.pairs and not matched.num_unknown:
-            raise UsageError(f"llmpar compare: {' and '.join(names)} have no piece in common")
+            raise UsageError(f"{' and '.join(names)} have no piece in common")
         if reference is not None and not any(pair.reference is not None for pair in matched.pairs):
-            raise UsageError(f"--reference {reference}: no record has a value of this name")
+            raise UsageError(_no_reference(reference, runs))
         scorer = _scorer() if reference is not None else None
         figures = figures_of(matched, scorer)
         changes = list(changes_of(matched.pairs, scorer))
@@ -109,6 +111,17 @@ def compare(
         writer.write(text.encode("utf-8", "surrogateescape"))
         writer.close()
     return 0
+
+
+def _no_reference(name: str, runs: list[list[Piece]]) -> str:
+    """Return that no record has a value under a name, and under which names they have some."""
+    from llmpar.comparison.records import names_of_fields
+
+    said = f"--reference {one_line(name)}: no record has a column or field of this name"
+    if names_a_file(name):
+        said += ", and a file is not read; give the job a table that has the right answers in a column of their own"
+    there = sorted({field for run in runs for piece in run for field in names_of_fields(piece)})
+    return f"{said}; {'there are: ' + ', '.join(map(one_line, there)) if there else 'there are none'}"
 
 
 def _scorer() -> Scorer | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmpar.models.facts import ModelFacts
 
 _MOST_FILES = 3  # that are named of those to be fetched
+_SHRINKS = {"fp32": 4, "bf16": 2}  # how many times as long as in int8 weights are
 _PIECE = 500  # tokens of a usual piece, its prompt and its answer
 
 
@@ -30,13 +31,17 @@ def ask_to_fetch(name: str, *, yes: bool, offline: bool = False) -> None:
 
     Raises:
         UsageError: the answer is no.
+        ModelUnavailable: it has no weights that are read, so that nothing of it is fetched.
     """
     from llmpar.models.downloads import pending_download
+    from llmpar.models.fetch import NoWeights
 
     if offline:
         return
     try:
         download = pending_download(name)
+    except NoWeights:  # nothing of it is worth fetching
+        raise
     except ModelUnavailable:  # whoever fetches it says why it is not to be had
         return
     if download is None:
@@ -81,6 +86,8 @@ def told(facts: ModelFacts) -> Iterator[tuple[str, str]]:
         yield "context", f"{facts.context_length:,} tokens, prompt and answer together"
     if facts.weights is not None:
         yield "memory", f"about {size(facts.weights)} for the weights in {facts.precision}"
+        if shrinks := _SHRINKS.get(facts.precision or ""):
+            yield "", f"about {size(facts.weights // shrinks)} for them with --precision int8"
         yield "", f"about {size(PROGRAM)} for the program, and more where torch computes"
     if facts.each_token is not None:
         yield "", f"{size(_PIECE * facts.each_token)} for each piece of {_PIECE} tokens that is at work"

@@ -49,10 +49,12 @@ def _rows(run: Run, forecast: Forecast, rehearsal: Rehearsal | None) -> list[tup
             ("no model needed", forecast.num_left),
             ("repeated", forecast.num_repeated),
             ("kept", forecast.num_kept),
-            ("failed before", forecast.num_failed),
         )
         if count
     ]
+    if forecast.num_failed:
+        again = "; --retry-failed asks again" if not run.policy.retry_failed else ""
+        rows.append(("  failed before", f"{forecast.num_failed:,}{again}"))
     rows.append(("to ask", f"{forecast.num_asked:,}"))
     rows += [(f"  {count:,} of them", f"have an answer to {name}") for name, count in forecast.stale.items()]
     num_asked, num_read, num_written = forecast.num_asked, forecast.num_read, forecast.num_written

@@ -22,7 +22,7 @@ from llmpar.jobs.asking import Conclusion, Finding, Passage
 from llmpar.jobs.reduction import labelled
 from llmpar.jobs.rehearsal import Rehearsal
 from llmpar.reporting.progress import Progress
-from llmpar.reporting.report import LEFT_OUT, Report
+from llmpar.reporting.report import LEFT_OUT, Report, counted
 from llmpar.tasks.files import find_task
 from llmpar.tasks.question import Question
 from llmpar.tasks.task import Task
@@ -86,7 +86,7 @@ class Inquiry:
             num_failed = run.report.num_failed
             questions = self.parts or asking.divide(self.question, session, run.judged(find_task("question")))
             if run.report.num_failed > num_failed:
-                progress.note("llmpar ask: the question is asked as a whole; --part names its parts")
+                progress.note("llmpar ask: so the question is asked as a whole; --part names its parts")
             if questions != [self.question]:
                 progress.remark("asked: " + " | ".join(map(one_line, questions)))
             language = self._language(passages)
@@ -160,7 +160,9 @@ class Inquiry:
                     progress.tick()
                     if passage.segment.fault:
                         run.report.refuse()
-                        progress.note(f"llmpar ask: {one_line(source)}: {passage.segment.fault}; left out")
+                        progress.note(
+                            f"llmpar ask: {one_line(passage.segment.place)}: {passage.segment.fault}; left out"
+                        )
                     else:
                         yield passage
                 run.report.finish_document()
@@ -203,8 +205,10 @@ def _nothing_found(num_read: int, num_lost: int, num_passages: int) -> str:
     if not num_passages:
         return "there is nothing to read in what it was given"
     more = f"; --top all reads all {num_passages:,}" if num_read < num_passages else ""
-    lost = f", {num_lost:,} of them without a good answer" if num_lost else ""
-    return f"no passage says anything to it ({num_read:,} read{lost}){more}"
+    if not num_read:
+        return f"nothing was found: no passage shares a word with the question{more}"
+    lost = f"; {num_lost:,} of them had no good answer" if num_lost else ""
+    return f"nothing was found in {counted(num_read, 'passage')} that the model read{lost}{more}"
 
 
 def _once(findings: list[Finding]) -> list[Finding]:

@@ -33,6 +33,7 @@ from llmpar.documents.document import (
     text_document,
     text_segment,
 )
+from llmpar.documents.formats.plain import Plain
 from llmpar.documents.formats.protocol import Format, Marking
 from llmpar.documents.merger import DocumentMerger, LinesMerger, Merger, RecordMerger
 from llmpar.documents.output import DirectoryOutput, InPlaceOutput, Output
@@ -301,16 +302,18 @@ class Job:
                 yield Part(block, list(map(self._question, segments, fields)))
         else:
             for block, segments in blocks:
-                self._look_at(block, len(segments), progress)
+                self._look_at(block, segments, progress)
                 yield Part(block, list(map(self._question, segments)))
 
-    def _look_at(self, block: Block, num_pieces: int, progress: Progress) -> None:
-        """Tell of the first document whose lines look like pieces and are none, if nobody says what a piece is.
+    def _look_at(self, block: Block, segments: list[Segment], progress: Progress) -> None:
+        """Tell of the first prose whose lines look like pieces and are none, if nobody says what a piece is.
 
         A task says it itself, so that this is for the curious where there is one.
         """
         is_open = self.options.input.unit is None and self._unit == "sentence" and block.first and not self._is_hinted
-        if not is_open or num_pieces == len(block.text.splitlines()) or not is_of_lines(block.text):
+        if not is_open or not segments or not isinstance(segments[0].format, Plain):
+            return
+        if len(segments) == len(block.text.splitlines()) or not is_of_lines(block.text):
             return
         self._is_hinted = True
         given = self.options.output

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -11,6 +13,13 @@ import typer
 from llmpar.cli import roles
 from llmpar.cli.arguments import argument, sources_of
 from llmpar.cli.roles import enters_files, with_role
+from llmpar.errors import UsageError
+from llmpar.visible import one_line
+
+
+def is_terminal() -> bool:
+    """Tell whether stdout is one."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 @enters_files
@@ -27,7 +36,13 @@ def report(
     output: Annotated[
         Path | None,
         with_role(
-            typer.Option("--output", "-o", metavar="FILE.html", help="Write here instead of stdout."), roles.output
+            typer.Option(
+                "--output",
+                "-o",
+                metavar="FILE.html",
+                help="Write here; without it, the page goes to stdout if that is no terminal.",
+            ),
+            roles.output,
         ),
     ] = None,
     store: Annotated[
@@ -49,6 +64,11 @@ def report(
     from llmpar.store.store import Store, default_path
 
     sources = sources_of(logs)
+    if output is None and is_terminal():
+        name = "report.html" if sources == ["-"] else str(Path(sources[0]).with_suffix(".html"))
+        raise UsageError(
+            f"the page is for a browser, and not for a terminal; name a file for it: -o {quote(one_line(name))}"
+        )
     path = store or default_path()
     writer = open_output(output) if output else open_stdout()
     try:

@@ -18,6 +18,7 @@ from llmpar.reporting.page import About, RunPage
 from llmpar.reporting.pieces import Piece
 from llmpar.reporting.progress import Progress
 from llmpar.reporting.records import Recorder
+from llmpar.reporting.report import Report, counted
 from llmpar.store.store import Store
 from llmpar.visible import one_line
 
@@ -26,13 +27,13 @@ Taker = Callable[[Result, Store | None], None]
 
 
 @contextmanager
-def reported(name: str, options: RunOptions, noun: str, model: str, progress: Progress) -> Iterator[Taker]:
+def reported(name: str, options: RunOptions, report: Report, model: str, progress: Progress) -> Iterator[Taker]:
     """Yield what takes each piece that is done inside; the page is written at the end, or when a run ends early.
 
     Args:
         name: of the command, or of its task.
         options: the user's, who may want no page.
-        noun: what a piece is called.
+        report: the run's counts.
         model: its name.
         progress: makes way on the terminal, and tells of a page that cannot be written after a run that ended early.
 
@@ -44,7 +45,7 @@ def reported(name: str, options: RunOptions, noun: str, model: str, progress: Pr
     if place is None:
         yield lambda result, store: None  # noqa: ARG005 (a taker's)
         return
-    page = RunPage(open_output(place, progress.aside, wait=options.output.wait), noun)
+    page = RunPage(open_output(place, progress.aside, wait=options.output.wait), report.noun)
     began = time.time()
     recorder = Recorder(model)
     kept: dict[Store | None, Kept] = {}
@@ -59,6 +60,9 @@ def reported(name: str, options: RunOptions, noun: str, model: str, progress: Pr
         start = datetime.fromtimestamp(began).astimezone()
         took = duration(time.time() - began)
         lead = f"Model {one_line(model)}. Began on {start:%Y-%m-%d} at {start:%H:%M:%S} ({start:%z}) and took {took}."
+        if report.num_unreadable:
+            lost = f"{counted(report.num_unreadable, 'input')} could not be read."
+            notice = f"{notice} {lost}".lstrip()
         page.publish(About(f"llmpar {one_line(name)}", lead, notice, tables_of(options)))
 
     try:

@@ -129,7 +129,7 @@ class Run:
         name = model.name if failures.log or failures.errors or output.report else ""
         with (
             closing(Records(failures.log, failures.errors, name, appends=failures.append)) as records,
-            reported(self.name, self.options, self.report.noun, name, progress) as report,
+            reported(self.name, self.options, self.report, name, progress) as report,
             given_up(self._open_review(progress)) as review,
         ):
             store = self._open_store()
@@ -324,7 +324,8 @@ class Run:
         if self.review is None:
             return NoReview()
         on_error, wait = self.options.failures.on_error, self.options.output.wait
-        return Review(self.review, on_error, keeps=self._keeps, aside=progress.aside, wait=wait)
+        aside, language = progress.aside, self.into_language
+        return Review(self.review, on_error, keeps=self._keeps, aside=aside, wait=wait, language=language)
 
     def present_store(self) -> Store | None:
         """Return the store if there is one already, for a run that must not make one."""
@@ -373,7 +374,7 @@ class Run:
                 before = " (as in an earlier run)" if result.cached else ""
                 fates = self.report.fates or FATES[self.options.failures.on_error]
                 fate = "" if result.segment.label else f"; {fates[0]}"  # of a step between, the last one tells
-                progress.note(f"llmpar {self.name}: {result.segment}: {result.error}{before}{fate}")
+                progress.note(fitted(f"llmpar {self.name}: {result.segment}: {result.error}{before}{fate}"))
             elif num_failed == _FAILURES_SHOWN + 1:
                 progress.note(f"llmpar {self.name}: more failed; --errors FILE records them all")
 

@@ -102,7 +102,10 @@ def purge(
     people = f", {held.num_corrections:,} of them corrections by people" if held.num_corrections else ""
     question = f"delete all {held.num_answers:,} answers{people}?"
     if not older_than and not yes and not agrees(question, unattended=False):
-        raise UsageError("nothing was deleted; --older-than DAYS deletes the older ones, --yes all without a question")
+        raise UsageError(
+            "nothing was deleted; --yes deletes all answers without a question, and --older-than DAYS those that no "
+            "run has used for so many days"
+        )
     typer.echo(f"deleted {opened.purge(older_than):,} answers")
     return 0
 

@@ -102,15 +102,17 @@ class Matched:
 def match(first: Sequence[Piece], second: Sequence[Piece], reference: str | None = None) -> Matched:
     """Put the pieces of two runs side by side, by their documents and places; of repeated ones, the last counts.
 
-    Where each run has one document, its name does not matter. Records without places are taken in their order.
+    Where each run has one document, its name does not matter. Records are taken in their order if one of the two runs
+    has no places.
 
     Args:
         first: of one run.
         second: of the other.
         reference: the name under which records have the answer that is right; None for none.
     """
-    names = not (_is_single(first) and _is_single(second))
-    ones, others = _by_place(first, names=names), _by_place(second, names=names)
+    kind = next((name for name in ("index", "start") if all(name in p.record for p in (*first, *second))), None)
+    names = kind is not None and not (_is_single(first) and _is_single(second))
+    ones, others = (dict(zip(_places(run, kind, names=names), run, strict=True)) for run in (first, second))
     pairs, num_other_source = [], 0
     for place, piece in ones.items():
         other = others.get(place)
@@ -161,17 +163,9 @@ def _is_single(pieces: Sequence[Piece]) -> bool:
     return len({piece.record.get("document") for piece in pieces}) <= 1
 
 
-def _by_place(pieces: Sequence[Piece], *, names: bool) -> dict[tuple[object, ...], Piece]:
-    return dict(zip(_places(pieces, names=names), pieces, strict=True))
-
-
-def _places(pieces: Sequence[Piece], *, names: bool) -> Iterator[tuple[object, ...]]:
+def _places(pieces: Sequence[Piece], kind: str | None, *, names: bool) -> Iterator[tuple[object, ...]]:
+    """Yield for each piece what tells it from the others: what its record has of a kind, else its number."""
     for number, piece in enumerate(pieces):
         record = piece.record
         document = record.get("document") if names else None
-        if "index" in record:
-            yield document, record["index"], record.get("label")
-        elif "start" in record:
-            yield document, "start", record["start"]
-        else:
-            yield document, "number", number
+        yield (document, record[kind], record.get("label")) if kind else (number,)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
+from llmpar.documents.columns import ALL_COLUMNS
 from llmpar.documents.formats.rows import cells_of
 from llmpar.documents.formula import with_formula
 from llmpar.documents.source import Source
@@ -16,6 +17,7 @@ from llmpar.reporting.kept import Kept
 from llmpar.reporting.pieces import Piece
 from llmpar.visible import json_text
 
+_OURS = (*ALL_COLUMNS, "probabilities", "reasoning", "cut")  # what a record may have besides what the user wrote
 _WANTED = "a log, a file of failures, or records or a table with an answer in each"
 
 
@@ -53,6 +55,15 @@ def field_of(piece: Piece, name: str) -> str | None:
     inner = record.get("record")
     value = record[name] if name in record else inner.get(name) if isinstance(inner, Mapping) else None
     return None if value is None else _told(value)
+
+
+def names_of_fields(piece: Piece) -> Iterator[str]:
+    """Yield the names under which `field_of` finds what the user wrote, and not we; a log has none."""
+    inner = piece.record.get("record")
+    if isinstance(inner, Mapping):
+        yield from inner
+    elif "key" not in piece.record:
+        yield from (name for name in piece.record if name not in _OURS)
 
 
 def _piece(record: Mapping[str, object]) -> Piece:

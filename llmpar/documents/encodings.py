@@ -86,7 +86,10 @@ def _named(field: str, name: str) -> str:
 def _guess(head: bytes, source: Source) -> str:
     best = _best(head)
     if best is None:
-        raise InputError(f"{source.shown}: nobody can tell its encoding; name it with {setting('encoding', 'NAME')}")
+        found = f"NUL at byte {head.index(0)}; this is not text, or " if b"\0" in head else ""
+        raise InputError(
+            f"{source.shown}: {found}nobody can tell its encoding; name it with {setting('encoding', 'NAME')}"
+        )
     return _named("encoding", best)
 
 

@@ -44,7 +44,7 @@ def find_pages() -> list[Page]:
 
 
 def find_page(topic: str) -> Page:
-    """Return the page about a topic, which may be written with spaces and capitals, or by its first words alone.
+    """Return the page about a topic, which may be written with spaces and capitals, or by its first words, or as one.
 
     Raises:
         UsageError: there is none; the message names the pages that tell of it, or else those with the nearest names.
@@ -54,7 +54,7 @@ def find_page(topic: str) -> Page:
     if wanted in pages:
         return pages[wanted]
     named = [name for name in pages if wanted and wanted in name]
-    if len(named) == 1 and named[0].startswith(f"{wanted}-"):
+    if len(named) == 1 and (named[0].startswith(f"{wanted}-") or named[0] in (f"{wanted}s", f"{wanted}es")):
         return pages[named[0]]
     told = [] if named else _telling(topic, pages.values())
     nearest = named or get_close_matches(wanted, pages, 3, 0.4)

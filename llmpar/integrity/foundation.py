@@ -65,7 +65,8 @@ class Foundation:
             OSError: it cannot be opened.
         """
         own = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if source is None else os.dup(source)
-        weakref.finalize(self, os.close, own)
+        # At the end of the program the system closes it: a generator that nobody closed may still look at it then.
+        weakref.finalize(self, os.close, own).atexit = False
         status = os.fstat(own)
         content = (status.st_size, status.st_mtime_ns)
         self._files.append(_Watched(path, own, start, expected, is_weights, content, status.st_ctime_ns))

@@ -96,7 +96,7 @@ def divider(question: str, task: Task) -> Question | None:
     """Return what asks for the questions that a question is made of; None if it seems to be one."""
     if not _SEVERAL.search(question):
         return None
-    return Question(text_segment(_NOWHERE, question, label="the question, taken apart"), task)
+    return Question(text_segment(_NOWHERE, question, label="breaking the question into simpler ones"), task)
 
 
 def divided(question: str, answer: str) -> list[str]:

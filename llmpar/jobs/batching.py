@@ -67,7 +67,9 @@ class Requests:
             questions: list[Question] = []
             entries = self._entries[block.document.index, block.offset] = []
             if block.part == "beginning":
-                entries.append(too_long(block.text, f"{one_line(block.document.name)}: {jsonl.too_long(block)}"))
+                entries.append(
+                    too_long(block.text, f"{one_line(block.document.name)}:{1 + block.line}: {jsonl.too_long(block)}")
+                )
             for number, start, line in _lines("" if block.part else block.text):
                 try:
                     request = read_request(line, thinks=self.thinks)

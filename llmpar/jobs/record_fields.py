@@ -44,8 +44,8 @@ class RecordFields:
             if self._unplaced and not self._were_there and segment.fault is None:
                 document = one_line(segment.block.document.name)
                 raise UsageError(
-                    f"{{{self._unplaced}}} in the prompt stands for nothing, as {document} has no fields; "
-                    f"a piece goes where the prompt says {PLACEHOLDER}, so say that, too"
+                    f"the prompt says {{{self._unplaced}}}, but {document} has no fields; "
+                    f"write {PLACEHOLDER} where the piece shall stand"
                 )
             return segment, ()
         said = json.loads(record, strict=False)
@@ -55,9 +55,9 @@ class RecordFields:
                 value = _value(said, name)
             except LookupError:
                 there = ", ".join(map(one_line, said))
-                fault = f"line {segment.line}: has no field {name!r}, which the prompt names; there are: {there}"
+                fault = f"there is no field {name!r}, which the prompt names; there are: {there}"
                 if not self._were_there:
-                    raise UsageError(f"{one_line(segment.block.document.name)}: {fault}") from None
+                    raise UsageError(f"{one_line(segment.place)}: {fault}") from None
                 return replace(segment, fault=fault), ()
             values.append((name, value if isinstance(value, str) else "" if value is None else json_text(value)))
         self._were_there = True

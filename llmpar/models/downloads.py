@@ -29,6 +29,10 @@ def pending_download(name: str, *, offline: bool = False) -> Download | None:
     Args:
         name: see `registry.resolve`.
         offline: open no socket.
+
+    Raises:
+        NoWeights: what could be fetched has none that are read.
+        ModelUnavailable: the hub cannot be reached; offline, the model is not here.
     """
     if Path(name).exists() or name.endswith(".gguf") or name in cache.entries():
         return None
@@ -50,7 +54,12 @@ def pending_download(name: str, *, offline: bool = False) -> Download | None:
 
 
 def _hub_files(repository: str, revision: str | None) -> tuple[tuple[str, int], ...]:
-    """Return which files of a repository would be fetched, with their bytes, as far as the hub tells."""
+    """Return which files of a repository would be fetched, with their bytes, as far as the hub tells.
+
+    Raises:
+        NoWeights: it has none that are read.
+        ModelUnavailable: the hub cannot be reached.
+    """
     told = fetch.hub_page(repository, revision)
     found = [
         (file.rfilename, file.size or 0)
@@ -58,4 +67,6 @@ def _hub_files(repository: str, revision: str | None) -> tuple[tuple[str, int], 
         if any(fnmatch(file.rfilename, kind) for kind in fetch.SAFE_KINDS)
         and not any(fnmatch(file.rfilename, kind) for kind in fetch.UNWANTED)
     ]
+    if not any(name.endswith(".safetensors") for name, _ in found):
+        raise fetch.without_weights(repository, (file.rfilename for file in told.siblings or ()))
     return tuple(sorted(found, key=lambda file: -file[1]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from llmpar.models.precision import find_arithmetic
 from llmpar.models.registry import HUB_NAME, REGISTRY, resolve
 
 _EMBEDDING_BYTES = 2  # of a number, as most files have them
+_SOURCE_BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
+_BITS: dict[PrecisionName, int] = {"fp32": 32, "bf16": 16, "fp8": 8, "int8": 8, "int4": 4}
 _MOST_CARD = 1 << 20  # bytes of a model card that are looked at
 
 
@@ -110,7 +112,23 @@ def _of_hub(name: str, download: Download) -> ModelFacts:
     assert hub is not None
     card: Any = fetch.hub_page(hub[1], hub[2]).card_data
     said = card.to_dict() if card is not None else {}
-    return ModelFacts(name, None, download, download.size, _text(said.get("license")), _tags(said.get("language")))
+    facts = ModelFacts(name, None, download, download.size, _text(said.get("license")), _tags(said.get("language")))
+    sizes = dict(download.files)
+    config = fetch.hub_config(hub[1], hub[2]) if "config.json" in sizes else None
+    if config is None:
+        return facts
+    text = config.get("text_config") or {}
+    bits = _SOURCE_BITS.get(str(config.get("dtype") or config.get("torch_dtype") or text.get("dtype")))
+    devices, precision = find_arithmetic("auto", "auto", bits)
+    stored = sum(size for file, size in sizes.items() if file.endswith(".safetensors"))
+    is_plain = bits is not None and "quantization_config" not in config
+    return replace(
+        facts,
+        context_length=context_length_of(config, text or None),
+        precision=precision,
+        weights=stored * _BITS[precision] // bits if bits and stored and is_plain else None,
+        each_token=token_bytes(config, devices[0], precision),
+    )
 
 
 def _told(path: Path) -> tuple[str | None, tuple[str, ...]]:

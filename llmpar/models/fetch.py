@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 from llmpar.errors import ModelUnavailable, WriteFailed, setting
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from huggingface_hub import ModelInfo
 
 # Kinds that hold data only. `*/*` keeps out exports for other runtimes, which live in subdirectories.
-SAFE_KINDS = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.model", "*.spm"]
+SAFE_KINDS = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.model", "*.spm", "README.md"]
+_CONFIG = "config.json"
 UNWANTED = ["*/*", "consolidated*"]
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 MOST_PARTS = 4096
@@ -54,6 +56,10 @@ class NotFetched(ModelUnavailable):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"model {name!r} is not on this machine; `llmpar models pull {name}` fetches it")
+
+
+class NoWeights(ModelUnavailable):
+    """A model whose files hold no weights that are read."""
 
 
 def is_write_failure(message: str) -> bool:
@@ -146,13 +152,40 @@ def hub_page(repository: str, revision: str | None) -> ModelInfo:
         ModelUnavailable: there is no such repository, or the hub cannot be reached.
     """
     from huggingface_hub import model_info
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return model_info(repository, revision=revision, files_metadata=True, timeout=20)
+    except HfHubHTTPError as error:  # the hub answered
+        cause: Exception = error
+        reason = f"the hub does not tell of it; check the name ({_first_line(error)})"
     except Exception as error:  # the HTTP library underneath changes with the hub's version
-        raise ModelUnavailable(
-            f"model {repository!r}: the hub does not tell of it: {_first_line(error)}; check the name and the network"
-        ) from error
+        cause = error
+        reason = f"the hub cannot be reached; check the network ({_first_line(error)})"
+    raise ModelUnavailable(f"model {repository!r}: {reason}") from cause
+
+
+def hub_config(repository: str, revision: str | None) -> dict[str, Any] | None:
+    """Return the configuration of a repository's model, read and not kept; None if it may not be read.
+
+    Raises:
+        ModelUnavailable: the hub cannot be reached, or the configuration is damaged.
+    """
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    with TemporaryDirectory() as place:
+        try:
+            hf_hub_download(repository, _CONFIG, revision=revision, local_dir=place)
+        except HfHubHTTPError:  # its makers show it to whom they know
+            return None
+        except Exception as error:  # see `hub_page`
+            reason = f"the hub cannot be reached; check the network ({_first_line(error)})"
+            raise ModelUnavailable(f"model {repository!r}: {reason}") from error
+        return _read_json(Path(place) / _CONFIG, repository)
 
 
 def from_hub(repository: str, revision: str | None, *, offline: bool) -> Path:
@@ -218,6 +251,18 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def without_weights(name: str, files: Iterable[str]) -> NoWeights:
+    """Return why a model cannot be taken that has no safetensors: its files are of other kinds."""
+    kinds = {file[file.rfind(".") :] for file in files if "." in file}
+    found = "holds only pickled weights, which can run code" if kinds & PICKLES else "holds no weights"
+    remedy = ""
+    if ".gguf" in kinds:
+        remedy = "; give the path of the .gguf file itself"
+    elif kinds & PICKLES:
+        remedy = "; look for another copy of it"
+    return NoWeights(f"model {name!r} {found}; weights must be safetensors or GGUF{remedy}")
+
+
 def inspect(directory: Path, name: str) -> int | None:
     """Check that a model directory is whole and asks for no foreign code; return its bits per weight.
 
@@ -244,10 +289,7 @@ def inspect(directory: Path, name: str) -> int | None:
         raise ModelUnavailable(f"model {name!r} is an adapter of another model; merge the two, and give the result")
     weights = sorted(directory.glob("*.safetensors"))
     if not weights:
-        kinds = {path.suffix for path in directory.iterdir()}
-        found = "holds only pickled weights, which can run code" if kinds & PICKLES else "holds no weights"
-        remedy = "; give the path of the .gguf file itself" if ".gguf" in kinds else ""
-        raise ModelUnavailable(f"model {name!r} {found}; weights must be safetensors or GGUF{remedy}")
+        raise without_weights(name, (path.name for path in directory.iterdir()))
     index = directory / "model.safetensors.index.json"
     if index.exists():
         listed = _read_json(index, name).get("weight_map")

@@ -8,6 +8,7 @@ from contextlib import closing
 
 from llmpar.documents.source import Source
 from llmpar.errors import InputError
+from llmpar.visible import json_fault
 
 _NEEDED = ("document", "index", "key", "finish_reason")  # of every line that any version wrote
 _LONGEST = 1 << 26  # bytes of a line
@@ -32,10 +33,14 @@ def read_log(source: str) -> Iterator[dict[str, object]]:
             except (ValueError, RecursionError) as error:
                 if not line.endswith(b"\n"):
                     return
-                raise InputError(f"{opened.shown}:{number}: is no line of a log: {error}") from error
+                raise InputError(f"{opened.shown}:{number}: is no line of a log: {_fault(error)}") from error
             if not isinstance(record, dict) or any(name not in record for name in _NEEDED):
                 raise InputError(f"{opened.shown}:{number}: is no line of a log: it lacks some of {', '.join(_NEEDED)}")
             yield record
+
+
+def _fault(error: Exception) -> str:
+    return json_fault(error) if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _lines(source: Source) -> Iterator[bytes]:

@@ -8,12 +8,14 @@ import json
 import math
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from statistics import median
 
 from llmpar.paths import make_private, state_dir
 from llmpar.reporting.pace import Machine, Pace
 
 _MOST = 200  # runs that are remembered
 _LEAST = 200  # tokens; a shorter run tells nothing
+_SLOW_START = 3.0  # times as long as the quickest start: there was more to do than usual
 
 
 def kind_of(asked: object) -> str:
@@ -43,7 +45,9 @@ def remember(pace: Pace) -> None:
 def recall(machine: Machine, job: str, num_read: int, num_written: int) -> Pace | None:
     """Return how fast the run on such a machine was that was most like another, the last of several; None if none was.
 
-    One of the same job tells most. Else it is the one of about as many tokens.
+    One of the same job tells most. Else it is the one of about as many tokens; how often answers are asked for again is
+    then taken from all runs, as that is a matter of the job. A run that began much more slowly than others compiled its
+    kernels as it went, and counts only where there is no other.
 
     Args:
         machine: what computes.
@@ -56,7 +60,14 @@ def recall(machine: Machine, job: str, num_read: int, num_written: int) -> Pace 
         pairs = (pace.num_read, num_read), (pace.num_written, num_written)
         return pace.job != job, round(sum(abs(math.log2((1 + one) / (1 + other))) for one, other in pairs))
 
-    return min(_remembered(machine), key=distance, default=None)
+    found = _remembered(machine)
+    quickest = min((pace.start for pace in found), default=0.0)
+    usual = [pace for pace in found if pace.start <= _SLOW_START * quickest + 1] or found
+    nearest = min(usual, key=distance, default=None)
+    if nearest is None or nearest.job == job:
+        return nearest
+    again = (median(getattr(pace, name) for pace in usual) for name in ("read_again", "written_again"))
+    return replace(nearest, **dict(zip(("read_again", "written_again"), again, strict=True)))
 
 
 def recall_most(machine: Machine, job: str, num_read: int) -> Pace | None:

@@ -41,7 +41,7 @@ def picture(
         lines += _filled([part for part in parts if part], columns - 1)
     most = max(1, rows - len(lines) - 3)
     shown = statuses if len(statuses) <= most else statuses[: most - 1]
-    lines += [_worker(index, status, is_wide=is_wide) for index, status in enumerate(shown)]
+    lines += [_worker(index, status, columns) for index, status in enumerate(shown)]
     if len(shown) < len(statuses):
         rest = statuses[len(shown) :]
         lines.append(f"  and {counted(len(rest), 'worker')} more at {sum(s.num_running for s in rest):,} pieces")
@@ -128,7 +128,7 @@ def _filled(parts: Sequence[str], columns: int) -> Iterator[str]:
         yield line
 
 
-def _worker(index: int, status: WorkerStatus, *, is_wide: bool) -> str:
+def _worker(index: int, status: WorkerStatus, columns: int) -> str:
     number = counted(status.num_running, "piece")
     doing = {
         "start": "starting",
@@ -137,6 +137,8 @@ def _worker(index: int, status: WorkerStatus, *, is_wide: bool) -> str:
         "decode": f"writing {number}",
         "ended": "ended",
     }[status.phase]
-    tokens = f", {status.num_tokens:,} tokens written" if is_wide else f", {status.num_tokens:,} written"
     place = f" on {status.place}" if status.place else ""
-    return f"  worker {index}{place}  {doing}" + (tokens if status.num_tokens else "")
+    line = f"  worker {index}{place}  {doing}"
+    written = f", {status.num_tokens:,} tokens written", f", {status.num_tokens:,} written", f", {status.num_tokens:,}"
+    fitting = (f"{line}{tokens}" for tokens in written if len(line) + len(tokens) < columns)
+    return next(fitting, line) if status.num_tokens else line

@@ -150,7 +150,7 @@ class Totals:
             Fact(name, f"{number:,}", "poor" if is_poor else "")
             for name, number, is_poor in (
                 ("Cut at the limit", self.num_cut, True),
-                ("Good at a further attempt", self.num_retried, False),
+                ("Good after another attempt", self.num_retried, False),
                 ("Left as they were", self.num_kept, False),
                 ("From the store", self.num_cached, False),
                 ("Repeated", self.num_repeated, False),

@@ -281,7 +281,7 @@ class Report:
         if self.num_refused:
             parts.append(f"{self.num_refused:,} refused")
         if self.num_retried:
-            parts.append(f"{self.num_retried:,} good at a further attempt")
+            parts.append(f"{self.num_retried:,} good after another attempt")
         if self.num_cut:
             parts.append(f"{self.num_cut:,} cut at the limit")
         if self.num_cached:
@@ -297,7 +297,9 @@ class Report:
         parts.append(f"{self.seconds:.1f} s")
         if self.shows_latency and self.latencies.first is not None:
             half, most = (self.latencies.quantile(share) for share in (0.5, 0.95))
-            parts.append(f"first after {self.latencies.first:.1f} s, half within {half:.1f}, 95 % within {most:.1f}")
+            parts.append(
+                f"the first after {self.latencies.first:.1f} s, half within {half:.1f} s, 95 % within {most:.1f} s"
+            )
         lines = [f"llmpar {name}: " + ", ".join(parts)]
         if self.num_documents > 1:
             lines += self.failures_by_document

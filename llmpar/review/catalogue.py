@@ -15,14 +15,21 @@ _HEAD = (
 )
 
 
-def written(rows: Iterable[Row]) -> Iterator[bytes]:
-    """Yield a catalogue with an entry for each piece, in order."""
+def written(rows: Iterable[Row], language: str = "") -> Iterator[bytes]:
+    """Yield a catalogue with an entry for each piece, in order; `language` is the tag of that of the answers."""
     from babel.messages.catalog import Catalog
     from babel.messages.pofile import generate_po
 
     rows, is_first = iter(rows), True
     while (some := list(islice(rows, _AT_ONCE))) or is_first:
-        catalogue = Catalog(header_comment=_HEAD, project="llmpar", version="review", charset="utf-8", fuzzy=False)
+        catalogue = Catalog(
+            header_comment=_HEAD,
+            project="llmpar",
+            version="review",
+            charset="utf-8",
+            fuzzy=False,
+            locale=language.replace("-", "_") or None,  # editors ask for it, and choose a dictionary by it
+        )
         for row in some:
             told = [f"part {row.part}"]
             told += [] if row.confidence is None else [f"confidence {row.confidence:.3f}"]

@@ -45,6 +45,7 @@ class Review:
         keeps: whether the run keeps its answers in a store.
         aside: how to write to a terminal that something else is drawn on.
         wait: seconds to wait for somebody else who writes the file.
+        language: the tag of the language that answers are in; "" for none.
 
     Raises:
         UsageError: its name says nothing.
@@ -60,6 +61,7 @@ class Review:
         keeps: bool,
         aside: Aside = lambda write: write(),
         wait: float = 0.0,
+        language: str = "",
     ) -> None:
         self.checks: Callable[[bytes], frozenset[str]] = lambda _: frozenset()
         """Returns what answers of a task must not be, by the hash of what is asked."""
@@ -67,6 +69,7 @@ class Review:
         self._name = one_line(path)
         self._on_error = on_error
         self._keeps = keeps
+        self._language = language
         self._writer = open_output(path, aside, wait=wait)
         self._rows = sqlite3.connect("")  # a file without a name, which goes with the connection
         self._rows.execute(_TABLE)
@@ -100,7 +103,7 @@ class Review:
         rows = self._sorted()
         delimiter = SUFFIXES[self._suffix]
         try:
-            for data in table.written(rows, delimiter) if delimiter else catalogue.written(rows):
+            for data in table.written(rows, delimiter) if delimiter else catalogue.written(rows, self._language):
                 self._writer.write(data)
         except sqlite3.Error as error:
             raise self._failed(error) from error

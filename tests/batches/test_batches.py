@@ -497,11 +497,11 @@ def test_what_has_a_custom_id_is_answered_however_wrong_it_is(change: Any, param
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("", "no JSON at column 1"),
-        ("{", "no JSON at column 2"),
-        ("not json", "no JSON at column 1"),
+        ("", "is no JSON: a value is missing at column 1"),
+        ("{", "is no JSON: a name between double quotes is missing at column 2"),
+        ("not json", "is no JSON: a value is missing at column 1"),
         ('{"custom_id": "a",}', "no JSON"),
-        (chat_line() + chat_line(), "Extra data"),
+        (chat_line() + chat_line(), "is no JSON: more follows behind its end"),
         ("[]", "JSON object"),
         ("null", "JSON object, not null"),
         ('"text"', "JSON object"),

@@ -77,11 +77,11 @@ def test_one_that_failed_before_is_told_in_a_whole_sentence() -> None:
 
 def test_a_model_that_fails_at_many_is_the_fault() -> None:
     assert told(*[GOOD] * 8, *[STOPPED] * 4)[1:] == [
-        "  a larger model (-m) helps most: this one fails at so many",
+        "  a larger model (-m) helps most, as this one fails so often",
         "  --max-new-tokens 1100 gives more room: all were stopped while writing",
     ]
     assert told(*[GOOD] * 8, *[POOR] * 4)[1:] == [
-        "  a larger model (-m) helps most: this one fails at so many",
+        "  a larger model (-m) helps most, as this one fails so often",
         "  --retry-failed asks again for those alone",
     ]
     assert len(told(*[GOOD] * 100, *[POOR] * 4)) == 2, "one in twenty-five may be the pieces' fault"
@@ -92,7 +92,7 @@ def test_more_room_makes_no_translation_of_what_went_on_and_on() -> None:
     counts = report(*[GOOD] * 3, *[STOPPED] * 4)
     assert advise(counts, "translate", "keep", keeps=True, translates=True) == (
         "llmpar translate: 4 pieces had no good answer\n"
-        "  a larger model (-m) helps most: this one fails at so many\n"
+        "  a larger model (-m) helps most, as this one fails so often\n"
         "  --retry-failed asks again for those alone\n"
         "  --on-error mark shows in the output which they are"
     )

@@ -163,14 +163,14 @@ def test_the_likeliest_are_read(llmpar: Call, asked: list[str], handbook: Path) 
 def test_nothing_found_is_said(llmpar: Call, asked: list[str], handbook: Path) -> None:
     outcome = llmpar("ask", "Where are the stairs?", str(handbook), "--top", "1")
     assert (outcome.code, outcome.out) == (0, b"")
-    assert "no passage says anything to it (1 read); --top all reads all 3\n" in outcome.err
+    assert "nothing was found in 1 passage that the model read; --top all reads all 3\n" in outcome.err
     Path("other.txt").write_text("Bring something with your name on it.\n")
     everything = llmpar("ask", "Where are the stairs?", "other.txt", "--top", "all")
-    assert "no passage says anything to it (1 read)\n" in everything.err, "more than all cannot be read"
+    assert "nothing was found in 1 passage that the model read\n" in everything.err, "more than all cannot be read"
     assert "there is nothing to read" in llmpar("ask", "Where are the stairs?", stdin=b"").err
     lost = llmpar("ask", "Where are the stairs?", str(handbook), "--top", "1", "--check", "confidence:1")
     assert lost.code == 3
-    assert "no passage says anything to it (1 read, 1 of them without a good answer); --top" in lost.err
+    assert "nothing was found in 1 passage that the model read; 1 of them had no good answer; --top" in lost.err
 
 
 def test_a_last_step_that_fails_is_told_and_its_answer_labelled(llmpar: Call, asked: list[str], handbook: Path) -> None:

@@ -171,6 +171,7 @@ def test_a_topic_may_be_written_as_it_is_spoken(llmpar: Call) -> None:
 
 def test_the_first_word_of_a_topic_will_do(llmpar: Call) -> None:
     assert llmpar("help", "cron").out == llmpar("help", "cron-and-pipes").out != b""
+    assert llmpar("help", "model").out == llmpar("help", "models").out != b""
     assert "format-list or formats" in llmpar("help", "format").err, "two pages may be meant"
 
 
@@ -190,7 +191,7 @@ def test_few_options_are_shown_at_once(llmpar: Call, command: str) -> None:
     assert "No such option: --help-all" in outcome.err
 
 
-@pytest.mark.parametrize("wrong", ["exit-code", "exitcodes", "codes"])
+@pytest.mark.parametrize("wrong", ["exit-kodes", "exitcodes", "codes"])
 def test_a_wrong_topic_is_told_the_nearest(llmpar: Call, wrong: str) -> None:
     outcome = llmpar("help", wrong)
     assert (outcome.code, outcome.out) == (2, b"")

@@ -71,6 +71,12 @@ def test_lines_that_are_pieces_anyway_need_no_hint(llmpar: Call) -> None:
     assert HINT not in llmpar("run", "{text}", "--engine", "echo", stdin=text).err
 
 
+def test_the_rows_of_a_table_are_no_lines(llmpar: Call) -> None:
+    table = "id,text\n" + "".join(f"{number},My lamp is broken. Why?\n" for number in range(8))
+    for options in (("--column", "text"), ("--input-format", "csv", "--column", "text", "--into", "answer")):
+        assert HINT not in llmpar("run", "{text}", "--engine", "echo", *options, stdin=table.encode()).err
+
+
 def test_a_task_says_itself_what_a_piece_is(llmpar: Call) -> None:
     translate = ("translate", "--to", "French", "--engine", "echo")
     assert HINT not in llmpar(*translate, stdin=MESSAGES.encode()).err

@@ -107,7 +107,10 @@ class TestTooLong:
         source = newline.join(lines).encode()
         options = ("--input-format", "jsonl", "--engine", "echo", *SMALL, "--on-error", on_error)
         outcome = llmpar("run", "{text}", *options, stdin=source)
-        assert (outcome.code, "line 2 is longer than the 1,000 characters" in outcome.err) == (3, True), outcome.err
+        assert (
+            outcome.code,
+            "<stdin>:2" in outcome.err and "the line is longer than the 1,000 characters" in outcome.err,
+        ) == (3, True), outcome.err
         assert "3 pieces, 1 failed" in outcome.err
         assert outcome.out == (newline.join([lines[0], lines[2]]).encode() if on_error == "skip" else source)
 
@@ -137,11 +140,15 @@ class TestTooLong:
         source = "\n".join(json.dumps({"text": text}) for text in ("One.", "x" * 3000, "Three.")).encode()
         options = ("--input-format", "jsonl", "--engine", "echo", *SMALL)
         outcome = llmpar("summarize", *options, stdin=source)
-        assert (outcome.code, "line 2 is longer" in outcome.err) == (3, True), outcome.err
+        assert (outcome.code, "<stdin>:2" in outcome.err and "the line is longer" in outcome.err) == (3, True), (
+            outcome.err
+        )
         assert b"One." in outcome.out
         assert b"Three." in outcome.out
         outcome = llmpar("ask", "--quote", "Three?", *options, stdin=source)
-        assert (outcome.code, "line 2 is longer" in outcome.err) == (3, True), outcome.err
+        assert (outcome.code, "<stdin>:2" in outcome.err and "the line is longer" in outcome.err) == (3, True), (
+            outcome.err
+        )
         assert b"Three." in outcome.out
 
     def test_a_request_has_an_error(self, llmpar: Call) -> None:
@@ -152,8 +159,8 @@ class TestTooLong:
         assert outcome.code == 3
         assert [one["custom_id"] for one in found] == ["a", "b", "", "c"]
         assert [one["response"]["status_code"] for one in found] == [200, 400, 400, 200]
-        assert "line 3 is longer than the 1,000 characters" in found[2]["error"]["error"]["message"]
-        assert "llmpar batch: b: <stdin>: line 2 is longer" in outcome.err
+        assert "<stdin>:3: the line is longer than the 1,000 characters" in found[2]["error"]["error"]["message"]
+        assert "llmpar batch: b: <stdin>:2: the line is longer" in outcome.err
 
     def test_a_document_that_is_one_piece_is_refused(self, llmpar: Call) -> None:
         outcome = llmpar("run", "{text}", "-u", "document", *ECHO, *SMALL, stdin=b"word " * 1000)

@@ -117,6 +117,26 @@ def test_a_file_of_failures_has_its_texts(llmpar: Call, tmp_path: Path) -> None:
     assert read_page(tmp_path / "r").rows[1]["source"] == "This is another one."
 
 
+def test_the_page_says_that_an_input_could_not_be_read(llmpar: Call, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("One.")
+    (tmp_path / "b.bin").write_bytes(b"\x7fELF\0\0")
+    page = tmp_path / "r.html"
+    files = (str(tmp_path / "a.txt"), str(tmp_path / "b.bin"))
+    assert llmpar("run", "{text}", "--engine", "echo", "--report", str(page), *files).code == 3
+    assert "1 input could not be read" in page.read_text()
+
+
+def test_a_terminal_is_shown_no_page(llmpar: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "my log.jsonl"
+    llmpar("run", "{text}", "--engine", "echo", "--log", str(log), stdin=b"a")
+    monkeypatch.setattr("llmpar.cli.report.is_terminal", lambda: True)
+    outcome = llmpar("report", str(log))
+    assert (outcome.code, outcome.out) == (2, b"")
+    assert outcome.err.endswith(f": -o '{tmp_path / 'my log.html'}'\n"), outcome.err
+    monkeypatch.setattr("llmpar.cli.report.is_terminal", lambda: False)
+    assert llmpar("report", str(log)).out.startswith(b"<!doctype html>")
+
+
 def test_half_a_last_line_is_left_out_and_other_files_are_refused(llmpar: Call, tmp_path: Path) -> None:
     log, report = tmp_path / "log", tmp_path / "r.html"
     llmpar(*ECHO, "--log", str(log), stdin=TEXT)

@@ -160,10 +160,23 @@ def test_what_is_no_run_is_refused(text: str, complaint: str, tmp_path: Path, ll
     assert (outcome.code, complaint in outcome.err) == (65, True), outcome.err
 
 
+def test_where_one_run_has_no_places_pieces_are_taken_in_their_order(tmp_path: Path, llmpar: Call) -> None:
+    one = written(tmp_path / "one.jsonl", [record(3, "a"), record(4, "b")])
+    (tmp_path / "two.csv").write_text("line,answer\n4,a\n5,c\n")
+    told = json.loads(llmpar("compare", one, str(tmp_path / "two.csv"), "--json").out)
+    assert (told["num_pairs"], told["num_same"]) == (2, 1)
+
+
+def test_a_name_that_no_record_has_is_answered_with_those_that_there_are(files: tuple[str, str], llmpar: Call) -> None:
+    assert "there are: de\n" in llmpar("compare", *files, "--reference", "french").err
+    file = llmpar("compare", *files, "--reference", files[1])
+    assert (file.code, "a file is not read" in file.err) == (2, True), file.err
+
+
 def test_what_cannot_be_meant(files: tuple[str, str], tmp_path: Path, llmpar: Call) -> None:
     assert llmpar("compare", files[0]).code == 2
     outcome = llmpar("compare", *files, "--reference", "french")
-    assert (outcome.code, "no record has a value of this name" in outcome.err) == (2, True)
+    assert (outcome.code, "no record has a column or field of this name; there are" in outcome.err) == (2, True)
     other = written(tmp_path / "other.jsonl", [record(99, "x")])
     assert "no piece in common" in llmpar("compare", files[0], other).err
     assert llmpar("compare", files[0], str(tmp_path / "none")).code == 66

@@ -60,7 +60,7 @@ class TestFieldsInPrompts:
     def test_each_kind_of_record(self, name: str, text: str, options: dict[str, Any]) -> None:
         (segment,) = split(text, name, **options)[1]
         assert said(self.PROMPT, segment) == "Lamp {text}, 5: One."
-        with pytest.raises(UsageError, match=r"has no field 'title', which the prompt names; there are: .*größe"):
+        with pytest.raises(UsageError, match=r"there is no field 'title', which the prompt names; there are: .*größe"):
             said("{title}: {text}", segment)
 
     def test_by_path(self) -> None:
@@ -68,7 +68,7 @@ class TestFieldsInPrompts:
         assert said("{a.b[1].c}{a.b[-2]}: {text}", segment) == "x1: One."
         assert said("{a}", segment).startswith('{"b": [1, {"c": "x"}]}')
         for wrong in ("{a.x}", "{a.b[7]}", "{text.a}"):
-            with pytest.raises(UsageError, match="has no field"):
+            with pytest.raises(UsageError, match="is no field"):
                 said(wrong, segment)
 
     def test_of_a_run(self, llmpar: Call) -> None:
@@ -141,11 +141,11 @@ class TestFieldsForAnswers:
     def test_a_line_without_a_place_fails_alone(self) -> None:
         text = '{"text": "t", "b": "x"}\n{"text": null}\n{"text": "t"}\n{"b": {}}\n'
         _, segments = split(text, "a.jsonl", into="b.c")
-        assert [segment.fault and segment.fault[:24] for segment in segments] == [
-            "line 1 has no place for ",
-            "line 2: field 'text' is ",
+        assert [segment.fault and (segment.line, segment.fault[:21]) for segment in segments] == [
+            (1, "the line has no place"),
+            (2, "field 'text' is no st"),
             None,
-            "line 4: field 'text' is ",
+            (4, "field 'text' is missi"),
         ]
         for fate in ("keep", "mark"):
             assert answered(text, "a.jsonl", fate=fate, into="b.c") == text.replace(
@@ -204,12 +204,12 @@ class TestWhatIsMissing:
 
     def test_in_a_document(self) -> None:
         _, segments = split(self.SOURCE, "a.json", field=["[*].a.b"])
-        assert [segment.fault or segment.text for segment in segments] == [
-            "One.",
-            "line 3: what is named with field=[*].a.b is no string",
-            "line 4: what is named with field=[*].a.b is missing",
-            "Two.",
-            "line 6: what is named with field=[*].a.b is missing",
+        assert [(segment.line, segment.fault or segment.text) for segment in segments] == [
+            (2, "One."),
+            (3, "what is named with field=[*].a.b is no string"),
+            (4, "what is named with field=[*].a.b is missing"),
+            (5, "Two."),
+            (6, "what is named with field=[*].a.b is missing"),
         ]
         for fate, null in (("keep", "null"), ("skip", '""'), ("mark", None)):
             text = answered(self.SOURCE, "a.json", fate=fate, field=["[*].a.b"])
@@ -227,7 +227,7 @@ class TestWhatIsMissing:
     def test_of_one_value(self, llmpar: Call, tmp_path: Path) -> None:
         path = tmp_path / "a.json"
         path.write_text('{"a": null,\n"b": "One."}')
-        for field, reason in (("a", "line 1: what is named with --field a is no string"), ("c.d", "is missing")):
+        for field, reason in (("a", ":1 'null': what is named with --field a is no string"), ("c.d", "is missing")):
             outcome = llmpar("run", "{text}", "--engine", "echo", "--field", "b", "--field", field, str(path))
             assert (outcome.code, reason in outcome.err, outcome.out) == (3, True, path.read_bytes()), outcome.err
 
@@ -236,9 +236,9 @@ class TestWhatIsMissing:
         _, segments = split(source, "a.jsonl", field=["a[*].b"])
         assert [segment.fault.split(";")[0] if segment.fault else segment.text for segment in segments] == [
             "One.",
-            "line 1: field 'a[*].b' is no string",
-            "line 1: field 'a[*].b' is missing",
-            "line 3: field 'a[*].b' is missing",
+            "field 'a[*].b' is no string",
+            "field 'a[*].b' is missing",
+            "field 'a[*].b' is missing",
             "Two.",
         ]
         assert answered(source, "a.jsonl", field=["a[*].b"]) == source.replace("One.", "A").replace("Two.", "A")

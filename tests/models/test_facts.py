@@ -19,6 +19,8 @@ from llmpar.models.downloads import Download, pending_download
 from llmpar.models.facts import ModelFacts, facts_of
 
 Call = Callable[..., Outcome]
+CONFIG = {"num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "hidden_size": 2048,
+          "max_position_embeddings": 40960, "torch_dtype": "bfloat16"}  # fmt: skip
 CARD = "---\nlicense: mit\nlanguage:\n- de\n- fr\ntags: [x]\n---\n# A model\n"
 
 
@@ -30,6 +32,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> None:
     card = SimpleNamespace(to_dict=lambda: {"license": "apache-2.0", "language": "en"})
     told = SimpleNamespace(siblings=[SimpleNamespace(rfilename=n, size=s) for n, s in files], card_data=card)
     monkeypatch.setattr(fetch, "hub_page", lambda *_: told)
+    monkeypatch.setattr(fetch, "hub_config", lambda *_: CONFIG)
 
     def absent(*_: Any, **__: Any) -> Path:
         raise fetch.ModelUnavailable("it is not here")
@@ -85,6 +88,51 @@ def test_the_hub_tells_what_would_be_fetched(llmpar: Call) -> None:
     shown = llmpar("models", "info", "owner/repo").out.decode()
     assert "3.0 GB from the model hub\n" + 15 * " " + "model.safetensors, 3.0 GB\n" in shown
     assert "config.json, 1 KB" in shown
+
+
+@pytest.mark.usefixtures("page")
+def test_the_hub_tells_the_memory_before_anything_is_fetched(llmpar: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmpar.models.facts.find_arithmetic", lambda *_: (("cpu",), "fp32"))
+    facts = facts_of("owner/repo")
+    assert facts.context_length == 40960
+    assert facts.weights == 6_000_000_000, "four bytes for each weight, where the file has two"
+    assert facts.each_token == 28 * 2 * 8 * 128 * 4, "keys and values of each layer"
+    shown = llmpar("models", "info", "owner/repo").out.decode()
+    assert "about 6.0 GB for the weights in fp32\n" in shown
+    assert "about 1.5 GB for them with --precision int8\n" in shown
+    monkeypatch.setattr(fetch, "hub_config", lambda *_: None)
+    assert "told when it is here" in llmpar("models", "info", "owner/repo").out.decode()
+
+
+def _absent_from_the_hub(*_: Any, **options: Any) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    assert options["local_files_only"], "something was fetched"
+    raise LocalEntryNotFoundError("it is not here")
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"), [("pytorch_model.bin", "only pickled weights"), ("a.gguf", "the .gguf file itself")]
+)
+def test_what_has_no_weights_for_us_is_told_before_it_is_fetched(
+    llmpar: Call, monkeypatch: pytest.MonkeyPatch, file: str, reason: str
+) -> None:
+    files = [SimpleNamespace(rfilename=name, size=9) for name in ("config.json", file)]
+    monkeypatch.setattr(fetch, "hub_page", lambda *_: SimpleNamespace(siblings=files, card_data=None))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", _absent_from_the_hub)
+    for command in (("models", "info", "owner/pickled"), ("models", "pull", "owner/pickled", "--yes")):
+        outcome = llmpar(*command)
+        assert (outcome.code, reason in outcome.err) == (69, True), outcome.err
+
+
+def test_a_hub_that_cannot_be_reached_is_no_wrong_name(llmpar: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise OSError("[Errno -2] Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.model_info", away)
+    outcome = llmpar("models", "info", "owner/repo")
+    assert (outcome.code, "cannot be reached; check the network" in outcome.err) == (69, True), outcome.err
+    assert "check the name" not in outcome.err
 
 
 def test_what_came_from_the_hub_is_listed_and_says_how_it_is_deleted(

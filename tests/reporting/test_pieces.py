@@ -58,7 +58,7 @@ def test_totals_count_each_piece_as_what_it_is() -> None:
         ("Messages", "8", ""),
         ("Failed", "1", "bad"),
         ("Cut at the limit", "1", "poor"),
-        ("Good at a further attempt", "1", ""),
+        ("Good after another attempt", "1", ""),
         ("Left as they were", "1", ""),
         ("From the store", "1", ""),
         ("Repeated", "1", ""),

@@ -105,6 +105,14 @@ def test_what_is_no_review_is_refused(text: str, complaint: str) -> None:
         list(table.returned(text))
 
 
+@pytest.mark.parametrize(
+    ("tag", "head"), [("de", b"Language: de\\n"), ("pt-BR", b"Language: pt_BR\\n"), ("tlh", b"Language: tlh\\n")]
+)
+def test_a_catalogue_says_its_language(tag: str, head: bytes) -> None:
+    assert head in b"".join(catalogue.written([], tag))
+    assert b"Language: " not in b"".join(catalogue.written([]))
+
+
 @pytest.mark.parametrize("text", ['msgid "a"\n', "msgid nothing\n", 'msgid "a"\nmsgid_plural "b"\nmsgstr[0] "c"\n'])
 def test_a_damaged_catalogue_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 (babel's words)

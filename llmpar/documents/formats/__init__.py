@@ -87,7 +87,12 @@ def find_format(name: str, path: Path | None, source: Source | None = None, *, i
     if isinstance(found, str) and found in FORMATS:
         return found
     shown = source.shown if source else one_line(str(path))
-    raise InputError(f"{shown}: {_refusal(found)}; {setting('input_format', 'plain')} takes it for plain text")
+    from llmpar.documents.formats.recognition import is_binary
+
+    # Who insists may have a text read as plain text. What is none would only be nonsense.
+    is_text = source is None or not is_binary(source)
+    way_out = f"; {setting('input_format', 'plain')} takes it for plain text" if is_text else ""
+    raise InputError(f"{shown}: {_refusal(found)}{way_out}")
 
 
 def _refusal(found: str | Refused) -> str:

@@ -23,7 +23,6 @@ from llmpar.documents.formats.json_text import (
 )
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
-from llmpar.documents.layout import NEWLINE
 from llmpar.documents.marks import restored
 from llmpar.documents.reader import Portion
 from llmpar.errors import InputError, UsageError, setting
@@ -57,15 +56,10 @@ class JsonDocument(TextFormat):
         """Return what yields the texts that the user's paths name.
 
         Raises:
-            UsageError: the user names none, or a path is none.
+            UsageError: a path is none; (what is returned) the user names none.
             InputError: (what is returned) it is no JSON.
         """
-        given = self.reading.options.field
-        if not given:
-            raise UsageError(
-                f"JSON: which texts are asked about? name them with {setting('field', 'PATH')}, which may be given "
-                "several times; '$..*' takes all strings"
-            )
+        given = self.reading.options.field or ()
         paths = {path: parse_path(path) for path in given}
         into = None if self.reading.options.into is None else parse_place(self.reading.options.into)
 
@@ -74,6 +68,11 @@ class JsonDocument(TextFormat):
             if not text.strip():
                 return
             shown = one_line(block.document.name)
+            if not given:
+                raise UsageError(
+                    f"{shown}: is JSON; name the texts that are asked about with {setting('field', 'PATH')}, which may "
+                    "be given several times; '$..*' takes all strings"
+                )
             try:
                 tree = parse(text)
             except json.JSONDecodeError as error:
@@ -162,11 +161,8 @@ class _Records:
 def _lost(path: str, steps: tuple[Step, ...], tree: Node, text: str, *, is_in_place: bool) -> Iterator[Piece]:
     """Yield pieces that say what a path misses: a string in the place of a value, or a field in an object."""
     named = f"what is named with {setting('field', one_line(path))}"
-    ends: list[int] | None = None  # of lines
     for node, is_there in losses(tree, steps):
-        ends = ends or [newline.end() for newline in NEWLINE.finditer(text)]
-        line = 1 + bisect_right(ends, node.start)
-        fault = f"line {line}: {named} is {'no string' if is_there else 'missing'}"
+        fault = f"{named} is {'no string' if is_there else 'missing'}"
         target = None if is_there and is_in_place else (node.end, node.end)
         yield Piece(node.start, node.end, text[node.start : node.end][:_SHOWN], _STRING, target, fault)
 

@@ -14,7 +14,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Literal
 
 from llmpar.errors import UsageError, setting
-from llmpar.visible import one_line
+from llmpar.visible import json_fault, one_line
 
 _DEEPEST = 200  # objects and arrays in each other; each costs two frames of Python's stack
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -159,8 +159,8 @@ def parse(text: str) -> Node:
 
 
 def told(error: json.JSONDecodeError) -> str:
-    """Return what keeps a text from being JSON, and where; some of Python's own sentences end with "at"."""
-    return f"is no JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+    """Return what keeps a text from being JSON, and where."""
+    return f"is no JSON: {json_fault(error)}"
 
 
 def skip(text: str, at: int) -> int:

@@ -126,17 +126,15 @@ def _pieces(block: Block, fields: _Fields) -> Iterator[Piece]:
     if block.part:
         return
     start = 0
-    number = 1 + block.line
     for newline in [*NEWLINE.finditer(block.text), None]:
         end = newline.start() if newline else len(block.text)
         line = block.text[start:end]
         if line.strip():
-            yield from _record(line, start, number, fields)
+            yield from _record(line, start, fields)
         start = newline.end() if newline else end
-        number += 1
 
 
-def _record(line: str, start: int, number: int, fields: _Fields) -> Iterator[Piece]:
+def _record(line: str, start: int, fields: _Fields) -> Iterator[Piece]:
     """Yield where the texts of a line's record stand in their block, with their quotes, and what they say, stripped."""
     first = start + skip(line, 0)
     last = start + len(line.rstrip())
@@ -149,7 +147,7 @@ def _record(line: str, start: int, number: int, fields: _Fields) -> Iterator[Pie
                 raise ValueError(f"has {len(nodes)} texts, and {setting('into')} takes one answer")  # noqa: TRY301
             place = place_of(parse(line), line, fields.into)
     except (ValueError, RecursionError) as error:
-        fault = f"line {number} {_reason(error)}"
+        fault = f"the line {_reason(error)}"
         yield Piece(first, last, line.strip()[:_SHOWN], _STRING, (first, last), fault)
         return
     record = Record(first, last)
@@ -161,11 +159,11 @@ def _record(line: str, start: int, number: int, fields: _Fields) -> Iterator[Pie
         if isinstance(node.value, str):
             yield Piece(begin, end, node.value.strip(), _STRING, target, None, around or _NOTHING, record=record)
         else:
-            fault = f"line {number}: field {one_line(name)!r} is no string{found.remedy}"
+            fault = f"field {one_line(name)!r} is no string{found.remedy}"
             elsewhere = None if target is None else (last, last)
             yield Piece(begin, end, line[node.start : node.end], _STRING, elsewhere, fault, record=record)
     for name in faults:
-        fault = f"line {number}: field {one_line(name)!r} is missing{found.remedy}"
+        fault = f"field {one_line(name)!r} is missing{found.remedy}"
         yield Piece(first, last, line.strip()[:_SHOWN], _STRING, (last, last), fault, record=record)
 
 
@@ -235,7 +233,7 @@ class _Record:
 def too_long(block: Block) -> str:
     """Return why nobody can be asked about the record that a block is the beginning of."""
     return (
-        f"line {1 + block.line} is longer than the {len(block.text):,} characters that are held of one; "
+        f"the line is longer than the {len(block.text):,} characters that are held of one; "
         f"a larger {setting('max_memory')} takes it"
     )
 

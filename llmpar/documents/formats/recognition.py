@@ -16,6 +16,8 @@ from llmpar.documents.formats.refused import BY_MAGIC, LATEX, SVG, WORDLIKE, XML
 from llmpar.documents.source import BOMS, Source
 
 _MOST = 1 << 16  # bytes that are looked at
+_HEAD = 1 << 10  # bytes that show whether an input is text
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # a letter may have any other byte, in some encoding
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f-\xff]")
 _TIMES = re.compile(r"\s*(?:\d+:)?\d\d?:\d\d[.,]\d{1,3}[ \t]*-+>")
 _PO = re.compile(r'(?:msgid|msgctxt|msgstr|msgid_plural|domain)[ \t]+"')
@@ -58,6 +60,16 @@ def recognise(source: Source) -> str | Refused:
         if found is not None:
             return found
         count = len(head) + 1
+
+
+def is_binary(source: Source) -> bool:
+    """Tell whether an input begins with bytes that no text has.
+
+    Raises:
+        InputUnreadable: reading failed.
+    """
+    head = source.look(_HEAD)[:_HEAD]
+    return not head.startswith(tuple(mark for mark, _ in BOMS)) and bool(_CONTROL.search(head))
 
 
 def look(head: bytes, *, is_whole: bool) -> str | Refused | None:

@@ -56,14 +56,12 @@ class Table(TextFormat):
         """Return what yields the cells of the columns that the user names.
 
         Raises:
-            UsageError: the user names no column, or several for which there is one place; (what is returned) the
-                table has no such column.
+            UsageError: the user names several columns for which there is one place; (what is returned) the user names
+                none, or one that the table has not.
             InputError: (what is returned) a quote is never closed.
         """
         options = self.reading.options
-        if not options.column:
-            raise UsageError(f"a table: which column is asked about? name it with {setting('column', 'NAME')}")
-        if options.into is not None and len(options.column) > 1:
+        if options.into is not None and len(options.column or ()) > 1:
             raise UsageError(f"{setting('into')} takes the answers to one column; name one with {setting('column')}")
         columns: _Columns | None = None
 
@@ -143,9 +141,7 @@ class _Columns:
         """Yield the cells of a block that are asked about, and why others cannot be."""
         shown = one_line(block.document.name)
         if block.part == "beginning":
-            fault = (
-                f"the row in line {1 + block.line} is too long to be held; a larger {setting('max_memory')} takes it"
-            )
+            fault = f"the row is too long to be held; a larger {setting('max_memory')} takes it"
             yield Piece(0, len(block.text), block.text.lstrip()[:_SHOWN] or "row", Layout(), fault=fault)
         if block.part:
             return
@@ -163,8 +159,10 @@ class _Columns:
         assert self._names is not None
         needed = 1 + max(max(self._places), max(self._places.values()))
         if len(cells) < needed or (self.into is not None and len(cells) != len(self._names)):
-            number = 1 + block.line + count_lines(text, cells[0][0])
-            fault = f"line {number}: the row has {len(cells)} cells, and the first one {len(self._names)}"
+            # The answers' column may be ours, so the user's cells are not counted; how far they are off is sure.
+            less = len(self._names) - len(cells)
+            cells_off = f"{abs(less)} cell{'' if abs(less) == 1 else 's'}"
+            fault = f"the row has {cells_off} {'fewer' if less > 0 else 'more'} than the first one"
             start, end = cells[0][0], row.end
             yield Piece(start, end, text[start:end].strip()[:_SHOWN], Layout(), (start, end), fault)
             return
@@ -197,10 +195,13 @@ class _Columns:
     def _name(self, names: list[str], shown: str) -> None:
         self._names = names
         self._head = () if self.no_header else tuple(names)
-        asked = [_number(name, names, shown, no_header=self.no_header) for name in self.asked or ()]
+        if not self.asked:
+            named = f"name the column that is asked about with {setting('column', 'NAME')}"
+            raise UsageError(f"{shown}: is a table; {named}; {_there(names, no_header=self.no_header)}")
+        asked = [_number(name, names, shown, no_header=self.no_header) for name in self.asked]
         if self.into is None:
             self._places = {number: number for number in asked}
-        elif asked:
+        else:
             # What was read has the new column already, the last one.
             into = names.index(self.into) if self.into in names and not self.no_header else len(names) - 1
             self._places = {into: asked[0]}
@@ -214,8 +215,11 @@ def _number(name: str, names: list[str], shown: str, *, no_header: bool) -> int:
         return names.index(name)
     if name.isascii() and name.isdigit() and 1 <= int(name) <= len(names):
         return int(name) - 1
-    there = f"they are 1 to {len(names)}" if no_header else f"there are: {', '.join(map(one_line, names))}"
-    raise UsageError(f"{shown}: has no column {one_line(name)!r}; {there}")
+    raise UsageError(f"{shown}: has no column {one_line(name)!r}; {_there(names, no_header=no_header)}")
+
+
+def _there(names: list[str], *, no_header: bool) -> str:
+    return f"they are 1 to {len(names)}" if no_header else f"there are: {', '.join(map(one_line, names))}"
 
 
 def _tab(path: Path | None) -> str | None:

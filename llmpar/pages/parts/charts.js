@@ -148,9 +148,10 @@ function lanes(title, spans, seconds) {
   };
   const fewest = Math.min(...numbers.values());
   const largest = Math.max(...numbers.values());
-  const share = fewest === largest ? `${whole(fewest)} answers each` : `${whole(fewest)} to ${whole(largest)} answers each`;
+  const range = fewest === largest ? whole(fewest) : `${whole(fewest)} to ${whole(largest)}`;
+  const share = workers.length > 1 ? `${whole(workers.length)} with ${range} answers each` : `one, with ${range} answers`;
   const more = workers.length > shown.length ? ` The first ${shown.length} are shown.` : "";
-  return figure(`${title}:`, `${whole(workers.length)}, ${share}, up to ${short(most)} at a time (darkest).${more}`, paint);
+  return figure(`${title}:`, `${share}; up to ${whole(Math.max(1, Math.round(most)))} at a time (darkest).${more}`, paint);
 }
 
 /** Put figures into the page one by one. paints: functions that return a figure, or null. */

@@ -48,8 +48,7 @@ function opened(title, fill) {
 function facts(row) {
   const pairs = [];
   const add = (name, value) => pairs.push([name, value]);
-  add("Why it failed", get(row, "error"));
-  add("Answer", REASONS[get(row, "reason")] ?? get(row, "reason"));
+  add("How the answer ended", REASONS[get(row, "reason")] ?? get(row, "reason"));
   add("From", { store: "the store, as an earlier run left it", repeated: "an equal piece of this run" }[get(row, "origin")] ?? get(row, "origin"));
   add("Attempts", whole(get(row, "attempts")));
   add("Tokens", `${whole(get(row, "prompt_tokens"))} read, ${whole(get(row, "output_tokens"))} written`);
@@ -81,9 +80,12 @@ function attempts(row) {
 }
 
 function drawItem(row) {
-  const both = [titled("Source", wholeText(get(row, "source"))), titled("Answer", wholeText(get(row, "answer")))];
+  const error = get(row, "error");
+  const said = titled(error === null ? "Answer" : "Last answer, which would not do", wholeText(get(row, "answer")));
+  const both = [titled("Source", wholeText(get(row, "source"))), said];
   const parts = [
     ...headOf({ place: get(row, "place"), badges: badges(row) }),
+    ...(error === null ? [] : [make("p", {}, `Why it failed: ${error}`)]),
     make("div", { class: "both" }, ...both),
     ...attempts(row),
   ];

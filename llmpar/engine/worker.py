@@ -200,6 +200,7 @@ class Worker(threading.Thread):
         if failure:
             self._recover(failure, admitted or running)
             self.status.num_live = _num_written(running)
+            self.status.num_live_read = sum(len(sequence.request.prompt_ids) for sequence in running)
         elif now > self._deadline:
             self._expire(now)
         self._retire(now)

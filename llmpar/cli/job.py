@@ -286,8 +286,9 @@ class Job:
                     yield part
                     first = False
             except (InputError, InputUnreadable) as error:
-                if self.options.output.output:
-                    raise  # what is damaged must not be published as a whole
+                if self.options.output.output:  # what is damaged must not be published as a whole
+                    more = "; -o has all inputs or none: leave this one out, or use > FILE" if len(sources) > 1 else ""
+                    raise type(error)(f"{error}{more}") from None
                 document = Document(index, source, Path(source), Encoding())
                 yield Part(Block(document, 0, "", 0, first=first, last=True), [], error)
 

@@ -356,6 +356,10 @@ class TestBadInput:
         assert outcome.code == 3
         assert outcome.out.startswith(b"File a.Fine.")
         assert outcome.out.endswith(b"File c.")
+        outcome = llmpar(*ECHO, "-o", str(tmp_path / "whole"), *files)
+        assert outcome.code == 65
+        assert "-o has all inputs or none" in outcome.err
+        assert not (tmp_path / "whole").exists()
         assert llmpar(*ECHO, "-o", str(tmp_path / "all"), *files).code == 65
         assert not (tmp_path / "all").exists()
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from llmpar.answering.attempts import Policy
@@ -26,18 +26,14 @@ from llmpar.answering.flow import Part
 from llmpar.answering.forms import with_form
 from llmpar.answering.session import Session
 from llmpar.documents.document import (
-    INLINE,
-    Block,
-    Document,
     Result,
-    Segment,
     Unit,
     text_document,
-    text_segment,
 )
 from llmpar.documents.register import Register
 from llmpar.errors import UsageError
 from llmpar.jobs.defaults import USUAL_TOP
+from llmpar.jobs.given_texts import blocks_of, listed, parts_of
 from llmpar.reporting.report import Report
 from llmpar.store.held import companions
 from llmpar.store.store import Store
@@ -104,7 +100,7 @@ def run(
 
     _check_files(store, model, task=files.path_of(task) if isinstance(task, str) else None)
     formed = task_of(prompt, task, values, system, choices, schema)
-    return _results(_listed(texts), formed, _chosen(model), sampling, policy, store)
+    return _results(listed(texts), formed, _chosen(model), sampling, policy, store)
 
 
 def translate(
@@ -141,7 +137,7 @@ def translate(
     _check_files(store, model, glossary=terms)
     task = translation.make_task(to, source)
     terms_in = translation.find_terms(Glossary.read(terms)) if terms else None
-    return _results(_listed(texts), task, _chosen(model), sampling, policy, store, terms_in)
+    return _results(listed(texts), task, _chosen(model), sampling, policy, store, terms_in)
 
 
 def summarize(
@@ -167,13 +163,13 @@ def summarize(
     from llmpar.jobs.segmenting import pack
     from llmpar.tasks import summary
 
-    listed = _listed(texts)
+    given = listed(texts)
     task = summary.make_task(str(length), "all")
     reduction = task.reduction()
     with _session(_chosen(model), sampling, policy, store) as session:
         merger = ReducingMerger(partial(plant, session, reduction), is_total=True)
         whole = text_document("texts")
-        blocks = pack(_as_one(whole, listed), session.budget(task), session.model.measure)
+        blocks = pack(blocks_of(whole, given), session.budget(task), session.model.measure)
         parts = (Part(block, [Question(segment, task) for segment in segments]) for block, segments in blocks)
         for part, results in session.flow.answered(parts):
             for _ in merger.merge(part.block, part.segments, results):
@@ -211,9 +207,9 @@ def ask(
     from llmpar.tasks.files import find_task
 
     task = find_task("ask")
-    passages = [asking.Passage(part.questions[0].segment) for part in _parts(_listed(texts), task) if part.questions]
+    passages = [asking.Passage(part.questions[0].segment) for part in parts_of(listed(texts), task) if part.questions]
     with _session(_chosen(model), sampling, policy, store) as session:
-        questions = list(_listed(parts, "parts")) or asking.divide(question, session, find_task("question"))
+        questions = list(listed(parts, "parts")) or asking.divide(question, session, find_task("question"))
         if language == "auto":
             language = asking.language_of(passages)
         if top == "usual":
@@ -266,7 +262,7 @@ class Asker:
             ModelUnavailable: the model is not to be had.
             EngineFailed: the engine died.
         """
-        answered = self._session.flow.answered(_parts(_listed(texts), self._task))
+        answered = self._session.flow.answered(parts_of(listed(texts), self._task))
         return [result for _, results in answered for result in results]
 
     def close(self) -> None:
@@ -319,43 +315,8 @@ def _results(
     terms_in: Callable[[str], str] | None = None,
 ) -> Iterator[Result]:
     with _session(choice, sampling, policy, store) as session:
-        for _, results in session.flow.answered(_parts(texts, task, terms_in)):
+        for _, results in session.flow.answered(parts_of(texts, task, terms_in)):
             yield from results
-
-
-def _listed(texts: Iterable[str], what: str = "texts") -> Iterator[str]:
-    """Yield texts; raise UsageError at once if it is one text, whose letters nobody means, later for what is none."""
-    if isinstance(texts, (str, bytes)):
-        raise UsageError(f"{what}: is a single {type(texts).__name__}; put it into a list")
-    if isinstance(texts, PurePath):
-        raise UsageError(
-            f"{what}: is a path; read the file first, and make a list of it: llmpar.split(path.read_text())"
-        )
-
-    def yield_texts() -> Iterator[str]:
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                remedy = "; read the file first: Path.read_text()" if isinstance(text, PurePath) else ""
-                raise UsageError(f"{what}: number {index + 1} is no str, but {type(text).__name__}{remedy}")
-            yield text
-
-    return yield_texts()
-
-
-def _parts(texts: Iterator[str], task: Task, terms_in: Callable[[str], str] | None = None) -> Iterator[Part]:
-    for index, text in enumerate(texts):
-        segment = text_segment(text_document(f"text {index + 1}", index), text)
-        fields = (("terms", terms_in(text)),) if terms_in else ()
-        yield Part(segment.block, [Question(segment, task, fields)])
-
-
-def _as_one(document: Document, texts: Iterator[str]) -> Iterator[tuple[Block, list[Segment]]]:
-    offset = 0
-    for index, text in enumerate(texts):
-        block = Block(document, offset, f"{text}\n\n", 0, first=not offset, last=False)
-        offset += len(block.text)
-        yield block, [Segment(block, index, 0, len(text), text, INLINE)] if text.strip() else []
-    yield Block(document, offset, "", 0, first=not offset, last=True), []
 
 
 def task_of(
@@ -370,8 +331,8 @@ def task_of(
     if (prompt is None) == (task is None):
         raise UsageError("run: give a prompt, or a task")
     asked = _task(prompt, task, values or {}, system)
-    listed = tuple(_listed(choices, "choices"))
-    return with_form(asked, listed or None, None if schema is None else dict(schema))
+    offered = tuple(listed(choices, "choices"))
+    return with_form(asked, offered or None, None if schema is None else dict(schema))
 
 
 def _task(prompt: str | None, task: str | Task | None, values: Mapping[str, str], system: str | None) -> Task:

@@ -42,6 +42,11 @@ def json_text(value: object) -> str:
     return spell_surrogates(json.dumps(value, ensure_ascii=False))
 
 
+def no_json(error: json.JSONDecodeError) -> str:
+    """Return that a text is no JSON, and why."""
+    return f"is no JSON: {json_fault(error)}"
+
+
 def json_fault(error: json.JSONDecodeError) -> str:
     """Return what keeps a text from being JSON, and in which column; Python's words are hard to read."""
     said = error.msg.removesuffix(" at").rstrip(": ")

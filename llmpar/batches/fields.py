@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn
 
-from llmpar.visible import json_fault, one_line
+from llmpar.visible import no_json, one_line
 
 LARGEST = 2**63 - 1
 _LONGEST_SHOWN = 40
@@ -151,7 +151,7 @@ def parse_json(text: str) -> object:
         value = json.loads(text)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except json.JSONDecodeError as error:
-        raise ValueError(f"is no JSON: {json_fault(error)}") from error
+        raise ValueError(no_json(error)) from error
     except UnicodeEncodeError as error:
         raise ValueError("has half of a surrogate pair, which is no text") from error
     except RecursionError as error:

@@ -144,9 +144,9 @@ def import_libraries() -> None:
     import torch  # noqa: F401
 
     with suppress(ImportError):  # there may be no Triton, of which loading tells
-        from llmpar.engine.cuda.ahead import know_compiler
+        from llmpar.engine.cuda.ahead import hash_compiler
 
-        know_compiler()
+        hash_compiler()
         from llmpar.engine.cuda import from_transformers, model  # noqa: F401
 
 

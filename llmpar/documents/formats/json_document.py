@@ -19,14 +19,13 @@ from llmpar.documents.formats.json_text import (
     parse,
     parse_path,
     select,
-    told,
 )
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
 from llmpar.documents.marks import restored
 from llmpar.documents.reader import Portion
 from llmpar.errors import InputError, UsageError, setting
-from llmpar.visible import json_text, one_line
+from llmpar.visible import json_text, no_json, one_line
 
 _STRING = Layout(newline="")
 _SHOWN = 200  # characters of what has no text, by which it is known
@@ -76,7 +75,7 @@ class JsonDocument(TextFormat):
             try:
                 tree = parse(text)
             except json.JSONDecodeError as error:
-                raise InputError(f"{shown}:{error.lineno}: {told(error)}") from error
+                raise InputError(f"{shown}:{error.lineno}: {no_json(error)}") from error
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{shown}: is no JSON: {error}") from error
             found: dict[int, Node] = {}

@@ -14,7 +14,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Literal
 
 from llmpar.errors import UsageError, setting
-from llmpar.visible import json_fault, one_line
+from llmpar.visible import one_line
 
 _DEEPEST = 200  # objects and arrays in each other; each costs two frames of Python's stack
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -156,11 +156,6 @@ def parse(text: str) -> Node:
     if at := text[node.end :].strip():
         raise json.JSONDecodeError("Extra data", text, text.index(at, node.end))
     return node
-
-
-def told(error: json.JSONDecodeError) -> str:
-    """Return what keeps a text from being JSON, and where."""
-    return f"is no JSON: {json_fault(error)}"
 
 
 def skip(text: str, at: int) -> int:

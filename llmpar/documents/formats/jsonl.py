@@ -26,7 +26,6 @@ from llmpar.documents.formats.json_text import (
     parse_path,
     select,
     skip,
-    told,
 )
 from llmpar.documents.formats.protocol import About, Piece
 from llmpar.documents.formats.text import TextFormat
@@ -34,7 +33,7 @@ from llmpar.documents.layout import NEWLINE
 from llmpar.documents.marks import restored
 from llmpar.documents.reader import Portion
 from llmpar.errors import UsageError, setting
-from llmpar.visible import json_text, one_line
+from llmpar.visible import json_text, no_json, one_line
 
 FIELDS = ("text", "message", "content", "body", "prompt")
 """The fields that hold a record's text, unless the user names another: the first of them that is there."""
@@ -242,5 +241,5 @@ def _reason(error: ValueError | RecursionError) -> str:
     if isinstance(error, RecursionError):
         return "is nested too deeply"
     if isinstance(error, json.JSONDecodeError):
-        return told(error)
+        return no_json(error)
     return str(error)

@@ -45,16 +45,16 @@ def compile_ahead(decoder: Decoder) -> None:
             launch()
 
     first, *others = launches.values()
-    compile_one(first)  # alone: Triton then reads itself once (see `know_compiler`), where each thread would do so
+    compile_one(first)  # alone: Triton then hashes itself once (see `hash_compiler`), where each thread would do so
     with ThreadPoolExecutor(threads, "llmpar-compile") as pool:
         for _ in pool.map(compile_one, others):  # which raises what one has raised
             pass
 
 
-def know_compiler() -> None:
-    """Let a thread read Triton's own files, which names what was compiled with them, while others load a model.
+def hash_compiler() -> None:
+    """Let a thread hash Triton's own files, by which what it has compiled is known, while others load a model.
 
-    They are half a gigabyte. Where a version of Triton has no such function, the first kernel reads them.
+    They are half a gigabyte. Where a version of Triton has no such function, the first kernel hashes them.
     """
     if read := getattr(triton.runtime.cache, "triton_key", None):
         threading.Thread(target=read, name="llmpar-triton", daemon=True).start()

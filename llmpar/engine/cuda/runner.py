@@ -219,7 +219,7 @@ class CudaRunner:
             step = self._in_flight.popleft()
             ids, scores = step.fetched.numbers()
             goes_on = step.goes_on & ~np.isin(ids, self._ending_ids)
-            plain: Iterable[Any] = compress(step.rows, goes_on)
+            plain: Iterable[Any] = compress(step.rows, goes_on)  # no None: those have constraints
             append_to_all(plain, ids[goes_on].tolist(), scores[goes_on].tolist())
             for row in np.flatnonzero(~goes_on).tolist():
                 sequence = step.rows[row]

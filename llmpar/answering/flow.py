@@ -5,9 +5,7 @@ Knows no output, no terminal and no option.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,10 +19,12 @@ from llmpar.reporting.report import Coming, Report
 from llmpar.tasks.question import Question
 
 _TICK = 0.1  # seconds between looks at what is shown, and at whether anybody still reads
+_MOMENT = 0.001  # seconds in which whoever reads has the next part, if it is there: it needs Python's lock for that
 _PARTS_AHEAD = 32  # parts read ahead of the one whose results are taken, however long they are
 _WINDOW, _TURNS = 512, 8  # questions on their way: so many, or so many times those that are answered at a time
 _TOGETHER = 256  # questions submitted at a time
 _MAX_HELD = 1 << 24  # characters of segments on their way, as a rule
+_READY_HELD = 1 << 20  # characters that lie ready to be taken, as a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +175,19 @@ class Flow:
     def _advance(self) -> None:
         """Submit as much as memory allows."""
         while self._source:
-            if self._to_submit:
-                batch = list(self._next_questions())
-                if not batch:
-                    return
-                pending = self._answers.submit_all([question for question, _ in batch])
-                for (_, taken), one in zip(batch, pending, strict=True):
-                    taken.append(one)
-            elif self._is_far_ahead() or not self._take(self._source.get(0)):
+            while len(self._to_submit) < _TOGETHER and not self._is_far_ahead():
+                if not self._take(self._source.get(_MOMENT if self._is_hungry() else 0)):
+                    break
+            batch = list(self._next_questions())
+            if not batch:
                 return
+            pending = self._answers.submit_all([question for question, _ in batch])
+            for (_, taken), one in zip(batch, pending, strict=True):
+                taken.append(one)
+
+    def _is_hungry(self) -> bool:
+        """Tell whether more could be answered at a time than is known."""
+        return self._answers.running and self._num_held + len(self._to_submit) < self._answers.num_slots
 
     def _next_questions(self) -> Iterator[tuple[Question, deque[Pending]]]:
         """Take the next questions, as many as go together and memory allows."""
@@ -220,41 +224,59 @@ class Flow:
 
 
 class _Feeder:
-    """Reads parts ahead on a thread of its own, a few at a time."""
+    """Reads parts ahead on a thread of its own: as many as are submitted together, of bounded length."""
 
     def __init__(self, parts: Iterator[Part]) -> None:
         self.ended = False
         self.error: BaseException | None = None  # what ended it; what was read before comes first
-        self._queue: queue.Queue[Part | BaseException | None] = queue.Queue(maxsize=1)
         self._parts = parts
+        self._ready: deque[Part] = deque()
+        self._num_ready = self._held = 0  # their questions, those without any counted as one, and characters
         self._is_stopped = False
+        self._end: list[BaseException | None] = []  # what ended it, once it is known
+        self._changed = threading.Condition()
         threading.Thread(target=self._feed, name="llmpar-reader", daemon=True).start()
 
     def stop(self) -> None:
         """Let the thread end as soon as it has what it reads just now: nobody wants more."""
-        self._is_stopped = True
-        with contextlib.suppress(queue.Empty):
-            self._queue.get_nowait()  # it may wait for room; what it then puts is its last
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
 
     def get(self, timeout: float) -> Part | None:
         """Return the next part, None if there is none within `timeout` seconds."""
-        if self.ended:
+        with self._changed:
+            if timeout:
+                self._changed.wait_for(lambda: self._ready or self._end, timeout)
+            if self._ready:
+                part = self._ready.popleft()
+                self._count(part, -1)
+                self._changed.notify_all()
+                return part
+            if self._end:
+                self.ended, self.error = True, self._end[0]
             return None
-        try:
-            part = self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
-        except queue.Empty:
-            return None
-        if isinstance(part, Part):
-            return part
-        self.ended, self.error = True, part
-        return None
 
     def _feed(self) -> None:
+        end = None
         try:
             for part in self._parts:
-                self._queue.put(part)
-                if self._is_stopped:
-                    return
-            self._queue.put(None)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._has_room() or self._is_stopped)
+                    if self._is_stopped:
+                        return
+                    self._ready.append(part)
+                    self._count(part, 1)
+                    self._changed.notify_all()
         except BaseException as error:  # raised when everything before it is written
-            self._queue.put(error)
+            end = error
+        with self._changed:
+            self._end.append(end)
+            self._changed.notify_all()
+
+    def _count(self, part: Part, times: int) -> None:
+        self._num_ready += times * max(1, len(part.questions))
+        self._held += times * len(part.block.text)
+
+    def _has_room(self) -> bool:
+        return not self._ready or (self._num_ready < _TOGETHER and self._held < _READY_HELD)

@@ -28,7 +28,7 @@ from llmpar.answering.local import LocalBackend
 from llmpar.answering.model import LocalModel, import_libraries
 from llmpar.answering.processes import Processes
 from llmpar.errors import ModelUnavailable, UsageError
-from llmpar.models import precision, registry
+from llmpar.models import load, precision, registry
 from llmpar.tasks.question import Prompt, Sampling
 from llmpar.tasks.task import Form
 
@@ -50,7 +50,8 @@ def devices(*names: str) -> Iterator[None]:
     """Let the machine have these, for models in a precision whose weights need no torch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(precision, "find_devices", lambda _: names)
-        patch.setattr(precision, "find_arithmetic", lambda *_: (names, "int8"))
+        for module in (precision, load):  # imported before, or it would keep what stands here for good
+            patch.setattr(module, "find_arithmetic", lambda *_: (names, "int8"))
         yield
 
 

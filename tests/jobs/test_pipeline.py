@@ -339,6 +339,22 @@ def test_a_slow_answer_holds_up_no_others_where_each_part_has_one_question(max_h
     assert writer.data.count(b"\n") == 99
 
 
+def test_parts_of_one_question_each_go_to_workers_together() -> None:
+    """Whoever reads was looked at once an answer, for one part: five of a hundred texts were on their way."""
+    ran: list[int] = []
+
+    class Watching(FakeRunner):
+        def prefill(self, sequences: list[Sequence]) -> None:
+            ran.append(len(sequences))
+            time.sleep(0.05)
+            super().prefill(sequences)
+
+    text, writer = "\n".join(f"line {number}" for number in range(100)), Collected()
+    pipeline(backend([Watching(50)])).run(parts(text, size=1), SingleOutput(writer))
+    assert writer.data.count(b"\n") == 99
+    assert len(ran) <= 12, ran
+
+
 def test_text_on_its_way_is_bounded_in_characters_too() -> None:
     class Watching(FakeRunner):
         most = 0

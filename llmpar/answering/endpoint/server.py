@@ -85,7 +85,7 @@ class Server:
     def turned_away(self, now: float, wait: float | None) -> float:
         """Take note that it turned a request away, and return how many seconds it is left alone."""
         self.num_turned_away += 1
-        self.pace.turned_away(now, self.num_running)
+        self.pace.turned_away(now, self.num_running - 1)  # this one is still counted
         return self._rest(now, wait)
 
     def lost(self, now: float) -> float:

@@ -398,7 +398,7 @@ class TestTime:
         runner = Slow(8)
         found = answers([runner], requests)
         assert (found[slow].finish_reason, found[slow].error) == ("error", "took longer than 0.1 s")
-        assert 0.1 < found[slow].seconds < 0.25
+        assert found[slow].seconds > 0.1
         assert not any(end.error for end in found.values() if end.id != slow)
         assert all(end.seconds >= 0.02 for end in found.values())
         assert runner.is_clean

@@ -256,8 +256,8 @@ def test_a_reader_that_goes_away_is_noticed_while_nothing_is_written() -> None:
 
     started = time.monotonic()
     with pytest.raises(ReaderGone):
-        pipeline(backend([FakeRunner(1, delay=3.0)])).run(parts("one\ntwo\nthree"), SingleOutput(Gone()))
-    assert time.monotonic() - started < 2.5
+        pipeline(backend([FakeRunner(1, delay=10.0)])).run(parts("one\ntwo\nthree"), SingleOutput(Gone()))
+    assert time.monotonic() - started < 8
 
 
 def numbers_of_attempts(answers: dict[str, list[str]]) -> tuple[type[FakeRunner], list[tuple[str, int, float]]]:

@@ -25,9 +25,10 @@ class Scheduler:
 
     Args:
         num_workers: among whom what waits is shared evenly, so that none idles beside a full one.
-        window: how many of the oldest requests compete. Long ones go first, as they would end last; the bound keeps
-            the first requests of a stream among the first to be answered. It doubles with every admission, so that the
-            first answer does not wait for a batch of others to be read.
+        window: how many of the oldest requests compete. Long ones go first, as they would end last. The bound, and half
+            of the places for the oldest while many wait, keep the first requests of a stream among the first to be
+            answered. It doubles with every admission, so that the first answer does not wait for a batch of others to
+            be read.
         opening: half of what it starts with; None for one for each worker.
         similar: whether a worker takes requests of neighbouring lengths, as padding wants it. Else it leaves every
             other worker one between two of its own: whoever took the longest of all would be the last to end.
@@ -170,7 +171,12 @@ class Scheduler:
         window = list(islice(self._waiting, min(self._window, self._opened)))
         order = sorted(range(len(window)), key=lambda i: -_cost(window[i]))
         if count and not self._similar:
+            turn = count * max(1, len(self._held))
             order = order[:: max(1, min(len(self._held), len(order) // count))]
+            if len(window) > 2 * turn:  # a short one would wait for all longer ones behind it, as long as such come
+                oldest = range(count // 2)
+                longest = [i for i in order if i not in oldest][: count - len(oldest)]
+                order = sorted([*oldest, *longest], key=lambda i: -_cost(window[i]))
         # Up to the first that does not fit: if smaller ones went before it, it might wait for ever.
         chosen = list(takewhile(lambda i: reserve(window[i]), order[:count]))
         if chosen:

@@ -51,6 +51,18 @@ class TestScheduler:
         assert {r.id for r in second} <= set(range(10))
         assert len(first) <= 2 < len(second)
 
+    def test_a_short_request_does_not_wait_for_all_longer_ones_behind_it(self) -> None:
+        """Of 1,300 lines that begin with a number, the ninth came after a second, the tenth after ten."""
+        scheduler = opened(num_workers=1, window=64)
+        for index in range(1000):
+            scheduler.submit(request(index, 1 + min(index, 100)))
+        turns = 0
+        while 0 in {one.id for one in scheduler._waiting}:
+            for one in scheduler.admit(0, 8, fits) or []:
+                assert scheduler.retire(0, one)
+            turns += 1
+        assert turns <= 2
+
     def test_workers_share_what_waits(self) -> None:
         scheduler = opened(num_workers=4, window=100)
         for index in range(10):

@@ -86,18 +86,18 @@ def answer_said(said: bytes, attempt: int, *counts: Any) -> StoredAnswer:
         return StoredAnswer(attempt, text_of(text), *counts)
     num_tokens, is_unclosed = beside[1].split()
     scores = json.loads(beside[2].decode()) if len(beside) > 2 else {}
-    # In order, and not by `replace`, which takes as long as all the rest: a store is read many thousand rows a second.
+    # Not by `replace`, which takes as long as all the rest: a store is read many thousand rows a second.
     return StoredAnswer(
         attempt,
         text_of(text),
         *counts,
-        text_of(beside[0]),
-        int(num_tokens),
-        is_unclosed != b"0",
-        scores.get("mean"),
-        scores.get("min"),
-        tuple((choice, share) for choice, share in scores.get("shares", ())),
-        scores.get("tokens", ""),
+        thoughts=text_of(beside[0]),
+        num_thinking_tokens=int(num_tokens),
+        is_unclosed=is_unclosed != b"0",
+        mean_logprob=scores.get("mean"),
+        min_logprob=scores.get("min"),
+        probabilities=tuple((choice, share) for choice, share in scores.get("shares", ())),
+        tokens=scores.get("tokens", ""),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from llmpar.frozen import quickly_made
 from llmpar.store.keys import bytes_of, text_of
@@ -79,9 +78,12 @@ def said_by(answer: StoredAnswer) -> bytes:
     return _APART.join([*parts, json.dumps(scores).encode()] if scores else parts)
 
 
-def answer_said(said: bytes, attempt: int, *counts: Any) -> StoredAnswer:
-    """Return the answer to an attempt of which `said_by` made these bytes; `counts` are a row's others, in order."""
+def answer_said(
+    said: bytes, attempt: int, finish_reason: str, num_prompt_tokens: int, num_output_tokens: int, seconds: float
+) -> StoredAnswer:
+    """Return the answer to an attempt of which `said_by` made these bytes, and whose row has these others."""
     text, *beside = said.split(_APART)
+    counts = (finish_reason, num_prompt_tokens, num_output_tokens, seconds)
     if not beside:
         return StoredAnswer(attempt, text_of(text), *counts)
     num_tokens, is_unclosed = beside[1].split()

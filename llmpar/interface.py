@@ -5,8 +5,8 @@
     for result in llmpar.run(messages, "Which product is this about? {text}", choices=["lamp", "chair"]):
         print(result.text, result.answer, result.error)
 
-Nothing is read of `texts` before the first result is asked for; then as many are read ahead as keep the model busy, some
-hundreds. No model is loaded before there is a first text that no earlier run has answered. Each call loads its model;
+Nothing is read of `texts` before the first result is asked for; then some hundreds are read ahead, which keep the model
+busy. No model is loaded before there is a first text that no earlier run has answered. Each call loads its model;
 several calls may run at the same time in threads of their own.
 """
 

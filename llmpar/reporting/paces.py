@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from statistics import median
@@ -16,6 +17,8 @@ from llmpar.reporting.pace import Machine, Pace
 _MOST = 200  # runs that are remembered
 _LEAST = 200  # tokens; a shorter run tells nothing
 _SLOW_START = 3.0  # times as long as the quickest start: there was more to do than usual
+_TOGETHER = 4  # runs of a job that are taken together at most
+_ALIKE = 1  # by how many doublings of tokens these may be farther from the one that is foretold
 
 
 def kind_of(asked: object) -> str:
@@ -43,11 +46,12 @@ def remember(pace: Pace) -> None:
 
 
 def recall(machine: Machine, job: str, num_read: int, num_written: int) -> Pace | None:
-    """Return how fast the run on such a machine was that was most like another, the last of several; None if none was.
+    """Return how fast the runs on such a machine were that were most like another; None if there was none.
 
-    One of the same job tells most. Else it is the one of about as many tokens; how often answers are asked for again is
-    then taken from all runs, as that is a matter of the job. A run that began much more slowly than others compiled its
-    kernels as it went, and counts only where there is no other.
+    Those of the same job tell most, and the last of them are taken together: a trial and the rest that follows it are
+    the whole. Else it is the one of about as many tokens; how often answers are asked for again is then taken from all
+    runs, as that is a matter of the job. A run that began much more slowly than others compiled its kernels as it went,
+    and counts only where there is no other.
 
     Args:
         machine: what computes.
@@ -56,22 +60,22 @@ def recall(machine: Machine, job: str, num_read: int, num_written: int) -> Pace 
         num_written: those of its answers.
     """
 
-    def distance(pace: Pace) -> tuple[bool, float]:
+    def distance(pace: Pace) -> float:
         pairs = (pace.num_read, num_read), (pace.num_written, num_written)
-        return pace.job != job, round(sum(abs(math.log2((1 + one) / (1 + other))) for one, other in pairs))
+        return round(sum(abs(math.log2((1 + one) / (1 + other))) for one, other in pairs))
 
     found = _remembered(machine)
     quickest = min((pace.start for pace in found), default=0.0)
     usual = [pace for pace in found if pace.start <= _SLOW_START * quickest + 1] or found
+    if same := sorted((pace for pace in usual if pace.job == job), key=distance):
+        return together([pace for pace in same if distance(pace) <= distance(same[0]) + _ALIKE][:_TOGETHER])
     nearest = min(usual, key=distance, default=None)
-    if nearest is None or nearest.job == job:
-        return nearest
     again = (median(getattr(pace, name) for pace in usual) for name in ("read_again", "written_again"))
-    return replace(nearest, **dict(zip(("read_again", "written_again"), again, strict=True)))
+    return nearest and replace(nearest, **dict(zip(("read_again", "written_again"), again, strict=True)))
 
 
 def recall_most(machine: Machine, job: str, num_read: int) -> Pace | None:
-    """Return the run of a job on such a machine that tells most of its answers, as it had most; else one like it.
+    """Return how fast the runs of a job on such a machine were that had most answers; else one like it.
 
     Args:
         machine: what computes.
@@ -79,9 +83,41 @@ def recall_most(machine: Machine, job: str, num_read: int) -> Pace | None:
         num_read: the tokens of the prompts that are to be read.
     """
     if same := [pace for pace in _remembered(machine) if pace.job == job]:
-        return max(same, key=lambda pace: pace.num_drawn)
+        return together(sorted(same, key=lambda pace: -pace.num_drawn)[:_TOGETHER])
     other = recall(machine, job, num_read, num_read)
     return other and replace(other, num_drawn=0)  # its answers tell nothing of these
+
+
+def together(paces: Sequence[Pace]) -> Pace:
+    """Return how fast some runs of a job were, taken together; it began as the first of them, which is most alike."""
+    if len(paces) == 1:
+        return paces[0]
+
+    def mean(name: str, weight: Callable[[Pace], float]) -> float:
+        total = sum(map(weight, paces))
+        found: float = getattr(paces[0], name)
+        return sum(getattr(pace, name) * weight(pace) for pace in paces) / total if total else found
+
+    def drawn(pace: Pace) -> float:
+        return pace.num_drawn
+
+    length = mean("length", drawn)
+    squares = sum((pace.spread**2 + pace.length**2) * pace.num_drawn for pace in paces) / max(1, sum(map(drawn, paces)))
+    return replace(
+        paces[0],
+        num_read=sum(pace.num_read for pace in paces),
+        num_written=sum(pace.num_written for pace in paces),
+        reading=mean("reading", lambda pace: pace.num_read * pace.read_again),
+        writing=mean("writing", lambda pace: pace.num_written * pace.written_again),
+        step=mean("step", lambda pace: pace.num_written * pace.written_again),
+        read_again=mean("read_again", lambda pace: pace.num_read),
+        written_again=mean("written_again", lambda pace: pace.num_written),
+        num_drawn=sum(pace.num_drawn for pace in paces),
+        again=mean("again", drawn),
+        length=length,
+        spread=math.sqrt(max(0.0, squares - length**2)),
+        num_rows=max(pace.num_rows for pace in paces),
+    )
 
 
 def _remembered(machine: Machine) -> list[Pace]:

@@ -196,7 +196,9 @@ class TestPace:
         assert recall(self.MACHINE, "j", 1000, 300) is None
         for pace in (self.pace(3.0), self.pace(), self.pace(9.0, Machine("a", "auto", "auto", 2, None))):
             remember(pace)
-        assert recall(self.MACHINE, "j", 900, 300) == self.pace()
+        found = recall(self.MACHINE, "j", 900, 300)
+        assert found is not None
+        assert (found.start, found.machine, found.num_read) == (2.0, self.MACHINE, 2000), "both on it, the last before"
         assert file_of_paces().stat().st_mode & 0o777 == 0o600
 
     def test_what_it_cannot_read_is_no_pace(self) -> None:
@@ -222,12 +224,15 @@ class TestPace:
         assert recall(self.MACHINE, "j", 500, 200) == few
         assert recall(self.MACHINE, "l", 90_000, 30_000) == other, "nothing is known of this job"
 
-    def test_the_run_with_most_answers_tells_what_others_of_the_job_will_be(self) -> None:
+    def test_the_runs_with_most_answers_tell_what_others_of_the_job_will_be(self) -> None:
         assert recall_most(self.MACHINE, "j", 1000) is None
-        many, few, other = replace(self.pace(), num_drawn=90), self.pace(5.0), self.pace(job="k")
-        for pace in (many, few, other):
+        many, few = replace(self.pace(), num_drawn=90, length=5.0), replace(self.pace(5.0), num_drawn=10, length=4.0)
+        other = self.pace(job="k")
+        for pace in (few, many, other):
             remember(pace)
-        assert recall_most(self.MACHINE, "j", 1000) == many
+        found = recall_most(self.MACHINE, "j", 1000)
+        assert found is not None
+        assert (found.start, found.num_drawn, found.length) == (many.start, 100, pytest.approx(4.9))
         assert recall_most(self.MACHINE, "l", 1000) == replace(other, num_drawn=0), "its answers tell nothing of these"
 
     def test_few_are_kept(self) -> None:

@@ -30,15 +30,32 @@ def test_a_run_that_compiled_first_foretells_no_other() -> None:
 
 
 def test_how_often_another_job_asks_again_is_what_is_usual() -> None:
-    for again in (1.0, 4.0, 1.2):
-        remember(replace(_USUAL, read_again=again, num_read=300, num_written=300))
-    same, other = recall(_MACHINE, "a job", 300, 300), recall(_MACHINE, "another", 300, 300)
+    for job, again in (("a job", 1.0), ("a second", 4.0), ("a job", 1.2)):
+        remember(replace(_USUAL, job=job, read_again=again, num_read=300, num_written=300))
+    same, other = recall(_MACHINE, "a second", 300, 300), recall(_MACHINE, "another", 300, 300)
     assert same is not None
     assert other is not None
-    assert (same.read_again, other.read_again) == (1.2, 1.2), "the last of the same job; the middle one of all"
-    remember(replace(_USUAL, read_again=4.0, num_read=300, num_written=300))
-    remember(replace(_USUAL, job="a third", read_again=1.0, num_read=300, num_written=300))
-    same, other = recall(_MACHINE, "a job", 300, 300), recall(_MACHINE, "another", 300, 300)
-    assert same is not None
-    assert other is not None
-    assert (same.read_again, other.read_again) == (4.0, 1.2)
+    assert (same.read_again, other.read_again) == (4.0, 1.2), "its own; the middle one of all"
+
+
+def test_a_trial_and_the_rest_are_taken_together() -> None:
+    """The answers that join others come with the rest, and are asked for again more often than pieces."""
+    trial = replace(_USUAL, num_read=600, num_written=200, written_again=1.0, reading=2.0, num_drawn=16, length=4.0)
+    rest = replace(_USUAL, num_read=600, num_written=200, written_again=1.6, reading=4.0, num_drawn=16, length=5.0)
+    far = replace(_USUAL, num_read=90_000, num_written=9000, written_again=9.0, num_drawn=999)
+    for pace in (far, trial, rest):
+        remember(pace)
+    found = recall(_MACHINE, "a job", 1200, 400)
+    assert found is not None
+    assert (found.num_read, found.num_written, found.num_drawn) == (1200, 400, 32)
+    assert found.written_again == pytest.approx(1.3)
+    assert (found.reading, found.length) == (3.0, 4.5)
+    assert found.spread == pytest.approx((1.0 + 0.25) ** 0.5), "each run's own, and how far apart they are"
+
+
+def test_no_more_than_a_few_runs_are_taken_together() -> None:
+    for reading in (100.0, 1.0, 2.0, 3.0, 4.0):
+        remember(replace(_USUAL, num_read=600, num_written=200, reading=reading))
+    found = recall(_MACHINE, "a job", 600, 200)
+    assert found is not None
+    assert found.reading == 2.5, "the last ones"

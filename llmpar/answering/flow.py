@@ -24,7 +24,7 @@ _PARTS_AHEAD = 32  # parts read ahead of the one whose results are taken, howeve
 _WINDOW, _TURNS = 512, 8  # questions on their way: so many, or so many times those that are answered at a time
 _TOGETHER = 256  # questions submitted at a time
 _MAX_HELD = 1 << 24  # characters of segments on their way, as a rule
-_READY_HELD = 1 << 20  # characters that lie ready to be taken, as a rule
+_READY_HELD = 1 << 20  # characters that lie ready to be taken, or to be submitted, as a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Flow:
         self._parts: deque[_Opened] = deque()
         self._to_submit: deque[tuple[Question, deque[Pending]]] = deque()
         self._num_held = 0
-        self._held = self._held_ahead = 0
+        self._held = self._held_ahead = self._held_ready = 0  # characters: on their way, in parts, to be submitted
         self._process = os.getpid()
 
     def answered(self, parts: Iterator[Part]) -> Iterator[tuple[Part, Iterator[Result]]]:
@@ -175,15 +175,18 @@ class Flow:
     def _advance(self) -> None:
         """Submit as much as memory allows."""
         while self._source:
-            while len(self._to_submit) < _TOGETHER and not self._is_far_ahead():
-                if not self._take(self._source.get(_MOMENT if self._is_hungry() else 0)):
-                    break
+            while self._has_room() and self._take(self._source.get(_MOMENT if self._is_hungry() else 0)):
+                pass
             batch = list(self._next_questions())
             if not batch:
                 return
             pending = self._answers.submit_all([question for question, _ in batch])
             for (_, taken), one in zip(batch, pending, strict=True):
                 taken.append(one)
+
+    def _has_room(self) -> bool:
+        """Tell whether more may be read before what is read is submitted."""
+        return len(self._to_submit) < _TOGETHER and self._held_ready < _READY_HELD and not self._is_far_ahead()
 
     def _is_hungry(self) -> bool:
         """Tell whether more could be answered at a time than is known."""
@@ -197,6 +200,7 @@ class Flow:
             question, pending = self._to_submit.popleft()
             self._num_held += 1
             self._held += len(question.text)
+            self._held_ready -= len(question.text)
             yield question, pending
 
     def _is_full(self, question: Question) -> bool:
@@ -219,6 +223,7 @@ class Flow:
         self._parts.append(opened)
         self._held_ahead += len(part.block.text)
         self._to_submit.extend((question, opened.pending) for question in part.questions)
+        self._held_ready += sum(len(question.text) for question in part.questions)
         self._report.read(len(part.questions), part.block.num_bytes)
         return True
 

@@ -355,6 +355,28 @@ def test_parts_of_one_question_each_go_to_workers_together() -> None:
     assert len(ran) <= 12, ran
 
 
+def test_few_long_parts_are_read_ahead() -> None:
+    """Documents that are one piece each were read ahead by their number: half a gigabyte."""
+    read, seen = count(), list[int]()
+
+    def source() -> Iterator[Part]:
+        for part in parts("\n".join(f"{number}{'x' * 100_000}" for number in range(60)), size=1):
+            next(read)
+            yield part
+
+    class Slow(FakeRunner):
+        def prefill(self, sequences: list[Sequence]) -> None:
+            if not seen:
+                time.sleep(0.5)
+                seen.append(next(read))
+            super().prefill(sequences)
+
+    writer = Collected()
+    pipeline(backend([Slow(1)], 1_000_000), max_held=100).run(source(), SingleOutput(writer))
+    assert writer.data.count(b"\n") == 59
+    assert seen[0] <= 28
+
+
 def test_text_on_its_way_is_bounded_in_characters_too() -> None:
     class Watching(FakeRunner):
         most = 0

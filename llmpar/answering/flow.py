@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from llmpar.answering.answers import Answers
@@ -24,7 +24,7 @@ _PARTS_AHEAD = 32  # parts read ahead of the one whose results are taken, howeve
 _WINDOW, _TURNS = 512, 8  # questions on their way: so many, or so many times those that are answered at a time
 _TOGETHER = 256  # questions submitted at a time
 _MAX_HELD = 1 << 24  # characters of segments on their way, as a rule
-_READY_HELD = 1 << 20  # characters that lie ready to be taken, or to be submitted, as a rule
+_READY_HELD = 1 << 20  # characters that lie ready to be taken, as a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Flow:
         self._parts: deque[_Opened] = deque()
         self._to_submit: deque[tuple[Question, deque[Pending]]] = deque()
         self._num_held = 0
-        self._held = self._held_ahead = self._held_ready = 0  # characters: on their way, in parts, to be submitted
+        self._held = self._held_ahead = 0
         self._process = os.getpid()
 
     def answered(self, parts: Iterator[Part]) -> Iterator[tuple[Part, Iterator[Result]]]:
@@ -170,13 +170,13 @@ class Flow:
         else:
             self._answers.commit()
             if self._source and not self._to_submit and not self._parts:
-                self._take(self._source.get(_TICK))
+                self._take(self._source.take(_TICK))
 
     def _advance(self) -> None:
         """Submit as much as memory allows."""
         while self._source:
-            while self._has_room() and self._take(self._source.get(_MOMENT if self._is_hungry() else 0)):
-                pass
+            if not self._to_submit and not self._is_far_ahead():
+                self._take(self._source.take(_MOMENT if self._is_hungry() else 0))
             batch = list(self._next_questions())
             if not batch:
                 return
@@ -184,13 +184,9 @@ class Flow:
             for (_, taken), one in zip(batch, pending, strict=True):
                 taken.append(one)
 
-    def _has_room(self) -> bool:
-        """Tell whether more may be read before what is read is submitted."""
-        return len(self._to_submit) < _TOGETHER and self._held_ready < _READY_HELD and not self._is_far_ahead()
-
     def _is_hungry(self) -> bool:
         """Tell whether more could be answered at a time than is known."""
-        return self._answers.running and self._num_held + len(self._to_submit) < self._answers.num_slots
+        return self._answers.running and self._num_held < self._answers.num_slots
 
     def _next_questions(self) -> Iterator[tuple[Question, deque[Pending]]]:
         """Take the next questions, as many as go together and memory allows."""
@@ -200,7 +196,6 @@ class Flow:
             question, pending = self._to_submit.popleft()
             self._num_held += 1
             self._held += len(question.text)
-            self._held_ready -= len(question.text)
             yield question, pending
 
     def _is_full(self, question: Question) -> bool:
@@ -216,16 +211,13 @@ class Flow:
     def _window(self) -> int:
         return max(_WINDOW, _TURNS * self._answers.num_slots)
 
-    def _take(self, part: Part | None) -> bool:
-        if part is None:
-            return False
-        opened = _Opened(part, deque())
-        self._parts.append(opened)
-        self._held_ahead += len(part.block.text)
-        self._to_submit.extend((question, opened.pending) for question in part.questions)
-        self._held_ready += sum(len(question.text) for question in part.questions)
-        self._report.read(len(part.questions), part.block.num_bytes)
-        return True
+    def _take(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            opened = _Opened(part, deque())
+            self._parts.append(opened)
+            self._held_ahead += len(part.block.text)
+            self._to_submit.extend((question, opened.pending) for question in part.questions)
+            self._report.read(len(part.questions), part.block.num_bytes)
 
 
 class _Feeder:
@@ -235,10 +227,11 @@ class _Feeder:
         self.ended = False
         self.error: BaseException | None = None  # what ended it; what was read before comes first
         self._parts = parts
-        self._ready: deque[Part] = deque()
+        self._ready: list[Part] = []
         self._num_ready = self._held = 0  # their questions, those without any counted as one, and characters
+        self._is_over = False  # as the thread knows it
+        self._fault: BaseException | None = None
         self._is_stopped = False
-        self._end: list[BaseException | None] = []  # what ended it, once it is known
         self._changed = threading.Condition()
         threading.Thread(target=self._feed, name="llmpar-reader", daemon=True).start()
 
@@ -248,22 +241,19 @@ class _Feeder:
             self._is_stopped = True
             self._changed.notify_all()
 
-    def get(self, timeout: float) -> Part | None:
-        """Return the next part, None if there is none within `timeout` seconds."""
+    def take(self, timeout: float) -> list[Part]:
+        """Return the parts that lie ready; if there are none, those that come first within `timeout` seconds."""
         with self._changed:
             if timeout:
-                self._changed.wait_for(lambda: self._ready or self._end, timeout)
-            if self._ready:
-                part = self._ready.popleft()
-                self._count(part, -1)
-                self._changed.notify_all()
-                return part
-            if self._end:
-                self.ended, self.error = True, self._end[0]
-            return None
+                self._changed.wait_for(lambda: self._ready or self._is_over, timeout)
+            parts, self._ready = self._ready, []
+            self._num_ready = self._held = 0
+            self.ended, self.error = self._is_over, self._fault
+            self._changed.notify_all()
+        return parts
 
     def _feed(self) -> None:
-        end = None
+        fault: BaseException | None = None
         try:
             for part in self._parts:
                 with self._changed:
@@ -271,17 +261,14 @@ class _Feeder:
                     if self._is_stopped:
                         return
                     self._ready.append(part)
-                    self._count(part, 1)
+                    self._num_ready += max(1, len(part.questions))
+                    self._held += len(part.block.text)
                     self._changed.notify_all()
         except BaseException as error:  # raised when everything before it is written
-            end = error
+            fault = error
         with self._changed:
-            self._end.append(end)
+            self._is_over, self._fault = True, fault
             self._changed.notify_all()
-
-    def _count(self, part: Part, times: int) -> None:
-        self._num_ready += times * max(1, len(part.questions))
-        self._held += times * len(part.block.text)
 
     def _has_room(self) -> bool:
         return not self._ready or (self._num_ready < _TOGETHER and self._held < _READY_HELD)

@@ -171,9 +171,9 @@ class Scheduler:
         window = list(islice(self._waiting, min(self._window, self._opened)))
         order = sorted(range(len(window)), key=lambda i: -_cost(window[i]))
         if count and not self._similar:
-            turn = count * max(1, len(self._held))
             order = order[:: max(1, min(len(self._held), len(order) // count))]
-            if len(window) > 2 * turn:  # a short one would wait for all longer ones behind it, as long as such come
+            # A short one would wait for all longer ones behind it, as long as such come.
+            if len(window) > 2 * count * len(self._held):
                 oldest = range(count // 2)
                 longest = [i for i in order if i not in oldest][: count - len(oldest)]
                 order = sorted([*oldest, *longest], key=lambda i: -_cost(window[i]))

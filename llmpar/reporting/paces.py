@@ -95,8 +95,8 @@ def together(paces: Sequence[Pace]) -> Pace:
 
     def mean(name: str, weight: Callable[[Pace], float]) -> float:
         total = sum(map(weight, paces))
-        found: float = getattr(paces[0], name)
-        return sum(getattr(pace, name) * weight(pace) for pace in paces) / total if total else found
+        nearest: float = getattr(paces[0], name)
+        return sum(getattr(pace, name) * weight(pace) for pace in paces) / total if total else nearest
 
     def drawn(pace: Pace) -> float:
         return pace.num_drawn

@@ -388,9 +388,12 @@ class TestDeath:
 class TestTime:
     def test_who_takes_too_long_fails_and_frees_the_slot(self) -> None:
         slow = next(i for i in range(50) if len(fake_answer([i] * 3)) == 16)
+        num_steps = 0
 
         class Slow(FaultyRunner):
             def _step(self, sequences: list[Sequence]) -> None:
+                nonlocal num_steps
+                num_steps += any(sequence.request.id == slow for sequence in sequences)
                 time.sleep(0.02)
                 super()._step(sequences)
 
@@ -399,6 +402,7 @@ class TestTime:
         found = answers([runner], requests)
         assert (found[slow].finish_reason, found[slow].error) == ("error", "took longer than 0.1 s")
         assert found[slow].seconds > 0.1
+        assert num_steps <= 6, "it ends with the step in which its time is over"
         assert not any(end.error for end in found.values() if end.id != slow)
         assert all(end.seconds >= 0.02 for end in found.values())
         assert runner.is_clean

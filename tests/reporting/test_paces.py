@@ -36,6 +36,9 @@ def test_how_often_another_job_asks_again_is_what_is_usual() -> None:
     assert same is not None
     assert other is not None
     assert (same.read_again, other.read_again) == (4.0, 1.2), "its own; the middle one of all"
+    both = recall(_MACHINE, "a job", 300, 300)
+    assert both is not None
+    assert both.read_again == pytest.approx(1.1), "of two alike"
 
 
 def test_a_trial_and_the_rest_are_taken_together() -> None:

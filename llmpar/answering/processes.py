@@ -313,6 +313,9 @@ class Processes:
     def _take_answers(self, server: Server, report: Answered) -> None:
         if report.statuses:
             server.show(report.statuses)
+        for number in report.received:
+            if held := server.held.get(number):
+                held.is_received = True
         for number in report.begun:
             if held := server.held.get(number):
                 held.is_begun = True

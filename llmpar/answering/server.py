@@ -17,11 +17,12 @@ MOST_LOSSES = 2
 
 @dataclass(eq=False, slots=True)
 class Held:
-    """A query that has no reply yet. `num_losses` tells with how many processes it was lost."""
+    """A query that has no reply yet. `num_losses` tells of how many processes' ends it may be the reason."""
 
     asked: Asked
     expected: Expected
     num_losses: int = 0
+    is_received: bool = False
     is_begun: bool = False
 
     @property
@@ -64,7 +65,7 @@ class Server:
 
     def take(self, held: Held) -> None:
         """Let it hold a query, which `send` sends."""
-        held.is_begun = False
+        held.is_received = held.is_begun = False
         self.held[held.asked.number] = held
         self.handed.append(held.asked)
         self.cost += held.cost
@@ -83,12 +84,13 @@ class Server:
     def lose(self) -> tuple[list[Held], list[Held]]:
         """Take back all that it held, lost as it is: first what others may be asked, then what is taken for the reason.
 
-        Of one that ended before it told what it had begun, anything may be the reason.
+        Of one that ended before it told what it had begun, anything that had reached it may be the reason. What had
+        not is none: that a process has ended is known a moment later, and until then it is given queries.
         """
         for status in self.statuses:
             status.phase, status.num_running = "ended", 0
         held = self.empty()
-        for one in [one for one in held if one.is_begun] or held:
+        for one in [one for one in held if one.is_begun] or [one for one in held if one.is_received]:
             one.num_losses += 1
         return (
             [one for one in held if one.num_losses < MOST_LOSSES],

@@ -87,8 +87,8 @@ def serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks is told, and decides
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     ending = threading.Event()
-    threading.Thread(target=_listen, args=(connection, inbox, ending), name="llmpar-listener", daemon=True).start()
     line = _Line(connection)
+    threading.Thread(target=_listen, args=(line, inbox, ending), name="llmpar-listener", daemon=True).start()
     threading.Thread(target=line.beat, name="llmpar-heartbeat", daemon=True).start()
     try:
         while isinstance(message := inbox.get(), Preparing | Consulting):
@@ -118,11 +118,13 @@ def _answer(part: Part, line: _Line, inbox: queue.SimpleQueue[Message], ending: 
     collecting.join()
 
 
-def _listen(connection: Connection, inbox: queue.SimpleQueue[Message], ending: threading.Event) -> None:
+def _listen(line: _Line, inbox: queue.SimpleQueue[Message], ending: threading.Event) -> None:
     try:
         with contextlib.suppress(EOFError, OSError):
             while True:
-                for message in connection.recv():
+                for message in line.connection.recv():
+                    if isinstance(message, Handed):  # told first: nothing is the reason of an end before it was here
+                        line.send(Answered(received=message.numbers))
                     if isinstance(message, End):
                         ending.set()
                     inbox.put(message)
@@ -157,7 +159,7 @@ def _collect(backend: LocalBackend, line: _Line, ending: threading.Event) -> Non
                 if completions:
                     backend.confirm()
                 ended = Ended.of(_sound(backend, completions))
-                line.send(Answered(ended, array(ID, begun - told), tuple(backend.statuses)))
+                line.send(Answered(ended, begun=array(ID, begun - told), statuses=tuple(backend.statuses)))
                 told = begun
             if ending.is_set():
                 completions = backend.left()

@@ -255,11 +255,13 @@ class Answered:
 
     Args:
         ended: what came of queries, all confirmed.
+        received: numbers of queries that have come here.
         begun: numbers of queries that a worker has taken up.
         statuses: what each worker is doing.
     """
 
     ended: Ended = field(default_factory=Ended)
+    received: array[int] = field(default_factory=lambda: array(ID))
     begun: array[int] = field(default_factory=lambda: array(ID))
     statuses: tuple[WorkerStatus, ...] = ()
 

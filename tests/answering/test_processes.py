@@ -124,6 +124,22 @@ class TestLosses:
             ask(backend, ["more"])
         backend.close()
 
+    def test_what_was_given_to_one_that_had_ended_is_no_reason_for_it(self) -> None:
+        """That it has ended is known a moment later; what was lost with another, too, must not fail for that."""
+        told = Told()
+        backend = opened(*[fake_part(slots=4, delay=0.02)] * 3, watcher=told)
+        os.kill(backend.process_ids[1], signal.SIGKILL)
+        ask(backend, TEXTS)
+        found = replies(backend, 36)
+        os.kill(backend.process_ids[0], signal.SIGKILL)
+        found |= replies(backend, len(TEXTS) - 36)
+        assert [found[number].text for number in range(len(TEXTS))] == list(map(answer, TEXTS))
+        assert [line.partition(";")[0] for line in told.warnings] == [
+            f"process {number} on fake:{number} was ended by signal 9" for number in (1, 0)
+        ]
+        assert "pieces go to the others" in told.warnings[0], "it was given some"
+        backend.close()
+
     def test_a_query_that_ends_two_processes_is_given_to_no_other(self) -> None:
         told = Told()
         backend = opened(*[fake_part(kind="deadly")] * 3, watcher=told)

@@ -14,9 +14,12 @@ from typing import Any
 from llvmlite import ir
 
 from llmpar.engine.cpu.dots import Emit
-from llmpar.engine.cpu.vector import I8, I16, flipped, function, in_parts, ints
+from llmpar.engine.cpu.vector import I8, I16, flipped, function, in_parts, ints, repeated
 
 _MOST_INPUT = 127
+# What multiplies bytes and adds neighbours as int16, and what adds two of these as int32.
+_AVX2 = ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
+_AVX512 = ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
 
 
 def bytes_vnni(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
@@ -47,8 +50,7 @@ def codes_vnni(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
 
 def codes_avx512(bits: int) -> Emit:
     """Return what does the same with codes of so many bits, fewer than eight, in pairs of bytes."""
-    names = ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
-    return lambda builder, total, x, w: _in_pairs(builder, total, x, w, names, bits)
+    return lambda builder, total, x, w: _in_pairs(builder, total, x, w, _AVX512, bits)
 
 
 def codes_avx2(bits: int) -> Emit:
@@ -60,7 +62,28 @@ def codes_avx2(bits: int) -> Emit:
     return _on_eights(multiply)
 
 
-_AVX2 = ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
+def nibbles_avx512(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
+    """Multiply signed bytes of `x` with codes of four bits, and add two products each to an int16.
+
+    A lane of the total has two of these. They have room for the inputs of a group (`dots.INPUT_GROUP`), after which
+    `widened_avx512` makes the sums.
+    """
+    return _to_shorts(builder, total, x, w, _AVX512)
+
+
+def widened_avx512(builder: Any, total: Any) -> Any:
+    """Return the sums of both int16 of each lane."""
+    return _widened(builder, _shorts(builder, total), _AVX512)
+
+
+def nibbles_avx2(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
+    """Do what `nibbles_avx512` does on 16 lanes, of which a register has 8."""
+    return _on_eights(lambda builder, total, x, w: _to_shorts(builder, total, x, w, _AVX2))(builder, total, x, w)
+
+
+def widened_avx2(builder: Any, total: Any) -> Any:
+    """Return the sums of both int16 of each lane."""
+    return in_parts(builder, 8, lambda part: _widened(builder, _shorts(builder, part), _AVX2), total)
 
 
 def octets_avx2(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
@@ -107,22 +130,39 @@ def _on_eights(multiply: Callable[[Any, Any, list[Any], list[Any]], Any]) -> Emi
 
 def _in_pairs(builder: Any, total: Any, x: list[Any], w: list[Any], names: tuple[str, str], bits: int) -> Any:
     """Add products of bytes in pairs as int16, as many of these as fit, and those in pairs as int32."""
-    lanes = total.type.count
-    bytes_, shorts = ir.VectorType(I8, 4 * lanes), ir.VectorType(I16, 2 * lanes)
-    multiply = function(builder, names[0], shorts, [bytes_] * 2)
-    add_pairs = function(builder, names[1], total.type, [shorts] * 2)
-    ones = ir.Constant(shorts, [1] * (2 * lanes))
     together = max(1, 32767 // (2 * _MOST_INPUT * ((1 << bits) - 1)))
-    pairs = [
-        builder.call(multiply, [builder.bitcast(codes, bytes_), builder.bitcast(inputs, bytes_)])
-        for inputs, codes in zip(x, w, strict=True)
-    ]
+    pairs = [_multiplied(builder, *pair, names) for pair in zip(x, w, strict=True)]
     for first in range(0, len(pairs), together):
         found = pairs[first]
         for pair in pairs[first + 1 : first + together]:
             found = builder.add(found, pair)
-        total = builder.add(total, builder.call(add_pairs, [found, ones]))
+        total = builder.add(total, _widened(builder, found, names))
     return total
+
+
+def _to_shorts(builder: Any, total: Any, x: list[Any], w: list[Any], names: tuple[str, str]) -> Any:
+    """Add products of bytes in pairs to the int16 that lie in the words of the total."""
+    found = _shorts(builder, total)
+    for pair in zip(x, w, strict=True):
+        found = builder.add(found, _multiplied(builder, *pair, names))
+    return builder.bitcast(found, total.type)
+
+
+def _multiplied(builder: Any, inputs: Any, codes: Any, names: tuple[str, str]) -> Any:
+    """Return the products of bytes, each two neighbours added as int16."""
+    bytes_, shorts = (ir.VectorType(type_, count * inputs.type.count) for type_, count in ((I8, 4), (I16, 2)))
+    multiply = function(builder, names[0], shorts, [bytes_] * 2)
+    return builder.call(multiply, [builder.bitcast(codes, bytes_), builder.bitcast(inputs, bytes_)])
+
+
+def _shorts(builder: Any, words: Any) -> Any:
+    return builder.bitcast(words, ir.VectorType(I16, 2 * words.type.count))
+
+
+def _widened(builder: Any, shorts: Any, names: tuple[str, str]) -> Any:
+    """Return neighbouring int16 added as int32."""
+    add_pairs = function(builder, names[1], ints(shorts.type.count // 2), [shorts.type] * 2)
+    return builder.call(add_pairs, [shorts, repeated(shorts, 1)])
 
 
 def bfloats_avx512(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:

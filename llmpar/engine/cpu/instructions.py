@@ -6,6 +6,7 @@ everywhere. To use another processor well, add an object here and to the table.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,18 @@ from llmpar.engine.cpu.codes_x86 import (
     codes_avx512,
     codes_avxvnni,
     codes_vnni,
+    nibbles_avx2,
+    nibbles_avx512,
     octets_avx2,
+    widened_avx2,
+    widened_avx512,
 )
 from llmpar.engine.cpu.dots import BFLOATS, BYTES, CODED, E4M3, E5M2, LOOKUPS, NIBBLES, OCTETS, SIXES, Dot, Emit
 from llmpar.engine.cpu.matrices_arm import EmitSquares, bfloats_bfmmla, bytes_i8mm, codes_i8mm, octets_i8mm
 from llmpar.engine.cpu.vector import HOST, floats, ints
+
+Widen = Callable[[Any, Any], Any]
+"""(builder, vector of words with two int16 each) → the sums of both in each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +40,14 @@ class Instruction:
     """A processor's own instructions for a dot product, and the feature, by LLVM's name, with which they come.
 
     Where `is_signed`, they sum what bytes stand for that are stored with 128 added, so that nothing is left to undo.
+    Where there is `widen`, they sum int16, two in each lane, of which it makes the sums at the end of a block.
     """
 
     dot: Dot
     feature: str
     emit: Emit
     is_signed: bool = False
+    widen: Widen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,11 @@ class InstructionSet:
         own = self.own(dot)
         return own is not None and own.is_signed
 
+    def widen(self, dot: Dot) -> Widen | None:
+        """Return what makes sums of what that way leaves of a block; None where these are the sums."""
+        own = self.own(dot)
+        return own.widen if own else None
+
     def matrix(self, dot: Dot) -> EmitSquares | None:
         """Return how two rows are multiplied at once, None where each is by itself."""
         known = [one for one in self.matrices if one.dot is dot and HOST.get(one.feature, False)]
@@ -137,7 +152,8 @@ _AVX2_OCTETS = (
 )
 _AVX512_DOTS = (
     *(Instruction(dot, "avx512vnni", codes_vnni) for dot in CODED),
-    *(Instruction(dot, "avx512bw", codes_avx512(dot.bits)) for dot in (NIBBLES, SIXES)),
+    Instruction(NIBBLES, "avx512bw", nibbles_avx512, widen=widened_avx512),
+    Instruction(SIXES, "avx512bw", codes_avx512(SIXES.bits)),
     Instruction(BYTES, "avx512vnni", bytes_vnni),
     *(Instruction(dot, "avx512bf16", bfloats_avx512) for dot in (BFLOATS, E4M3, E5M2)),
     *_AVX2_OCTETS,
@@ -166,7 +182,8 @@ AVX2 = InstructionSet(
     dots=(
         *(Instruction(dot, "avxvnni", codes_avxvnni) for dot in CODED),
         Instruction(BYTES, "avxvnni", bytes_avxvnni),
-        *(Instruction(dot, "avx2", codes_avx2(dot.bits)) for dot in (NIBBLES, SIXES)),
+        Instruction(NIBBLES, "avx2", nibbles_avx2, widen=widened_avx2),
+        Instruction(SIXES, "avx2", codes_avx2(SIXES.bits)),
         *_AVX2_OCTETS,
     ),
     strip=_STRIP,

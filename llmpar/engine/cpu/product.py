@@ -34,7 +34,7 @@ _Cells = dict[tuple[int, int], Any]
 def _by_vectors(b: Any, product: ProductArguments, row: Any, num_rows: int, first: Any, num_vectors: int) -> None:
     """Add the sums of some rows and neighbouring vectors to their totals; registers hold the sums of a block."""
     dot, blocks = product.dot, product.blocks
-    has_factors = dot.has_factors
+    has_factors, widen = dot.has_factors, HERE.widen(dot)
     cells = [(r, v) for r in range(num_rows) for v in range(num_vectors)]
     totals = {cell: cgutils.alloca_once(b, FLOATS) for cell in cells}
     sums = {cell: cgutils.alloca_once(b, HERE.sums(dot)) for cell in cells} if has_factors else totals
@@ -49,10 +49,18 @@ def _by_vectors(b: Any, product: ProductArguments, row: Any, num_rows: int, firs
     if has_factors:
         with cgutils.for_range(b, product.last, product.first) as loop:
             block = loop.index
-            starts = product.starts(rows, block, vectors)
-            for r, v in cells:
-                b.store(starts[r][v], sums[r, v])
+            if widen:  # with nothing, so that all registers are free for the sums of pairs
+                for place in sums.values():
+                    b.store(ir.Constant(INTS, None), place)
+            else:
+                starts = product.starts(rows, block, vectors)
+                for (r, v), place in sums.items():
+                    b.store(starts[r][v], place)
             steps.add(sums, b.mul(block, blocks.words), blocks.words)
+            if widen:
+                starts = product.starts(rows, block, vectors)
+                for (r, v), place in sums.items():
+                    b.store(b.add(widen(b, b.load(place)), starts[r][v]), place)
             _scale(b, product, rows, vectors, sums, totals, block, b.load(group))
             ended = b.add(b.load(part), number(1))
             is_last = b.icmp_signed("==", ended, blocks.parts)
@@ -141,8 +149,9 @@ class _Steps:
         """Add the products of `count` words, from `begin` on, to the sums of each row and vector."""
         b, dot = self._b, self._product.dot
         if not self._matrix:
-            with cgutils.for_range(b, b.sdiv(count, number(dot.step))) as step:
-                self._by_rows(sums, b.add(begin, b.mul(step.index, number(dot.step))))
+            num_words = 1 if HERE.widen(dot) else dot.step
+            with cgutils.for_range(b, b.sdiv(count, number(num_words))) as step:
+                self._by_rows(sums, b.add(begin, b.mul(step.index, number(num_words))), num_words)
             return
         self._convert(sums, in_squares)
         num_words = max(dot.step, 2 // dot.input_words)
@@ -154,14 +163,14 @@ class _Steps:
                 self._by_squares(sums, b.sub(b.add(begin, count), left), 1)
         self._convert(sums, in_rows)
 
-    def _by_rows(self, sums: _Cells, word: Any) -> None:
+    def _by_rows(self, sums: _Cells, word: Any, num_words: int) -> None:
         """Multiply each row by itself.
 
         What cannot be added up before it is 32 bits wide is multiplied word by word, which leaves most registers free.
         """
         b, product, dot = self._b, self._product, self._product.dot
         emit = HERE.emit(dot)
-        words = self._words(word, dot.step)
+        words = self._words(word, num_words)
         # What there is less of stays in registers: the inputs of few rows, or else the weights of a few vectors.
         few_rows = len(self._rows) < len(self._vectors)
         cells = sorted(sums, key=lambda cell: cell[::-1]) if few_rows else sorted(sums)

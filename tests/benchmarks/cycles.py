@@ -89,18 +89,23 @@ def compiled(precision: str) -> str:
 def inner_loops(text: str, comment: str) -> list[list[str]]:
     """Return the instructions of each block with dot products that jumps to its own beginning, fewest products first.
 
-    There is one for each shape of a product (see `instructions.InstructionSet.shapes`).
+    There is one for each shape of a product (see `instructions.InstructionSet.shapes`). Where the turns of a loop were
+    written one after the other, that block is returned which has more products than any loop, if there is one.
     """
+    blocks: list[list[str]] = []
     loops: list[list[str]] = []
-    name, lines = "", []
+    name = ""
     for line in text.splitlines():
         if label := re.match(r"^(\.\w+):", line):
-            name, lines = label[1], []
+            name = label[1]
+            blocks.append([])
         elif name and re.match(r"^\s+[a-z{]", line):
-            lines.append(line.split(comment)[0].rstrip())
-            if re.search(rf"\s{re.escape(name)}$", lines[-1]):
-                loops.append(lines)
+            blocks[-1].append(line.split(comment)[0].rstrip())
+            if re.search(rf"\s{re.escape(name)}$", blocks[-1][-1]):
+                loops.append(blocks.pop())
                 name = ""
+    most = max(map(products, loops), default=0)
+    loops += [max(blocks, key=products)] if any(products(block) > most for block in blocks) else []
     return sorted((loop for loop in loops if products(loop)), key=products)
 
 

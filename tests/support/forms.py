@@ -148,8 +148,11 @@ def form_results() -> dict[str, Array]:
     """Return what the kernel makes of fixed numbers in forms that differ in what it does."""
     found, random = {}, np.random.default_rng(3)
     x, scales = random.integers(-127, 128, (13, 256)), random.random((13, 8)).astype(np.float32) + 0.1
+    x[0], x[1], x[2, ::2], x[2, 1::2] = 127, -127, 127, -127  # whose sums are as large as any
     for name in (*FORMS_OF_EACH_KIND, *FORMS_OF_FLOATS):
         weights = KINDS[name].draw(100, 256).all
+        codes = np.asarray(weights.codes)
+        weights.codes[0], weights.codes[1] = codes.min(), codes.max()
         numbers = (
             weights.scales if weights.scales.units is None else weights.scales._replace(values=weights.scales.units)
         )

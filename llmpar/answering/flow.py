@@ -96,12 +96,13 @@ class Flow:
             SegmentFailed: a segment failed that must not.
             LlmparError: whatever `parts` or the answers raise.
         """
-        self._source = _Feeder(parts)
+        self._forget()
+        source = self._source = _Feeder(parts)
         try:
             while (opened := self._next_part()) is not None:
                 yield opened.part, self._results(opened)
         finally:
-            self._source.stop()
+            source.stop()
 
     def submit(self, question: Question) -> Pending:
         """Ask something that follows from results, beside what is read."""
@@ -127,6 +128,12 @@ class Flow:
     def abandon(self) -> None:
         """Keep what is finished, and wait for nothing else."""
         self._answers.abandon()
+
+    def _forget(self) -> None:
+        """Have nothing of parts that nobody took to their end: what was raised meanwhile may not be the end of all."""
+        self._parts.clear()
+        self._to_submit.clear()
+        self._num_held = self._held = self._held_ahead = 0
 
     def _next_part(self) -> _Opened | None:
         assert self._source is not None

@@ -68,7 +68,7 @@ class EndpointBackend:
         self._waiting: deque[_Asked] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._num_open = 0  # queries without a reply, as the thread that asks counts them
-        self._failed: EngineFailed | None = None
+        self._failed: Exception | None = None
         self._is_closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._told: set[str] = set()
@@ -213,7 +213,13 @@ class EndpointBackend:
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """End the run over what nobody foresaw: whoever asks would wait for that reply for ever."""
+        self._tasks.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._fail(error)
 
     def _look_again(self, now: float) -> None:
         """See to it that the next query is handed out when a server has rested."""
@@ -351,7 +357,7 @@ class EndpointBackend:
             self._told.add(about)
             self._note(tell, what)
 
-    def _fail(self, failure: EngineFailed) -> None:
+    def _fail(self, failure: Exception) -> None:
         self._failed = self._failed or failure
         self._waiting.clear()
         for task in self._tasks - {asyncio.current_task()}:

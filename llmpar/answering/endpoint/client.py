@@ -63,6 +63,7 @@ class Client:
             limits=limits,
             follow_redirects=False,
             trust_env=not address.is_here,
+            event_hooks={"response": [_read_as_utf8]},
             verify=not is_plain,  # there is nothing to verify, and to read all certificates takes a tenth of a second
         )
         # Without a key, none is sent: a server might answer 401 to what is none.
@@ -124,10 +125,11 @@ class Client:
 
     def _failed(self, response: httpx2.Response) -> RequestFailed:
         headers = {name.lower(): value for name, value in response.headers.items()}
+        text = self._hidden(response.text)
         try:
-            body: object = json.loads(self._hidden(response.text))
-        except ValueError:
-            body = self._hidden(response.text)
+            body: object = json.loads(text)
+        except (ValueError, RecursionError):
+            body = text
         return RequestFailed(failure_of(response.status_code, headers, body))
 
     def _unconnected(self, cause: BaseException) -> RequestFailed:
@@ -146,8 +148,13 @@ class Client:
         return self._key.hidden_in(text) if self._key else text
 
 
+async def _read_as_utf8(response: httpx2.Response) -> None:
+    """Have a response read as what it should be: what it says that it is may be nothing that there is."""
+    response.encoding = "utf-8"
+
+
 def _parsed(response: httpx2.Response) -> object:
     try:
         return response.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestFailed(Failure(Kind.BROKEN, "answered with what is no JSON")) from error

@@ -72,7 +72,7 @@ async def introduce(client: Client, doing: Callable[[str], None], patience: floa
         listed = {}
     entries = _entries(listed)
     entry = _chosen(entries, address)
-    software = _SOFTWARE.get(entry.get("owned_by"), "")
+    software = _SOFTWARE.get(str(entry.get("owned_by")), "")
     manners = Manners(software, software == "vllm" and await _is_old(client))
     model = address.model or str(entry["id"])
 

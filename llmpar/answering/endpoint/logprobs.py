@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
+_LEAST_LIKELY = 1e9  # as a logarithm without its sign: some servers say -9999 where there is no knowing
 Software = Literal["", "llama.cpp", "vllm"]
 Told: TypeAlias = "dict[str, object]"
 """What is told of a token: `token`, `logprob`, `bytes`, and `top_logprobs`, a list of such."""
@@ -72,7 +72,8 @@ def _told(entry: object) -> Told | None:
     token, logprob, data = entry.get("token"), entry.get("logprob"), entry.get("bytes")
     if not isinstance(token, str) or isinstance(logprob, bool) or not isinstance(logprob, int | float):
         return None
-    if not math.isfinite(logprob):
+    if not -_LEAST_LIKELY < logprob < _LEAST_LIKELY:  # which is not so of what is no number, either
         return None
-    spelled = data if isinstance(data, list) else list(token.encode("utf-8", "surrogatepass"))
+    is_spelled = isinstance(data, list) and all(type(byte) is int and 0 <= byte < 256 for byte in data)
+    spelled = data if is_spelled else list(token.encode("utf-8", "surrogatepass"))
     return {"token": token, "logprob": min(float(logprob), 0.0), "bytes": spelled}

@@ -20,8 +20,9 @@ _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # which UTF-8 has no bytes for
 _THOUGHT_FIELDS = ("reasoning_content", "reasoning")  # of a message; servers differ
 _THINKS = "<think>"
 _THOUGHTS = re.compile(rf"\s*{_THINKS}.*?(?:</think>\s*|\Z)", re.DOTALL)
-_FINISH: Mapping[object, FinishReason] = {"length": "length", "max_tokens": "length", "model_length": "length"}
+_FINISH: Mapping[str, FinishReason] = {"length": "length", "max_tokens": "length", "model_length": "length"}
 _BROKEN_OFF = ("abort", "error", "cancelled")
+_MOST_TOKENS = 1 << 40  # more than any text has
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ def answer_in(body: object, query: Query) -> Answered:
     text, thoughts = _text_in(choice, is_chat=not query.prompt.is_beginning)
     if not query.prompt.is_beginning and not any(_THINKS in said for _, said in query.prompt.messages):
         text, thoughts = _divided(text, thoughts)
-    finish = _FINISH.get(reason, "stop")
+    finish = _FINISH.get(reason, "stop") if isinstance(reason, str) else "stop"
     if query.form:
         text, is_right = _formed(text, query.form)
         finish = "form" if finish == "stop" and not is_right else finish
@@ -268,7 +269,8 @@ def _sendable(text: str) -> str:
 
 
 def _count(number: object) -> int | None:
-    return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
+    is_count = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _MOST_TOKENS
+    return number if is_count else None
 
 
 def _broken(message: str) -> RequestFailed:

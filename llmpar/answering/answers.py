@@ -8,10 +8,11 @@ results come as they come.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
+from llmpar.answering.arrivals import Arrivals
 from llmpar.answering.attempts import Attempt, Policy, Step, begin
 from llmpar.answering.backend import Backend, Reply
 from llmpar.answering.corrections import Corrections, foresee_corrections
@@ -63,7 +64,7 @@ class Answers:
         self._has_added = False  # answers that are not committed
         self._backend: Backend | None = None
         self._running: dict[int, Running] = {}
-        self._arrived: deque[Reply] = deque()  # and not yet taken in
+        self._arrived = Arrivals()
         self._in_flight: dict[bytes, InFlight] = {}
         self._splits: dict[Pending, Split] = {}  # by part
         self._replaced: set[Pending] = set()  # those whose answers of earlier runs have gone
@@ -116,13 +117,10 @@ class Answers:
         if self._running:
             assert self._backend is not None
             try:
-                reply = self._backend.collect(timeout)
-                while reply is not None:
-                    self._arrived += [reply, *self._backend.drain()]
+                while self._running and self._arrived.receive(self._backend, timeout):
                     self._backend.confirm()
-                    while self._arrived:
-                        self._take(self._backend, self._arrived.popleft())
-                    reply = self._backend.collect(0) if self._running else None
+                    self._arrived.take(partial(self._take, self._backend))
+                    timeout = 0
             except KeptDamaged:
                 self._start_again(self._backend)
         self.commit()
@@ -143,18 +141,14 @@ class Answers:
         if self._backend:
             self._is_ending = True
             self._backend.close(timeout=0)
-            is_confirmed = self._backend.is_confirmed()
-            self._arrived += self._backend.drain()
-            while self._arrived:
-                reply = self._arrived.popleft()
-                if is_confirmed and reply.finish_reason in ("stop", "loop"):
-                    self._take(self._backend, reply)
+            if self._backend.is_confirmed():
+                self._arrived.take(self._take_finished, self._backend)
         self.commit()
 
     def _start_again(self, damaged: Backend) -> None:
         """Ask all that is being asked of a backend opened anew; nothing was taken in yet from the damaged one."""
         damaged.close()
-        self._arrived.clear()
+        self._arrived.forget()
         asked, self._running = list(self._running.values()), {}
         self._backend = self._open_backend(asked[0].pending.question)
         for running in asked:
@@ -311,6 +305,12 @@ class Answers:
             return
         again = attempt.following() if step is Step.RETRY else attempt.failed(deadly=reply.deadly)
         self._submit(backend, replace(running, attempt=again, seconds=0.0), attempt.limit)
+
+    def _take_finished(self, reply: Reply) -> None:
+        """Take a reply in at the end of all, if nothing would be asked over it."""
+        if reply.finish_reason in ("stop", "loop"):
+            assert self._backend is not None
+            self._take(self._backend, reply)
 
     def _drawn(self, question: Question) -> Sampling:
         return sampling_for(question, self._sampling)

@@ -229,10 +229,9 @@ class LocalBackend:
         """What each worker is doing."""
         return self._engine.statuses
 
-    @property
-    def begun(self) -> frozenset[int]:
-        """The ids of the queries that a worker has taken up, and not ended."""
-        return self._engine.begun
+    def tell_begun(self, begins: Callable[[list[int]], None]) -> None:
+        """Have the numbers of queries told that a worker takes up; see `Engine.tell_begun`."""
+        self._engine.tell_begun(begins)
 
     def foresee(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
         """Be told which prompts will be counted, and which texts measured; see `Backend.foresee`."""

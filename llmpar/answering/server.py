@@ -84,8 +84,8 @@ class Server:
     def lose(self) -> tuple[list[Held], list[Held]]:
         """Take back all that it held, lost as it is: first what others may be asked, then what is taken for the reason.
 
-        Of one that ended before it told what it had begun, anything that had reached it may be the reason. What had
-        not is none: that a process has ended is known a moment later, and until then it is given queries.
+        What it had begun may be the reason, or if there is none of that, anything that had reached it. What had not is
+        none: that a process has ended is known a moment later, and until then it is given queries.
         """
         for status in self.statuses:
             status.phase, status.num_running = "ended", 0

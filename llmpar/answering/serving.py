@@ -106,6 +106,8 @@ def serve(connection: Connection) -> None:
 
 def _answer(part: Part, line: _Line, inbox: queue.SimpleQueue[Message], ending: threading.Event) -> None:
     line.send(_opened(part))
+    # Told before it begins: nobody would know of a query that ends this process at once.
+    part.backend.tell_begun(lambda numbers: line.send(Answered(begun=array(ID, numbers))))
     gc.set_threshold(_GARBAGE, 20, 20)  # with torch there are a million objects; to look through them stops the engine
     sys.setswitchinterval(_SWITCH)
     collecting = threading.Thread(
@@ -150,17 +152,12 @@ def _take(backend: LocalBackend, asked: Asked, line: _Line) -> None:
 
 def _collect(backend: LocalBackend, line: _Line, ending: threading.Event) -> None:
     """Send what has been answered and confirmed, until the end."""
-    told: frozenset[int] = frozenset()
     try:
         while True:
-            completions = backend.completed(_LOOK, _GATHER)
-            begun = backend.begun
-            if completions or begun - told:
-                if completions:
-                    backend.confirm()
+            if completions := backend.completed(_LOOK, _GATHER):
+                backend.confirm()
                 ended = Ended.of(_sound(backend, completions))
-                line.send(Answered(ended, begun=array(ID, begun - told), statuses=tuple(backend.statuses)))
-                told = begun
+                line.send(Answered(ended, statuses=tuple(backend.statuses)))
             if ending.is_set():
                 completions = backend.left()
                 if backend.is_confirmed():

@@ -90,10 +90,10 @@ class Engine:
         """What each worker is doing."""
         return [worker.status for worker in self._workers]
 
-    @property
-    def begun(self) -> frozenset[int]:
-        """The ids of the requests that workers have taken up, and not ended."""
-        return self._scheduler.held()
+    def tell_begun(self, begins: Callable[[list[int]], None]) -> None:
+        """Have the ids of requests told that a worker takes up, on its thread, before it computes anything of them."""
+        for worker in self._workers:
+            worker.begins = begins
 
     def submit(self, request: Request) -> None:
         """Queue a request. One that cannot fit the context completes as an error.

@@ -116,11 +116,6 @@ class Scheduler:
         if not helped:
             self._changed.wait(_PATIENCE)  # so short that nobody need wake it
 
-    def held(self) -> frozenset[int]:
-        """Return the ids of the requests that workers hold."""
-        with self._changed:
-            return frozenset(request.id for held in self._held.values() for request in held.values())
-
     def put_back(self, worker: int, requests: list[Request]) -> bool:
         """Let requests that a worker holds wait again, before all others; False when there is no queue for them."""
         with self._changed:

@@ -133,6 +133,8 @@ class Worker(threading.Thread):
         super().__init__(name=f"llmpar-worker-{index}", daemon=True)
         self.index = index
         self.status = WorkerStatus()
+        self.begins: Callable[[list[int]], None] = lambda _: None
+        """Is called with the ids of requests that it takes up, before anything is computed of them."""
         self._runner = runner
         self._scheduler = scheduler
         self._done = done
@@ -232,6 +234,7 @@ class Worker(threading.Thread):
                 return None
             if not requests:
                 return []
+            self.begins([request.id for request in requests])
         now = time.monotonic()
         if not running:
             self.status.last_step = now

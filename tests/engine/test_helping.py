@@ -78,7 +78,7 @@ def test_few_requests_are_left_to_the_one_that_has_some() -> None:
     idle.start()
     assert helped.wait(20)
     assert [one.id for one in scheduler.admit(0, 4, always, help_others) or []] == [1]
-    assert scheduler.held() == {0, 1}
+    assert scheduler.give_up(0) == (2, [])
     scheduler.close()
     idle.join(20)
     assert not idle.is_alive()

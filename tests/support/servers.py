@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MODEL = "tiny"
+_STEPS = 8  # of the loop, from a connection that is accepted to the one that serves it, and back
 Body = dict[str, Any]
 
 
@@ -94,9 +95,14 @@ class Server:
 
     def close(self) -> None:
         async def end() -> None:
+            self._loop.remove_reader(self._server.sockets[0].fileno())
+            await _steps()  # a connection that was just accepted has nobody yet who closes it
             self._server.close()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await _steps()
 
         self._do(end())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -161,6 +167,12 @@ class Server:
         writer.write("\r\n".join(lines).encode() + sent)
         await writer.drain()
         return response.spoil != "half"
+
+
+async def _steps() -> None:
+    """Let the loop do what it is about to do."""
+    for _ in range(_STEPS):
+        await asyncio.sleep(0)
 
 
 @contextmanager

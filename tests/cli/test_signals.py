@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from attack.launch import committed
 from attack.program import Fake
+from support.parts import wait_until
 from support.places import ROOT
 from support.program import Outcome
 
@@ -81,11 +82,13 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def handled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let signals be handled in this process, as in a run."""
+    """Let a signal be handled in this process, as in a run: one, which the test sends."""
     handlers = {signum: signal.getsignal(signum) for signum in (*CODES, signal.SIGALRM)}
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # to have pytest's again
     interrupts.install()
     yield
+    # Else the watch would take it for one of the next test, whose own would be the second, which ends all.
+    wait_until(lambda: interrupts._num_seen > 0, "the watch has seen no signal")
     for signum, handler in handlers.items():
         signal.signal(signum, handler)
 
@@ -197,8 +200,15 @@ def test_a_signal_while_somebody_else_writes_the_file(
     llmpar: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals
 ) -> None:
     out = tmp_path / "out"
-    first = FileWriter(out)
-    monkeypatch.setattr("llmpar.documents.destination.time.sleep", lambda _: os.kill(os.getpid(), signum))
+    first, sleep, signals = FileWriter(out), time.sleep, [signum]
+
+    def interrupted(seconds: float) -> None:
+        """Sleep, and send a signal before that for the first time: of two, the second would end all."""
+        while signals:
+            os.kill(os.getpid(), signals.pop())
+        sleep(seconds)
+
+    monkeypatch.setattr("llmpar.documents.destination.time.sleep", interrupted)
     outcome = llmpar("run", "--engine", "echo", "x", "-o", str(out), "--wait", "20", stdin=b"One.")
     first.abandon()
     assert outcome.code == CODES[signum]

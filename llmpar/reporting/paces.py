@@ -15,6 +15,7 @@ from llmpar.paths import make_private, state_dir
 from llmpar.reporting.pace import Machine, Pace
 
 _MOST = 200  # runs that are remembered
+_BEYOND = 1e15  # what no figure of a run comes to
 _LEAST = 200  # tokens; a shorter run tells nothing
 _SLOW_START = 3.0  # times as long as the quickest start: there was more to do than usual
 _TOGETHER = 4  # runs of a job that are taken together at most
@@ -38,7 +39,7 @@ def remember(pace: Pace) -> None:
     file = file_of_paces()
     with contextlib.suppress(OSError):
         make_private(file.parent)
-        lines = file.read_text(encoding="utf-8").splitlines()[1 - _MOST :] if file.exists() else []
+        lines = _lines(file)[1 - _MOST :] if file.exists() else []
         made = file.with_name(f"{file.name}.new")
         made.touch(mode=0o600)
         made.write_text("\n".join([*lines, json.dumps(asdict(pace))]) + "\n", encoding="utf-8")
@@ -122,10 +123,14 @@ def together(paces: Sequence[Pace]) -> Pace:
 
 def _remembered(machine: Machine) -> list[Pace]:
     """Return the runs on such a machine, the last one first."""
-    with contextlib.suppress(OSError, ValueError):
-        lines = reversed(file_of_paces().read_text(encoding="utf-8").splitlines())
-        return [pace for pace in map(_parsed, lines) if pace and pace.machine == machine]
+    with contextlib.suppress(OSError):
+        return [pace for pace in map(_parsed, reversed(_lines(file_of_paces()))) if pace and pace.machine == machine]
     return []
+
+
+def _lines(file: Path) -> list[str]:
+    """Return a file's lines, those that damage has made something else of, too."""
+    return file.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _parsed(line: str) -> Pace | None:
@@ -134,8 +139,8 @@ def _parsed(line: str) -> Pace | None:
         told = json.loads(line)
         machine = Machine(**told.pop("machine"))
         pace = Pace(machine, **told)
-    except (ValueError, TypeError, AttributeError, KeyError):
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
     numbers = [getattr(pace, member.name) for member in fields(pace) if member.name not in ("machine", "job")]
-    is_whole = isinstance(pace.job, str) and all(isinstance(number, int | float) and number >= 0 for number in numbers)
-    return pace if is_whole else None
+    is_whole = all(isinstance(number, int | float) and 0 <= number < _BEYOND for number in numbers)
+    return pace if is_whole and isinstance(pace.job, str) else None

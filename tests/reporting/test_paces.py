@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from llmpar.reporting.pace import Machine, Pace
-from llmpar.reporting.paces import recall, remember
+from llmpar.reporting.paces import file_of_paces, recall, recall_most, remember
 
 _MACHINE = Machine("a", "cpu", "int8", None, None)
 _USUAL = Pace(**{field.name: 1.0 for field in fields(Pace)} | {"machine": _MACHINE, "job": "a job", "start": 0.9})  # type: ignore[arg-type]
@@ -62,3 +63,25 @@ def test_no_more_than_a_few_runs_are_taken_together() -> None:
     found = recall(_MACHINE, "a job", 600, 200)
     assert found is not None
     assert found.reading == 2.5, "the last ones"
+
+
+@pytest.mark.parametrize("number", ["Infinity", "1e200", "9" * 400, "-1", "NaN", "null"])
+def test_what_damage_has_made_of_a_figure_foretells_nothing(number: str) -> None:
+    good = replace(_USUAL, num_read=600, num_written=200)
+    remember(good)
+    line = file_of_paces().read_text()
+    for name in ("num_read", "num_written", "length", "reading"):
+        damaged = json.loads(line) | {name: "here"}
+        file_of_paces().write_text(json.dumps(damaged).replace('"here"', number) + "\n" + line)
+        assert recall(_MACHINE, "a job", 600, 200) == recall_most(_MACHINE, "a job", 600) == good
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\n", b"[" * 100_000 + b"\n", b"[1]\n5\nnull\n"])
+def test_lines_that_are_none_are_passed_over(damage: bytes) -> None:
+    remember(replace(_USUAL, num_read=600, num_written=200))
+    file_of_paces().write_bytes(damage + file_of_paces().read_bytes() + damage)
+    remember(replace(_USUAL, job="another", num_read=600, num_written=200))
+    for job in ("a job", "another"):
+        found = recall(_MACHINE, job, 600, 200)
+        assert found is not None
+        assert found.job == job

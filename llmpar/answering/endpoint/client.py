@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import httpx2
 
 CONNECT = 10.0  # seconds
+NO_JSON = "answered with what is no JSON"
 LONGEST_ANSWER = 600.0  # seconds, where the user gives no time
 _MOST_CONNECTIONS = 4096
 _KEPT_ALIVE = 2.0  # seconds; servers close idle connections after 5, and a request must not meet that
@@ -157,4 +158,4 @@ def _parsed(response: httpx2.Response) -> object:
     try:
         return response.json()
     except (ValueError, RecursionError) as error:
-        raise RequestFailed(Failure(Kind.BROKEN, "answered with what is no JSON")) from error
+        raise RequestFailed(Failure(Kind.BROKEN, NO_JSON)) from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from llmpar.answering.backend import Query
 from llmpar.answering.endpoint.address import Address
-from llmpar.answering.endpoint.client import Client
+from llmpar.answering.endpoint.client import NO_JSON, Client
 from llmpar.answering.endpoint.failures import Failure, Kind, RequestFailed
 from llmpar.answering.endpoint.logprobs import Software
 from llmpar.answering.endpoint.messages import CHAT, Manners, answer_in, body_of
@@ -151,7 +151,7 @@ async def _is_old(client: Client) -> bool:
         told = await client.look(f"{client.address.root}/version")
     except RequestFailed:
         return False
-    numbers = re.match(r"(\d+)\.(\d+)", str(told.get("version") if isinstance(told, dict) else ""))
+    numbers = re.match(r"(\d{1,9})\.(\d{1,9})", str(told.get("version") if isinstance(told, dict) else ""))
     return numbers is not None and (int(numbers[1]), int(numbers[2])) < _NEW_CHOICES
 
 
@@ -197,4 +197,6 @@ def refused(address: Address, failure: Failure) -> str:
         return f"{told}; is it running?"
     if "answered 404" in told:
         return f"{told}; look at its URL, which mostly ends in /v1, and at the model's name"
+    if failure.message == NO_JSON:
+        return f"{told}: no server of OpenAI's protocol, or one's page; look at its URL, which mostly ends in /v1"
     return told

@@ -19,6 +19,7 @@ from llmpar.answering.endpoint.messages import Manners
 from llmpar.answering.endpoint.pace import Pace
 from llmpar.answering.endpoint.server import Server
 from llmpar.documents.document import Result
+from llmpar.errors import ModelUnavailable
 from llmpar.tasks.question import Prompt, Sampling
 
 TEXTS = ["text 0", "text 1", "text 2"]
@@ -27,7 +28,8 @@ TEXTS = ["text 0", "text 1", "text 2"]
 @pytest.fixture(autouse=True)
 def _quick_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr("llmpar.answering.endpoint.server._FIRST_PAUSE", 0.01)
+    for module in ("server", "introduction"):
+        monkeypatch.setattr(f"llmpar.answering.endpoint.{module}.backoff", lambda _: 0.01)
 
 
 def run(response: Response) -> tuple[list[Result], Speaking]:
@@ -85,6 +87,30 @@ def test_what_is_strange_beside_an_answer_is_passed_over(response: Response) -> 
     assert len(server.asked) == 3
     assert results[1].confidence is None
     assert results[1].num_prompt_tokens < 1000
+
+
+@pytest.mark.parametrize(
+    ("told", "version"),
+    [
+        ({"owned_by": ["x"], "max_model_len": 10**400}, "0.9"),
+        ({"owned_by": "vllm", "meta": []}, "9" * 5000 + ".1"),
+        ({"owned_by": "vllm", "aliases": 5}, "new"),
+    ],
+)
+def test_what_is_strange_in_a_list_of_models_is_passed_over(told: Body, version: str) -> None:
+    with serving(models=[{"id": MODEL, **told}]) as server:
+        server.pages["/version"] = Response(body={"version": version})
+        model = llmpar.ModelChoice(endpoints=(server.url,))
+        (result,) = llmpar.run(["text"], "Say this:\n{text}", model=model, store=False)
+    assert result.answer == "TEXT"
+
+
+def test_a_page_for_people_is_told_from_a_server() -> None:
+    with serving() as server:
+        server.pages["/v1/models"] = Response(body="<html>Log in</html>")
+        model = llmpar.ModelChoice(endpoints=(server.url,))
+        with pytest.raises(ModelUnavailable, match=r"no JSON: no server of .*; look at its URL"):
+            list(llmpar.run(["text"], "Say this:\n{text}", model=model, store=False))
 
 
 def test_what_nobody_foresaw_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

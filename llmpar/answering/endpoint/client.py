@@ -51,6 +51,8 @@ class Client:
         import httpx2
         import openai
 
+        from llmpar.answering.endpoint.reading import prepare
+
         self.address = address
         self._key = key
         limits = httpx2.Limits(
@@ -64,7 +66,7 @@ class Client:
             limits=limits,
             follow_redirects=False,
             trust_env=not address.is_here,
-            event_hooks={"response": [_read_as_utf8]},
+            event_hooks={"response": [prepare]},
             verify=not is_plain,  # there is nothing to verify, and to read all certificates takes a tenth of a second
         )
         # Without a key, none is sent: a server might answer 401 to what is none.
@@ -136,6 +138,8 @@ class Client:
     def _unconnected(self, cause: BaseException) -> RequestFailed:
         import httpx2
 
+        if isinstance(cause, RequestFailed):  # while it was read
+            return cause
         if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)):
             return RequestFailed(Failure(Kind.UNREACHABLE, f"cannot be reached: {self._told(cause)}"))
         if isinstance(cause, (httpx2.UnsupportedProtocol, httpx2.InvalidURL)):
@@ -147,11 +151,6 @@ class Client:
 
     def _hidden(self, text: str) -> str:
         return self._key.hidden_in(text) if self._key else text
-
-
-async def _read_as_utf8(response: httpx2.Response) -> None:
-    """Have a response read as what it should be: what it says that it is may be nothing that there is."""
-    response.encoding = "utf-8"
 
 
 def _parsed(response: httpx2.Response) -> object:

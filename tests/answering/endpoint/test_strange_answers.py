@@ -70,6 +70,15 @@ def test_what_cannot_be_read_is_asked_for_again(response: Response) -> None:
     assert len(server.asked) == 4
 
 
+def test_what_has_no_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmpar.answering.endpoint.reading._MOST", 10_000)
+    for count, is_read in ((900, True), (2500, False)):
+        text = " ".join(map(str, range(count)))
+        results, server = run(said(text))
+        assert [result.answer for result in results] == ["TEXT 0", text if is_read else "TEXT 1", "TEXT 2"]
+        assert len(server.asked) == (3 if is_read else 4)
+
+
 @pytest.mark.parametrize(
     "response",
     [

@@ -269,8 +269,9 @@ def _sendable(text: str) -> str:
 
 
 def _count(number: object) -> int | None:
-    is_whole = isinstance(number, int) and not isinstance(number, bool)
-    return number if is_whole and 0 <= number < _MOST_TOKENS else None
+    if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _MOST_TOKENS:
+        return number
+    return None
 
 
 def _broken(message: str) -> RequestFailed:

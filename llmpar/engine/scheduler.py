@@ -30,8 +30,9 @@ class Scheduler:
             answered. It doubles with every admission, so that the first answer does not wait for a batch of others to
             be read.
         opening: half of what it starts with; None for one for each worker.
-        similar: whether a worker takes requests of neighbouring lengths, as padding wants it. Else it leaves every
-            other worker one between two of its own: whoever took the longest of all would be the last to end.
+        similar: whether a worker takes requests of neighbouring lengths, as padding wants it: every other time while
+            many wait, those of the oldest. Else it leaves every other worker one between two of its own: whoever took
+            the longest of all would be the last to end.
     """
 
     def __init__(self, num_workers: int, window: int, opening: int | None = None, *, similar: bool = False) -> None:
@@ -46,6 +47,7 @@ class Scheduler:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._num_waiting = 0  # workers
+        self._is_turned = False
 
     def submit(self, request: Request) -> bool:
         """Queue a request; False when the queue was closed."""
@@ -165,11 +167,15 @@ class Scheduler:
     def _take(self, count: int, reserve: Callable[[Request], bool]) -> list[Request]:
         window = list(islice(self._waiting, min(self._window, self._opened)))
         order = sorted(range(len(window)), key=lambda i: -_cost(window[i]))
-        if count and not self._similar:
+        # A short one would wait for all longer ones behind it, as long as such come.
+        has_many = len(window) > 2 * count * len(self._held)
+        self._is_turned ^= has_many
+        if self._similar and has_many and self._is_turned:
+            order = order[min(order.index(0), len(order) - count) :]  # the oldest, and those that are about as long
+        elif count and not self._similar:
             order = order[:: max(1, min(len(self._held), len(order) // count))]
-            # A short one would wait for all longer ones behind it, as long as such come.
-            if len(window) > 2 * count * len(self._held):
-                oldest = range(count // 2)
+            if has_many:
+                oldest = range((count + self._is_turned) // 2)  # of an odd number, each have the larger half in turn
                 longest = [i for i in order if i not in oldest][: count - len(oldest)]
                 order = sorted([*oldest, *longest], key=lambda i: -_cost(window[i]))
         # Up to the first that does not fit: if smaller ones went before it, it might wait for ever.

@@ -89,6 +89,30 @@ class TestScheduler:
         assert len(first) == 4
         assert scheduler.admit(0, 4, fits) == []
 
+    @pytest.mark.parametrize("similar", [False, True])
+    @pytest.mark.parametrize("num_workers", [1, 2])
+    def test_a_short_one_is_soon_taken_where_one_place_is_free_at_a_time(self, num_workers: int, similar: bool) -> None:
+        """Half of one place is none: with few slots, a short line waited for all longer ones behind it."""
+        scheduler = opened(num_workers, window=8, similar=similar)
+        for number in range(40):
+            scheduler.submit(request(number, 5 if number == 0 else 20 + number))
+        taken: list[int] = []
+        while 0 not in taken:
+            (admitted,) = scheduler.admit(0, 1, fits) or []
+            taken.append(admitted.id)
+            scheduler.retire(0, admitted)
+        assert len(taken) <= 2
+
+    def test_where_they_pad_the_oldest_is_soon_taken_with_those_that_are_about_as_long(self) -> None:
+        scheduler = opened(num_workers=1, window=32, similar=True)
+        lengths = [30, *range(10, 110)]
+        for number, length in enumerate(lengths):
+            scheduler.submit(request(number, length))
+        batches = [[one.id for one in scheduler.admit(0, 4, fits) or [] if scheduler.retire(0, one)] for _ in range(2)]
+        (batch,) = (batch for batch in batches if 0 in batch)
+        assert len(batch) == 4
+        assert max(lengths[number] for number in batch) - min(lengths[number] for number in batch) <= 3
+
     def test_close_wakes_a_waiting_worker_and_returns_what_waited(self) -> None:
         scheduler = Scheduler(num_workers=1, window=8)
         got: list[object] = []

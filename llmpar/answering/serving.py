@@ -58,11 +58,26 @@ class _Line:
     connection: Connection
     statuses: Callable[[], Sequence[WorkerStatus]] = tuple
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _begun: queue.SimpleQueue[list[int]] = field(default_factory=queue.SimpleQueue)
 
     def send(self, report: Report) -> None:
         # One who is gone does not listen, and the thread that listens here ends this process.
         with self._lock, contextlib.suppress(OSError):
             self.connection.send(report)
+        self._send_begun()
+
+    def begin(self, numbers: list[int]) -> None:
+        """Tell which queries begin; if somebody is sending, that thread does it next, as an engine waits for nobody."""
+        self._begun.put(numbers)
+        self._send_begun()
+
+    def _send_begun(self) -> None:
+        while not self._begun.empty() and self._lock.acquire(blocking=False):
+            try:
+                with contextlib.suppress(queue.Empty, OSError):
+                    self.connection.send(Answered(begun=array(ID, self._begun.get_nowait())))
+            finally:
+                self._lock.release()
 
     def doing(self, what: str) -> None:
         self.send(Said("doing", what))
@@ -107,7 +122,7 @@ def serve(connection: Connection) -> None:
 def _answer(part: Part, line: _Line, inbox: queue.SimpleQueue[Message], ending: threading.Event) -> None:
     line.send(_opened(part))
     # Told before it begins: nobody would know of a query that ends this process at once.
-    part.backend.tell_begun(lambda numbers: line.send(Answered(begun=array(ID, numbers))))
+    part.backend.tell_begun(line.begin)
     gc.set_threshold(_GARBAGE, 20, 20)  # with torch there are a million objects; to look through them stops the engine
     sys.setswitchinterval(_SWITCH)
     collecting = threading.Thread(

@@ -28,6 +28,8 @@ from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.cpu.team import ALONE
 from llmpar.engine.engine import Engine
 from llmpar.engine.finite import NO_TOKEN, NOT_FINITE, likeliest
+from llmpar.engine.generic import attention
+from llmpar.engine.generic.model_runner import ModelRunner
 from llmpar.engine.precision_names import PrecisionName
 from llmpar.engine.ranks.runner import Mirrors
 from llmpar.engine.request import Completion, Request, SamplingParams, Sequence
@@ -217,6 +219,32 @@ class TestPieces:
         engine = build_engine([ready(model)], 256, frozenset({2}), 1, 4, [*PREFIX[:9], BAD])
         errors = [completion.error for completion in ask(engine, params, asked, rule)]
         assert errors == [NOT_FINITE, None, NOT_FINITE, None]
+
+
+def test_two_that_fail_at_once_leave_nothing_in_their_slots() -> None:
+    """The second moves to the slot of the first, before anybody has released it, and so was in two."""
+    model = deepcopy(with_bad_token("torch", "nan"))
+    attention.take_over(model)
+    bad, good = [[9] * 40 + [BAD, 9]] * 2, [[9] * 7, [9] * 6]
+
+    def run(runner: ModelRunner, asked: list[list[int]]) -> list[tuple[list[int], str | None]]:
+        sequences = [Sequence(Request(i, prompt, SamplingParams(4))) for i, prompt in enumerate(asked)]
+        assert all(runner.reserve(sequence.request) for sequence in sequences)
+        runner.prefill(sequences)
+        live = list(sequences)
+        while live:
+            for ended in [sequence for sequence in live if sequence.finish_reason]:
+                runner.release(ended)
+                live.remove(ended)
+            if live:
+                runner.decode(live)
+        return [(sequence.output_ids, sequence.error) for sequence in sequences]
+
+    expected = run(ModelRunner(model, 2, frozenset({2})), good)
+    assert [error for _, error in expected] == [None, None]
+    runner = ModelRunner(model, 2, frozenset({2}))
+    assert run(runner, bad) == [([], NOT_FINITE)] * 2
+    assert run(runner, good) == expected
 
 
 def damaged(model: Decoder, kind: str, value: np.float32) -> Decoder:

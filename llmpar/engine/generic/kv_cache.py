@@ -136,10 +136,10 @@ class KVCache:
             copies[layer] = (keys.contiguous(), values.contiguous())
         return copies
 
-    def wipe(self, slot: int) -> None:
-        """Set a row to zeros: those after it may be shorter, and a masked NaN poisons a sum."""
+    def wipe(self, slots: slice) -> None:
+        """Set rows to zeros: those after them may be shorter, and a masked NaN poisons a sum."""
         for keys, values in self._layers.values():
-            keys[slot], values[slot] = 0, 0
+            keys[slots], values[slots] = 0, 0
 
     def move(self, source: int, target: int, num_columns: int) -> None:
         """Copy the first columns of one slot to another."""

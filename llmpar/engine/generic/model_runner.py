@@ -147,14 +147,17 @@ class ModelRunner:
         self._room.leave()
         if sequence.slot < 0:  # its prefill did not come to it
             return
-        if sequence.finish_reason == "error":
-            self._cache.wipe(sequence.slot)
+        failed = sequence.finish_reason == "error"
+        if failed:
+            self._cache.wipe(slice(sequence.slot, sequence.slot + 1))
         last, shares = self._live.pop(), self._shares.pop()
         if last is not sequence:
             self._cache.move(last.slot, sequence.slot, self._columns(last, shares))
             last.slot = sequence.slot
             self._live[last.slot] = last
             self._shares[last.slot] = shares
+        if failed:  # also where it was before it moved, for one that was released before it
+            self._cache.wipe(slice(len(self._live), None))
 
     def _columns(self, sequence: Sequence, shares: bool | None = None) -> int:
         """Return how many tokens of the sequence are its own, after the prefix."""

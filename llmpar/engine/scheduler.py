@@ -47,7 +47,7 @@ class Scheduler:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._num_waiting = 0  # workers
-        self._is_turned = False
+        self._favours_oldest = False  # in turn, where what is taken cannot be halved
 
     def submit(self, request: Request) -> bool:
         """Queue a request; False when the queue was closed."""
@@ -169,13 +169,15 @@ class Scheduler:
         order = sorted(range(len(window)), key=lambda i: -_cost(window[i]))
         # A short one would wait for all longer ones behind it, as long as such come.
         has_many = len(window) > 2 * count * len(self._held)
-        self._is_turned ^= has_many
-        if self._similar and has_many and self._is_turned:
+        self._favours_oldest ^= has_many
+        if self._similar and has_many and self._favours_oldest:
             order = order[min(order.index(0), len(order) - count) :]  # the oldest, and those that are about as long
         elif count and not self._similar:
             order = order[:: max(1, min(len(self._held), len(order) // count))]
             if has_many:
-                oldest = range((count + self._is_turned) // 2)  # of an odd number, each have the larger half in turn
+                oldest = range(
+                    (count + self._favours_oldest) // 2
+                )  # of an odd number, each have the larger half in turn
                 longest = [i for i in order if i not in oldest][: count - len(oldest)]
                 order = sorted([*oldest, *longest], key=lambda i: -_cost(window[i]))
         # Up to the first that does not fit: if smaller ones went before it, it might wait for ever.

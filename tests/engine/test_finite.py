@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from support.constraints import OneOf
+from support.engines import run_to_end
 from support.program import Outcome
 from support.tiny_models import build, decoder, make, ready, rounded
 
@@ -230,14 +231,7 @@ def test_two_that_fail_at_once_leave_nothing_in_their_slots() -> None:
     def run(runner: ModelRunner, asked: list[list[int]]) -> list[tuple[list[int], str | None]]:
         sequences = [Sequence(Request(i, prompt, SamplingParams(4))) for i, prompt in enumerate(asked)]
         assert all(runner.reserve(sequence.request) for sequence in sequences)
-        runner.prefill(sequences)
-        live = list(sequences)
-        while live:
-            for ended in [sequence for sequence in live if sequence.finish_reason]:
-                runner.release(ended)
-                live.remove(ended)
-            if live:
-                runner.decode(live)
+        run_to_end(runner, sequences)
         return [(sequence.output_ids, sequence.error) for sequence in sequences]
 
     expected = run(ModelRunner(model, 2, frozenset({2})), good)

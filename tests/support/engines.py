@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as SequenceOf
 
 from llmpar.engine.engine import Engine
-from llmpar.engine.request import Completion, Request, SamplingParams
+from llmpar.engine.request import Completion, Request, SamplingParams, Sequence
 from llmpar.engine.worker import Runner
 
 PARAMS = SamplingParams(max_new_tokens=100)
@@ -27,6 +27,18 @@ def answers(runners: SequenceOf[Runner], requests: list[Request], context: int =
             found[completion.id] = completion
         assert engine.collect(timeout=0) is None
     return found
+
+
+def run_to_end(runner: Runner, sequences: SequenceOf[Sequence]) -> None:
+    """Let a runner without a worker answer sequences, all at once; each is released with the step in which it ends."""
+    live = list(sequences)
+    runner.prefill(live)
+    while live:
+        for ended in [sequence for sequence in live if sequence.finish_reason]:
+            runner.release(ended)
+            live.remove(ended)
+        if live:
+            runner.decode(live)
 
 
 def fits(_: Request) -> bool:

@@ -13,10 +13,10 @@ from typing import Any
 
 from llvmlite import ir
 
-from llmpar.engine.cpu.dots import Emit
+from llmpar.engine.cpu.dots import INPUT_GROUP, NIBBLES, Emit
 from llmpar.engine.cpu.vector import I8, I16, flipped, function, in_parts, ints, repeated
 
-_MOST_INPUT = 127
+_MOST_INPUT, _MOST_SHORT = 127, 32767
 # What multiplies bytes and adds neighbours as int16, and what adds two of these as int32.
 _AVX2 = ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
 _AVX512 = ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
@@ -68,6 +68,7 @@ def nibbles_avx512(builder: Any, total: Any, x: list[Any], w: list[Any]) -> Any:
     A lane of the total has two of these. They have room for the inputs of a group (`dots.INPUT_GROUP`), after which
     `widened_avx512` makes the sums.
     """
+    assert INPUT_GROUP // 2 * _MOST_INPUT * ((1 << NIBBLES.bits) - 1) <= _MOST_SHORT
     return _to_shorts(builder, total, x, w, _AVX512)
 
 
@@ -130,7 +131,7 @@ def _on_eights(multiply: Callable[[Any, Any, list[Any], list[Any]], Any]) -> Emi
 
 def _in_pairs(builder: Any, total: Any, x: list[Any], w: list[Any], names: tuple[str, str], bits: int) -> Any:
     """Add products of bytes in pairs as int16, as many of these as fit, and those in pairs as int32."""
-    together = max(1, 32767 // (2 * _MOST_INPUT * ((1 << bits) - 1)))
+    together = max(1, _MOST_SHORT // (2 * _MOST_INPUT * ((1 << bits) - 1)))
     pairs = [_multiplied(builder, *pair, names) for pair in zip(x, w, strict=True)]
     for first in range(0, len(pairs), together):
         found = pairs[first]

@@ -136,7 +136,7 @@ class KVCache:
             copies[layer] = (keys.contiguous(), values.contiguous())
         return copies
 
-    def wipe(self, slots: slice) -> None:
+    def wipe(self, slots: int | slice) -> None:
         """Set rows to zeros: those after them may be shorter, and a masked NaN poisons a sum."""
         for keys, values in self._layers.values():
             keys[slots], values[slots] = 0, 0

@@ -149,7 +149,7 @@ class ModelRunner:
             return
         failed = sequence.finish_reason == "error"
         if failed:
-            self._cache.wipe(slice(sequence.slot, sequence.slot + 1))
+            self._cache.wipe(sequence.slot)
         last, shares = self._live.pop(), self._shares.pop()
         if last is not sequence:
             self._cache.move(last.slot, sequence.slot, self._columns(last, shares))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from support.device_faults import FAULTS, failing_at
+from support.engines import run_to_end
 from support.places import names
 from support.translators import KINDS, gemma3, make
 
@@ -142,17 +143,10 @@ def test_rows_that_have_ended_are_not_computed_along_for_ever(kind: str) -> None
         lambda _module, _positional, given: rows.append(len(given["input_ids"])), with_kwargs=True
     )
     lengths = [14, 1, 2, 3, 3, 4, 9, 14]
-    live = [Sequence(ask(kind, index, params=SamplingParams(length))) for index, length in enumerate(lengths)]
-    sequences = list(live)
+    sequences = [Sequence(ask(kind, index, params=SamplingParams(length))) for index, length in enumerate(lengths)]
     form = partial(form_batches, num_opening=len(KINDS[kind][3]))
     runner = PaddedRunner(model, 8, stop_ids(kind), form_batches=form)
-    runner.prefill(live)
-    while live:
-        for sequence in [sequence for sequence in live if sequence.finish_reason]:
-            runner.release(sequence)
-            live.remove(sequence)
-        if live:
-            runner.decode(live)
+    run_to_end(runner, sequences)
     found = [sequence.output_ids for sequence in sequences]
     assert found == [answer[:length] for answer, length in zip(expected(kind), lengths, strict=False)]
     assert rows == sorted(rows, reverse=True)

@@ -18,7 +18,7 @@ from llmpar.engine.cpu.angles import turn
 from llmpar.engine.cpu.attention import SPAN
 from llmpar.engine.cpu.embedding import Embedding, looked_up
 from llmpar.engine.cpu.precision import Array, Floats, Precision, round_up
-from llmpar.engine.cpu.product import TILE_ROWS
+from llmpar.engine.cpu.product import TILE_ROWS, rows_at_once
 from llmpar.engine.cpu.projection import Projection
 from llmpar.engine.cpu.team import ALONE, Seat
 from llmpar.engine.pages import PAGE
@@ -82,6 +82,12 @@ class Decoder:
     def hidden_size(self) -> int:
         """H."""
         return int(self.embedding.shape[1])
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows the products of its layers compute in the time of one."""
+        projections = [one for layer in self.layers for one in (*layer.qkv, layer.output, *layer.gate_up, layer.down)]
+        return min(rows_at_once(one.dot) for one in projections)
 
     def make_pages(self, count: int) -> tuple[Array, Array]:
         """Return room for the keys (count, layers, H_kv, D, PAGE) and values (count, layers, H_kv, PAGE, D').

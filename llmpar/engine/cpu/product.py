@@ -17,6 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from llmpar.engine.cpu.dots import Dot
 from llmpar.engine.cpu.instructions import HERE
 from llmpar.engine.cpu.matrices_arm import in_rows, in_squares
 from llmpar.engine.cpu.operands import FLOATS, INTS, VECTOR, VECTORS, Blocks, Operand, ProductArguments
@@ -25,10 +26,15 @@ from llmpar.engine.cpu.tiles import by_tiles, takes_tiles
 from llmpar.engine.cpu.vector import I8, I32, I64, ints, multiply_add, number, prefetch, splat
 
 TILE_ROWS = HERE.tile_rows
-"""How many rows of a product are computed at once."""
+"""How many rows of a product one call computes at most."""
 _NEGATIVE_ZEROS = -0x7FFF8000  # 0x80008000, two of bfloat16
 _Cells = dict[tuple[int, int], Any]
 """Where what belongs to a row and a vector of a tile is kept."""
+
+
+def rows_at_once(dot: Dot) -> int:
+    """Return how many rows are multiplied in the time of one; matrix registers, which not all forms use, have most."""
+    return TILE_ROWS if takes_tiles(dot) else HERE.shapes[-1][0]
 
 
 def _by_vectors(b: Any, product: ProductArguments, row: Any, num_rows: int, first: Any, num_vectors: int) -> None:
@@ -241,6 +247,14 @@ class _Steps:
                     b.store(total, place)
 
 
+def _num_parts(b: Any, count: Any, num_rows: int) -> Any:
+    """Return how often so many rows are computed, until all of a tile that are wanted have been."""
+    if num_rows == TILE_ROWS:
+        return number(1)
+    most, wanted = number(TILE_ROWS // num_rows), b.sdiv(b.add(count, number(num_rows - 1)), number(num_rows))
+    return b.select(b.icmp_signed("<", wanted, most), wanted, most)
+
+
 @intrinsic
 def blocks_of(_: Any, weights: Any) -> Any:
     """Return how many blocks a panel of weights (P, K/k, PANEL, k) has, and how many all rows meet in turn."""
@@ -277,7 +291,8 @@ def product_tile(
 
     Args:
         x: (M, K), elements of the dot product's `inputs`; rows from `row` on.
-        count: how many of these are wanted. Up to TILE_ROWS are computed, whatever they hold.
+        count: how many of these are wanted. Up to `rows_at_once` of them, or their next multiple up to TILE_ROWS, are
+            computed, whatever they hold.
         scales: (M, G) float32, what one unit of uint8 is worth in each group of K / G columns. Where x is int8, (M, 4G)
             has these for groups of 32, then the sum of each group, then the sums of halves of groups. Else unused.
         weights: packed weights (P, K/k, PANEL, k), see `dots.Weights`; of panel `panel` the blocks from `first` to
@@ -303,7 +318,7 @@ def product_tile(
                     _by_vectors(b, product, row, num_rows, b.mul(some.index, number(num_vectors)), num_vectors)
 
             if not larger:
-                with cgutils.for_range(b, number(TILE_ROWS // num_rows)) as part:
+                with cgutils.for_range(b, _num_parts(b, product.count, num_rows)) as part:
                     all_vectors(b.add(product.row, b.mul(part.index, number(num_rows))))
                 return
             fits = b.icmp_signed("<=", product.count, ir.Constant(product.count.type, num_rows))

@@ -81,6 +81,7 @@ class DecoderRunner:
     ) -> None:
         self.num_slots = num_slots
         self._decoder = decoder
+        self._rows_at_once = decoder.rows_at_once
         self._num_pages = num_pages
         self._stop_ids = stop_ids
         self._prefix = prefix
@@ -122,9 +123,9 @@ class DecoderRunner:
     def decode(self, sequences: list[Sequence]) -> None:
         """Append the next token to each of the sequences, which are all that live.
 
-        More are appended where no other can come, and where a guess was right. Products take TILE_ROWS rows at once.
-        Rows of a tile that would be computed for nothing try what may come next: with few sequences that is most of
-        them, with many there is nothing to gain.
+        More are appended where no other can come, and where a guess was right. Products compute some rows in the time
+        of one (see `Decoder.rows_at_once`). Those that would be computed for nothing try what may come next: with few
+        sequences that is most of them, with many there is nothing to gain.
         """
         self._read(sequences, may_guess=True)
 
@@ -152,7 +153,7 @@ class DecoderRunner:
     def _read(self, sequences: list[Sequence], *, may_guess: bool) -> None:
         """Read the tokens that sequences have and have not read, and append what follows."""
         live = [sequence for sequence in sequences if sequence.finish_reason is None]
-        spare = -sum(sequence.num_tokens - self._num_read[sequence.slot] for sequence in live) % TILE_ROWS
+        spare = -sum(sequence.num_tokens - self._num_read[sequence.slot] for sequence in live) % self._rows_at_once
         line: list[tuple[int, int, int]] = []
         wanted: list[_Row] = []
         for sequence in live:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmpar.engine.constraint import WORD, Mask
-from llmpar.engine.cpu import heads, kernels
+from llmpar.engine.cpu import draws, heads, kernels
 from llmpar.engine.cpu.angles import turn
 from llmpar.engine.cpu.attention import SPAN
 from llmpar.engine.cpu.embedding import Embedding, looked_up
@@ -103,6 +103,10 @@ class Decoder:
     def page_bytes(self) -> int:
         """The size of a page."""
         return sum(pages.nbytes for pages in self.make_pages(1))
+
+
+Chance = tuple[float, float]
+"""How a token is drawn: at which temperature, above 0, and by which random number, from 0 up to 1."""
 
 
 class _Inputs:
@@ -251,6 +255,14 @@ class Pass:
             np.float32(self._decoder.softcap), table, masked, wanted, places, ids, scores, logits,
         )  # fmt: skip
         return ids, scores, logits
+
+    def draw(self, logits: Floats, places: SequenceOf[int], peaks: Floats, chances: SequenceOf[Chance]) -> list[int]:
+        """Return a token drawn from each of some rows of `logits` (R, V), of which `peaks` are the largest."""
+        temperatures, uniforms = np.array(chances, np.float64).T.copy()
+        ids = np.empty(len(chances), np.int64)
+        draws.draw(self._seat, logits, np.array(places), peaks, temperatures, uniforms, ids)
+        found: list[int] = ids.tolist()
+        return found
 
     def logits(self, hidden: Floats) -> Floats:
         """Return the logits (B, V) after each of the last hidden states (B, H)."""

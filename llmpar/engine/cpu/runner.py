@@ -230,16 +230,14 @@ class DecoderRunner:
         next_ids: list[int] = found.tolist()
         # Minus the logarithm of the whole sum: the largest logit is taken away first, where float32 is still exact.
         logprobs: list[float] = np.minimum(scores[:, 0] - scores[:, 1] - scores[:, 2], 0).tolist()
+        drawn = self._drawn(rows, beside, kept, scores, next_ids)
         others: dict[int, Others] = {}
-        for index, logits in zip(beside, kept, strict=True):
+        for place, (index, logits) in enumerate(zip(beside, kept, strict=True)):
             row = rows[index]
             if next_ids[index] == NO_TOKEN:
                 continue
             if params[index].temperature > 0:
-                allowed = logits
-                if row.mask is not None:
-                    allowed = np.where(unpack(row.mask, len(logits)), logits, -np.inf)
-                next_ids[index] = draw(allowed, row.sequence)
+                next_ids[index] = drawn[place] if place in drawn else _draw(row, logits)
                 logprobs[index] = min(float(logits[next_ids[index]] - scores[index, 1] - scores[index, 2]), 0.0)
             if row.sequence.wants_others:
                 others[index] = others_of(logits, row.sequence, row.mask)
@@ -247,6 +245,32 @@ class DecoderRunner:
             Choice(token_id, logprob if one.is_scored else NOT_SCORED, others.get(index, ()))
             for index, (token_id, logprob, one) in enumerate(zip(next_ids, logprobs, params, strict=True))
         ]
+
+    def _drawn(
+        self, rows: list[_Row], beside: list[int], kept: Floats, scores: Floats, next_ids: list[int]
+    ) -> dict[int, int]:
+        """Return the tokens drawn from all that there are, by the place of a row's logits in `kept`."""
+        places = [
+            place for place, index in enumerate(beside) if _takes_all(rows[index]) and next_ids[index] != NO_TOKEN
+        ]
+        if not places:
+            return {}
+        chosen = [beside[place] for place in places]
+        chances = [(rows[i].sequence.request.params.temperature, rows[i].sequence.draw()) for i in chosen]
+        return dict(zip(places, self._pass.draw(kept, places, scores[chosen, 1], chances), strict=True))
+
+
+def _takes_all(row: _Row) -> bool:
+    """Tell whether a token is drawn for a row, and all have a chance."""
+    params = row.sequence.request.params
+    return params.temperature > 0 and params.top_p == 1 and row.mask is None
+
+
+def _draw(row: _Row, logits: Floats) -> int:
+    """Draw one of those tokens that a row may take."""
+    if row.mask is not None:
+        logits = np.where(unpack(row.mask, len(logits)), logits, -np.inf)
+    return draw(logits, row.sequence)
 
 
 def _tokens(line: list[tuple[int, int, int]], tables: Array) -> Tokens:

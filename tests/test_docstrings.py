@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "llmpar"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 KERNELS = {
-    *("engine/cpu/attention.py", "engine/cpu/kernels.py", "engine/cpu/product.py"),
+    *("engine/cpu/attention.py", "engine/cpu/draws.py", "engine/cpu/kernels.py", "engine/cpu/product.py"),
     *("engine/cuda/codes_kernels.py", "engine/cuda/kernels.py", "engine/cuda/short_keys_kernels.py"),
 }
 """Their arguments have no types: compilers give them some."""

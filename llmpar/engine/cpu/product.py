@@ -33,7 +33,10 @@ _Cells = dict[tuple[int, int], Any]
 
 
 def rows_at_once(dot: Dot) -> int:
-    """Return how many rows are multiplied in the time of one; matrix registers, which not all forms use, have most."""
+    """Return how many of the rows of a product (M, N) are computed in the time of one.
+
+    Matrix registers, which not all forms of weights have, compute the most.
+    """
     return TILE_ROWS if takes_tiles(dot) else HERE.shapes[-1][0]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llmpar.engine.cpu import heads, kernels
+from llmpar.engine.cpu import draws, heads, kernels
 from llmpar.engine.cpu.attention import SPAN
 from llmpar.engine.cpu.dots import INPUT_GROUP
 from llmpar.engine.cpu.floats import to_bf16
@@ -282,7 +282,18 @@ def results() -> dict[str, Array]:
     found["attention"] = attention.attend(attention.place(), slice(None), 20, 3.0)
     # So many that some lie where the last bit of an intermediate result decides between two integers.
     inputs = encoded_norm(gaussian(20_000, 128), Projection.pack(gaussian(48, 128), None, PRECISIONS["int8"]), "int8")
-    return found | form_results() | {"norm": inputs.decoded(20_000, 128)}
+    return found | form_results() | {"norm": inputs.decoded(20_000, 128), "draws": drawn_at_edges()}
+
+
+def drawn_at_edges() -> Array:
+    """Return the tokens drawn by numbers that lie where two tokens meet, up to the last bits of their sums."""
+    logits, temperature = gaussian(1, 1000), 0.7
+    chances = np.exp((logits[0].astype(np.float64) - logits.max()) / temperature).cumsum()
+    uniforms = np.outer(chances[:-1] / chances[-1], 1 + np.arange(-16, 17) * np.finfo(np.float64).eps / 2).ravel()
+    count, ids = len(uniforms), np.empty(len(uniforms), np.int64)
+    peaks, temperatures = np.full(count, logits.max()), np.full(count, temperature)
+    draws.draw(ALONE, logits, np.zeros(count, np.int64), peaks, temperatures, uniforms, ids)
+    return ids
 
 
 def products_of(projection: Projection, x: Array, rows: list[int], precision: PrecisionName) -> Array:

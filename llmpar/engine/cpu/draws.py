@@ -1,7 +1,7 @@
 """Tokens drawn from logits: which token a random number between 0 and 1 falls on, of a softmax at a temperature.
 
-Chances are added up in blocks that are always the same, in float64, and in the vocabulary's order: so what is drawn
-does not depend on the processor, and it is what `sampler.draw` finds, unless the number falls between two roundings of
+Chances are added up in blocks that are always the same, in float64, and in the vocabulary's order. So every processor
+draws the same from the same logits. It is what `sampler.draw` finds, unless the number falls between two roundings of
 one sum.
 """
 

@@ -294,8 +294,8 @@ def product_tile(
 
     Args:
         x: (M, K), elements of the dot product's `inputs`; rows from `row` on.
-        count: how many of these are wanted. Up to `rows_at_once` of them, or their next multiple up to TILE_ROWS, are
-            computed, whatever they hold.
+        count: how many of these are wanted, of which TILE_ROWS are computed at most. So are those behind them up to a
+            multiple of `rows_at_once`, whatever they hold.
         scales: (M, G) float32, what one unit of uint8 is worth in each group of K / G columns. Where x is int8, (M, 4G)
             has these for groups of 32, then the sum of each group, then the sums of halves of groups. Else unused.
         weights: packed weights (P, K/k, PANEL, k), see `dots.Weights`; of panel `panel` the blocks from `first` to
